@@ -1,0 +1,287 @@
+"""Environment variables in, one frozen ``Settings`` out; anything wrong fails at start with the variable's name.
+
+Each field says its variable, how it is read, its default and what it is for: ``.env.example`` and the
+README's table are held to this by a test. No secret has a default. Only the entry points read
+``os.environ``; everything else is handed a ``Settings``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Self, TypeVar
+
+from signalcraft.errors import InvalidSetting
+
+T = TypeVar("T")
+Parse = Callable[[str], T]
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_RATE = re.compile(r"\d+/(second|minute|hour|day)")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+def _whole(least: int, most: int) -> Parse[int]:
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"\d{1,18}", text) else -1
+        if not least <= number <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def _one_of(*choices: str) -> Parse[str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> Parse[str]:
+    def parse(text: str) -> str:
+        if text and not pattern.fullmatch(text):
+            raise ValueError(f"must be {expected}")
+        return text
+
+    return parse
+
+
+def _url(*schemes: str) -> Parse[str]:
+    def parse(text: str) -> str:
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return text
+
+    return parse
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part for part in (item.strip() for item in text.split(",")) if part)
+
+
+def _pairs(text: str) -> Mapping[str, str]:
+    pairs = [item.partition("=") for item in _list(text)]
+    if any(not (key.strip() and equals and value.strip()) for key, equals, value in pairs):
+        raise ValueError("must look like name=value,name=value")
+    return MappingProxyType({key.strip().lower(): value.strip().lower() for key, _, value in pairs})
+
+
+def _shifts(text: str) -> Mapping[str, int]:
+    pairs = _pairs(text)
+    if any(not re.fullmatch(r"[+-]?[1-4]", value) for value in pairs.values()):
+        raise ValueError("must look like dev=-1,prod=+1, from -4 to +4")
+    return MappingProxyType({key: int(value) for key, value in pairs.items()})
+
+
+def _setting(
+    variable: str,
+    parse: Parse[Any],
+    purpose: str,
+    *,
+    default: str | None = "",
+    secret: bool = False,
+    example: str = "",
+) -> Any:  # noqa: ANN401 - the field's annotation says what it is
+    """A field read from ``variable``; ``default`` is the text of an unset one, None where it must be set."""
+    return field(
+        repr=not secret,
+        metadata={"variable": variable, "parse": parse, "purpose": purpose, "default": default, "example": example},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that can be configured. Times carry their unit in their name."""
+
+    database_url: str = _setting(
+        "DATABASE_URL",
+        _url("postgres", "postgresql"),
+        "PostgreSQL, as libpq reads it.",
+        default=None,
+        secret=True,
+        example="postgresql://localhost/signalcraft",
+    )
+    redis_url: str = _setting(
+        "REDIS_URL",
+        _url("redis", "rediss", "unix"),
+        "Redis: job queue, delivery keys, limits, metrics.",
+        default=None,
+        secret=True,
+        example="redis://localhost:6379/0",
+    )
+    port: int = _setting("PORT", _whole(1, 65535), "Where gunicorn listens.", default="8000")
+    web_concurrency: int = _setting("WEB_CONCURRENCY", _whole(1, 64), "How many gunicorn workers.", default="1")
+    default_workspace: str = _setting(
+        "DEFAULT_WORKSPACE",
+        _matching(SLUG, "a slug of a-z, 0-9, _ and -"),
+        "The workspace of deliveries whose path and headers name none.",
+        default="default",
+    )
+    sentry_client_secrets: tuple[str, ...] = _setting(
+        "SENTRY_CLIENT_SECRET",
+        _list,
+        "Client Secrets of the Sentry integrations of the default workspace, comma-separated; all are live.",
+        secret=True,
+    )
+    api_token: str = _setting("API_TOKEN", _text, "A bearer token for the default workspace's API.", secret=True)
+    encryption_keys: tuple[str, ...] = _setting(
+        "ENCRYPTION_KEY",
+        _list,
+        "Fernet keys for secrets stored in the database, comma-separated, newest first; for `secret add` only.",
+        secret=True,
+    )
+    grouping_window_minutes: int = _setting(
+        "GROUPING_WINDOW_MINUTES",
+        _whole(1, 1440),
+        "How long a quiet group still takes its next alert.",
+        default="60",
+    )
+    default_environment: str = _setting(
+        "DEFAULT_ENVIRONMENT",
+        _matching(SLUG, "a slug of a-z, 0-9, _ and -"),
+        "Where an alert is from that does not say.",
+        default="prod",
+    )
+    environment_aliases: Mapping[str, str] = _setting(
+        "ENVIRONMENT_ALIASES",
+        _pairs,
+        "More names for environments, beside the built-in ones.",
+        example="acceptance=staging,canary=prod",
+    )
+    severity_shift: Mapping[str, int] = _setting(
+        "SEVERITY_SHIFT",
+        _shifts,
+        "Steps by which an environment's alerts are worse or milder.",
+        example="dev=-1",
+    )
+    spike_count: int = _setting(
+        "SPIKE_COUNT",
+        _whole(0, 1_000_000),
+        "Alerts in SPIKE_MINUTES that make a group one step worse; 0 is off.",
+        default="100",
+    )
+    spike_minutes: int = _setting("SPIKE_MINUTES", _whole(1, 60), "The length of a spike's bucket.", default="5")
+    auto_resolve_days: int = _setting(
+        "AUTO_RESOLVE_DAYS",
+        _whole(0, 3650),
+        "Days of quiet after which a group is resolved; 0 is never.",
+        default="0",
+    )
+    retention_days: int = _setting("RETENTION_DAYS", _whole(1, 3650), "Days for which events are kept.", default="90")
+    payload_retention_days: int = _setting(
+        "PAYLOAD_RETENTION_DAYS",
+        _whole(1, 3650),
+        "Days for which the raw bodies of events are kept.",
+        default="30",
+    )
+    ingest_durability: str = _setting(
+        "INGEST_DURABILITY",
+        _one_of("redis", "fallback", "inbox"),
+        "Where an acknowledged delivery is: in Redis, in PostgreSQL while Redis is away, or always there first.",
+        default="fallback",
+    )
+    delivery_key_ttl: int = _setting(
+        "DELIVERY_KEY_TTL",
+        _whole(60, 30 * 86_400),
+        "Seconds for which a redelivery is recognised at the door.",
+        default="3600",
+    )
+    max_body_bytes: int = _setting(
+        "MAX_BODY_BYTES",
+        _whole(1024, 256 * 1024 * 1024),
+        "The largest body that is taken.",
+        default=str(5 * 1024 * 1024),
+    )
+    ratelimit_webhook: str = _setting(
+        "RATELIMIT_WEBHOOK",
+        _matching(_RATE, "a rate like 6000/minute"),
+        "Verified deliveries per workspace.",
+        default="6000/minute",
+    )
+    ratelimit_address: str = _setting(
+        "RATELIMIT_ADDRESS",
+        _matching(_RATE, "a rate like 60/minute"),
+        "Refused requests per address; a valid signature is never refused for its address.",
+        default="60/minute",
+    )
+    ratelimit_api: str = _setting(
+        "RATELIMIT_API",
+        _matching(_RATE, "a rate like 600/minute"),
+        "API calls per token.",
+        default="600/minute",
+    )
+    trusted_proxies: int = _setting(
+        "TRUSTED_PROXIES",
+        _whole(0, 10),
+        "Proxies in front whose X-Forwarded-For is believed (1 on Heroku).",
+        default="0",
+    )
+    batch_size: int = _setting("BATCH_SIZE", _whole(1, 5000), "The most jobs a worker stores at once.", default="200")
+    rules: tuple[str, ...] = _setting(
+        "RULES",
+        _list,
+        "Dotted paths of `evaluate(group, decision) -> reasons`, comma-separated.",
+        default="signalcraft.pipeline.notice",
+    )
+    notifier: str = _setting(
+        "NOTIFIER",
+        _matching(_DOTTED, "a dotted path"),
+        "Dotted path of `queue_notification(reason, group)`.",
+        default="signalcraft.tasks.queue_notification",
+    )
+    log_level: str = _setting(
+        "LOG_LEVEL",
+        _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        "The least that is logged.",
+        default="INFO",
+    )
+    log_format: str = _setting(
+        "LOG_FORMAT", _one_of("json", "console"), "JSON lines, or lines for people.", default="json"
+    )
+    slow_query_ms: int = _setting(
+        "SLOW_QUERY_MS", _whole(0, 600_000), "Queries slower than this are logged.", default="250"
+    )
+    metrics_token: str = _setting(
+        "METRICS_TOKEN",
+        _text,
+        "Bearer token for /metrics; empty leaves it open.",
+        secret=True,
+    )
+    dashboard_password: str = _setting(
+        "DASHBOARD_PASSWORD",
+        _text,
+        "Password for rq-dashboard at /rq; empty leaves it out.",
+        secret=True,
+    )
+    canary_seconds: int = _setting(
+        "CANARY_SECONDS",
+        _whole(0, 86_400),
+        "Seconds between canary deliveries; 0 is off.",
+        default="0",
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read every setting from ``environ``.
+
+        Raises:
+            InvalidSetting: naming the first variable that is missing or wrong, never its value.
+        """
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            variable, default = setting.metadata["variable"], setting.metadata["default"]
+            text = environ.get(variable, "").strip() or default
+            if text is None:
+                raise InvalidSetting(f"{variable} is not set. {setting.metadata['purpose']}")
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                raise InvalidSetting(f"{variable} {error}.") from None
+        return cls(**values)
