@@ -1,0 +1,302 @@
+"""The tables, and the one way to reach them.
+
+The migrations are what runs; a test holds these models and them to one schema. Open the database once a
+process (after a fork), and do each piece of work inside ``session()``: a connection is taken from the pool
+and given back each time, because one that is kept never heals after its backend dies.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+from peewee import (
+    SQL,
+    BigAutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    Check,
+    ForeignKeyField,
+    InterfaceError,
+    Model,
+    OperationalError,
+    TextField,
+)
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
+
+from signalcraft.errors import DatabaseUnavailable
+
+#: What every connection is opened with. Times in milliseconds but for ``connect_timeout``, in seconds.
+_CONNECTION = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "signalcraft",
+}
+_TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
+
+database = PooledPostgresqlDatabase(None)
+
+
+def open_database(
+    url: str,
+    *,
+    max_connections: int = 20,
+    lock_timeout_ms: int = 5_000,
+    statement_timeout_ms: int = 15_000,
+) -> None:
+    """Point ``database`` at ``url``, any form of it that libpq reads. Connects to nothing yet."""
+    database.init(
+        url,
+        max_connections=max_connections,
+        timeout=5,
+        stale_timeout=300,
+        options=_TIMEOUTS.format(lock=lock_timeout_ms, statement=statement_timeout_ms) + " -c timezone=UTC",
+        **_CONNECTION,
+    )
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """A connection for one piece of work; inside another session, that one's.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL is away or gave up; the connection is thrown away, the work may be tried again.
+    """
+    if not database.is_closed():
+        yield
+        return
+    try:
+        database.connect()
+        yield
+    except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        _throw_away()
+        raise DatabaseUnavailable(type(error.__cause__ or error).__name__) from error
+    except MaxConnectionsExceeded as error:
+        raise DatabaseUnavailable("the pool is exhausted") from error
+    finally:
+        if not database.is_closed():
+            database.close()
+
+
+def _throw_away() -> None:
+    if not database.is_closed():
+        database.manual_close()
+
+
+class _BigIdentityField(BigAutoField):
+    field_type = "BIGINT GENERATED ALWAYS AS IDENTITY"
+
+
+class _Table(Model):
+    id = _BigIdentityField()
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Workspace(_Table):
+    """A tenant."""
+
+    slug = TextField()
+    created_at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
+
+    class Meta:
+        constraints = [
+            SQL("CONSTRAINT workspace_slug_key UNIQUE (slug)"),
+            SQL("CONSTRAINT workspace_slug_check CHECK (slug ~ '^[a-z0-9][a-z0-9_-]{0,62}$')"),
+        ]
+
+
+class WebhookSecret(_Table):
+    """A key that explains deliveries, encrypted; live until it is retired. A workspace may have several."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    name = TextField()
+    kind = TextField()
+    value_encrypted = TextField()
+    created_at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
+    last_used_at = DateTimeTZField(null=True)
+    retired_at = DateTimeTZField(null=True)
+
+    class Meta:
+        constraints = [
+            SQL("CONSTRAINT webhook_secret_name_key UNIQUE (workspace_id, name)"),
+            SQL("CONSTRAINT webhook_secret_kind_check CHECK (kind IN ('integration', 'servicehook', 'legacy'))"),
+        ]
+
+
+class ApiToken(_Table):
+    """A bearer token of a workspace, of which only the hash is kept."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    name = TextField()
+    token_sha256 = TextField()
+    can_write = BooleanField()
+    created_at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
+    last_used_at = DateTimeTZField(null=True)
+    revoked_at = DateTimeTZField(null=True)
+
+    class Meta:
+        constraints = [
+            SQL("CONSTRAINT api_token_name_key UNIQUE (workspace_id, name)"),
+            SQL("CONSTRAINT api_token_token_sha256_key UNIQUE (token_sha256)"),
+        ]
+
+
+_SEVERITIES = "('info', 'low', 'med', 'high', 'critical')"
+
+
+class AlertGroup(_Table):
+    """Alerts that belong together.
+
+    ``first_seen_at`` and ``last_seen_at`` are the earliest and latest ``received_at`` of its alerts;
+    ``latest_event_id`` is the ``source_event_id`` of the latest, whose title and link the group shows.
+    ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
+    ``began_after`` is when the group before it was resolved: alerts received before then are not this one's.
+    ``source_status_at`` is when the source last spoke of its status: what it said before then comes too late.
+    """
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    group_key = TextField()
+    source = TextField()
+    project = TextField()
+    environment = TextField()
+    fingerprint = TextField()
+    issue_id = TextField(null=True)
+    title = TextField()
+    link = TextField(null=True)
+    severity = TextField()
+    alert_severity = TextField()
+    spiked = BooleanField(constraints=[SQL("DEFAULT false")])
+    status = TextField(constraints=[SQL("DEFAULT 'open'")])
+    is_current = BooleanField(constraints=[SQL("DEFAULT true")])
+    count = BigIntegerField()
+    source_count = BigIntegerField(null=True)
+    first_seen_at = DateTimeTZField()
+    last_seen_at = DateTimeTZField()
+    latest_event_id = TextField(collation='"C"')
+    snoozed_until = DateTimeTZField(null=True)
+    resolved_at = DateTimeTZField(null=True)
+    source_status_at = DateTimeTZField(null=True)
+    began_after = DateTimeTZField(null=True)
+    previous_group = ForeignKeyField("self", null=True, on_delete="SET NULL", index=False)
+    assignee_user_id = TextField(null=True)
+    runbook_url = TextField(null=True)
+
+    class Meta:
+        constraints = [
+            Check(f"severity IN {_SEVERITIES}", name="alert_group_severity_check"),
+            Check(f"alert_severity IN {_SEVERITIES}", name="alert_group_alert_severity_check"),
+            Check("status IN ('open', 'ack', 'resolved', 'snoozed')", name="alert_group_status_check"),
+            Check("NOT (is_current AND status = 'resolved')", name="alert_group_current_check"),
+            Check("(status = 'resolved') = (resolved_at IS NOT NULL)", name="alert_group_resolved_check"),
+            Check("snoozed_until IS NULL OR status = 'snoozed'", name="alert_group_snoozed_check"),
+            Check("first_seen_at <= last_seen_at", name="alert_group_seen_check"),
+            Check("count > 0", name="alert_group_count_check"),
+        ]
+        indexes = [
+            SQL(
+                "CREATE UNIQUE INDEX alert_group_current_key ON alert_group (workspace_id, group_key) WHERE is_current"
+            ),
+            SQL(
+                "CREATE INDEX alert_group_history ON alert_group (workspace_id, group_key, first_seen_at)"
+                " WHERE NOT is_current",
+            ),
+            SQL("CREATE INDEX alert_group_fingerprint ON alert_group (workspace_id, fingerprint)"),
+            SQL(
+                "CREATE INDEX alert_group_previous ON alert_group (previous_group_id)"
+                " WHERE previous_group_id IS NOT NULL",
+            ),
+            SQL("CREATE INDEX alert_group_listing ON alert_group (workspace_id, last_seen_at DESC, id DESC)"),
+        ]
+
+
+class AlertEvent(_Table):
+    """One alert as it was stored; ``delivery_id`` is the delivery that brought it first.
+
+    ``tags_json`` is a list of pairs, ``triggered_rules`` a sorted list of the labels of the rules that sent it,
+    ``payload_json`` the body as it came.
+    """
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    alert_group = ForeignKeyField(AlertGroup, index=False, deferrable="INITIALLY DEFERRED")
+    source = TextField()
+    source_event_id = TextField(collation='"C"')
+    delivery_id = TextField()
+    project = TextField()
+    environment = TextField()
+    severity = TextField()
+    fingerprint = TextField()
+    issue_id = TextField(null=True)
+    title = TextField()
+    message = TextField()
+    tags_json = BinaryJSONField(index=False)
+    triggered_rules = BinaryJSONField(index=False)
+    link = TextField(null=True)
+    occurred_at = DateTimeTZField()
+    received_at = DateTimeTZField()
+    decision = TextField()
+    payload_json = TextField(null=True)
+
+    class Meta:
+        constraints = [
+            SQL("CONSTRAINT alert_event_identity_key UNIQUE (workspace_id, source, source_event_id)"),
+            Check(f"severity IN {_SEVERITIES}", name="alert_event_severity_check"),
+            Check(
+                "decision IN ('new', 'joined', 'window_expired', 'after_resolved', 'snooze_ended')",
+                name="alert_event_decision_check",
+            ),
+        ]
+        indexes = [
+            SQL("CREATE INDEX alert_event_group ON alert_event (alert_group_id, received_at DESC, id DESC)"),
+        ]
+
+
+class Inbox(_Table):
+    """Acknowledged deliveries that Redis could not take; a worker takes them straight from here."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    delivery_id = TextField()
+    delivery_key = TextField()
+    source = TextField()
+    resource = TextField()
+    headers_json = BinaryJSONField(index=False)
+    body = BlobField()
+    received_at = DateTimeTZField()
+
+    class Meta:
+        constraints = [SQL("CONSTRAINT inbox_delivery_key_key UNIQUE (workspace_id, source, delivery_key)")]
+
+
+class FailedDelivery(_Table):
+    """Deliveries that cannot be worked off, with their bytes, the stage that gave up, and why.
+
+    No foreign key: this shelf is the last one, and takes what names a workspace that is gone, too.
+    """
+
+    workspace_id = BigIntegerField()
+    delivery_id = TextField()
+    delivery_key = TextField()
+    source = TextField()
+    resource = TextField()
+    headers_json = BinaryJSONField(index=False)
+    body = BlobField()
+    received_at = DateTimeTZField()
+    failed_at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
+    stage = TextField()
+    code = TextField()
+    reason = TextField()
+    replayed_at = DateTimeTZField(null=True)
+
+    class Meta:
+        constraints = [SQL("CONSTRAINT failed_delivery_delivery_id_key UNIQUE (delivery_id)")]
+        indexes = [
+            SQL("CREATE INDEX failed_delivery_listing ON failed_delivery (workspace_id, failed_at DESC, id DESC)"),
+        ]
+
+
+TABLES = (Workspace, WebhookSecret, ApiToken, AlertGroup, AlertEvent, Inbox, FailedDelivery)

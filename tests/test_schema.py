@@ -1,0 +1,70 @@
+"""The migrations and the models describe one database."""
+
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+from playhouse.migrations import Runner
+
+from signalcraft import embedded, migrations, models
+
+_CATALOG = """
+    SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
+           pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attcollation::regcollation::text
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), NULL, NULL, NULL, NULL
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT tablename, indexname, indexdef, NULL, NULL, NULL, NULL FROM pg_indexes WHERE schemaname = 'public'"""
+
+
+def catalog(url: str) -> set[tuple[str | None, ...]]:
+    """Every column, constraint and index, but for the migrations' own table."""
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_CATALOG)
+            return {row for row in cursor.fetchall() if row[0] != "schema_migration"}
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def empty_url(database_url: str) -> Iterator[str]:
+    url = embedded.create_database(database_url, "signalcraft_schema")
+    yield url
+    models.database.close_all()
+    models.open_database(database_url)
+    embedded.drop_database(database_url, "signalcraft_schema")
+
+
+def test_models_and_migrations_make_the_same_tables(database_url: str, empty_url: str) -> None:
+    models.database.close_all()
+    models.open_database(empty_url)
+    with models.session():
+        models.database.create_tables(models.TABLES)
+    by_models = catalog(empty_url)
+    assert len(by_models) > 100
+    assert by_models == catalog(database_url)
+
+
+def test_down_undoes_up_and_up_can_be_done_again(empty_url: str) -> None:
+    before = catalog(empty_url)
+    applied = migrations.apply(empty_url)
+    after = catalog(empty_url)
+    models.database.close_all()
+    models.open_database(empty_url)
+    with models.session():
+        runner = Runner(models.database, str(migrations.DIRECTORY))
+        assert runner.down(applied[0]) == applied[::-1]
+    assert catalog(empty_url) == before
+    assert migrations.apply(empty_url) == applied
+    assert catalog(empty_url) == after
+
+
+def test_applying_twice_applies_nothing(empty_url: str) -> None:
+    assert migrations.apply(empty_url)
+    assert migrations.apply(empty_url) == []
