@@ -1,0 +1,134 @@
+"""Which alerts belong together: the key, the window, and where a late alert belongs.
+
+The usual case is decided inside PostgreSQL by the upsert of ``store``; the same rule stands here in Python for
+what that upsert refuses: alerts that come too early or too late for the current group of their key.
+``docs/grouping.md`` draws the timelines.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from signalcraft.alerts import Decision, GroupStatus
+from signalcraft.lifecycle import snooze_holds
+
+T = TypeVar("T")
+
+#: Goes in front of every key, so that a better key can one day live beside this one.
+KEY_VERSION = "v1"
+
+
+def group_key(*, source: str, project: str, environment: str, fingerprint: str) -> str:
+    """The name of "its like": alerts with one key, close enough in time, are one group.
+
+    A JSON array is hashed, not joined strings: ``["a","bc"]`` and ``["ab","c"]`` are two keys. Parts are trimmed and
+    case-folded.
+    """
+    parts = [part.strip().casefold() for part in (source, project, environment, fingerprint)]
+    encoded = json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return f"{KEY_VERSION}:{hashlib.sha256(encoded).hexdigest()}"
+
+
+def cut_into_runs(
+    items: Iterable[T],
+    window: timedelta,
+    *,
+    received_at: Callable[[T], datetime],
+) -> list[list[T]]:
+    """``items`` of one key in order of time, cut wherever one comes more than a window after the one before."""
+    runs: list[list[T]] = []
+    for item in sorted(items, key=received_at):
+        if runs and received_at(item) - received_at(runs[-1][-1]) <= window:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs
+
+
+def bucket_start(moment: datetime, minutes: int) -> datetime:
+    """The start of the fixed bucket of ``minutes`` that ``moment`` falls into, counted from 1970."""
+    seconds = minutes * 60
+    return datetime.fromtimestamp(moment.timestamp() // seconds * seconds, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What placing an alert needs to know of a group of its key."""
+
+    group_id: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    status: GroupStatus
+    is_current: bool
+    snoozed_until: datetime | None = None
+    resolved_at: datetime | None = None
+    began_after: datetime | None = None
+
+    def reaches_back_to(self, moment: datetime, window: timedelta) -> bool:
+        """Whether an alert received at ``moment`` is not too early for this group."""
+        if self.began_after is not None and moment <= self.began_after:
+            return False
+        return moment >= self.first_seen_at - window
+
+    def reaches_on_to(self, moment: datetime, window: timedelta) -> bool:
+        """Whether an alert received at ``moment`` is not too late for this group."""
+        if self.resolved_at is not None:
+            return moment < self.resolved_at
+        return moment <= self.last_seen_at + window or snooze_holds(self.status, self.snoozed_until, moment)
+
+    def covers(self, moment: datetime, window: timedelta) -> bool:
+        """Whether an alert received at ``moment`` belongs to this group."""
+        return self.reaches_back_to(moment, window) and self.reaches_on_to(moment, window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an alert goes: into the group ``joins``, or into a new one.
+
+    A new group is current, or one that belongs to the past (a replay, an alert held up on its way) and is not.
+    ``follows`` is the group before it.
+    """
+
+    joins: int | None = None
+    is_current: bool = False
+    follows: Span | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """What to call it."""
+        if self.joins is not None:
+            return Decision.JOINED
+        return reason_to_open(self.follows)
+
+
+def reason_to_open(previous: Span | None) -> Decision:
+    """Why a group was opened after ``previous``."""
+    if previous is None:
+        return Decision.NEW
+    if previous.status is GroupStatus.RESOLVED:
+        return Decision.AFTER_RESOLVED
+    if previous.status is GroupStatus.SNOOZED:
+        return Decision.SNOOZE_ENDED
+    return Decision.WINDOW_EXPIRED
+
+
+def place(moment: datetime, spans: Sequence[Span], window: timedelta) -> Place:
+    """Where an alert received at ``moment`` belongs, given all groups of its key that it could concern.
+
+    In this order: a group that was resolved only after the alert was received; the current group; the newest other
+    that covers the moment; else a new group, which is current unless there is one that is newer than the alert.
+    """
+    covering = [span for span in spans if span.covers(moment, window)]
+    resolved_later = {span.resolved_at: span.group_id for span in covering if span.resolved_at is not None}
+    if resolved_later:
+        return Place(joins=resolved_later[min(resolved_later)])
+    if covering:
+        return Place(joins=max(covering, key=lambda span: (span.is_current, span.first_seen_at)).group_id)
+    before = [span for span in spans if span.first_seen_at <= moment]
+    return Place(
+        is_current=all(span.last_seen_at < moment for span in spans),
+        follows=max(before, key=lambda span: (span.last_seen_at, span.group_id), default=None),
+    )

@@ -1,0 +1,122 @@
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signalcraft.alerts import Decision, GroupStatus
+from signalcraft.grouping import Place, Span, bucket_start, cut_into_runs, group_key, place
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WINDOW = timedelta(minutes=60)
+TEXTS = st.text(max_size=20)
+
+
+def at(minute: float) -> datetime:
+    return NOON + timedelta(minutes=minute)
+
+
+def span(group_id: int, first: float, last: float, **state: object) -> Span:
+    defaults: dict[str, object] = {"status": GroupStatus.OPEN, "is_current": False}
+    return Span(group_id=group_id, first_seen_at=at(first), last_seen_at=at(last), **defaults | state)  # type: ignore[arg-type]
+
+
+def key(source: str, project: str, environment: str, fingerprint: str) -> str:
+    return group_key(source=source, project=project, environment=environment, fingerprint=fingerprint)
+
+
+class TestKey:
+    def test_it_names_its_version_and_is_the_hash_of_a_json_array(self) -> None:
+        # printf '["sentry","api","prod","issue:1"]' | sha256sum
+        expected = "v1:a8c66df6ae05d688c87d0b9b21beb8f9e97ea9086c07dfd512d360471b44a606"
+        assert key("sentry", "api", "prod", "issue:1") == expected
+
+    def test_white_space_around_and_case_do_not_matter(self) -> None:
+        assert key(" Sentry", "API ", "Prod\t", "ISSUE:1\n") == key("sentry", "api", "prod", "issue:1")
+
+    @given(st.lists(TEXTS, min_size=4, max_size=4), st.lists(TEXTS, min_size=4, max_size=4))
+    def test_parts_that_differ_have_keys_that_differ(self, one: list[str], other: list[str]) -> None:
+        same = [part.strip().casefold() for part in one] == [part.strip().casefold() for part in other]
+        assert (key(*one) == key(*other)) is same
+
+    def test_moving_a_character_from_one_part_to_the_next_makes_another_key(self) -> None:
+        assert key("a", "bc", "prod", "x") != key("ab", "c", "prod", "x")
+
+
+class TestRuns:
+    def test_a_gap_of_a_window_does_not_cut_and_a_longer_one_does(self) -> None:
+        runs = cut_into_runs([at(121), at(0), at(60)], WINDOW, received_at=lambda moment: moment)
+        assert runs == [[at(0), at(60)], [at(121)]]
+
+    def test_nothing_has_no_runs(self) -> None:
+        assert cut_into_runs([], WINDOW, received_at=lambda moment: moment) == []
+
+    @given(st.lists(st.integers(0, 10_000).map(at)))
+    def test_runs_are_all_in_order_and_apart(self, moments: list[datetime]) -> None:
+        runs = cut_into_runs(moments, WINDOW, received_at=lambda moment: moment)
+        assert [moment for run in runs for moment in run] == sorted(moments)
+        assert all(later[0] - earlier[-1] > WINDOW for earlier, later in pairwise(runs))
+        assert all(later - earlier <= WINDOW for run in runs for earlier, later in pairwise(run))
+
+
+@pytest.mark.parametrize(("minute", "start"), [(0, 0), (4.99, 0), (5, 5), (62, 60), (-1, -5)])
+def test_buckets_are_fixed(minute: float, start: float) -> None:
+    assert bucket_start(at(minute), 5) == at(start)
+
+
+class TestPlace:
+    def test_the_first_of_its_key_opens_a_group(self) -> None:
+        where = place(at(0), [], WINDOW)
+        assert where == Place(is_current=True)
+        assert where.decision is Decision.NEW
+
+    @pytest.mark.parametrize("minute", [-60, -1, 0, 10, 70])
+    def test_the_current_group_takes_what_is_within_a_window_on_either_side(self, minute: float) -> None:
+        assert place(at(minute), [span(1, 0, 10, is_current=True)], WINDOW) == Place(joins=1)
+
+    def test_after_the_window_a_new_current_group_follows(self) -> None:
+        current = span(1, 0, 10, is_current=True)
+        where = place(at(70.1), [current], WINDOW)
+        assert where == Place(is_current=True, follows=current)
+        assert where.decision is Decision.WINDOW_EXPIRED
+
+    def test_long_before_the_window_a_group_of_the_past_opens(self) -> None:
+        where = place(at(-60.1), [span(1, 0, 10, is_current=True)], WINDOW)
+        assert where == Place(is_current=False)
+        assert where.decision is Decision.NEW
+
+    def test_an_older_group_takes_back_what_it_covers(self) -> None:
+        spans = [span(1, -500, -400), span(2, 0, 10, is_current=True)]
+        assert place(at(-450), spans, WINDOW) == Place(joins=1)
+        assert place(at(-200), spans, WINDOW) == Place(is_current=False, follows=spans[0])
+
+    def test_a_group_resolved_after_the_alert_was_received_takes_it(self) -> None:
+        spans = [
+            span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(20)),
+            span(2, 21, 30, is_current=True, began_after=at(20)),
+        ]
+        assert place(at(19), spans, WINDOW) == Place(joins=1)
+        assert place(at(20), spans[:1], WINDOW) == Place(is_current=True, follows=spans[0])
+        assert place(at(20.5), spans, WINDOW) == Place(joins=2)
+
+    def test_after_a_resolution_a_new_group_is_a_regression(self) -> None:
+        resolved = span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(20))
+        assert place(at(25), [resolved], WINDOW).decision is Decision.AFTER_RESOLVED
+
+    @pytest.mark.parametrize(("until", "joins"), [(None, True), (at(1_001), True), (at(1_000), False)])
+    def test_a_snooze_outlasts_the_window_until_it_ends(self, until: datetime | None, joins: bool) -> None:  # noqa: FBT001 - a column of the table
+        snoozed = span(1, 0, 10, is_current=True, status=GroupStatus.SNOOZED, snoozed_until=until)
+        where = place(at(1_000), [snoozed], WINDOW)
+        assert where.decision is (Decision.JOINED if joins else Decision.SNOOZE_ENDED)
+
+    @given(st.integers(-5_000, 5_000), st.lists(st.tuples(st.integers(-4_000, 4_000), st.integers(0, 300)), max_size=6))
+    def test_a_new_current_group_is_never_older_than_one_that_is_there(
+        self,
+        minute: int,
+        extents: list[tuple[int, int]],
+    ) -> None:
+        spans = [span(n, first, first + length) for n, (first, length) in enumerate(extents)]
+        where = place(at(minute), spans, WINDOW)
+        if where.is_current:
+            assert all(one.last_seen_at < at(minute) for one in spans)

@@ -1,0 +1,75 @@
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from signalcraft.alerts import GroupStatus
+from signalcraft.errors import IllegalTransition
+from signalcraft.lifecycle import TRANSITIONS, Cause, follow, snooze_holds, status_at
+
+OPEN, ACK, RESOLVED, SNOOZED = GroupStatus.OPEN, GroupStatus.ACK, GroupStatus.RESOLVED, GroupStatus.SNOOZED
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REFUSED = None
+
+#: The whole table once more, written by hand: cause, then what becomes of open, ack, snoozed, resolved.
+EXPECTED = {
+    Cause.ALERT: (OPEN, ACK, SNOOZED, RESOLVED),
+    Cause.WORSE_ALERT: (OPEN, OPEN, OPEN, RESOLVED),
+    Cause.SOURCE_RESOLVED: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
+    Cause.SOURCE_ARCHIVED: (SNOOZED, SNOOZED, SNOOZED, RESOLVED),
+    Cause.SOURCE_UNRESOLVED: (OPEN, ACK, OPEN, OPEN),
+    Cause.USER_ACK: (ACK, ACK, ACK, REFUSED),
+    Cause.USER_SNOOZE: (SNOOZED, SNOOZED, SNOOZED, REFUSED),
+    Cause.USER_RESOLVE: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
+    Cause.USER_REOPEN: (OPEN, OPEN, OPEN, OPEN),
+    Cause.SNOOZE_END: (REFUSED, REFUSED, OPEN, REFUSED),
+    Cause.LONG_QUIET: (RESOLVED, RESOLVED, REFUSED, REFUSED),
+}
+CELLS = [
+    (cause, before, after)
+    for cause, row in EXPECTED.items()
+    for before, after in zip((OPEN, ACK, SNOOZED, RESOLVED), row, strict=True)
+]
+
+
+@pytest.mark.parametrize(("cause", "before", "after"), CELLS)
+def test_every_cell_of_the_table_is_as_written_down_here(
+    cause: Cause,
+    before: GroupStatus,
+    after: GroupStatus | None,
+) -> None:
+    if after is REFUSED:
+        with pytest.raises(IllegalTransition, match=before.value):
+            follow(before, cause)
+    else:
+        assert follow(before, cause) is after
+
+
+def test_no_cause_and_no_status_is_left_out_here() -> None:
+    assert {(cause, before) for cause, before, _ in CELLS} == set(product(Cause, GroupStatus))
+    assert set(TRANSITIONS) == set(Cause)
+
+
+def test_an_alert_never_brings_a_resolved_group_back() -> None:
+    assert follow(RESOLVED, Cause.ALERT) is RESOLVED
+    assert follow(RESOLVED, Cause.WORSE_ALERT) is RESOLVED
+
+
+@pytest.mark.parametrize(
+    ("until", "reads_as"),
+    [
+        (None, SNOOZED),
+        (NOON + timedelta(microseconds=1), SNOOZED),
+        (NOON, OPEN),
+        (NOON - timedelta(days=1), OPEN),
+    ],
+)
+def test_a_snooze_reads_as_open_from_its_end_on(until: datetime | None, reads_as: GroupStatus) -> None:
+    assert status_at(SNOOZED, until, NOON) is reads_as
+    assert snooze_holds(SNOOZED, until, NOON) is (reads_as is SNOOZED)
+
+
+@pytest.mark.parametrize("status", [OPEN, ACK, RESOLVED])
+def test_other_statuses_read_as_they_are(status: GroupStatus) -> None:
+    assert status_at(status, None, NOON) is status
+    assert not snooze_holds(status, None, NOON)
