@@ -1,0 +1,282 @@
+"""Which group each new event of a batch goes into: the rounds of upserts, and what they refuse.
+
+Called by ``store.record`` inside its transaction. The rule is ``grouping``'s; here it meets rows that others change
+at the same time.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from operator import attrgetter
+
+from signalcraft import statements
+from signalcraft.alerts import Decision, GroupStatus, NormalizedAlert, Severity
+from signalcraft.grouping import Place, Span, cut_into_runs, place, reason_to_open
+from signalcraft.lifecycle import Cause, snooze_holds
+from signalcraft.models import database
+from signalcraft.statements import query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A normalized alert on its way into the tables.
+
+    ``group_key`` is what it groups by, ``payload`` the body that brought it, ``rules`` the labels of the rules that
+    sent it.
+    """
+
+    workspace_id: int
+    delivery_id: str
+    group_key: str
+    alert: NormalizedAlert
+    payload: str
+    rules: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> tuple[int, str, str]:
+        """What names the alert for ever: workspace, source, the source's event id."""
+        return self.workspace_id, self.alert.source, self.alert.source_event_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Where an event went."""
+
+    event_id: int
+    arrival: Arrival
+    group_id: int
+    decision: Decision
+
+
+@dataclass(slots=True)
+class Placements:
+    """Where the events of a batch went, and the groups that grew worse by it."""
+
+    homes: list[Home] = field(default_factory=list)
+    escalated: set[int] = field(default_factory=set)
+
+    def add(self, run: "_Run", group_id: int, decision: Decision) -> None:
+        """The first event of a run that opened a group has the reason for it; the others joined."""
+        for position, (event_id, arrival) in enumerate(run.events):
+            one = decision if position == 0 else Decision.JOINED
+            self.homes.append(Home(event_id=event_id, arrival=arrival, group_id=group_id, decision=one))
+
+
+_CURRENT = Place(is_current=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """New events of one key with no gap over the window: what one row of an upsert stands for."""
+
+    events: Sequence[tuple[int, Arrival]]
+    place: Place = _CURRENT
+
+    @property
+    def key(self) -> tuple[int, str]:
+        arrival = self.events[0][1]
+        return arrival.workspace_id, arrival.group_key
+
+    @property
+    def first_seen_at(self) -> datetime:
+        return _received_at(self.events[0])
+
+    @property
+    def last_seen_at(self) -> datetime:
+        return _received_at(self.events[-1])
+
+    @property
+    def severity(self) -> Severity:
+        return max((arrival.alert.severity for _, arrival in self.events), key=attrgetter("rank"))
+
+    @property
+    def latest(self) -> NormalizedAlert:
+        alerts = (arrival.alert for _, arrival in self.events)
+        return max(alerts, key=lambda alert: (alert.received_at, alert.source_event_id))
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The run as a new group would have it, by column."""
+        latest, follows = self.latest, self.place.follows
+        workspace_id, group_key = self.key
+        counts = (arrival.alert.source_count for _, arrival in self.events)
+        return {
+            "workspace_id": workspace_id,
+            "group_key": group_key,
+            "source": latest.source,
+            "project": latest.project,
+            "environment": latest.environment,
+            "fingerprint": latest.fingerprint,
+            "issue_id": latest.issue_id,
+            "title": latest.title,
+            "link": latest.link,
+            "severity": self.severity.value,
+            "count": len(self.events),
+            "source_count": max((count for count in counts if count is not None), default=None),
+            "first_seen_at": self.first_seen_at,
+            "last_seen_at": self.last_seen_at,
+            "latest_event_id": latest.source_event_id,
+            "is_current": self.place.is_current,
+            "previous_group_id": follows.group_id if follows else None,
+            "began_after": follows.resolved_at if follows else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A group that a run joined: its severity and status are still those from before."""
+
+    group_id: int
+    run: _Run
+    severity: Severity
+    status: GroupStatus
+    snoozed_until: datetime | None
+
+    @property
+    def is_worse(self) -> bool:
+        return self.run.severity.rank > self.severity.rank
+
+    @property
+    def cause(self) -> Cause | None:
+        """What the run does to the group's status or severity, if anything."""
+        if self.is_worse:
+            return Cause.WORSE_ALERT
+        asleep = self.status is GroupStatus.SNOOZED
+        if asleep and not snooze_holds(self.status, self.snoozed_until, self.run.last_seen_at):
+            return Cause.SNOOZE_END
+        return None
+
+
+def place_events(events: Mapping[int, Arrival], window: timedelta) -> Placements:
+    """Put each event (by its id) into a group that is there, or into a new one."""
+    placements = Placements()
+    for runs in _rounds(events, window):
+        opened, refused = _upsert(runs, window, placements)
+        for run in [*refused, *_follow_previous(opened, placements)]:
+            _place_apart(run, window, placements)
+    return placements
+
+
+def _received_at(event: tuple[int, Arrival]) -> datetime:
+    return event[1].alert.received_at
+
+
+def _rounds(events: Mapping[int, Arrival], window: timedelta) -> Iterator[list[_Run]]:
+    """Run n of every key in round n, so that no statement meets a key twice."""
+    by_key: dict[tuple[int, str], list[tuple[int, Arrival]]] = defaultdict(list)
+    for event_id, arrival in events.items():
+        by_key[arrival.workspace_id, arrival.group_key].append((event_id, arrival))
+    queues = [cut_into_runs(one_key, window, received_at=_received_at) for one_key in by_key.values()]
+    while queues:
+        yield [_Run(runs.pop(0)) for runs in queues]
+        queues = [runs for runs in queues if runs]
+
+
+def _upsert(
+    runs: Sequence[_Run],
+    window: timedelta,
+    placements: Placements,
+) -> tuple[dict[int, _Run], list[_Run]]:
+    """Open a group for each run or join the current one: the runs that opened one, by its id, and the refused."""
+    waiting = {run.key: run for run in runs}
+    opened: dict[int, _Run] = {}
+    joined: list[_Joined] = []
+    rows = [tuple(run.row.values()) for run in runs]
+    answers = query(statements.UPSERT_GROUPS, statements.GROUP_COLUMNS, rows, window=window)
+    for group_id, workspace_id, group_key, severity, status, snoozed_until, is_new in answers:
+        run = waiting.pop((workspace_id, group_key))
+        if is_new:
+            opened[group_id] = run
+        else:
+            joined.append(_Joined(group_id, run, Severity(severity), GroupStatus(status), snoozed_until))
+    _settle(joined, placements)
+    return opened, list(waiting.values())
+
+
+def _settle(joined: Iterable[_Joined], placements: Placements) -> None:
+    """Raise severities, break acks and snoozes; the rows are locked by the statement that joined them."""
+    changes = []
+    for one in joined:
+        placements.add(one.run, one.group_id, Decision.JOINED)
+        if one.cause is not None:
+            changes.append((one.group_id, one.run.severity.value, one.cause.value))
+        if one.is_worse:
+            placements.escalated.add(one.group_id)
+    query(statements.SETTLE_GROUPS, statements.SETTLE_COLUMNS, changes)
+
+
+def _follow_previous(opened: Mapping[int, _Run], placements: Placements) -> list[_Run]:
+    """Tie the opened groups to those before them; the runs that belong elsewhere, their groups taken back.
+
+    A run belongs elsewhere if the group before it was resolved only after the run was received, or is newer than it.
+    """
+    keys = [(group_id, *run.key) for group_id, run in opened.items()]
+    found = query(statements.FIND_PREVIOUS, statements.OPENED_COLUMNS, keys)
+    previous = {group_id: _span(row) for group_id, *row in found}
+    misplaced = {
+        group_id
+        for group_id, span in previous.items()
+        if max(span.last_seen_at, span.resolved_at or span.last_seen_at) >= opened[group_id].first_seen_at
+    }
+    follows = [
+        (group_id, span.group_id, span.resolved_at) for group_id, span in previous.items() if group_id not in misplaced
+    ]
+    query(statements.FOLLOW_PREVIOUS, statements.FOLLOW_COLUMNS, follows)
+    query(statements.TAKE_BACK, {"id": "bigint"}, [(group_id,) for group_id in misplaced])
+    for group_id, run in opened.items():
+        if group_id not in misplaced:
+            placements.add(run, group_id, reason_to_open(previous.get(group_id)))
+    return [opened[group_id] for group_id in misplaced]
+
+
+def _place_apart(run: _Run, window: timedelta, placements: Placements) -> None:
+    """Place the events of a run one by one among all groups of its key; those with one place go there together."""
+    spans = _lock_spans(run, window)
+    pieces: dict[Place, list[tuple[int, Arrival]]] = defaultdict(list)
+    for event in run.events:
+        pieces[place(_received_at(event), spans, window)].append(event)
+    for where, events in pieces.items():
+        piece = _Run(events, where)
+        if where.joins is not None:
+            _join(piece, where.joins, placements)
+        else:
+            _open(piece, window, placements)
+
+
+def _join(run: _Run, group_id: int, placements: Placements) -> None:
+    row = run.row | {"id": group_id}
+    values = tuple(row[name] for name in statements.JOIN_COLUMNS)
+    for _, _, _, severity, status, snoozed_until, _ in query(
+        statements.JOIN_GROUPS,
+        statements.JOIN_COLUMNS,
+        [values],
+    ):
+        _settle([_Joined(group_id, run, Severity(severity), GroupStatus(status), snoozed_until)], placements)
+
+
+def _open(run: _Run, window: timedelta, placements: Placements) -> None:
+    """Nobody else can have opened a current group meanwhile: the old one, or the one taken back, is locked by us."""
+    if run.place.is_current:
+        workspace_id, group_key = run.key
+        database.execute_sql(statements.RETIRE_CURRENT, {"workspace_id": workspace_id, "group_key": group_key})
+    opened, _ = _upsert([run], window, placements)
+    for group_id in opened:
+        placements.add(run, group_id, run.place.decision)
+
+
+def _lock_spans(run: _Run, window: timedelta) -> list[Span]:
+    workspace_id, group_key = run.key
+    since = run.first_seen_at - window
+    cursor = database.execute_sql(
+        statements.LOCK_SPANS,
+        {"workspace_id": workspace_id, "group_key": group_key, "since": since},
+    )
+    return [_span(row) for row in cursor.fetchall()]
+
+
+def _span(row: Sequence[object]) -> Span:
+    names = ("group_id", "first_seen_at", "last_seen_at", "status", "is_current")
+    optional = ("snoozed_until", "resolved_at", "began_after")
+    values = dict(zip((*names, *optional), row, strict=True))
+    return Span(**values | {"status": GroupStatus(str(values["status"]))})  # type: ignore[arg-type]  # a row as SELECTed

@@ -1,0 +1,219 @@
+"""The SQL of storing alerts: each statement handles any number of rows, and says what it is for.
+
+``{rows}`` stands for the rows, handed over as one array per column. What is decided in SQL rather than in Python is
+decided there because the row must be locked first: whether an alert may join, and what joining does to the status.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.lifecycle import TRANSITIONS, Cause
+from signalcraft.models import database
+
+Columns = Mapping[str, str]
+
+EVENT_COLUMNS: Columns = {
+    "workspace_id": "bigint",
+    "source": "text",
+    "source_event_id": "text",
+    "delivery_id": "text",
+    "project": "text",
+    "environment": "text",
+    "severity": "text",
+    "fingerprint": "text",
+    "issue_id": "text",
+    "title": "text",
+    "message": "text",
+    "tags_json": "jsonb",
+    "triggered_rules": "jsonb",
+    "link": "text",
+    "occurred_at": "timestamptz",
+    "received_at": "timestamptz",
+    "payload_json": "text",
+}
+GROUP_COLUMNS: Columns = {
+    "workspace_id": "bigint",
+    "group_key": "text",
+    "source": "text",
+    "project": "text",
+    "environment": "text",
+    "fingerprint": "text",
+    "issue_id": "text",
+    "title": "text",
+    "link": "text",
+    "severity": "text",
+    "count": "bigint",
+    "source_count": "bigint",
+    "first_seen_at": "timestamptz",
+    "last_seen_at": "timestamptz",
+    "latest_event_id": "text",
+    "is_current": "boolean",
+    "previous_group_id": "bigint",
+    "began_after": "timestamptz",
+}
+_MERGED = ("severity", "count", "source_count", "first_seen_at", "last_seen_at", "latest_event_id", "title", "link")
+
+
+def query(sql: str, columns: Columns, rows: Sequence[Sequence[Any]], **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - as psycopg2 takes them
+    """Run one of the statements below over ``rows``; what it returns. No rows: nothing is asked."""
+    if not rows:
+        return []
+    names = {f"column_{position}": list(column) for position, column in enumerate(zip(*rows, strict=True))}
+    arrays = ", ".join(f"%({name})s::{kind}[]" for name, kind in zip(names, columns.values(), strict=True))
+    table = f"unnest({arrays}) AS r ({', '.join(columns)})"
+    cursor = database.execute_sql(sql.replace("{rows}", table), names | parameters)
+    return cursor.fetchall() if cursor.description else []
+
+
+def status_after(cause: Cause, status: str) -> str:
+    """The row of ``lifecycle``'s table for ``cause``, as SQL over the column ``status``; a missing cell stays."""
+    cells = " ".join(f"WHEN '{before.value}' THEN '{after.value}'" for before, after in TRANSITIONS[cause].items())
+    return f"CASE {status} {cells} ELSE {status} END"
+
+
+def _status_after_one_of(causes: Sequence[Cause], cause: str, status: str) -> str:
+    """The status after the one of ``causes`` that the column ``cause`` names."""
+    branches = " ".join(f"WHEN '{one.value}' THEN {status_after(one, status)}" for one in causes)
+    return f"CASE {cause} {branches} ELSE {status} END"
+
+
+_SCALE = "'{" + ",".join(severity.value for severity in Severity) + "}'::text[]"
+
+
+def _rank(severity: str) -> str:
+    return f"array_position({_SCALE}, {severity})"
+
+
+def _one_step_up(severity: str) -> str:
+    return f"({_SCALE})[least({_rank(severity)} + 1, {len(Severity)})]"
+
+
+def _merge_into_group(new: str) -> str:
+    """What joining does to a group ``g``, but for its severity and status; ``new`` is the run that joins."""
+    is_latest = f"({new}.last_seen_at, {new}.latest_event_id) >= (g.last_seen_at, g.latest_event_id)"
+    return f"""
+        count = g.count + {new}.count,
+        source_count = greatest(g.source_count, {new}.source_count),
+        first_seen_at = least(g.first_seen_at, {new}.first_seen_at),
+        last_seen_at = greatest(g.last_seen_at, {new}.last_seen_at),
+        title = CASE WHEN {is_latest} THEN {new}.title ELSE g.title END,
+        link = CASE WHEN {is_latest} THEN {new}.link ELSE g.link END,
+        latest_event_id = CASE WHEN {is_latest} THEN {new}.latest_event_id ELSE g.latest_event_id END"""
+
+
+#: The events that are not there yet, under no group for the moment (the foreign key is checked at commit). Of one that
+#: is there, only the rules that sent it grow. ``xmax`` is 0 in a row that this statement inserted. Rows come in the
+#: order of their identities, so that two batches with the same events wait for each other and never in a circle.
+INSERT_EVENTS = f"""
+    INSERT INTO alert_event AS e ({", ".join(EVENT_COLUMNS)}, alert_group_id, decision)
+    SELECT {", ".join(EVENT_COLUMNS)}, 0, 'joined' FROM {{rows}}
+    ON CONFLICT (workspace_id, source, source_event_id) DO UPDATE
+    SET triggered_rules = (
+        SELECT jsonb_agg(DISTINCT rule ORDER BY rule)
+        FROM jsonb_array_elements(e.triggered_rules || excluded.triggered_rules) AS rule
+    )
+    WHERE NOT e.triggered_rules @> excluded.triggered_rules
+    RETURNING e.id, e.workspace_id, e.source, e.source_event_id, e.xmax = 0"""
+
+#: Open a group for each run, or join the current one of its key if ``grouping.Span.covers`` would say so. A key that
+#: returns nothing was refused by its current group, which is locked all the same.
+UPSERT_GROUPS = f"""
+    INSERT INTO alert_group AS g ({", ".join(GROUP_COLUMNS)}, alert_severity)
+    SELECT {", ".join(GROUP_COLUMNS)}, severity FROM {{rows}} ORDER BY workspace_id, group_key
+    ON CONFLICT (workspace_id, group_key) WHERE is_current DO UPDATE SET {_merge_into_group("excluded")}
+    WHERE excluded.first_seen_at >= g.first_seen_at - %(window)s
+      AND (g.began_after IS NULL OR excluded.first_seen_at > g.began_after)
+      AND (
+          excluded.first_seen_at <= g.last_seen_at + %(window)s
+          OR g.status = '{GroupStatus.SNOOZED.value}'
+             AND (g.snoozed_until IS NULL OR g.snoozed_until > excluded.first_seen_at)
+      )
+    RETURNING g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until, g.xmax = 0"""
+
+#: Let a run join one group, current or not, that ``grouping.place`` found for it and that is locked.
+JOIN_COLUMNS: Columns = {"id": "bigint"} | {name: GROUP_COLUMNS[name] for name in _MERGED}
+JOIN_GROUPS = f"""
+    UPDATE alert_group g SET {_merge_into_group("r")} FROM {{rows}} WHERE g.id = r.id
+    RETURNING g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until, false"""
+
+#: What the alerts that joined did to severity and status, by cause.
+SETTLE_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
+_SETTLED = _status_after_one_of((Cause.WORSE_ALERT, Cause.SNOOZE_END), "r.cause", "g.status")
+_WORST = f"CASE WHEN {_rank('r.severity')} > {_rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
+SETTLE_GROUPS = f"""
+    UPDATE alert_group g
+    SET alert_severity = {_WORST},
+        severity = CASE WHEN g.spiked THEN {_one_step_up(f"({_WORST})")} ELSE {_WORST} END,
+        status = {_SETTLED},
+        snoozed_until = CASE WHEN {_SETTLED} = '{GroupStatus.SNOOZED.value}' THEN g.snoozed_until END
+    FROM {{rows}} WHERE g.id = r.id"""
+
+_SPAN = "g.id, g.first_seen_at, g.last_seen_at, g.status, g.is_current, g.snoozed_until, g.resolved_at, g.began_after"
+
+#: The newest earlier group of the key of each group that was just opened.
+OPENED_COLUMNS: Columns = {"group_id": "bigint", "workspace_id": "bigint", "group_key": "text"}
+FIND_PREVIOUS = f"""
+    SELECT r.group_id, {_SPAN.replace("g.", "p.")}
+    FROM {{rows}} CROSS JOIN LATERAL (
+        SELECT * FROM alert_group g
+        WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND NOT g.is_current
+        ORDER BY g.first_seen_at DESC LIMIT 1
+    ) p"""
+
+#: Say which group came before.
+FOLLOW_COLUMNS: Columns = {"id": "bigint", "previous_group_id": "bigint", "began_after": "timestamptz"}
+FOLLOW_PREVIOUS = """
+    UPDATE alert_group g SET previous_group_id = r.previous_group_id, began_after = r.began_after
+    FROM {rows} WHERE g.id = r.id"""
+
+#: Take back a group that was opened in this transaction for alerts that belong elsewhere.
+TAKE_BACK = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
+
+#: The groups of one key that ``grouping.place`` may need for alerts from ``since`` on, locked, and the last before.
+LOCK_SPANS = f"""
+    SELECT {_SPAN} FROM alert_group g
+    WHERE g.workspace_id = %(workspace_id)s AND g.group_key = %(group_key)s
+      AND (g.is_current OR g.last_seen_at >= %(since)s OR g.resolved_at >= %(since)s OR g.id = (
+          SELECT p.id FROM alert_group p
+          WHERE p.workspace_id = %(workspace_id)s AND p.group_key = %(group_key)s AND NOT p.is_current
+            AND p.first_seen_at < %(since)s
+          ORDER BY p.first_seen_at DESC LIMIT 1
+      ))
+    ORDER BY g.id FOR UPDATE"""
+
+#: The current group of a key stays as it is, but takes no more alerts.
+RETIRE_CURRENT = """
+    UPDATE alert_group SET is_current = false
+    WHERE workspace_id = %(workspace_id)s AND group_key = %(group_key)s AND is_current"""
+
+#: Point the events at their groups.
+HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text"}
+POINT_EVENTS = """
+    UPDATE alert_event e SET alert_group_id = r.alert_group_id, decision = r.decision
+    FROM {rows} WHERE e.id = r.id"""
+
+#: Groups that hold ``spike_count`` alerts in one of the buckets that this batch added to.
+BUCKET_COLUMNS: Columns = {"group_id": "bigint", "start": "timestamptz"}
+MARK_SPIKES = f"""
+    UPDATE alert_group g SET spiked = true, severity = {_one_step_up("g.alert_severity")}
+    FROM (
+        SELECT DISTINCT r.group_id FROM {{rows}}
+        WHERE %(spike_count)s <= (
+            SELECT count(*) FROM (
+                SELECT FROM alert_event e
+                WHERE e.alert_group_id = r.group_id
+                  AND e.received_at >= r.start AND e.received_at < r.start + %(bucket)s
+                LIMIT %(spike_count)s
+            ) AS enough
+        )
+    ) AS spike
+    WHERE g.id = spike.group_id AND NOT g.spiked AND g.count >= %(spike_count)s
+    RETURNING g.id"""
+
+#: The groups of a batch as they stand.
+SNAPSHOT_COLUMNS: Columns = {"id": "bigint"}
+SNAPSHOTS = """
+    SELECT g.id, g.workspace_id, g.source, g.project, g.environment, g.fingerprint, g.title, g.severity, g.status,
+           g.count, g.first_seen_at, g.last_seen_at, g.link, g.previous_group_id
+    FROM alert_group g JOIN {rows} ON g.id = r.id"""

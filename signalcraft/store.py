@@ -1,0 +1,191 @@
+"""Writing to PostgreSQL: alerts with true counts under any concurrency, what sources say of them, what failed.
+
+The scheme of ``record`` (``docs/grouping.md`` says why each step is as it is):
+
+1. Insert the events; only rows that were not there before count.
+2. Per group key, in one order for everybody, open a group or join the current one, if the window allows.
+3. What the current group refused goes where ``grouping.place`` says: into an older group, or a new one.
+4. Point the events at their groups, and see whether a group spiked.
+
+No lock but the rows' own is taken, always in the order (workspace, group key), so transactions wait for each
+other and never in a circle. Call everything here inside ``models.session()``.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import MappingProxyType
+
+from signalcraft import statements
+from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupStatus, Severity
+from signalcraft.errors import PermanentError
+from signalcraft.grouping import bucket_start
+from signalcraft.models import FailedDelivery, database
+from signalcraft.placing import Arrival, Home, Placements, place_events
+from signalcraft.statements import query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How alerts are grouped: the window, and what a spike is (``spike_count`` 0: nothing is)."""
+
+    window: timedelta = timedelta(minutes=60)
+    spike_count: int = 100
+    spike_minutes: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a batch came to: where each alert that was not there before went, and each group it touched, by id."""
+
+    homes: Sequence[Home] = ()
+    duplicates: int = 0
+    groups: Mapping[int, GroupSnapshot] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def created(self) -> int:
+        """How many groups were opened."""
+        return len(self.decisions) - sum(decision is Decision.JOINED for decision in self.decisions.values())
+
+    @property
+    def updated(self) -> int:
+        """How many groups that were there before were joined."""
+        return len(self.groups) - self.created
+
+    @property
+    def decisions(self) -> Mapping[int, Decision]:
+        """What happened to each group: why it was opened, else that it was joined."""
+        decisions = {home.group_id: home.decision for home in self.homes}
+        return decisions | {home.group_id: home.decision for home in self.homes if home.decision is not Decision.JOINED}
+
+
+def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
+    """Store alerts of any workspaces and keys, each once, in one transaction.
+
+    One that is there already adds only the rule that sent it.
+
+    Raises:
+        peewee.PeeweeException: nothing was stored.
+    """
+    with database.atomic():
+        fresh = _insert_events(_merge_copies(arrivals))
+        placements = place_events(fresh, policy.window)
+        _point_events(placements.homes)
+        _mark_spikes(placements, policy)
+        return Recorded(
+            homes=placements.homes,
+            duplicates=len(arrivals) - len(fresh),
+            groups=_snapshots(placements),
+        )
+
+
+def _merge_copies(arrivals: Iterable[Arrival]) -> list[Arrival]:
+    """One arrival an alert: the one received first, with the rules of all; in the order of their identities."""
+    copies: dict[tuple[int, str, str], list[Arrival]] = defaultdict(list)
+    for arrival in arrivals:
+        copies[arrival.identity].append(arrival)
+    return [
+        replace(
+            min(copies[identity], key=lambda copy: copy.alert.received_at),
+            rules=tuple(sorted({rule for copy in copies[identity] for rule in copy.rules})),
+        )
+        for identity in sorted(copies)
+    ]
+
+
+def _insert_events(arrivals: Sequence[Arrival]) -> dict[int, Arrival]:
+    """Those that were not there yet, by the id they have now."""
+    rows = query(statements.INSERT_EVENTS, statements.EVENT_COLUMNS, [_event_row(arrival) for arrival in arrivals])
+    by_identity = {arrival.identity: arrival for arrival in arrivals}
+    return {
+        event_id: by_identity[workspace_id, source, source_event_id]
+        for event_id, workspace_id, source, source_event_id, is_new in rows
+        if is_new
+    }
+
+
+def _event_row(arrival: Arrival) -> tuple[object, ...]:
+    """In the order of ``statements.EVENT_COLUMNS``."""
+    alert = arrival.alert
+    return (
+        arrival.workspace_id,
+        alert.source,
+        alert.source_event_id,
+        arrival.delivery_id,
+        alert.project,
+        alert.environment,
+        alert.severity.value,
+        alert.fingerprint,
+        alert.issue_id,
+        alert.title,
+        alert.description,
+        json.dumps(alert.tags),
+        json.dumps(arrival.rules),
+        alert.link,
+        alert.occurred_at,
+        alert.received_at,
+        arrival.payload,
+    )
+
+
+def _point_events(homes: Iterable[Home]) -> None:
+    rows = [(home.event_id, home.group_id, home.decision.value) for home in homes]
+    query(statements.POINT_EVENTS, statements.HOME_COLUMNS, rows)
+
+
+def _mark_spikes(placements: Placements, policy: Policy) -> None:
+    """A group that spiked is one step worse from then on."""
+    if not policy.spike_count:
+        return
+    buckets = {
+        (home.group_id, bucket_start(home.arrival.alert.received_at, policy.spike_minutes)) for home in placements.homes
+    }
+    spiked = query(
+        statements.MARK_SPIKES,
+        statements.BUCKET_COLUMNS,
+        sorted(buckets),
+        spike_count=policy.spike_count,
+        bucket=timedelta(minutes=policy.spike_minutes),
+    )
+    placements.escalated.update(group_id for (group_id,) in spiked)
+
+
+def _snapshots(placements: Placements) -> dict[int, GroupSnapshot]:
+    opened = {home.group_id for home in placements.homes if home.decision is not Decision.JOINED}
+    rows = query(
+        statements.SNAPSHOTS,
+        statements.SNAPSHOT_COLUMNS,
+        sorted({(home.group_id,) for home in placements.homes}),
+    )
+    names = tuple(GroupSnapshot.__dataclass_fields__)
+    snapshots = (dict(zip(names, row, strict=False)) for row in rows)
+    return {
+        values["id"]: GroupSnapshot(
+            **values
+            | {
+                "severity": Severity(values["severity"]),
+                "status": GroupStatus(values["status"]),
+                "escalated": values["id"] in placements.escalated - opened,
+            },
+        )
+        for values in snapshots
+    }
+
+
+def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
+    """Keep a delivery that cannot be worked off, with its bytes and the reason. A second time changes nothing."""
+    FailedDelivery.insert(
+        workspace_id=accepted.workspace_id,
+        delivery_id=accepted.delivery_id,
+        delivery_key=accepted.delivery_key,
+        source=accepted.source,
+        resource=accepted.resource,
+        headers_json=dict(accepted.delivery.headers),
+        body=accepted.delivery.body,
+        received_at=accepted.delivery.received_at,
+        stage=stage,
+        code=error.code,
+        reason=str(error),
+    ).on_conflict_ignore().execute()

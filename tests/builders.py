@@ -1,0 +1,90 @@
+"""Short ways to make the values that many tests need. Minutes are counted from ``NOON``."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import uuid4
+
+from signalcraft import models, samples, store
+from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Severity
+from signalcraft.grouping import group_key
+from signalcraft.models import AlertGroup
+from signalcraft.placing import Arrival
+from signalcraft.sources import SOURCES
+
+SECRET = "test-client-secret"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_ids = count(1)
+
+
+def at(minute: float) -> datetime:
+    return NOON + timedelta(minutes=minute)
+
+
+def arrival(
+    event_id: str = "",
+    minute: float = 0,
+    *,
+    issue: str = "1",
+    workspace_id: int = 1,
+    severity: Severity = Severity.HIGH,
+    environment: str = "prod",
+    rule: str = "",
+) -> Arrival:
+    event_id = event_id or f"event-{next(_ids)}"
+    alert = NormalizedAlert(
+        source="sentry",
+        source_event_id=event_id,
+        project="api",
+        environment=environment,
+        severity=severity,
+        fingerprint=f"issue:{issue}",
+        title=f"title of {event_id}",
+        description="",
+        tags=[("release", "1.0")],
+        occurred_at=at(minute),
+        received_at=at(minute),
+        link=f"https://sentry.io/organizations/acme/issues/{issue}/?of={event_id}",
+        issue_id=issue,
+        triggered_rule=rule or None,
+    )
+    key = group_key(source="sentry", project="api", environment=environment, fingerprint=alert.fingerprint)
+    return Arrival(
+        workspace_id=workspace_id,
+        delivery_id=f"delivery-of-{event_id}",
+        group_key=key,
+        alert=alert,
+        payload="{}",
+        rules=(rule,) if rule else (),
+    )
+
+
+def record(*arrivals: Arrival, policy: store.Policy | None = None) -> store.Recorded:
+    with models.session():
+        return store.record(arrivals, policy or store.Policy())
+
+
+def groups() -> list[AlertGroup]:
+    """All groups, in the order in which they were opened."""
+    with models.session():
+        return list(AlertGroup.select().order_by(AlertGroup.id))
+
+
+def change_group(group_id: int, **columns: object) -> None:
+    with models.session():
+        AlertGroup.update(**columns).where(AlertGroup.id == group_id).execute()
+
+
+def accepted(name: str = "event_alert.triggered", *, minute: float = 0, **params: object) -> AcceptedDelivery:
+    """A delivery of the sample ``name``, verified and identified, received ``minute`` minutes after noon."""
+    sample = samples.build(name, secret=SECRET, **params)
+    delivery = sample.as_delivery(at(minute))
+    identity = SOURCES["sentry"].identify(delivery)
+    return AcceptedDelivery(
+        delivery_id=uuid4().hex,
+        delivery_key=identity.delivery_key,
+        workspace_id=1,
+        workspace="default",
+        source="sentry",
+        resource=identity.resource,
+        delivery=delivery,
+    )

@@ -1,0 +1,132 @@
+import pytest
+
+from signalcraft import changes, models
+from signalcraft.alerts import Change, StatusChange
+from signalcraft.models import Workspace
+from tests.builders import arrival, at, change_group, groups, record
+
+pytestmark = pytest.mark.usefixtures("workspaces")
+
+
+@pytest.fixture
+def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with models.session():
+        for slug in ("one", "two"):
+            Workspace.create(slug=slug)
+
+
+def apply(change: Change, minute: float, *, workspace_id: int = 1, **fields: object) -> int:
+    values: dict[str, object] = {"source": "sentry", "project": "api", "fingerprint": "issue:1"}
+    one = StatusChange(change=change, received_at=at(minute), **values | fields)  # type: ignore[arg-type]
+    with models.session():
+        return changes.apply_changes([(workspace_id, one)])
+
+
+def statuses() -> list[str]:
+    return [group.status for group in groups()]
+
+
+def test_resolved_resolves_every_unresolved_group_of_the_issue() -> None:
+    record(arrival("a", 0), arrival("b", 500), arrival("c", 0, environment="staging"), arrival("d", 0, issue="2"))
+    assert apply(Change.RESOLVED, 600) == 3
+    assert sorted(statuses()) == ["open", "resolved", "resolved", "resolved"]
+    resolved = [group for group in groups() if group.status == "resolved"]
+    assert {(group.issue_id, group.is_current, group.resolved_at) for group in resolved} == {("1", False, at(600))}
+
+
+def test_it_stays_in_its_workspace() -> None:
+    record(arrival("a"), arrival("a", workspace_id=2))
+    assert apply(Change.RESOLVED, 1, workspace_id=2) == 1
+    assert statuses() == ["open", "resolved"]
+
+
+def test_a_project_that_is_not_known_matches_any_and_one_that_is_only_its_own() -> None:
+    record(arrival("a"))
+    assert apply(Change.RESOLVED, 1, project="web") == 0
+    assert apply(Change.RESOLVED, 1, project="") == 1
+
+
+def test_a_resolved_from_before_the_last_alert_does_not_close_the_group() -> None:
+    record(arrival("a", 0), arrival("b", 10))
+    assert apply(Change.RESOLVED, 9) == 0
+    assert apply(Change.RESOLVED, 10) == 1
+
+
+def test_saying_it_twice_changes_nothing_more() -> None:
+    record(arrival("a", 0))
+    for change in (Change.ARCHIVED, Change.RESOLVED, Change.UNRESOLVED):
+        assert apply(change, 5) == 1
+        assert apply(change, 5) == 0
+
+
+def test_archived_is_a_snooze_and_no_resolution() -> None:
+    record(arrival("a", 0))
+    apply(Change.ARCHIVED, 1, snoozed_until=at(300))
+    record(arrival("b", 200))
+    (group,) = groups()
+    assert (group.status, group.snoozed_until, group.count, group.is_current) == ("snoozed", at(300), 2, True)
+
+
+def test_archived_makes_the_newest_unresolved_group_current_again() -> None:
+    record(arrival("a", 0), arrival("b", 500))
+    change_group(groups()[1].id, status="resolved", resolved_at=at(501), is_current=False)
+    apply(Change.ARCHIVED, 510)
+    assert [(group.status, group.is_current) for group in groups()] == [("snoozed", True), ("resolved", False)]
+
+
+def test_archived_leaves_what_is_resolved_alone() -> None:
+    record(arrival("a", 0))
+    apply(Change.RESOLVED, 1)
+    assert apply(Change.ARCHIVED, 2) == 0
+    assert statuses() == ["resolved"]
+
+
+@pytest.mark.parametrize("before", [Change.RESOLVED, Change.ARCHIVED])
+def test_unresolved_reopens_the_newest_group_of_each_environment(before: Change) -> None:
+    record(arrival("a", 0), arrival("b", 500), arrival("c", 0, environment="staging"))
+    apply(before, 600)
+    assert apply(Change.UNRESOLVED, 601) == 2
+    newest = {group.environment: group for group in groups()}
+    assert {group.status for group in newest.values()} == {"open"}
+    assert all(group.is_current and group.resolved_at is None for group in newest.values())
+    assert sum(group.status == "open" for group in groups()) == 2
+
+
+def test_unresolved_does_nothing_where_a_newer_group_stands() -> None:
+    record(arrival("a", 0))
+    apply(Change.RESOLVED, 1)
+    record(arrival("b", 2))
+    assert apply(Change.UNRESOLVED, 3) == 0
+    assert [(group.status, group.is_current) for group in groups()] == [("resolved", False), ("open", True)]
+
+
+def test_what_the_source_said_before_its_last_word_comes_too_late() -> None:
+    record(arrival("a", 0))
+    assert apply(Change.UNRESOLVED, 5) == 0
+    assert apply(Change.RESOLVED, 4) == 0
+    assert apply(Change.ARCHIVED, 4) == 0
+    assert statuses() == ["open"]
+
+
+def test_changes_of_one_batch_run_in_the_order_in_which_they_were_received() -> None:
+    record(arrival("a", 0))
+    late, early = (
+        StatusChange(source="sentry", change=change, project="api", fingerprint="issue:1", received_at=at(minute))
+        for change, minute in ((Change.UNRESOLVED, 6), (Change.RESOLVED, 5))
+    )
+    with models.session():
+        assert changes.apply_changes([(1, late), (1, early)]) == 2
+    assert statuses() == ["open"]
+
+
+def test_assigned_names_who_has_it_and_unassigned_takes_the_name_away() -> None:
+    record(arrival("a", 0))
+    assert apply(Change.ASSIGNED, 1, assignee="sentry:user:31") == 1
+    assert groups()[0].assignee_user_id == "sentry:user:31"
+    assert apply(Change.ASSIGNED, 2, assignee=None) == 1
+    assert groups()[0].assignee_user_id is None
+
+
+def test_no_changes_are_no_trouble() -> None:
+    with models.session():
+        assert changes.apply_changes([]) == 0
