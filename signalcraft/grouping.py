@@ -75,9 +75,13 @@ class Span:
 
     def reaches_on_to(self, moment: datetime, window: timedelta) -> bool:
         """Whether an alert received at ``moment`` is not too late for this group."""
-        if self.resolved_at is not None:
-            return moment < self.resolved_at
+        if self.was_resolved_by(moment):
+            return False
         return moment <= self.last_seen_at + window or snooze_holds(self.status, self.snoozed_until, moment)
+
+    def was_resolved_by(self, moment: datetime) -> bool:
+        """Whether the group had been resolved when an alert was received at ``moment``."""
+        return self.resolved_at is not None and self.resolved_at <= moment
 
     def covers(self, moment: datetime, window: timedelta) -> bool:
         """Whether an alert received at ``moment`` belongs to this group."""
@@ -92,23 +96,17 @@ class Place:
     ``follows`` is the group before it.
     """
 
+    decision: Decision
     joins: int | None = None
     is_current: bool = False
     follows: Span | None = None
 
-    @property
-    def decision(self) -> Decision:
-        """What to call it."""
-        if self.joins is not None:
-            return Decision.JOINED
-        return reason_to_open(self.follows)
 
-
-def reason_to_open(previous: Span | None) -> Decision:
-    """Why a group was opened after ``previous``."""
+def reason_to_open(previous: Span | None, moment: datetime) -> Decision:
+    """Why an alert received at ``moment`` opens a group after ``previous``."""
     if previous is None:
         return Decision.NEW
-    if previous.status is GroupStatus.RESOLVED:
+    if previous.was_resolved_by(moment):
         return Decision.AFTER_RESOLVED
     if previous.status is GroupStatus.SNOOZED:
         return Decision.SNOOZE_ENDED
@@ -124,11 +122,14 @@ def place(moment: datetime, spans: Sequence[Span], window: timedelta) -> Place:
     covering = [span for span in spans if span.covers(moment, window)]
     resolved_later = {span.resolved_at: span.group_id for span in covering if span.resolved_at is not None}
     if resolved_later:
-        return Place(joins=resolved_later[min(resolved_later)])
+        return Place(decision=Decision.JOINED, joins=resolved_later[min(resolved_later)])
     if covering:
-        return Place(joins=max(covering, key=lambda span: (span.is_current, span.first_seen_at)).group_id)
+        nearest = max(covering, key=lambda span: (span.is_current, span.first_seen_at))
+        return Place(decision=Decision.JOINED, joins=nearest.group_id)
     before = [span for span in spans if span.first_seen_at <= moment]
+    previous = max(before, key=lambda span: (span.last_seen_at, span.group_id), default=None)
     return Place(
+        decision=reason_to_open(previous, moment),
         is_current=all(span.last_seen_at < moment for span in spans),
-        follows=max(before, key=lambda span: (span.last_seen_at, span.group_id), default=None),
+        follows=previous,
     )

@@ -63,7 +63,7 @@ class Placements:
             self.homes.append(Home(event_id=event_id, arrival=arrival, group_id=group_id, decision=one))
 
 
-_CURRENT = Place(is_current=True)
+_CURRENT = Place(decision=Decision.NEW, is_current=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class _Run:
             "latest_event_id": latest.source_event_id,
             "is_current": self.place.is_current,
             "previous_group_id": follows.group_id if follows else None,
-            "began_after": follows.resolved_at if follows else None,
+            "began_after": follows.resolved_at if follows and follows.was_resolved_by(self.first_seen_at) else None,
         }
 
 
@@ -226,7 +226,7 @@ def _follow_previous(opened: Mapping[int, _Run], placements: Placements) -> list
     query(statements.TAKE_BACK, {"id": "bigint"}, [(group_id,) for group_id in misplaced])
     for group_id, run in opened.items():
         if group_id not in misplaced:
-            placements.add(run, group_id, reason_to_open(previous.get(group_id)))
+            placements.add(run, group_id, reason_to_open(previous.get(group_id), run.first_seen_at))
     return [opened[group_id] for group_id in misplaced]
 
 

@@ -68,37 +68,41 @@ def test_buckets_are_fixed(minute: float, start: float) -> None:
 class TestPlace:
     def test_the_first_of_its_key_opens_a_group(self) -> None:
         where = place(at(0), [], WINDOW)
-        assert where == Place(is_current=True)
-        assert where.decision is Decision.NEW
+        assert where == Place(decision=Decision.NEW, is_current=True)
 
     @pytest.mark.parametrize("minute", [-60, -1, 0, 10, 70])
     def test_the_current_group_takes_what_is_within_a_window_on_either_side(self, minute: float) -> None:
-        assert place(at(minute), [span(1, 0, 10, is_current=True)], WINDOW) == Place(joins=1)
+        assert place(at(minute), [span(1, 0, 10, is_current=True)], WINDOW) == Place(decision=Decision.JOINED, joins=1)
 
     def test_after_the_window_a_new_current_group_follows(self) -> None:
         current = span(1, 0, 10, is_current=True)
         where = place(at(70.1), [current], WINDOW)
-        assert where == Place(is_current=True, follows=current)
-        assert where.decision is Decision.WINDOW_EXPIRED
+        assert where == Place(decision=Decision.WINDOW_EXPIRED, is_current=True, follows=current)
 
     def test_long_before_the_window_a_group_of_the_past_opens(self) -> None:
         where = place(at(-60.1), [span(1, 0, 10, is_current=True)], WINDOW)
-        assert where == Place(is_current=False)
-        assert where.decision is Decision.NEW
+        assert where == Place(decision=Decision.NEW, is_current=False)
 
     def test_an_older_group_takes_back_what_it_covers(self) -> None:
         spans = [span(1, -500, -400), span(2, 0, 10, is_current=True)]
-        assert place(at(-450), spans, WINDOW) == Place(joins=1)
-        assert place(at(-200), spans, WINDOW) == Place(is_current=False, follows=spans[0])
+        assert place(at(-450), spans, WINDOW) == Place(decision=Decision.JOINED, joins=1)
+        expected = Place(decision=Decision.WINDOW_EXPIRED, is_current=False, follows=spans[0])
+        assert place(at(-200), spans, WINDOW) == expected
 
     def test_a_group_resolved_after_the_alert_was_received_takes_it(self) -> None:
         spans = [
             span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(20)),
             span(2, 21, 30, is_current=True, began_after=at(20)),
         ]
-        assert place(at(19), spans, WINDOW) == Place(joins=1)
-        assert place(at(20), spans[:1], WINDOW) == Place(is_current=True, follows=spans[0])
-        assert place(at(20.5), spans, WINDOW) == Place(joins=2)
+        assert place(at(19), spans, WINDOW) == Place(decision=Decision.JOINED, joins=1)
+        expected = Place(decision=Decision.AFTER_RESOLVED, is_current=True, follows=spans[0])
+        assert place(at(20), spans[:1], WINDOW) == expected
+        assert place(at(20.5), spans, WINDOW) == Place(decision=Decision.JOINED, joins=2)
+
+    def test_a_group_resolved_later_takes_nothing_past_its_window(self) -> None:
+        resolved = span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(200))
+        expected = Place(decision=Decision.WINDOW_EXPIRED, is_current=True, follows=resolved)
+        assert place(at(100), [resolved], WINDOW) == expected
 
     def test_after_a_resolution_a_new_group_is_a_regression(self) -> None:
         resolved = span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(20))

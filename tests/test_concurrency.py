@@ -1,0 +1,128 @@
+"""Sixteen processes store at once, on hot keys, with copies and a window that keeps expiring, while a user acts."""
+
+import multiprocessing
+import random
+import time
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+from peewee import SQL, fn
+
+from signalcraft import embedded, models, store
+from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.models import AlertEvent, AlertGroup, Workspace
+from tests.builders import NOON, arrival
+
+PROCESSES, BATCHES, BATCH = 16, 12, 25
+WINDOW = timedelta(minutes=1)
+POLICY = store.Policy(window=WINDOW, spike_count=20)
+#: A snooze outlasts the window; on these issues the user never snoozes, so that the window can be checked.
+NEVER_SNOOZED = ("0", "2", "4", "6", "8", "10")
+
+
+def _minute_now() -> float:
+    """A clock that runs 120 times as fast, so that windows of a minute expire all the while."""
+    return (time.time() % 86_400) * 2
+
+
+def _store_batches(url: str, seed: int) -> None:
+    """What one process does: hot keys, and one alert in ten a copy of one that some process sends too."""
+    models.open_database(url)
+    chance = random.Random(seed)
+    for number in range(BATCHES):
+        minute = _minute_now()
+        batch = [
+            arrival(
+                f"copied-{chance.randrange(40)}" if chance.random() < 0.1 else f"{seed}-{number}-{position}",
+                minute - chance.choice((0, 0, 0, 0.5, 3)),
+                issue=str(min(chance.randrange(12), chance.randrange(12))),
+                severity=chance.choice(list(Severity)),
+                rule=chance.choice(("", "a", "b")),
+            )
+            for position in range(BATCH)
+        ]
+        with models.session():
+            store.record(batch, POLICY)
+
+
+def _act_as_user(url: str, stop: Event) -> None:
+    """Change the status of whatever group is current, by its id, as PATCH does."""
+    models.open_database(url)
+    chance = random.Random(0)
+    while not stop.is_set():
+        with models.session():
+            current = list(AlertGroup.select(AlertGroup.id, AlertGroup.issue_id).where(AlertGroup.is_current))
+            if current:
+                group, status = chance.choice(current), chance.choice(list(GroupStatus))
+                if status is not GroupStatus.SNOOZED or group.issue_id not in NEVER_SNOOZED:
+                    _change(group.id, status)
+        time.sleep(0.005)
+
+
+def _change(group_id: int, status: GroupStatus) -> None:
+    now = NOON + timedelta(minutes=_minute_now())
+    resolved = status is GroupStatus.RESOLVED
+    AlertGroup.update(
+        status=status.value,
+        is_current=not resolved,
+        resolved_at=now if resolved else None,
+        snoozed_until=now + timedelta(minutes=2) if status is GroupStatus.SNOOZED else None,
+    ).where(AlertGroup.id == group_id, AlertGroup.is_current).execute()
+
+
+@pytest.fixture
+def stormed(clean_database: str) -> str:
+    """The database after the storm."""
+    with models.session():
+        Workspace.create(slug="one")
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    user = context.Process(target=_act_as_user, args=(clean_database, stop))
+    senders = [context.Process(target=_store_batches, args=(clean_database, seed)) for seed in range(PROCESSES)]
+    for process in (user, *senders):
+        process.start()
+    for sender in senders:
+        sender.join(120)
+    stop.set()
+    user.join(20)
+    assert [process.exitcode for process in (*senders, user)] == [0] * (PROCESSES + 1)
+    return clean_database
+
+
+def test_counts_are_true_and_nobody_deadlocks(stormed: str, servers: embedded.Servers) -> None:  # noqa: ARG001 - the storm
+    with models.session():
+        events = AlertEvent.select().count()
+        groups = list(AlertGroup.select())
+        held = Counter(
+            dict(
+                AlertEvent.select(AlertEvent.alert_group_id, fn.count(SQL("*")))
+                .group_by(AlertEvent.alert_group_id)
+                .tuples(),
+            ),
+        )
+        identities = AlertEvent.select(AlertEvent.source_event_id).distinct().count()
+    assert events == identities > PROCESSES * BATCHES * BATCH * 0.85
+    assert sum(group.count for group in groups) == events
+    assert {group.id: group.count for group in groups} == held
+    current = Counter(group.group_key for group in groups if group.is_current)
+    assert max(current.values(), default=0) <= 1
+    assert len(groups) > len({group.group_key for group in groups})
+    assert "deadlock" not in Path(servers.postgres.log).read_text()
+
+
+def test_no_alert_joined_past_the_window_or_into_a_group_resolved_before(stormed: str) -> None:  # noqa: ARG001 - the storm
+    late = """
+        SELECT count(*) FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
+        WHERE g.status = 'resolved' AND e.received_at >= g.resolved_at"""
+    with models.session():
+        assert models.database.execute_sql(late).fetchone() == (0,)
+        groups = list(AlertGroup.select().where(AlertGroup.issue_id.in_(NEVER_SNOOZED)))
+        for group in groups:
+            events = AlertEvent.select(AlertEvent.received_at).where(AlertEvent.alert_group == group)
+            moments = sorted(moment for (moment,) in events.tuples())
+            assert all(later - earlier <= WINDOW for earlier, later in pairwise(moments))
+    assert any(group.count > 10 for group in groups)
