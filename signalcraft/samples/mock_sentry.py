@@ -1,0 +1,99 @@
+"""Sends as Sentry sends: one second of patience, a redirect taken for success, and mostly no second try.
+
+Facts: ``send_and_save_webhook_request`` and ``ignore_unpublished_app_errors`` in Sentry's
+``utils/sentry_apps/webhooks.py``, the retry policy of its task, and the legacy plugin's client.
+"""
+
+import http.client
+import time
+import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlencode, urlsplit
+
+from signalcraft.samples import Sample
+from signalcraft.sources.sentry.signature import Family, family_of
+
+#: Seconds to connect, and to wait for the answer: ``sentry-apps.webhook.timeout.sec``, and the older senders' five.
+TIMEOUTS = {Family.INTEGRATION: 1.0, Family.SERVICE_HOOK: 5.0, Family.LEGACY: 5.0}
+
+#: ``Retry(times=3)`` is three attempts in all, and in truth five minutes lie between two.
+ATTEMPTS = 3
+
+#: Server errors that the newest sender does not try again; until 2025 it did.
+FINAL_SERVER_ERRORS = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+
+_TIMESTAMPS = {Family.INTEGRATION: "Sentry-Hook-Timestamp", Family.SERVICE_HOOK: "X-ServiceHook-Timestamp"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One request: its id and the answer's status, or why there was none."""
+
+    request_id: str
+    status: int | None = None
+    failure: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """What Sentry takes for success: whatever ``raise_for_status`` lets pass, redirects included."""
+        return self.status is not None and self.status < HTTPStatus.BAD_REQUEST
+
+    @property
+    def may_be_tried_again(self) -> bool:
+        """Whether the retry policy covers the failure: no answer, or a server error that is not final."""
+        if self.status is None:
+            return True
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in FINAL_SERVER_ERRORS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockSentry:
+    """A Sentry that delivers to ``url``.
+
+    ``published``: the integration is on Sentry's marketplace. For all others, every internal integration
+    among them, Sentry swallows the error and the delivery is gone. ``pause`` is in seconds, between attempts.
+    """
+
+    url: str
+    published: bool = False
+    pause: float = 0.0
+
+    def deliver(self, sample: Sample) -> tuple[Attempt, ...]:
+        """Send ``sample``, as often as Sentry would; the last attempt says whether Sentry believes that it arrived."""
+        family = family_of({name.lower(): value for name, value in sample.headers.items()})
+        retries = self.published if family is Family.INTEGRATION else family is Family.SERVICE_HOOK
+        attempts: list[Attempt] = []
+        while len(attempts) < (ATTEMPTS if retries else 1):
+            if attempts:
+                time.sleep(self.pause)
+            attempts.append(self._attempt(sample, family))
+            if attempts[-1].succeeded or not attempts[-1].may_be_tried_again:
+                break
+        return tuple(attempts)
+
+    def _attempt(self, sample: Sample, family: Family) -> Attempt:
+        """One request. Its stamps are new; the body, its signature and the idempotency key are the sample's."""
+        request_id = uuid.uuid4().hex
+        stamps = {"Request-ID": request_id}
+        if family in _TIMESTAMPS:
+            stamps[_TIMESTAMPS[family]] = str(int(time.time()))
+        try:
+            status = self._post(sample, {**sample.headers, **stamps}, TIMEOUTS[family])
+        except (OSError, http.client.HTTPException) as error:
+            return Attempt(request_id=request_id, failure=type(error).__name__)
+        return Attempt(request_id=request_id, status=status)
+
+    def _post(self, sample: Sample, headers: dict[str, str], timeout: float) -> int:
+        """The status of the answer; redirects are not followed."""
+        url = urlsplit(self.url)
+        secure = url.scheme == "https"
+        connection_type = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = connection_type(url.netloc, timeout=timeout)
+        token = urlencode({"token": sample.url_token}) if sample.url_token else ""
+        query = "&".join(filter(None, (url.query, token)))
+        try:
+            connection.request("POST", f"{url.path or '/'}{query and '?' + query}", body=sample.body, headers=headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()

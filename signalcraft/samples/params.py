@@ -1,0 +1,91 @@
+"""What a sample can be asked to be like."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """The values of one delivery; the defaults tell of one error in one shop.
+
+    ``issue`` empty: Sentry's grouping is played, one issue for each project, title and fingerprint;
+    ``None``: the body has no issue id, as in 2020. ``rule_id`` ``None``: the rule has no settings, so its
+    deliveries carry the label alone. ``size`` is in bytes, 0 for as it comes. ``status_details`` is Sentry's
+    ``statusDetails``; ``assignee`` is ``("user", 31)`` or ``("team", 7)``.
+    """
+
+    event_id: str
+    occurred_at: datetime
+    idempotency_key: str | None
+    project: str = "checkout"
+    project_id: int = 4509877862268928
+    org: str = "northwind"
+    base: str = "https://sentry.io"
+    installation: str = "0d3b7f52-64b1-4c0e-9c9f-5b5a86a1c7e4"
+    hook_guid: str = "5f1c9a3e7b2d48069e4fa1b8c7d60321"
+    environment: str | None = "production"
+    level: str = "error"
+    issue: str | None = ""
+    title: str = "PaymentTimeout: card gateway did not answer within 5.0 s"
+    fingerprint: Sequence[str] = ("{{ default }}",)
+    rule: str = "Checkout errors to SignalCraft"
+    rule_id: int | None = None
+    size: int = 0
+    count: int = 41
+    substatus: str | None = None
+    status_details: dict[str, object] | None = None
+    assignee: tuple[str, int] | None = ("user", 31)
+    activity: str = "status_resolved"
+    incident: str = "90431"
+    metric_rule: str = "2217"
+    incident_status: int | None = None
+
+    @property
+    def issue_id(self) -> str | None:
+        """The issue that the event belongs to."""
+        return str(4_000_000_000 + int(self._digest()[:8], 16)) if self.issue == "" else self.issue
+
+    @property
+    def grouping_hash(self) -> str:
+        """Sentry's hash of it: 32 hex digits."""
+        return self._digest()[:32]
+
+    @property
+    def kind(self) -> str:
+        """The exception's type: what is before the colon of the title."""
+        return self.title.partition(": ")[0]
+
+    @property
+    def value(self) -> str:
+        """The exception's value: what is after the colon of the title."""
+        return self.title.partition(": ")[2]
+
+    @property
+    def release(self) -> str:
+        """The version that was running."""
+        return f"{self.project}@4.18.2"
+
+    def api(self, path: str) -> str:
+        """A URL of the API."""
+        return f"{self.base}/api/0/{path}"
+
+    def page(self, path: str) -> str:
+        """A page of the organization."""
+        return f"{self.base}/organizations/{self.org}/{path}"
+
+    @property
+    def with_z(self) -> str:
+        """The moment, six digits of fraction and a literal ``Z``."""
+        return self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    @property
+    def with_offset(self) -> str:
+        """The moment in ``isoformat()``: ``+00:00``, and no fraction where there is none."""
+        return self.occurred_at.astimezone(UTC).isoformat()
+
+    def _digest(self) -> str:
+        parts = json.dumps([self.project, self.title, list(self.fingerprint)])
+        return hashlib.sha256(parts.encode()).hexdigest()

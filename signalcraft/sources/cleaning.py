@@ -1,0 +1,231 @@
+"""What any sender's values must go through before we keep them: text, slugs, words for severity, times, tags.
+
+Every function takes any JSON value and answers with something that PostgreSQL stores and a person
+can read, or with ``None`` where nothing can be made of it. None of them raises.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from signalcraft.alerts import Severity, Vocabulary
+
+TITLE_LIMIT = 500
+DESCRIPTION_LIMIT = 8_000
+RULE_LIMIT = 200
+TAG_KEY_LIMIT = 200
+TAG_VALUE_LIMIT = 200
+TAGS_LIMIT = 500
+ENVIRONMENT_LIMIT = 64
+SLUG_LIMIT = 100
+IDENTIFIER_LIMIT = 64
+LINK_LIMIT = 2_000
+
+#: Outside of these years a time is a mistake, not a time.
+FIRST_YEAR, LAST_YEAR = 2000, 2100
+
+#: A count is kept in a bigint.
+COUNT_LIMIT = 2**63 - 1
+
+_ELLIPSIS = "…"
+# C0, DEL, C1 and lone surrogates. In titles a line break is a blank, so these count there too.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BLANKS = re.compile(r"\s+")
+_IDENTIFIER = re.compile(rf"[0-9A-Za-z_-]{{1,{IDENTIFIER_LIMIT}}}")
+_SLUG = re.compile(rf"[a-z0-9._-]{{1,{SLUG_LIMIT}}}")
+_NOT_SLUG = re.compile(r"[^a-z0-9._-]+")
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_EPOCH = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?")
+
+
+def text(value: object, limit: int) -> str | None:
+    """``value`` on its lines, without control characters, at most ``limit`` characters; HTML stays as it is."""
+    if not isinstance(value, str):
+        return None
+    # Cutting first bounds the work on a text of megabytes.
+    return cut(_printable(value[: 2 * limit]).strip(), limit, more=len(value) > 2 * limit) or None
+
+
+def line(value: object, limit: int) -> str | None:
+    """Like :func:`text`, on one line: every run of blanks and line breaks is one space."""
+    if not isinstance(value, str):
+        return None
+    if len(value) <= limit and value.isprintable() and "  " not in value:
+        return value.strip() or None
+    short = value[: 2 * limit]
+    if not short.isprintable():
+        short = _printable(_BLANKS.sub(" ", short))
+    return cut(" ".join(short.split()), limit, more=len(value) > 2 * limit) or None
+
+
+def _printable(value: str) -> str:
+    """``value`` without what PostgreSQL refuses (NUL, lone surrogates) or a terminal would obey."""
+    if value.isprintable():
+        return value
+    return _UNPRINTABLE.sub("", _SURROGATE.sub("\ufffd", value))
+
+
+def cut(value: str, limit: int, *, more: bool = False) -> str:
+    """``value`` in at most ``limit`` characters, the last an ellipsis if anything is missing.
+
+    The cut falls before a character with its combining marks, never inside. ``more`` says that
+    something was cut off before.
+    """
+    if len(value) <= limit and not more:
+        return value
+    end = min(limit - 1, len(value))
+    while 0 < end < len(value) and (unicodedata.combining(value[end]) or "\u200d" in value[end - 1 : end + 1]):
+        end -= 1
+    return value[:end].rstrip() + _ELLIPSIS
+
+
+def identifier(value: object) -> str | None:
+    """An id as text, whether it came as text or as a number; ``None`` for anything that is no plain id."""
+    if type(value) is int and 0 <= value <= COUNT_LIMIT:
+        return str(value)
+    if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
+        return value
+    return None
+
+
+def slug(value: object) -> tuple[str, bool]:
+    """A project's slug, trimmed and lower-cased, and whether it had to be cleaned beyond that."""
+    if not isinstance(value, str):
+        return "", False
+    lowered = value[: 2 * SLUG_LIMIT].strip().lower()
+    if _SLUG.fullmatch(lowered):
+        return lowered, False
+    return _NOT_SLUG.sub("-", lowered).strip("-")[:SLUG_LIMIT], True
+
+
+def environment(value: object) -> str | None:
+    """An environment's name: one line, lower-cased, blanks as hyphens."""
+    name = line(value, ENVIRONMENT_LIMIT)
+    return name.lower().replace(" ", "-")[:ENVIRONMENT_LIMIT] if name else None
+
+
+def in_our_words(name: str, vocabulary: Vocabulary) -> tuple[str, bool]:
+    """The environment that the workspace calls ``name``, and whether it knows that name."""
+    aliases = vocabulary.environment_aliases
+    if name in aliases:
+        return aliases[name], True
+    return name, name == vocabulary.default_environment or name in aliases.values()
+
+
+#: Words for severity, Sentry's five first. Its API adds ``sample``; other spellings are taken defensively.
+SEVERITIES: Mapping[str, Severity] = MappingProxyType(
+    {
+        "fatal": Severity.CRITICAL,
+        "error": Severity.HIGH,
+        "warning": Severity.MED,
+        "info": Severity.LOW,
+        "debug": Severity.INFO,
+        "sample": Severity.INFO,
+        "critical": Severity.CRITICAL,
+        "warn": Severity.MED,
+        "log": Severity.LOW,
+    }
+)
+
+#: The numbers of Python's ``logging``, which old senders use (Sentry's ``constants.LOG_LEVELS``).
+NUMERIC_SEVERITIES: Mapping[float, Severity] = MappingProxyType(
+    {
+        0: Severity.INFO,
+        10: Severity.INFO,
+        20: Severity.LOW,
+        30: Severity.MED,
+        40: Severity.HIGH,
+        50: Severity.CRITICAL,
+    }
+)
+
+
+def severity(value: object) -> Severity | None:
+    """The severity that a level (a word, a number, a number in text) stands for."""
+    if isinstance(value, str):
+        word = value[:20].strip().lower()
+        if not (word.isascii() and word.isdigit()):
+            return SEVERITIES.get(word)
+        value = int(word)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return NUMERIC_SEVERITIES.get(value)
+
+
+def count(value: object) -> int | None:
+    """A number of times, from a number or from digits in text."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= COUNT_LIMIT else None
+
+
+def time(value: object) -> datetime | None:
+    """Aware UTC from ISO 8601 (any offset, none is UTC) or from an epoch in s, ms, µs or ns, as number or text."""
+    try:
+        if isinstance(value, str):
+            moment = _time_in_text(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            moment = _since_epoch(value)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):  # not ISO 8601; NaN, infinity; a year that datetime does not have
+        return None
+    return moment if FIRST_YEAR <= moment.year <= LAST_YEAR else None
+
+
+def _time_in_text(value: str) -> datetime:
+    if _EPOCH.fullmatch(value):
+        return _since_epoch(float(value))
+    moment = datetime.fromisoformat(value[:40])
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _since_epoch(value: float) -> datetime:
+    """1e11 seconds are the year 5138, 1e11 milliseconds are 1973: the size tells the unit."""
+    seconds = float(value)
+    for _ in range(3):
+        if seconds < 1e11:
+            break
+        seconds /= 1000
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def tags(value: object) -> tuple[list[tuple[str, str]], bool]:
+    """Tags as pairs in the order sent, duplicates kept, and whether something could not be kept.
+
+    They come as pairs (``[["browser", "Firefox"]]``), as dictionaries (``[{"key": …, "value": …}]``)
+    or as one object. Sentry stores its own under a ``sentry:`` prefix, which old payloads show.
+    """
+    if value is None:
+        return [], False
+    entries = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        return [], True
+    kept = [pair for entry in entries[:TAGS_LIMIT] if (pair := _tag(entry)) is not None]
+    return kept, len(kept) != len(entries)
+
+
+def _tag(entry: object) -> tuple[str, str] | None:
+    if isinstance(entry, dict):
+        entry = (entry.get("key"), entry.get("value"))
+    if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+        return None
+    name, value = entry
+    key = line(name, TAG_KEY_LIMIT)
+    if key and key.startswith("sentry:"):
+        key = key.removeprefix("sentry:")
+    return (key, line(_as_text(value), TAG_VALUE_LIMIT) or "") if key else None
+
+
+def _as_text(value: object) -> str:
+    """Text as it is, nothing for null, everything else in JSON's spelling."""
+    if isinstance(value, str):
+        return value
+    try:
+        return "" if value is None else json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # parsed a few calls higher up the stack, it nested just not too deeply
+        return "…"

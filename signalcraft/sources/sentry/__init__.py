@@ -1,0 +1,103 @@
+"""Sentry: who signed it, what it is, what it means.
+
+The three questions of a :class:`signalcraft.sources.Source`, and the table that answers the third. What
+is true of Sentry is in the modules beside: ``signature`` (families of requests), ``envelope`` (parsing,
+and the resource proved), ``shapes`` (what must be there), ``fields`` (where each field is read),
+``events`` and ``changes`` (alerts and changes of state), ``keys``, ``fingerprint``, ``links``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from signalcraft.alerts import Delivery, Identity, Normalization, NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.errors import BodyTooDeep, Refusal, UnexpectedShape
+from signalcraft.sources.sentry import changes, events, keys, subject
+from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, is_too_deep, open_envelope
+from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
+from signalcraft.sources.sentry.fields import FIELDS, OTHER
+from signalcraft.sources.sentry.paths import Reader
+from signalcraft.sources.sentry.signature import HEADERS as HEADERS
+from signalcraft.sources.sentry.signature import verify as verify
+
+Handler = Callable[[Envelope, Reader, Vocabulary], Sequence[NormalizedAlert | StatusChange]]
+
+#: What becomes of a delivery, by resource and action. Whatever is not here is verified, counted and ignored.
+DISPATCH: Mapping[tuple[str, str], Handler] = MappingProxyType(
+    {
+        ("event_alert", "triggered"): events.of_event,
+        ("error", "created"): events.of_event,
+        ("issue", "created"): events.of_new_issue,
+        **{("issue", action): changes.of_issue for action in changes.ISSUE_ACTIONS},
+        ("metric_alert", "critical"): events.of_metric,
+        ("metric_alert", "warning"): events.of_metric,
+        ("metric_alert", "open"): events.of_metric,
+        ("metric_alert", "resolved"): changes.of_metric,
+        ("activity_alert", "triggered"): changes.of_activity,
+        (SERVICE_HOOK, "triggered"): events.of_event,
+        (LEGACY, "triggered"): events.of_legacy,
+    }
+)
+
+RESOURCE_UNKNOWN = "resource_unknown"
+ACTION_UNKNOWN = "action_unknown"
+NO_ALERT = "no_alert"
+
+_PLAIN = Vocabulary()
+_ALERTING = frozenset(resource for resource, _ in DISPATCH)
+
+
+def identify(delivery: Delivery) -> Identity:
+    """What ``delivery`` is, and the key that a redelivery of it shares.
+
+    Raises:
+        BodyNotJson, BodyNotObject, BodyTooDeep: there is nothing to read.
+        InvalidFields: ``action``, ``data`` or the resource's own object is missing or of another type.
+        ResourceMismatch: the header names a resource that the body is not.
+        UiComponentRequest: it is a call of a UI component.
+    """
+    envelope = open_envelope(delivery)
+    if is_too_deep(delivery.body):
+        raise BodyTooDeep
+    return Identity(
+        resource=envelope.resource,
+        action=envelope.action,
+        delivery_key=keys.delivery_key(envelope),
+        ignored=_ignored(envelope),
+        project=_project(envelope),
+    )
+
+
+def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
+    """What ``delivery`` means: nothing, one alert (or copies of it, one for each rule), or a change of state.
+
+    Raises:
+        MissingIdentity, MissingTitle: something without which there is no alert is missing.
+        UnexpectedShape: :func:`identify` would have refused it.
+    """
+    try:
+        envelope = open_envelope(delivery)
+    except Refusal as refusal:
+        raise UnexpectedShape(refusal.title, field=next(iter(refusal.errors), "")) from refusal
+    handler = DISPATCH.get((envelope.resource, envelope.action))
+    if handler is None:
+        return Normalization(outcomes=())
+    reader = Reader(envelope.body)
+    outcomes = handler(envelope, reader, vocabulary)
+    return Normalization(outcomes=tuple(outcomes), warnings=tuple(dict.fromkeys(reader.warnings)))
+
+
+def _ignored(envelope: Envelope) -> str:
+    """Why nothing will come of a delivery; empty where something will."""
+    if envelope.resource not in _ALERTING:
+        return NO_ALERT if envelope.resource in PROOFS else RESOURCE_UNKNOWN
+    if (envelope.resource, envelope.action) not in DISPATCH:
+        return ACTION_UNKNOWN
+    if envelope.resource == "activity_alert" and changes.meaning_of_activity(envelope) is None:
+        return NO_ALERT
+    return ""
+
+
+def _project(envelope: Envelope) -> str:
+    """The project's number, else its slug, as the body has it."""
+    reader, fields = Reader(envelope.body), FIELDS.get(envelope.resource, OTHER)
+    return subject.project_id(reader, fields) or subject.project_slug(reader, fields)

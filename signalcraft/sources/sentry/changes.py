@@ -1,0 +1,141 @@
+"""Bodies that tell what happened to the state of an issue or of a metric alert."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from signalcraft.alerts import Change, StatusChange, Vocabulary
+from signalcraft.errors import MissingIdentity
+from signalcraft.sources import cleaning
+from signalcraft.sources.sentry import events, fingerprint, subject
+from signalcraft.sources.sentry.envelope import Envelope
+from signalcraft.sources.sentry.fields import ISSUE, METRIC_ALERT
+from signalcraft.sources.sentry.paths import Path, Reader, paths
+
+#: What ``issue.*`` means. ``ignored`` is what ``archived`` was called, and some installations still send it.
+ISSUE_ACTIONS: Mapping[str, Change] = MappingProxyType(
+    {
+        "resolved": Change.RESOLVED,
+        "archived": Change.ARCHIVED,
+        "ignored": Change.ARCHIVED,
+        "unresolved": Change.UNRESOLVED,
+        "assigned": Change.ASSIGNED,
+        "unassigned": Change.ASSIGNED,
+    }
+)
+
+#: What the ``activity.type`` of an activity alert means, and the substatus it implies; others are no change.
+ACTIVITIES: Mapping[str, tuple[Change, str]] = MappingProxyType(
+    {
+        "status_resolved": (Change.RESOLVED, ""),
+        "status_resolved_in_release": (Change.RESOLVED, ""),
+        "status_resolved_by_age": (Change.RESOLVED, ""),
+        "status_resolved_in_commit": (Change.RESOLVED, ""),
+        "status_unresolved": (Change.UNRESOLVED, ""),
+        "status_regression": (Change.UNRESOLVED, "regressed"),
+        "status_escalating": (Change.UNRESOLVED, "escalating"),
+        "status_ignored": (Change.ARCHIVED, ""),
+    }
+)
+
+#: Sentry's substatuses, by the change they go with (``S:src/sentry/types/group.py``).
+SUBSTATUSES: Mapping[Change, frozenset[str]] = MappingProxyType(
+    {
+        Change.UNRESOLVED: frozenset({"new", "ongoing", "escalating", "regressed"}),
+        Change.ARCHIVED: frozenset({"archived_until_escalating", "archived_until_condition_met", "archived_forever"}),
+    }
+)
+
+ACTIVITY_TYPE = Path("data.activity.type")
+SUBSTATUS = Path("data.issue.substatus")
+IGNORE_UNTIL = paths("data.issue.statusDetails.ignoreUntil")
+IGNORE_MINUTES = paths("data.issue.statusDetails.ignoreDuration")
+ASSIGNEE = paths("data.assignee", "data.issue.assignedTo")
+
+
+def of_issue(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
+    """``issue.resolved`` and its like. The action is the change; the state is of the moment of sending."""
+    return [_change(envelope, reader, ISSUE_ACTIONS[envelope.action], "")]
+
+
+def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
+    """An activity alert, where it is about the status."""
+    meaning = meaning_of_activity(envelope)
+    return [_change(envelope, reader, *meaning)] if meaning else []
+
+
+def meaning_of_activity(envelope: Envelope) -> tuple[Change, str] | None:
+    """The change that an activity is, with its substatus; ``None`` for Seer's, a pull request's and new ones."""
+    kind = ACTIVITY_TYPE.follow(envelope.body)
+    return ACTIVITIES.get(kind) if isinstance(kind, str) else None
+
+
+def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
+    """``metric_alert.resolved``: the rule's incident is over."""
+    rule = events.metric_rule_id(reader, METRIC_ALERT)
+    if rule is None:
+        raise MissingIdentity("there is no rule that could be resolved", field=METRIC_ALERT.rule_id[0].text)
+    return [
+        StatusChange(
+            source=events.SOURCE,
+            change=Change.RESOLVED,
+            project=subject.project_slug(reader, METRIC_ALERT),
+            fingerprint=fingerprint.metric_rule(rule),
+            received_at=envelope.delivery.received_at,
+        ),
+    ]
+
+
+def _change(envelope: Envelope, reader: Reader, change: Change, implied: str) -> StatusChange:
+    issue_id = subject.issue_id(reader, ISSUE)
+    if issue_id is None:
+        raise MissingIdentity("there is no issue id", field=ISSUE.issue_id[0].text)
+    received_at = envelope.delivery.received_at
+    return StatusChange(
+        source=events.SOURCE,
+        change=change,
+        project=subject.project_slug(reader, ISSUE),
+        fingerprint=fingerprint.issue(issue_id),
+        received_at=received_at,
+        substatus=implied or _substatus(reader, change),
+        snoozed_until=_snoozed_until(reader, received_at) if change is Change.ARCHIVED else None,
+        assignee=_assignee(envelope, reader) if change is Change.ASSIGNED else None,
+    )
+
+
+def _substatus(reader: Reader, change: Change) -> str:
+    """The issue's substatus, where it goes with the change: by the time of sending the issue may have moved on."""
+    if change not in SUBSTATUSES:
+        return ""
+    sent = SUBSTATUS.follow(reader.body)
+    if isinstance(sent, str) and sent in SUBSTATUSES[change]:
+        return sent
+    reader.warn(SUBSTATUS, "does not go with the action" if sent else "is missing")
+    return ""
+
+
+def _snoozed_until(reader: Reader, received_at: datetime) -> datetime | None:
+    """When an archiving ends by the clock. It may also end by a condition, or never: then ``None``."""
+    until = reader.first(IGNORE_UNTIL, cleaning.time, "a time we can believe")
+    if until is not None:
+        return until
+    minutes = reader.first(IGNORE_MINUTES, cleaning.count, "a number of minutes")
+    if not minutes:
+        return None
+    try:
+        end = received_at + timedelta(minutes=minutes)
+    except OverflowError:
+        return None
+    return end if end.year <= cleaning.LAST_YEAR else None
+
+
+def _assignee(envelope: Envelope, reader: Reader) -> str | None:
+    """Who has the issue now: ``sentry:user:31`` or ``sentry:team:7``; ``None`` for nobody."""
+    return None if envelope.action == "unassigned" else reader.first(ASSIGNEE, _actor, "a user or a team")
+
+
+def _actor(value: object) -> str | None:
+    if not isinstance(value, dict) or value.get("type") not in ("user", "team"):
+        return None
+    number = cleaning.identifier(value.get("id"))
+    return number and f"sentry:{value['type']}:{number}"

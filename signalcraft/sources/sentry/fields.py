@@ -1,0 +1,205 @@
+"""Where each field of an alert is read, by kind of body, best place first.
+
+``docs/sentry.md`` is made of these tables.
+"""
+
+from dataclasses import dataclass, fields
+
+from signalcraft.sources.sentry.paths import Paths, paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertFields:
+    """The places of one kind of body. An empty tuple: this kind never has it, and nobody is warned.
+
+    ``urls`` are any URLs of Sentry's; organization, project, issue and event are read off them where no field
+    has them. ``kind`` is the exception's type, or what comes closest; ``url_as_link`` is given on as it is.
+    ``may_lack`` names the fields whose absence is normal, which is no reason to warn.
+    """
+
+    event_id: Paths = ()
+    issue_id: Paths = ()
+    project: Paths = ()
+    project_id: Paths = ()
+    urls: Paths = ()
+    url_as_link: Paths = ()
+    environment: Paths = ()
+    level: Paths = ()
+    title: Paths
+    description: Paths = ()
+    occurred_at: Paths = ()
+    tags: Paths = ()
+    fingerprint: Paths = ()
+    hashes: Paths = ()
+    kind: Paths = ()
+    culprit: Paths = ()
+    rule_id: Paths = ()
+    rule: Paths = ()
+    count: Paths = ()
+    may_lack: frozenset[str] = frozenset()
+
+    def read_in_order(self) -> dict[str, Paths]:
+        """The tables' rows: field to places, without the empty ones."""
+        rows = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "may_lack"}
+        return {name: places for name, places in rows.items() if places}
+
+
+def _event(at: str) -> AlertFields:
+    """A stored event and its extras: Sentry's ``_webhook_event_data``."""
+    return AlertFields(
+        event_id=paths(f"{at}.event_id"),
+        issue_id=paths(f"{at}.issue_id"),
+        project=paths(f"{at}.project_slug", f"{at}.project"),
+        project_id=paths(f"{at}.project"),
+        urls=paths(f"{at}.url", f"{at}.web_url", f"{at}.issue_url"),
+        environment=paths(f"{at}.environment", f"{at}.tags[environment]"),
+        level=paths(f"{at}.level", f"{at}.tags[level]", f"{at}.occurrence.level"),
+        title=paths(
+            f"{at}.title",
+            f"{at}.metadata.title",
+            f"{at}.exception.values[-1]",
+            f"{at}.metadata",
+            f"{at}.message",
+            f"{at}.logentry.formatted",
+            f"{at}.occurrence.issueTitle",
+        ),
+        description=paths(
+            f"{at}.message",
+            f"{at}.logentry.formatted",
+            f"{at}.exception.values[-1].value",
+            f"{at}.metadata.value",
+            f"{at}.occurrence.subtitle",
+            f"{at}.culprit",
+        ),
+        occurred_at=paths(f"{at}.datetime", f"{at}.timestamp", f"{at}.received"),
+        tags=paths(f"{at}.tags"),
+        fingerprint=paths(f"{at}.fingerprint"),
+        hashes=paths(f"{at}.hashes"),
+        kind=paths(f"{at}.exception.values[-1].type", f"{at}.metadata.type"),
+        culprit=paths(f"{at}.culprit", f"{at}.location"),
+        rule_id=paths("data.issue_alert.id"),
+        rule=paths("data.triggered_rule", "data.issue_alert.title"),
+    )
+
+
+EVENT_ALERT = _event("data.event")
+ERROR = _event("data.error")
+
+#: Sentry's group serializer. No event, no environment, no tags.
+ISSUE = AlertFields(
+    issue_id=paths("data.issue.id"),
+    project=paths("data.issue.project.slug"),
+    project_id=paths("data.issue.project.id"),
+    urls=paths("data.issue.web_url", "data.issue.permalink", "data.issue.url"),
+    level=paths("data.issue.level"),
+    title=paths("data.issue.title", "data.issue.metadata.title", "data.issue.metadata"),
+    description=paths("data.issue.metadata.value", "data.issue.culprit"),
+    occurred_at=paths("data.issue.firstSeen", "data.issue.lastSeen"),
+    kind=paths("data.issue.metadata.type"),
+    culprit=paths("data.issue.culprit"),
+    count=paths("data.issue.count"),
+)
+
+#: Sentry's ``build_incident_attachment``. No issue, no event, no level; ``event_id`` is the incident.
+METRIC_ALERT = AlertFields(
+    event_id=paths("data.metric_alert.id", "data.metric_alert.identifier"),
+    project=paths("data.metric_alert.projects", "data.metric_alert.alert_rule.projects"),
+    url_as_link=paths("data.web_url"),
+    environment=paths("data.metric_alert.alert_rule.environment"),
+    title=paths("data.description_title", "data.metric_alert.title", "data.metric_alert.alert_rule.name"),
+    description=paths("data.description_text", "data.metric_alert.alert_rule.query"),
+    occurred_at=paths(
+        "data.metric_alert.date_detected",
+        "data.metric_alert.date_started",
+        "data.metric_alert.date_created",
+    ),
+    rule_id=paths("data.metric_alert.alert_rule.id"),
+    rule=paths("data.metric_alert.alert_rule.name"),
+    may_lack=frozenset({"environment"}),
+)
+
+#: Sentry's ``LegacyWebhookPayload``; the flat keys are all that its oldest senders have.
+LEGACY = AlertFields(
+    event_id=paths("event.event_id", "event.id"),
+    issue_id=paths("id", "event.issue_id"),
+    project=paths("project_slug", "project"),
+    urls=paths("url"),
+    environment=paths("event.environment", "event.tags[environment]"),
+    level=paths("level", "event.level", "event.tags[level]"),
+    title=paths(
+        "event.title",
+        "event.metadata.title",
+        "event.exception.values[-1]",
+        "event[sentry.interfaces.Exception].values[-1]",
+        "event.metadata",
+        "message",
+        "event.message",
+        "event.logentry.formatted",
+    ),
+    description=paths(
+        "message",
+        "event.message",
+        "event.logentry.formatted",
+        "event.exception.values[-1].value",
+        "event.metadata.value",
+        "culprit",
+    ),
+    occurred_at=paths("event.datetime", "event.timestamp", "event.received"),
+    tags=paths("event.tags"),
+    fingerprint=paths("event.fingerprint"),
+    hashes=paths("event.hashes"),
+    kind=paths("event.exception.values[-1].type", "event.metadata.type"),
+    culprit=paths("culprit", "event.culprit"),
+    rule=paths("triggering_rules"),
+)
+
+#: Sentry's ``get_payload_v0``: the event as the API shows it.
+SERVICE_HOOK = AlertFields(
+    event_id=paths("event.eventID", "event.id"),
+    issue_id=paths("group.id", "event.groupID"),
+    project=paths("project.slug", "group.project.slug"),
+    project_id=paths("group.project.id", "event.projectID"),
+    urls=paths("group.url", "group.permalink", "event.url"),
+    environment=paths("event.environment", "event.tags[environment]"),
+    level=paths("event.tags[level]", "event.level", "group.level"),
+    title=paths(
+        "event.title",
+        "event.metadata.title",
+        "event.entries[exception].data.values[-1]",
+        "event.metadata",
+        "event.message",
+        "group.title",
+    ),
+    description=paths(
+        "event.message",
+        "event.entries[message].data.formatted",
+        "event.entries[exception].data.values[-1].value",
+        "event.metadata.value",
+        "event.culprit",
+        "group.culprit",
+    ),
+    occurred_at=paths("event.dateCreated", "event.dateReceived"),
+    tags=paths("event.tags"),
+    fingerprint=paths("event.fingerprint"),
+    kind=paths("event.entries[exception].data.values[-1].type", "event.metadata.type"),
+    culprit=paths("event.culprit", "group.culprit"),
+    count=paths("group.count"),
+)
+
+#: What is no alert may still name its project.
+OTHER = AlertFields(
+    title=(),
+    project_id=paths("data.projectId"),
+    project=paths("data.project_slug", "data.projectSlug"),
+)
+
+#: By proved resource.
+FIELDS = {
+    "event_alert": EVENT_ALERT,
+    "error": ERROR,
+    "issue": ISSUE,
+    "activity_alert": ISSUE,
+    "metric_alert": METRIC_ALERT,
+    "legacy": LEGACY,
+    "servicehook": SERVICE_HOOK,
+}

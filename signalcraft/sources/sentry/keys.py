@@ -1,0 +1,56 @@
+"""What a redelivery shares: the delivery key, made of the signed body.
+
+Never of ``Request-ID`` or the timestamp, which are new on each attempt, nor of the resource header,
+which is not signed. ``Idempotency-Key`` is not signed either, but it is all that tells two deliveries
+of the same bytes apart (resolved, unresolved, resolved), so it is added where they may happen.
+"""
+
+import hashlib
+import json
+import re
+
+from signalcraft.sources.sentry import subject
+from signalcraft.sources.sentry.envelope import Envelope
+from signalcraft.sources.sentry.fields import FIELDS, AlertFields
+from signalcraft.sources.sentry.paths import Reader
+from signalcraft.sources.sentry.signature import IDEMPOTENCY_HEADER
+
+#: Resources of which each delivery reports one event: the event and the rule name it.
+OF_EVENTS = frozenset({"event_alert", "error", "legacy", "servicehook"})
+#: Resources whose deliveries may have equal bytes and yet mean two things.
+OF_STATE = frozenset({"issue", "metric_alert", "activity_alert"})
+
+# A user can set a constant header of this name; Sentry's own is always of this form.
+_IDEMPOTENCY_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+def delivery_key(envelope: Envelope) -> str:
+    """The proved resource, and a digest of what names the delivery."""
+    return f"{envelope.resource}:{_digest(_name(envelope))}"
+
+
+def _name(envelope: Envelope) -> list[str]:
+    resource, action = envelope.resource, envelope.action
+    if resource in OF_EVENTS and (event := subject.event_id(Reader(envelope.body), FIELDS[resource])):
+        return [action, event, _rule(envelope, FIELDS[resource])]
+    if (resource, action) == ("issue", "created") and (
+        issue := subject.issue_id(Reader(envelope.body), FIELDS[resource])
+    ):
+        return [action, issue]
+    attempt = envelope.delivery.headers.get(IDEMPOTENCY_HEADER, "")
+    told_apart = resource in OF_STATE and _IDEMPOTENCY_KEY.fullmatch(attempt)
+    return ["body", hashlib.sha256(envelope.delivery.body).hexdigest(), attempt if told_apart else ""]
+
+
+def _rule(envelope: Envelope, fields: AlertFields) -> str:
+    """What tells two rules of one event apart: the rule's id where there is one, else its label as sent."""
+    for path in (*fields.rule_id, *fields.rule):
+        value = path.follow(envelope.body)
+        if value:
+            return f"{path.text}={value if isinstance(value, str) else json.dumps(value)}"
+    return ""
+
+
+def _digest(parts: list[str]) -> str:
+    """A hash of ``parts``; none but the last can hold the separator, so they cannot run into each other."""
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

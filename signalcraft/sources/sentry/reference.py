@@ -1,0 +1,181 @@
+"""The reference page on Sentry, written from the tables that the code runs on.
+
+``python -m signalcraft.sources.sentry.reference > docs/sentry.md`` renews it; a test holds them equal.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from signalcraft.alerts import ENVIRONMENT_ALIASES
+from signalcraft.sources import cleaning, sentry
+from signalcraft.sources.sentry import changes, events
+from signalcraft.sources.sentry.envelope import MAX_DEPTH, MAX_VALUES, PROOFS
+from signalcraft.sources.sentry.fields import FIELDS
+from signalcraft.sources.sentry.fingerprint import MAX_PARTS
+from signalcraft.sources.sentry.keys import OF_EVENTS, OF_STATE
+from signalcraft.sources.sentry.signature import SECRET_KINDS, Family
+
+FAMILIES: Mapping[Family, str] = MappingProxyType(
+    {
+        Family.INTEGRATION: "an integration's webhook",
+        Family.UI_COMPONENT: "a UI component's request, refused with 422 `ui_component_request`",
+        Family.SERVICE_HOOK: "a project's service hook",
+        Family.LEGACY: "the legacy WebHooks plugin, which cannot sign; its URL ends in `?token=`",
+    }
+)
+
+OUTCOMES: Mapping[sentry.Handler, str] = MappingProxyType(
+    {
+        events.of_event: "an alert",
+        events.of_legacy: "an alert, once for each of `triggering_rules`; the copies count once",
+        events.of_new_issue: "an alert of its own, in the default environment",
+        events.of_metric: "an alert",
+        changes.of_activity: "a change of state by `data.activity.type`, else ignored (`no_alert`)",
+        changes.of_metric: "the rule's group is resolved",
+    }
+)
+
+#: What becomes of each field of ``NormalizedAlert``, whichever body it is from.
+TREATMENT: Mapping[str, str] = MappingProxyType(
+    {
+        "source": "`sentry`",
+        "source_event_id": (
+            "`event_id`, as 32 lower-case hex digits. `issue.created`: `issue:<id>:created`. `metric_alert`: "
+            "`metric:<incident>:<action>:<digest of the delivery key>`. Legacy without an event: "
+            "`legacy:<issue>:<received_at>`. None of these: `identity_missing`, set aside"
+        ),
+        "project": (
+            "`project` as a slug (of a list, the first by name), else the slug in `urls`, else `project-<project_id>`, "
+            f"else `{events.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
+        ),
+        "environment": (
+            "lower-case, blanks as hyphens, "
+            f"{cleaning.ENVIRONMENT_LIMIT} characters, then by alias; absent: the workspace's default; unknown: kept"
+        ),
+        "severity": "`level` by the table below, absent or unknown: `med`; metric alerts by action; shifted by environment",
+        "fingerprint": (
+            "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`; else `custom:` of `fingerprint` "
+            f"(1 to {MAX_PARTS} texts, `{{{{ default }}}}` resolved), else `hashes:` and the first of `hashes`, "
+            "else `made:` of title (numbers and ids masked), `kind` and `culprit`"
+        ),
+        "title": (
+            "an object is read as `type: value`; one line, no control characters, "
+            f"{cleaning.TITLE_LIMIT} characters; absent: `title_missing`, set aside"
+        ),
+        "description": f"lines kept, no control characters, {cleaning.DESCRIPTION_LIMIT} characters; absent: empty",
+        "tags": (
+            "pairs, in the order sent, duplicates kept, `sentry:` off the key, other types in JSON's spelling, null empty; "
+            f"{cleaning.TAGS_LIMIT} tags, keys of {cleaning.TAG_KEY_LIMIT} and values of {cleaning.TAG_VALUE_LIMIT} characters"
+        ),
+        "occurred_at": (
+            f"ISO 8601 or an epoch in s, ms, µs, ns; {cleaning.FIRST_YEAR} to {cleaning.LAST_YEAR}; aware UTC; "
+            "absent: `received_at`"
+        ),
+        "received_at": "stamped by the web process",
+        "link": (
+            "`https://sentry.io/organizations/{org}/issues/{issue_id}/`, self-hosted the same path under its host; "
+            "`url_as_link` as it is; http(s) only; absent: none"
+        ),
+        "issue_id": f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: out of `urls`, else none",
+        "triggered_rule": f"`rule`, one line, {cleaning.RULE_LIMIT} characters; absent: none",
+        "source_count": "`count`, Sentry's own number of events; absent: none",
+    }
+)
+
+_HEAD = """\
+# What is read out of Sentry's webhooks
+
+<!-- Written by `python -m signalcraft.sources.sentry.reference`; do not edit. -->
+
+A text that is cut ends in an ellipsis. What is missing or odd and does not matter enough is a warning in the
+worker's log, with the field's path. A body over {depth} levels or {values:,} values is refused.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    parts = [
+        _HEAD.format(depth=MAX_DEPTH, values=MAX_VALUES),
+        _table("Who sends", ("signature header", "kind of secret", "sender"), _families()),
+        _table("What becomes of it", ("resource", "action", "outcome", "proved by", "delivery key of"), _outcomes()),
+        _table("Activity alerts", ("`data.activity.type`", "change"), _activities()),
+        _table("Every field of an alert", ("field", "treatment"), _quoted(TREATMENT.items())),
+        *(
+            _table(f"Where: {resource}", ("field", "places, the first usable one wins"), _places(resource))
+            for resource in FIELDS
+            if resource != "activity_alert"
+        ),
+        _table("Severity", ("level", "severity"), _quoted([*cleaning.SEVERITIES.items(), *_numbers()])),
+        _table("Environments", ("sent", "ours"), _quoted(ENVIRONMENT_ALIASES.items())),
+    ]
+    return "\n".join(parts)
+
+
+def _table(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(head)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return f"## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _quoted(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"`{name}`", f"{value}") for name, value in rows]
+
+
+def _numbers() -> list[tuple[str, str]]:
+    return [(str(number), severity) for number, severity in cleaning.NUMERIC_SEVERITIES.items()]
+
+
+def _families() -> list[tuple[str, str, str]]:
+    return [(f"`{family}`" if family else "none", SECRET_KINDS[family], said) for family, said in FAMILIES.items()]
+
+
+def _outcomes() -> list[tuple[str, ...]]:
+    known = [(*name, _outcome(name[1], handler), *_identity(*name)) for name, handler in sentry.DISPATCH.items()]
+    quiet = [
+        (resource, "any", f"ignored (`{sentry.NO_ALERT}`)", *_identity(resource, ""))
+        for resource in PROOFS
+        if resource not in FIELDS
+    ]
+    others = [
+        ("of the above", "any other", f"ignored (`{sentry.ACTION_UNKNOWN}`)", "", "the body"),
+        ("any other", "any", f"ignored (`{sentry.RESOURCE_UNKNOWN}`), kept raw", "nothing", "the body"),
+    ]
+    return [*known, *quiet, *others]
+
+
+def _outcome(action: str, handler: sentry.Handler) -> str:
+    if handler is changes.of_issue:
+        return f"the issue's groups: {changes.ISSUE_ACTIONS[action]}"
+    return OUTCOMES[handler]
+
+
+def _identity(resource: str, action: str) -> tuple[str, str]:
+    """What proves a resource, and what its delivery key is made of."""
+    proof = " and ".join(f"`data.{key}`" for key in sorted(PROOFS.get(resource, ()))) or "the signature header"
+    if resource in OF_EVENTS:
+        return proof, "event id and rule"
+    if (resource, action) == ("issue", "created"):
+        return proof, "issue id"
+    return proof, "the body and `Idempotency-Key`" if resource in OF_STATE else "the body"
+
+
+def _activities() -> list[tuple[str, str]]:
+    return [
+        (f"`{kind}`", f"{change} ({substatus})" if substatus else str(change))
+        for kind, (change, substatus) in changes.ACTIVITIES.items()
+    ]
+
+
+def _places(resource: str) -> list[tuple[str, str]]:
+    rows = FIELDS[resource].read_in_order().items()
+    return [(f"`{name}`", ", ".join(f"`{path.text}`" for path in places)) for name, places in rows]
+
+
+def main(write: Callable[[str], object]) -> None:
+    """Give out the page."""
+    write(page())
+
+
+if __name__ == "__main__":
+    main(sys.stdout.write)
