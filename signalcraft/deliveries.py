@@ -1,0 +1,44 @@
+"""An HTTP request into a ``Delivery``: the body's bytes as they came, bounded, and the headers that a source reads."""
+
+from collections.abc import Container
+from datetime import UTC, datetime
+
+from flask import Request
+
+from signalcraft.alerts import Delivery
+from signalcraft.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
+
+
+def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int) -> Delivery:
+    """The delivery in ``request``. The body is neither decoded nor parsed: its bytes are what is signed.
+
+    ``kept_headers`` are lower-case. A header that came twice was joined with a comma by WSGI, and proves nothing.
+
+    Raises:
+        LengthRequired, BodyTooLarge, UnsupportedMedia: nothing of the body was read.
+    """
+    _check_length(request, max_body_bytes)
+    _check_media(request)
+    headers = ((name.lower(), value) for name, value in request.headers.items())
+    return Delivery(
+        headers={name: value for name, value in headers if name in kept_headers},
+        body=request.get_data(cache=False),
+        received_at=datetime.now(UTC),
+        url_token=request.args.get("token", ""),
+    )
+
+
+def _check_length(request: Request, max_body_bytes: int) -> None:
+    """A body without a length is not taken: Werkzeug would cut it at the limit and say nothing."""
+    length = request.headers.get("Content-Length", "")
+    if "Transfer-Encoding" in request.headers or not length.isdecimal():
+        raise LengthRequired
+    if int(length) > max_body_bytes:
+        raise BodyTooLarge
+
+
+def _check_media(request: Request) -> None:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    plain = request.headers.get("Content-Encoding", "identity").strip().lower() in ("", "identity")
+    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8") or not plain:
+        raise UnsupportedMedia

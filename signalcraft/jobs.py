@@ -1,0 +1,271 @@
+"""What we ask of Redis: to take a delivery in, once, and to say how much waits.
+
+The jobs are RQ's own, so ``rq info``, rq-dashboard and a plain worker see them. Web and worker never share a
+client: the web's must fail within the second that a sender waits, the worker's must sit in a blocking pop.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from rq import Queue
+from rq import Retry as JobRetry
+from rq.exceptions import DeserializationError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.errors import PermanentError, QueueUnavailable
+
+ALERTS: Final = "alerts"
+NOTIFICATIONS: Final = "notifications"
+PROCESS_DELIVERY: Final = "signalcraft.tasks.process_delivery"
+NOTIFY: Final = "signalcraft.tasks.notify"
+
+#: Generous: a batch of the largest deliveries takes seconds. What hangs for longer is killed and tried again.
+JOB_TIMEOUT_SECONDS: Final = 120
+#: How often a job is put back that was in hand when its worker died. Nothing else uses up a try.
+MOST_RETRIES: Final = 5
+#: How long RQ keeps a job that failed where we could not even set it aside.
+FAILURE_TTL_SECONDS: Final = 30 * 86_400
+
+#: No retries, and 0.5 s in all: connecting and then reading from a server that is frozen. Without a password,
+#: RESP2 and no driver information make connecting free of round trips.
+_WEB: Mapping[str, Any] = MappingProxyType(
+    {
+        "socket_connect_timeout": 0.2,
+        "socket_timeout": 0.3,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
+)
+#: A read waits longer than RQ's blocking pop does; a connection that idled is pinged before it is used.
+_WORKER: Mapping[str, Any] = MappingProxyType(
+    {
+        "socket_connect_timeout": 5,
+        "socket_timeout": 60,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "retry": Retry(ExponentialWithJitterBackoff(cap=2, base=0.1), 5, (RedisConnectionError, RedisTimeoutError)),
+        "protocol": 2,
+    }
+)
+
+#: KEYS: delivery key, RQ's set of queues, the queue, the job. ARGV: delivery id, seconds, the job's fields.
+#: The delivery key is set last: should a write before it be refused, nothing calls the next attempt a duplicate.
+#: GET and SET instead of SET NX GET, which Redis has since 7.0 only; a script is alone anyway.
+_TAKE_IN = """
+local first = redis.call("GET", KEYS[1])
+if first then return first end
+redis.call("SADD", KEYS[2], KEYS[3])
+redis.call("HSET", KEYS[4], unpack(ARGV, 3))
+redis.call("RPUSH", KEYS[3], ARGV[1])
+redis.call("SET", KEYS[1], ARGV[1], "EX", ARGV[2])
+return false
+"""
+_TAKE_IN_SHA1 = hashlib.sha1(_TAKE_IN.encode(), usedforsecurity=False).hexdigest()
+
+
+class ForbiddenJob(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
+    """A job that we did not write: another function, a callback, a webhook or a dependency."""
+
+    code = "job_forbidden"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenIn:
+    """``delivery_id`` is this delivery's if it is ``fresh``, else that of the first with its delivery key."""
+
+    fresh: bool
+    delivery_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many jobs wait, and since when the oldest of them does; None where none waits."""
+
+    depth: int
+    oldest_enqueued_at: datetime | None
+
+
+class AllowedJob(Job):
+    """A job that runs one of our own functions, and nothing else.
+
+    A JSON serializer keeps code out of arguments, but a job also *names* the function that runs, its callbacks,
+    webhooks and dependencies: whoever writes to Redis could name any. Callbacks and webhooks are dropped when a job
+    is read back, so that RQ never gets to them; the job itself then fails by RQ's own path.
+    """
+
+    ALLOWED: Final = frozenset({PROCESS_DELIVERY, NOTIFY})
+
+    def restore(self, raw_data: Mapping[bytes | str, Any]) -> None:
+        """Read the fields back from Redis, without what our jobs do not have."""
+        super().restore(raw_data)
+        self._extras = bool(
+            self._success_callback_name
+            or self._failure_callback_name
+            or self._stopped_callback_name
+            or self.webhooks
+            or self._dependency_ids
+        )
+        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
+        self.webhooks = []
+        self._dependency_ids = []
+
+    def check(self) -> None:
+        """Make sure that the job is one of ours.
+
+        Raises:
+            ForbiddenJob: it is not.
+        """
+        if getattr(self, "_extras", False):
+            raise ForbiddenJob("the job has a callback, a webhook or a dependency")
+        try:
+            ours = self.instance is None and self.func_name in self.ALLOWED
+        except DeserializationError as error:
+            raise ForbiddenJob("the job cannot be read") from error
+        if not ours:
+            raise ForbiddenJob("the job runs a function that is not ours")
+
+    @property
+    def func(self) -> Any:  # noqa: ANN401 - RQ's signature
+        """The function to run.
+
+        Raises:
+            ForbiddenJob: it is not one of ours.
+        """
+        self.check()
+        return super().func
+
+
+def read_delivery(data: bytes) -> AcceptedDelivery:
+    """What a job of ``process_delivery`` carries, read from RQ's compressed ``data`` without the rest of the job.
+
+    Raises:
+        ForbiddenJob: it is the data of another job, or of none.
+    """
+    try:
+        function, instance, (argument,), _ = json.loads(zlib.decompress(data))
+        if function != PROCESS_DELIVERY or instance is not None:
+            raise ForbiddenJob("the job runs a function that is not ours")
+        return AcceptedDelivery.from_job_argument(argument)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, zlib.error) as error:
+        raise ForbiddenJob("the job's argument is not a delivery") from error
+
+
+def connect_web(url: str) -> Redis:
+    """A client for the web process: it answers within 0.5 s, or fails. Connects to nothing yet."""
+    return Redis.from_url(url, **_WEB, **_tls(url))
+
+
+def connect_worker(url: str) -> Redis:
+    """A client for the worker: it waits, checks and tries again. Connects to nothing yet."""
+    return Redis.from_url(url, **_WORKER, **_tls(url))
+
+
+def _tls(url: str) -> dict[str, Any]:
+    """Platforms such as Heroku give Redis a self-signed certificate: encrypted, and not verifiable.
+
+    https://devcenter.heroku.com/articles/connecting-heroku-redis. ``?ssl_cert_reqs=required`` in the URL wins.
+    """
+    return {"ssl_cert_reqs": "none", "ssl_check_hostname": False} if url.startswith("rediss://") else {}
+
+
+def queue(redis: Redis, name: str) -> Queue:
+    """The queue ``name`` as we read and write it: JSON arguments, allow-listed jobs."""
+    return Queue(name, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)
+
+
+def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> TakenIn:
+    """Put ``accepted`` on the queue, unless a delivery with its key was taken in within ``ttl_seconds``.
+
+    One script, one round trip: the key without the job would lose the delivery, the job without the key would
+    repeat it.
+
+    Raises:
+        QueueUnavailable: Redis is away, too slow, full or read-only. It may have taken the delivery nevertheless.
+    """
+    alerts = queue(redis, ALERTS)
+    job = _build(alerts, accepted)
+    keys = (_delivery_key(accepted), alerts.redis_queues_keys, alerts.key, job.key)
+    values = (accepted.delivery_id, ttl_seconds, *(part for pair in job.to_dict().items() for part in pair))
+    with _away_as_unavailable():
+        first = _run_script(redis, keys, values)
+    return TakenIn(fresh=first is None, delivery_id=accepted.delivery_id if first is None else first.decode())
+
+
+def _build(alerts: Queue, accepted: AcceptedDelivery) -> Job:
+    """What ``alerts.enqueue(...)`` would write, field for field; a test compares."""
+    job = alerts.create_job(
+        PROCESS_DELIVERY,
+        args=(accepted.as_job_argument(),),
+        job_id=accepted.delivery_id,
+        timeout=JOB_TIMEOUT_SECONDS,
+        result_ttl=0,
+        failure_ttl=FAILURE_TTL_SECONDS,
+        retry=JobRetry(max=MOST_RETRIES),
+        description=f"{accepted.source} {accepted.resource} {accepted.delivery_id}",
+    )
+    job.enqueued_at = job.created_at
+    return job
+
+
+def _delivery_key(accepted: AcceptedDelivery) -> str:
+    digest = hashlib.sha256(accepted.delivery_key.encode()).hexdigest()
+    return f"signalcraft:delivery:{accepted.workspace_id}:{accepted.source}:{digest}"
+
+
+def _run_script(redis: Redis, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - Lua's answer
+    try:
+        return redis.evalsha(_TAKE_IN_SHA1, len(keys), *keys, *values)
+    except NoScriptError:  # a Redis that has just started; eval also loads it
+        return redis.eval(_TAKE_IN, len(keys), *keys, *values)
+
+
+def backlog(redis: Redis, name: str) -> Backlog:
+    """How much waits on the queue ``name``.
+
+    Raises:
+        QueueUnavailable: Redis is away or too slow.
+    """
+    waiting = queue(redis, name)
+    with _away_as_unavailable():
+        depth: Any = redis.llen(waiting.key)
+        oldest: Any = redis.lindex(waiting.key, 0)
+        enqueued_at: Any = redis.hget(Job.key_for(oldest.decode()), "enqueued_at") if oldest else None
+    return Backlog(depth=depth, oldest_enqueued_at=_parse(enqueued_at))
+
+
+def _parse(enqueued_at: bytes | None) -> datetime | None:
+    return datetime.fromisoformat(enqueued_at.decode()) if enqueued_at else None
+
+
+def ping(redis: Redis) -> None:
+    """Ask Redis whether it is there.
+
+    Raises:
+        QueueUnavailable: it is not.
+    """
+    with _away_as_unavailable():
+        redis.ping()
+
+
+@contextmanager
+def _away_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise QueueUnavailable(type(error).__name__) from error

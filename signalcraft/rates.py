@@ -1,0 +1,165 @@
+"""How much is let in: flask-limiter with its counters kept where counting costs a request nothing.
+
+A request counts in memory; a thread beside the requests tells Redis, and learns what the other processes counted.
+So the limit is exact within a process, and over all of them late by ``TELL_SECONDS``. A lease of hits in blocks would
+be exact too early (hits leased and not used) and still be a trip to Redis for one request in so many. While Redis is
+away, each process counts alone.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import g
+from flask_limiter import Limiter
+from limits import RateLimitItem, parse
+from limits.storage import Storage
+from redis import Redis
+from redis.exceptions import RedisError
+
+from signalcraft.errors import TooManyRequests
+
+TELL_SECONDS: Final = 0.05
+#: How long Redis is left alone after a failure.
+PAUSE_SECONDS: Final = 2.0
+
+#: KEYS: the counter. ARGV: hits, seconds. Answers with the hits of all processes and the seconds that are left.
+_TELL = """
+local total = redis.call("INCRBY", KEYS[1], ARGV[1])
+local left = redis.call("PTTL", KEYS[1])
+if left < 0 then
+  redis.call("PEXPIRE", KEYS[1], ARGV[2] * 1000)
+  left = ARGV[2] * 1000
+end
+return {total, tonumber(left)}
+"""
+
+
+@dataclass(slots=True)
+class _Counter:
+    """One fixed window: hits known to Redis when it was last told, hits since, and the window's end."""
+
+    ends_at: float
+    seconds: int
+    told: int = 0
+    untold: int = 0
+
+
+class SharedCounters(Storage):
+    """Fixed windows in memory, which a thread reconciles with Redis. For :mod:`limits`' fixed-window strategy."""
+
+    STORAGE_SCHEME = ("signalcraft",)  # type: ignore[assignment]  # limits' own classes have a list that nobody changes
+
+    def __init__(self, _uri: str, *, redis: Any, **_: Any) -> None:  # noqa: ANN401 - limits hands options through
+        """``redis`` is a client that fails soon."""
+        super().__init__()
+        self._redis: Redis = redis
+        self._counters: dict[str, _Counter] = {}
+        self._lock = threading.Lock()
+        self._awake = threading.Event()
+        self._teller: threading.Thread | None = None
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What this storage may raise: nothing of its own."""
+        return RedisError
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count ``amount`` hits; how many there are now in this window."""
+        with self._lock:
+            counter = self._live(key)
+            if counter is None:
+                counter = self._counters[key] = _Counter(ends_at=time.time() + expiry, seconds=int(expiry))
+            counter.untold += amount
+            hits = counter.told + counter.untold
+            if self._teller is None:  # at the first hit, so in the process that counts: threads do not survive a fork
+                self._teller = threading.Thread(target=self._tell_for_ever, name="rates", daemon=True)
+                self._teller.start()
+        self._awake.set()
+        return hits
+
+    def get(self, key: str) -> int:
+        """How many hits there are in this window."""
+        with self._lock:
+            counter = self._live(key)
+            return counter.told + counter.untold if counter else 0
+
+    def get_expiry(self, key: str) -> float:
+        """When the window ends, as a Unix time."""
+        with self._lock:
+            counter = self._live(key)
+            return counter.ends_at if counter else time.time()
+
+    def check(self) -> bool:
+        """Whether hits can be counted: always."""
+        return True
+
+    def reset(self) -> int:
+        """Forget everything counted here; how many windows that were."""
+        with self._lock:
+            forgotten = len(self._counters)
+            self._counters.clear()
+        return forgotten
+
+    def clear(self, key: str) -> None:
+        """Forget one window."""
+        with self._lock:
+            self._counters.pop(key, None)
+
+    def _live(self, key: str) -> _Counter | None:
+        counter = self._counters.get(key)
+        return counter if counter and counter.ends_at > time.time() else None
+
+    def _tell_for_ever(self) -> None:
+        while True:
+            self._awake.wait()
+            self._awake.clear()
+            try:
+                self._tell()
+            except RedisError:
+                time.sleep(PAUSE_SECONDS)
+                self._awake.set()
+            time.sleep(TELL_SECONDS)
+
+    def _tell(self) -> None:
+        with self._lock:
+            now = time.time()
+            self._counters = {key: counter for key, counter in self._counters.items() if counter.ends_at > now}
+            news = [(key, counter, counter.untold) for key, counter in self._counters.items() if counter.untold]
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, counter, hits in news:
+            pipeline.eval(_TELL, 1, f"signalcraft:rate:{key}", hits, counter.seconds)
+        answers = pipeline.execute()
+        with self._lock:
+            for (_, counter, hits), (total, left_ms) in zip(news, answers, strict=True):
+                counter.told, counter.untold = total, counter.untold - hits
+                counter.ends_at = time.time() + left_ms / 1000
+
+
+class Rate:
+    """One limit, by whatever it is counted per. A hit over it is refused; what is left is told in headers."""
+
+    def __init__(self, limiter: Limiter, name: str, rate: str) -> None:
+        """``rate`` is as :mod:`limits` reads it: ``6000/minute``."""
+        self._limiter = limiter
+        self._name = name
+        self._item: RateLimitItem = parse(rate)
+
+    def hit(self, who: str) -> None:
+        """Count a hit of ``who``.
+
+        Raises:
+            TooManyRequests: with ``Retry-After``.
+        """
+        strategy = self._limiter.limiter
+        allowed = strategy.hit(self._item, self._name, who)
+        window = strategy.get_window_stats(self._item, self._name, who)
+        left = max(1, round(window.reset_time - time.time()))
+        g.rate_headers = {
+            "X-RateLimit-Limit": str(self._item.amount),
+            "X-RateLimit-Remaining": str(window.remaining),
+            "X-RateLimit-Reset": str(int(window.reset_time) + 1),
+        }
+        if not allowed:
+            raise TooManyRequests(headers={"Retry-After": str(left)})

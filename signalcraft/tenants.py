@@ -1,0 +1,179 @@
+"""Workspaces, and what lets people into them: webhook secrets and API tokens.
+
+For the command line and the tests; what the web process needs on each request is in ``directory``. Secrets must be
+read back to check signatures, so they are encrypted (Fernet: AES-128-CBC and HMAC-SHA256). Tokens are only compared:
+their plain SHA-256 is kept, which is right for 256 random bits; a slow hash is for passwords that people choose.
+Call everything inside ``models.session()``.
+"""
+
+import hashlib
+import secrets as randomness
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+
+from cryptography.fernet import Fernet, MultiFernet
+from peewee import SQL, IntegrityError
+
+from signalcraft.errors import InvalidSetting, SignalCraftError
+from signalcraft.models import ApiToken, WebhookSecret, Workspace, database
+from signalcraft.settings import SLUG
+
+KINDS = ("integration", "servicehook", "legacy")
+
+
+class TenancyError(SignalCraftError):
+    """What was asked for cannot be: a name that is taken, unknown or not allowed. The message is for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretInfo:
+    """A secret as one may list it: everything but its value."""
+
+    name: str
+    kind: str
+    created_at: datetime
+    last_used_at: datetime | None
+    retired_at: datetime | None
+
+
+def create_workspace(slug: str) -> int:
+    """Make the workspace ``slug``; its id.
+
+    Raises:
+        TenancyError: the slug is taken, or not one.
+    """
+    if not SLUG.fullmatch(slug):
+        raise TenancyError("A workspace's slug is 1 to 63 of a-z, 0-9, _ and -, and begins with none of the last two.")
+    try:
+        with database.atomic():
+            return int(Workspace.insert(slug=slug).execute())
+    except IntegrityError:
+        raise TenancyError(f"There is a workspace {slug} already.") from None
+
+
+def workspaces() -> list[str]:
+    """The slugs of all workspaces, in order."""
+    return [workspace.slug for workspace in Workspace.select().order_by(Workspace.slug)]
+
+
+def add_secret(
+    workspace: str,
+    kind: str,
+    value: str,
+    encryption_keys: Sequence[str],
+    name: str | None = None,
+) -> str:
+    """Store a live secret, encrypted with the first of ``encryption_keys``; its name, made up where none is given.
+
+    Raises:
+        TenancyError: no such workspace or kind, an empty value, or the name is taken.
+        InvalidSetting: there is no encryption key, or one is not a Fernet key.
+    """
+    if kind not in KINDS:
+        raise TenancyError(f"A secret's kind is one of {', '.join(KINDS)}.")
+    if not value.strip():
+        raise TenancyError("The secret is empty.")
+    workspace_id = _workspace_id(workspace)
+    encrypted = cipher(encryption_keys).encrypt(value.strip().encode()).decode()
+    name = name or _free_name(kind, {info.name for info in secrets(workspace)})
+    try:
+        with database.atomic():
+            WebhookSecret.insert(workspace=workspace_id, name=name, kind=kind, value_encrypted=encrypted).execute()
+    except IntegrityError:
+        raise TenancyError(f"The workspace has a secret {name} already.") from None
+    return name
+
+
+def secrets(workspace: str) -> list[SecretInfo]:
+    """All secrets of the workspace, retired ones too, oldest first.
+
+    Raises:
+        TenancyError: no such workspace.
+    """
+    rows = WebhookSecret.select().where(WebhookSecret.workspace == _workspace_id(workspace))
+    return [
+        SecretInfo(
+            name=row.name,
+            kind=row.kind,
+            created_at=row.created_at,
+            last_used_at=row.last_used_at,
+            retired_at=row.retired_at,
+        )
+        for row in rows.order_by(WebhookSecret.id)
+    ]
+
+
+def retire_secret(workspace: str, name: str) -> None:
+    """Make a secret explain nothing any more; web processes notice within ten seconds.
+
+    Raises:
+        TenancyError: the workspace has no live secret of that name.
+    """
+    live = (
+        (WebhookSecret.workspace == _workspace_id(workspace))
+        & (WebhookSecret.name == name)
+        & WebhookSecret.retired_at.is_null()
+    )
+    if not WebhookSecret.update(retired_at=SQL("now()")).where(live).execute():
+        raise TenancyError(f"The workspace has no live secret {name}.")
+
+
+def create_token(workspace: str, *, can_write: bool, name: str) -> str:
+    """Make a bearer token. It is shown this once: only its hash is kept.
+
+    Raises:
+        TenancyError: no such workspace, or the name is taken.
+    """
+    token = f"sc_{randomness.token_urlsafe(32)}"
+    workspace_id = _workspace_id(workspace)
+    try:
+        with database.atomic():
+            ApiToken.insert(
+                workspace=workspace_id, name=name, token_sha256=token_sha256(token), can_write=can_write
+            ).execute()
+    except IntegrityError:
+        raise TenancyError(f"The workspace has a token {name} already.") from None
+    return token
+
+
+def revoke_token(workspace: str, name: str) -> None:
+    """Make a token open nothing any more; web processes notice within ten seconds.
+
+    Raises:
+        TenancyError: the workspace has no live token of that name.
+    """
+    live = (ApiToken.workspace == _workspace_id(workspace)) & (ApiToken.name == name) & ApiToken.revoked_at.is_null()
+    if not ApiToken.update(revoked_at=SQL("now()")).where(live).execute():
+        raise TenancyError(f"The workspace has no live token {name}.")
+
+
+def token_sha256(token: str) -> str:
+    """What is kept of a token, and what one is looked up by."""
+    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
+
+
+def _workspace_id(slug: str) -> int:
+    found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == slug).scalar()
+    if found is None:
+        raise TenancyError(f"There is no workspace {slug}.")
+    return found
+
+
+def cipher(encryption_keys: Sequence[str]) -> MultiFernet:
+    """What encrypts with the first of the keys and decrypts with any, so that they can be rotated.
+
+    Raises:
+        InvalidSetting: there is none, or one is not a Fernet key.
+    """
+    if not encryption_keys:
+        raise InvalidSetting("ENCRYPTION_KEY is not set; secrets are only stored encrypted.")
+    try:
+        return MultiFernet([Fernet(key) for key in encryption_keys])
+    except ValueError:
+        raise InvalidSetting("ENCRYPTION_KEY must be Fernet keys: 32 bytes in URL-safe base64.") from None
+
+
+def _free_name(kind: str, taken: set[str]) -> str:
+    return next(name for number in count(1) if (name := f"{kind}-{number}") not in taken)

@@ -1,0 +1,259 @@
+"""Taking in through Redis: one script, an ordinary RQ job, once."""
+
+import json
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import Callback, Retry
+from rq.serializers import JSONSerializer
+from rq.webhook import Webhook
+
+from signalcraft import embedded, jobs
+from signalcraft.breaker import Breaker
+from signalcraft.errors import QueueUnavailable
+from signalcraft.jobs import AllowedJob, ForbiddenJob
+from tests.builders import accepted
+
+_TIMES = (b"created_at", b"enqueued_at")
+
+
+def queued(redis: Redis) -> list[str]:
+    return [job_id.decode() for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
+
+
+def fields_of(redis: Redis, job_id: str) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = redis.hgetall(f"rq:job:{job_id}")
+    return {name: value for name, value in fields.items() if name not in _TIMES}
+
+
+def test_a_job_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis) -> None:
+    delivery = accepted()
+    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    ours = fields_of(clean_redis, delivery.delivery_id)
+    our_queue, our_queues = queued(clean_redis), clean_redis.smembers("rq:queues")
+    clean_redis.flushdb()
+    Queue("alerts", connection=clean_redis, serializer=JSONSerializer).enqueue(
+        "signalcraft.tasks.process_delivery",
+        delivery.as_job_argument(),
+        job_id=delivery.delivery_id,
+        job_timeout=jobs.JOB_TIMEOUT_SECONDS,
+        result_ttl=0,
+        failure_ttl=jobs.FAILURE_TTL_SECONDS,
+        retry=Retry(max=jobs.MOST_RETRIES),
+        description=f"sentry event_alert {delivery.delivery_id}",
+    )
+    assert ours == fields_of(clean_redis, delivery.delivery_id)
+    assert our_queue == queued(clean_redis)
+    assert our_queues == clean_redis.smembers("rq:queues")
+    assert clean_redis.ttl(f"rq:job:{delivery.delivery_id}") == -1
+
+
+def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:
+    delivery = accepted()
+    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
+    assert job is not None
+    assert job.enqueued_at is not None
+    assert abs(datetime.now(UTC) - job.enqueued_at) < timedelta(seconds=5)
+
+
+def test_a_delivery_key_is_taken_in_once_and_its_second_bearer_learns_the_first_ones_id(clean_redis: Redis) -> None:
+    first, second = accepted(event_id="a" * 32), accepted(event_id="a" * 32)
+    assert jobs.take_in(clean_redis, first, ttl_seconds=60) == jobs.TakenIn(fresh=True, delivery_id=first.delivery_id)
+    again = jobs.take_in(clean_redis, second, ttl_seconds=60)
+    assert again == jobs.TakenIn(fresh=False, delivery_id=first.delivery_id)
+    assert queued(clean_redis) == [first.delivery_id]
+    assert not clean_redis.exists(f"rq:job:{second.delivery_id}")
+
+
+def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
+    jobs.take_in(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
+    (key,) = clean_redis.keys("signalcraft:delivery:*")
+    assert 0 < clean_redis.ttl(key) <= 60
+
+
+def test_a_job_that_could_not_be_queued_leaves_no_delivery_key_behind(clean_redis: Redis) -> None:
+    clean_redis.set("rq:queue:alerts", "not a list")
+    with pytest.raises(QueueUnavailable):
+        jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    assert clean_redis.keys("signalcraft:delivery:*") == []
+
+
+def test_the_script_is_loaded_again_after_redis_forgot_it(clean_redis: Redis) -> None:
+    clean_redis.script_flush()
+    assert jobs.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+
+
+def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
+    delivery = accepted(title="CanaryError: do not log me")
+    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    description = fields_of(clean_redis, delivery.delivery_id)[b"description"].decode()
+    assert description == f"sentry event_alert {delivery.delivery_id}"
+
+
+@pytest.fixture
+def frozen(servers: embedded.Servers) -> Iterator[embedded.Servers]:
+    servers.redis.freeze()
+    try:
+        yield servers
+    finally:
+        servers.redis.thaw()
+
+
+def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded.Servers) -> None:
+    with jobs.connect_web(frozen.redis_url) as redis:
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(QueueUnavailable):
+                jobs.take_in(redis, accepted(), ttl_seconds=60)
+            assert time.monotonic() - began < 0.55
+
+
+def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
+    with jobs.connect_web("redis://127.0.0.1:1/0") as redis:
+        began = time.monotonic()
+        with pytest.raises(QueueUnavailable):
+            jobs.take_in(redis, accepted(), ttl_seconds=60)
+        assert time.monotonic() - began < 0.25
+
+
+def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None:
+    clean_redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(QueueUnavailable):
+            jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    finally:
+        clean_redis.config_set("maxmemory", "0")
+    assert jobs.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+
+
+def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis) -> None:
+    assert jobs.backlog(clean_redis, jobs.ALERTS) == jobs.Backlog(depth=0, oldest_enqueued_at=None)
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    backlog = jobs.backlog(clean_redis, jobs.ALERTS)
+    assert backlog.depth == 2
+    assert backlog.oldest_enqueued_at is not None
+    assert abs(datetime.now(UTC) - backlog.oldest_enqueued_at) < timedelta(seconds=5)
+
+
+def plant(redis: Redis, function: str = jobs.PROCESS_DELIVERY, **options: object) -> AllowedJob:
+    """A job that somebody who can write to Redis put there, as a worker reads it."""
+    queue = Queue("alerts", connection=redis, serializer=JSONSerializer)
+    planted = queue.enqueue(function, accepted().as_job_argument(), **options)
+    job = AllowedJob.fetch(planted.id, connection=redis, serializer=JSONSerializer)
+    assert isinstance(job, AllowedJob)
+    return job
+
+
+@pytest.mark.parametrize("function", [jobs.PROCESS_DELIVERY, jobs.NOTIFY])
+def test_our_own_functions_may_run(clean_redis: Redis, function: str) -> None:
+    job = plant(clean_redis, function)
+    job.check()
+    assert job.func_name == function
+
+
+@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.equip", "builtins.eval"])
+def test_no_other_function_may_run(clean_redis: Redis, function: str) -> None:
+    job = plant(clean_redis, function)
+    with pytest.raises(ForbiddenJob):
+        job.check()
+    with pytest.raises(ForbiddenJob):
+        _ = job.func
+
+
+@pytest.mark.parametrize("callback", ["on_success", "on_failure", "on_stopped"])
+def test_a_callback_is_refused_and_dropped(clean_redis: Redis, callback: str) -> None:
+    job = plant(clean_redis, **{callback: Callback("os.system")})
+    with pytest.raises(ForbiddenJob):
+        job.check()
+    assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
+
+
+def test_a_webhook_is_refused_and_dropped(clean_redis: Redis) -> None:
+    job = plant(clean_redis)
+    clean_redis.hset(job.key, "webhooks", json.dumps([Webhook("http://127.0.0.1:1/", "finished").to_dict()]))
+    job.refresh()
+    with pytest.raises(ForbiddenJob):
+        job.check()
+    assert job.webhooks == []
+
+
+def test_a_dependency_is_refused(clean_redis: Redis) -> None:
+    job = plant(clean_redis)
+    clean_redis.hset(job.key, "dependency_ids", json.dumps(["another"]))
+    job.refresh()
+    with pytest.raises(ForbiddenJob):
+        job.check()
+
+
+@pytest.mark.parametrize("data", [b"[]", b"not JSON", b'["os.system"]'])
+def test_a_job_that_cannot_be_read_is_refused(clean_redis: Redis, data: bytes) -> None:
+    job = plant(clean_redis)
+    clean_redis.hset(job.key, "data", data)
+    job.refresh()
+    with pytest.raises(ForbiddenJob):
+        job.check()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not compressed",
+        zlib.compress(b"not json"),
+        zlib.compress(b"[" * 100_000),
+        zlib.compress(b'{"a": 1}'),
+        zlib.compress(b'["os.system", null, ["true"], {}]'),
+        zlib.compress(b'["signalcraft.tasks.process_delivery", null, [], {}]'),
+        zlib.compress(b'["signalcraft.tasks.process_delivery", null, [{"delivery_id": "x"}], {}]'),
+        zlib.compress(b'["signalcraft.tasks.process_delivery", 1, [{}], {}]'),
+    ],
+)
+def test_data_that_is_no_delivery_is_refused(data: bytes) -> None:
+    with pytest.raises(ForbiddenJob):
+        jobs.read_delivery(data)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_breaker_leaves_what_failed_alone_for_a_moment() -> None:
+    clock = Clock()
+    breaker = Breaker(QueueUnavailable, pause_seconds=2, clock=clock)
+    with pytest.raises(QueueUnavailable, match="frozen"), breaker.guard():
+        raise QueueUnavailable("frozen")
+    with pytest.raises(QueueUnavailable, match="a moment ago"), breaker.guard():
+        pytest.fail("asked while open")
+    clock.now = 2.0
+    with breaker.guard():
+        pass
+    with breaker.guard():
+        pass
+
+
+def test_a_half_open_breaker_lets_one_caller_through() -> None:
+    clock = Clock()
+    breaker = Breaker(QueueUnavailable, pause_seconds=2, clock=clock)
+    with pytest.raises(QueueUnavailable), breaker.guard():
+        raise QueueUnavailable
+    clock.now = 2.5
+    with breaker.guard(), pytest.raises(QueueUnavailable), breaker.guard():
+        pytest.fail("two at once")
+
+
+def test_a_breaker_minds_nothing_but_its_own_failure() -> None:
+    breaker = Breaker(QueueUnavailable)
+    with pytest.raises(ZeroDivisionError), breaker.guard():
+        raise ZeroDivisionError
+    with breaker.guard():
+        pass
