@@ -1,0 +1,67 @@
+"""How gunicorn serves ``app:app``. It reads this file before it imports the app.
+
+Each setting is explained at https://gunicorn.org/reference/settings/.
+"""
+
+import os
+from pathlib import Path
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+
+from signalcraft import jobs, logs, metrics
+from signalcraft.errors import InvalidSetting
+from signalcraft.settings import Settings
+
+try:
+    _settings = Settings.from_environ(os.environ)
+except InvalidSetting as error:
+    raise SystemExit(f"error: {error}") from None
+
+logs.configure(_settings.log_level, _settings.log_format)
+
+
+class _OurLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
+    """gunicorn's records, as lines like ours: it must not keep them from the root logger."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            log.handlers.clear()
+            log.propagate = True
+
+
+bind = f"0.0.0.0:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "gthread"
+threads = 8
+
+# An import takes a second; behind an open port that would be lost alerts. Pools and threads start after the fork.
+preload_app = True
+
+# Sentry waits for one second. A worker that has not answered its master for half a minute hangs.
+timeout = 30
+# A platform that stops us gives 10 s (Kubernetes, Docker) to 30 s (Heroku) before it kills.
+graceful_timeout = 8
+# Longer than the idle connections of the routers in front, or they reuse one that is just being closed.
+keepalive = 75
+backlog = 2048
+
+# A heartbeat file on a disk that stalls would get a healthy worker killed.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes its own file there
+
+# We write a line for each request ourselves, without the query string.
+accesslog = None
+errorlog = "-"
+loglevel = _settings.log_level.lower()
+logger_class = _OurLogger
+
+# It would be a socket in the home directory, shared by all gunicorns of one account.
+control_socket_disable = True
+
+
+def post_fork(_server: Arbiter, _worker: Worker) -> None:
+    """Give each worker a thread that hands over its metrics: threads do not survive a fork."""
+    metrics.start_flushing(jobs.connect_web(_settings.redis_url))

@@ -1,0 +1,61 @@
+"""How we say no: every refusal as RFC 9457 ``application/problem+json`` with a stable ``code``.
+
+A problem never quotes what was sent, but for the names of parameters. Its code is left in ``flask.g`` for whoever logs.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from flask import Response, g
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from signalcraft.errors import InvalidFields, RecoverableError, Refusal, Unavailable
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+#: Codes for what Werkzeug refuses before a view is asked, where its own phrase would not do.
+_CODES: Mapping[int, str] = {400: "request_malformed", 404: "not_found", 413: "body_too_large"}
+
+
+def from_refusal(refusal: Refusal) -> Response:
+    """The answer that is ``refusal``."""
+    problem = {"title": refusal.title, "status": refusal.status, "code": refusal.code}
+    if refusal.detail:
+        problem["detail"] = refusal.detail
+    if refusal.errors:
+        problem["errors"] = dict(refusal.errors)
+    return _response(problem, refusal.headers)
+
+
+def from_validation(error: ValidationError) -> Response:
+    """422, with the messages by field."""
+    return from_refusal(InvalidFields(errors=dict(_flatten(error.messages))))
+
+
+def from_outage(_: RecoverableError) -> Response:
+    """503: something that we need is away."""
+    return from_refusal(Unavailable())
+
+
+def from_http(error: HTTPException) -> Response:
+    """What Werkzeug says no to: no such path, a method not allowed, a request that is none."""
+    status = error.code or 500
+    code = _CODES.get(status, error.name.lower().replace(" ", "_"))
+    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    return _response({"title": error.name, "status": status, "code": code}, kept)
+
+
+def _response(problem: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    named = {"type": f"urn:signalcraft:problem:{problem['code']}", **problem}
+    g.problem_code = problem["code"]
+    return Response(json.dumps(named), status=problem["status"], mimetype=MEDIA_TYPE, headers=dict(headers))
+
+
+def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, Sequence[str]]]:  # noqa: ANN401 - marshmallow nests lists and dictionaries
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            yield from _flatten(inner, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, [str(message) for message in messages]

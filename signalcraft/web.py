@@ -1,0 +1,111 @@
+"""The web process: ``create_app`` puts its parts together, and says how exceptions become answers.
+
+It connects to nothing and starts no thread, so it may run before gunicorn forks.
+"""
+
+from typing import cast
+
+import structlog
+from flask import Flask, Response, g, request
+from flask_limiter import Limiter
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from signalcraft import jobs, metrics, models, problems, views
+from signalcraft.breaker import Breaker
+from signalcraft.cursors import Cursors
+from signalcraft.directory import Directory
+from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests
+from signalcraft.intake import Intake
+from signalcraft.rates import Rate, SharedCounters
+from signalcraft.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def create_app(settings: Settings) -> Flask:
+    """The application, wired."""
+    app = Flask("signalcraft", static_folder=None)
+    # Sentry takes a redirect for success and does not follow it: an alert would be gone.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    if settings.trusted_proxies:
+        proxied = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies)
+        app.wsgi_app = proxied  # type: ignore[method-assign]  # as Flask's documentation says
+    models.open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
+    limiter = _put_together(app, settings)
+    _answer_exceptions(app, Rate(limiter, "address", settings.ratelimit_address))
+    app.after_request(_add_headers)
+    for blueprint in (views.webhooks, views.api, views.operations):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _put_together(app: Flask, settings: Settings) -> Limiter:
+    redis = jobs.connect_web(settings.redis_url)
+    limiter = Limiter(
+        _address,
+        app=app,
+        storage_uri=f"{SharedCounters.STORAGE_SCHEME[0]}://",
+        storage_options=cast("dict[str, str | int]", {"redis": redis}),
+    )
+    app.extensions[views.EXTENSION] = views.Parts(
+        settings=settings,
+        desk=Intake(
+            source="sentry",
+            directory=Directory(settings),
+            limit=Rate(limiter, "workspace", settings.ratelimit_webhook).hit,
+            redis=redis,
+            breaker=Breaker(QueueUnavailable),
+            durability=settings.ingest_durability,
+            delivery_key_ttl=settings.delivery_key_ttl,
+        ),
+        api_rate=Rate(limiter, "token", settings.ratelimit_api),
+        cursors=Cursors.from_secret(settings.database_url),
+    )
+    return limiter
+
+
+def _answer_exceptions(app: Flask, refused: Rate) -> None:
+    """Every exception as a problem. ``refused`` limits, by address, those whom no signature or token vouches for."""
+
+    def answer_refusal(refusal: Refusal) -> Response:
+        if refusal.status == 401:
+            try:
+                refused.hit(_address())
+            except TooManyRequests as too_many:
+                refusal = too_many
+        metrics.count("signalcraft_rejected_total", code=refusal.code)
+        return problems.from_refusal(refusal)
+
+    app.register_error_handler(Refusal, answer_refusal)
+    app.register_error_handler(ValidationError, problems.from_validation)
+    app.register_error_handler(DatabaseUnavailable, problems.from_outage)
+    app.register_error_handler(QueueUnavailable, problems.from_outage)
+    app.register_error_handler(HTTPException, problems.from_http)
+    app.register_error_handler(Exception, _answer_fault)
+
+
+def _answer_fault(error: Exception) -> Response:
+    """A fault of ours: the trace is for us, the sender learns only that it is not theirs."""
+    log.error("request failed", path=request.path, exc_info=error)
+    return problems.from_refusal(Refusal())
+
+
+def _address() -> str:
+    return request.remote_addr or "unknown"
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in {**_SECURITY_HEADERS, **g.get("rate_headers", {})}.items():
+        response.headers.setdefault(name, value)
+    return response

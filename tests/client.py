@@ -1,0 +1,60 @@
+"""Short ways to send things to the web process, in this one."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from signalcraft import models, samples
+from signalcraft.models import Workspace
+from signalcraft.samples import Sample
+from signalcraft.settings import Settings
+from signalcraft.web import create_app
+
+SECRET = "test-client-secret"
+TOKEN = "test-api-token"
+PATH = "/webhooks/sentry"
+
+
+def add_workspace(slug: str = "default") -> int:
+    with models.session():
+        return Workspace.create(slug=slug).id
+
+
+@contextmanager
+def no_database(url: str) -> Iterator[None]:
+    """PostgreSQL out of reach while the block runs; afterwards it is the one at ``url`` again."""
+    models.open_database("postgresql://127.0.0.1:1/nowhere")
+    models.database.close_idle()
+    try:
+        yield
+    finally:
+        models.open_database(url)
+
+
+def web(environ: Mapping[str, str], **changes: str) -> FlaskClient:
+    """A client of an application of its own, set up by ``environ`` and ``changes``."""
+    return create_app(Settings.from_environ({**environ, **changes})).test_client()
+
+
+def sample(name: str = "event_alert.triggered", *, secret: str = SECRET, **params: object) -> Sample:
+    return samples.build(name, secret=secret, **params)
+
+
+def send(client: FlaskClient, sent: Sample, path: str = PATH, **options: Any) -> TestResponse:  # noqa: ANN401 - as the client takes them
+    """Post a sample; ``headers`` among the options are added to its own, and win."""
+    headers = {**sent.headers, **options.pop("headers", {})}
+    return client.post(path, **{"data": sent.body, "headers": headers, **options})
+
+
+def ask(client: FlaskClient, path: str, token: str = TOKEN) -> TestResponse:
+    return client.get(f"/api/v1{path}", headers={"Authorization": f"Bearer {token}"})
+
+
+def code_of(response: TestResponse) -> str:
+    assert response.mimetype == "application/problem+json"
+    problem = response.get_json()
+    assert problem["status"] == response.status_code
+    return str(problem["code"])
