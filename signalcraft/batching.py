@@ -1,0 +1,140 @@
+"""An RQ worker that works off many jobs at once.
+
+Jobs stay ordinary RQ jobs, one per delivery. The worker takes the job that RQ hands it and, in one script, up to
+``batch_size - 1`` more that wait; it never waits for a batch to fill. They are stored in one transaction and
+finished in one pipeline.
+
+With one queue RQ moves a job with BLMOVE into an intermediate list; with two it pops it with BLPOP, and a worker
+killed at that moment takes the job with it. So this worker reads exactly one.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+from typing import Final
+
+import structlog
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.exceptions import NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
+
+from signalcraft import metrics
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
+from signalcraft.errors import RecoverableError
+from signalcraft.jobs import AllowedJob, ForbiddenJob
+
+log = structlog.get_logger(__name__)
+
+#: How often workers look for what dead ones left, in seconds.
+MAINTENANCE_SECONDS: Final = 8
+
+#: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
+_FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
+_LONGEST_DELAY: Final = 2.0
+
+
+class _QuickIntermediateQueue(IntermediateQueue):
+    """RQ's, but a job that a killed worker left between pop and claim is put back after seconds, not a minute."""
+
+    def should_be_cleaned_up(self, job_id: str) -> bool:
+        first_seen = self.get_first_seen(job_id)
+        return first_seen is not None and datetime.now(UTC) - first_seen > timedelta(seconds=MAINTENANCE_SECONDS / 2)
+
+
+class AlertQueue(Queue):
+    """The queue that a ``BatchingWorker`` reads."""
+
+    @property
+    def intermediate_queue(self) -> IntermediateQueue:
+        """Where a popped job stands until it is claimed."""
+        return _QuickIntermediateQueue(self.key, connection=self.connection)
+
+
+class BatchingWorker(SimpleWorker):
+    """Hands the deliveries of all jobs it claimed to ``process`` at once."""
+
+    queue_class = AlertQueue
+    job_class = AllowedJob
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        connection: Redis,
+        process: Callable[[Sequence[AcceptedDelivery]], None],
+        batch_size: int,
+    ) -> None:
+        """``process`` is to be idempotent, and to raise RecoverableError where it should be called again."""
+        super().__init__(
+            [queue],
+            connection=connection,
+            serializer=JSONSerializer,
+            worker_ttl=30,
+            maintenance_interval=MAINTENANCE_SECONDS,
+            log_job_description=False,
+        )
+        self._process = process
+        self._batch_size = batch_size
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Claim, work off, finish. A signal to stop that comes meanwhile is followed after the batch."""
+        self.set_state(WorkerStatus.BUSY)
+        claim = Claim.take(job.id, queue, worker_name=self.name, most=self._batch_size)
+        deliveries, refused = _read(claim.jobs)
+        for one, error in refused.items():
+            self._refuse(one, queue, error)
+        self._work_off(deliveries, claim.without(list(refused)))
+        self.set_state(WorkerStatus.IDLE)
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
+        """How long RQ leaves a job alone that it runs by its own path, in seconds."""
+        return LEASE_SECONDS
+
+    def _work_off(self, deliveries: Sequence[AcceptedDelivery], claim: Claim) -> None:
+        """Process until it is done; while PostgreSQL is away, hold on to the claim and burn no retries."""
+        if not deliveries:
+            return None
+        metrics.observe("signalcraft_batch_size", len(deliveries))
+        delays = chain(_FIRST_DELAYS, repeat(_LONGEST_DELAY))
+        while True:
+            try:
+                self._process(deliveries)
+            except RecoverableError as error:
+                metrics.count("signalcraft_errors_total", stage="store", kind="recoverable")
+                log.warning("holding a batch", stage="store", batch_size=len(deliveries), reason=str(error))
+                if self._stop_requested:
+                    return claim.give_back()
+                claim.renew()
+                self.heartbeat()
+                time.sleep(next(delays) * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
+            else:
+                return claim.finish(self.key)
+
+    def _refuse(self, claimed: ClaimedJob, queue: Queue, error: ForbiddenJob) -> None:
+        """A job that is not ours fails by RQ's own path and is not tried again."""
+        log.error("job refused", stage="store", job_id=claimed.job_id, reason=str(error))
+        try:
+            job = AllowedJob.fetch(claimed.job_id, connection=self.connection, serializer=self.serializer)
+        except NoSuchJobError:
+            return
+        job.retries_left = 0
+        self.handle_job_failure(job, queue, exc_string=str(error))
+
+
+def _read(jobs: Sequence[ClaimedJob]) -> tuple[list[AcceptedDelivery], dict[ClaimedJob, ForbiddenJob]]:
+    """What the jobs carry, and those that are no jobs of ours."""
+    deliveries: list[AcceptedDelivery] = []
+    refused: dict[ClaimedJob, ForbiddenJob] = {}
+    for job in jobs:
+        try:
+            deliveries.append(job.delivery())
+        except ForbiddenJob as error:
+            refused[job] = error
+    return deliveries, refused

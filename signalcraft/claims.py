@@ -1,0 +1,143 @@
+"""A worker's hold on the jobs it took: claimed in one script, under a lease, finished or given back together.
+
+Claimed jobs stand in RQ's own registry of started jobs, each scored with the end of the lease. Should the worker
+die, any worker's maintenance puts them back when the lease is over; nothing of a claim lies anywhere else.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+from uuid import uuid4
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.utils import utcformat
+
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.jobs import read_delivery
+
+#: How long a claimed job is left alone before it is taken for abandoned, in seconds.
+LEASE_SECONDS: Final = 12
+
+#: KEYS: queue, intermediate list, started registry. ARGV: first job's id, how many more, worker, now (as RQ writes
+#: it), end of the lease (epoch seconds), lease, prefix of job keys. Returns id, data, id, data …
+#: A job that was handed out before is claimed only as the first, and alone: if it was what killed a worker, it must
+#: not take others with it.
+_CLAIM: Final = """
+local claimed = {}
+local function claim(id)
+    local key = ARGV[7] .. id
+    local data = redis.call("HGET", key, "data")
+    if not data then return end
+    redis.call("HSET", key, "status", "started", "worker_name", ARGV[3],
+               "started_at", ARGV[4], "last_heartbeat", ARGV[4])
+    redis.call("ZADD", KEYS[3], ARGV[5], id .. ":" .. ARGV[6])
+    claimed[#claimed + 1] = id
+    claimed[#claimed + 1] = data
+end
+local function tried_before(id)
+    local started = redis.call("HGET", ARGV[7] .. id, "started_at")
+    return started and started ~= ""
+end
+local alone = tried_before(ARGV[1])
+redis.call("LREM", KEYS[2], 1, ARGV[1])
+claim(ARGV[1])
+if alone then return claimed end
+for _ = 1, tonumber(ARGV[2]) do
+    local id = redis.call("LINDEX", KEYS[1], 0)
+    if not id or tried_before(id) then break end
+    redis.call("LPOP", KEYS[1])
+    claim(id)
+end
+return claimed
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedJob:
+    """A job in hand: its id and RQ's ``data``, compressed."""
+
+    job_id: str
+    data: bytes
+
+    @property
+    def key(self) -> str:
+        """Where Redis keeps the job."""
+        return f"{Job.redis_job_namespace_prefix}{self.job_id}"
+
+    def delivery(self) -> AcceptedDelivery:
+        """What the job carries.
+
+        Raises:
+            ForbiddenJob: it is no job of ours.
+        """
+        return read_delivery(self.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Jobs of one queue that a worker has in hand, under one lease."""
+
+    redis: Redis
+    queue: Queue
+    lease: str
+    jobs: Sequence[ClaimedJob]
+
+    @classmethod
+    def take(cls, first_job_id: str, queue: Queue, *, worker_name: str, most: int) -> Self:
+        """Claim the job that RQ has just moved to the intermediate list, and what waits, up to ``most`` in all."""
+        lease, now = uuid4().hex, datetime.now(UTC)
+        answer: Any = queue.connection.register_script(_CLAIM)(
+            keys=[queue.key, queue.intermediate_queue_key, queue.started_job_registry.key],
+            args=[
+                first_job_id,
+                most - 1,
+                worker_name,
+                utcformat(now),
+                now.timestamp() + LEASE_SECONDS,
+                lease,
+                Job.redis_job_namespace_prefix,
+            ],
+        )
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        claimed = [ClaimedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
+        return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed)
+
+    def without(self, refused: Sequence[ClaimedJob]) -> Self:
+        """The claim without some of its jobs, which are let go."""
+        if refused:
+            self.redis.zrem(self._registry, *(self._entry(job) for job in refused))
+        return replace(self, jobs=[job for job in self.jobs if job not in refused])
+
+    def renew(self) -> None:
+        """Ask for another lease."""
+        ends_at = time.time() + LEASE_SECONDS
+        self.redis.zadd(self._registry, {self._entry(job): ends_at for job in self.jobs}, xx=True)
+
+    def finish(self, worker_key: str) -> None:
+        """Leave nothing of the jobs behind but their number with the worker."""
+        with self.redis.pipeline() as pipeline:
+            pipeline.delete(*(job.key for job in self.jobs))
+            pipeline.zrem(self._registry, *(self._entry(job) for job in self.jobs))
+            pipeline.hincrby(worker_key, "successful_job_count", len(self.jobs))
+            pipeline.execute()
+
+    def give_back(self) -> None:
+        """Put the jobs back where they were, at the front of the queue, as if never taken."""
+        with self.redis.pipeline() as pipeline:
+            for job in reversed(self.jobs):
+                pipeline.hset(job.key, mapping={"status": "queued", "started_at": "", "worker_name": ""})
+                pipeline.lpush(self.queue.key, job.job_id)
+            pipeline.zrem(self._registry, *(self._entry(job) for job in self.jobs))
+            pipeline.execute()
+
+    @property
+    def _registry(self) -> str:
+        return str(self.queue.started_job_registry.key)
+
+    def _entry(self, job: ClaimedJob) -> str:
+        """How a claimed job stands in the registry: RQ's ``job id:execution id``."""
+        return f"{job.job_id}:{self.lease}"

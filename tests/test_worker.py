@@ -1,0 +1,224 @@
+"""The worker on real parts: jobs are taken in by the script of ``jobs`` and worked off by ``BatchingWorker``."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from rq import Queue
+
+from signalcraft import jobs, models, tasks
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.batching import BatchingWorker
+from signalcraft.errors import DatabaseUnavailable
+from signalcraft.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.settings import Settings
+from tests.builders import accepted, groups
+
+Work = Callable[..., BatchingWorker]
+
+
+@pytest.fixture
+def redis(clean_redis: Redis, settings: Settings) -> Redis:
+    with models.session():
+        Workspace.create(slug="default")
+    tasks.equip(settings, clean_redis)
+    return clean_redis
+
+
+@pytest.fixture
+def work(redis: Redis) -> Work:
+    """Work off what waits, in this process, and come back."""
+
+    def run(**options: object) -> BatchingWorker:
+        chosen: dict[str, object] = {"process": tasks.process_deliveries, "batch_size": 200, "connection": redis}
+        worker = BatchingWorker(jobs.ALERTS, **chosen | options)  # type: ignore[arg-type]
+        worker.work(burst=True)
+        return worker
+
+    return run
+
+
+def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
+    for delivery in deliveries:
+        assert jobs.take_in(redis, delivery, ttl_seconds=60).fresh
+
+
+def failed() -> list[FailedDelivery]:
+    with models.session():
+        return list(FailedDelivery.select())
+
+
+def count_events() -> int:
+    with models.session():
+        return int(AlertEvent.select().count())
+
+
+def test_what_was_taken_in_is_stored_and_leaves_nothing_in_redis_but_its_key(redis: Redis, work: Work) -> None:
+    deliveries = [accepted(issue=str(number % 3)) for number in range(30)]
+    take_in(redis, *deliveries)
+    work()
+    assert sorted(group.count for group in groups()) == [10, 10, 10]
+    assert redis.exists(*(f"rq:job:{delivery.delivery_id}" for delivery in deliveries)) == 0
+    assert redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts", "rq:failed:alerts") == 0
+    assert len(redis.keys("signalcraft:delivery:*")) == 30
+
+
+def test_it_takes_what_waits_up_to_the_batch_size_and_never_waits_for_more(redis: Redis, work: Work) -> None:
+    sizes: list[int] = []
+
+    def process(deliveries: list[AcceptedDelivery]) -> None:
+        sizes.append(len(deliveries))
+
+    take_in(redis, *(accepted() for _ in range(25)))
+    work(process=process, batch_size=10)
+    assert sizes == [10, 10, 5]
+
+
+def test_one_that_cannot_be_worked_off_is_set_aside_with_its_bytes_and_the_others_are_stored(
+    redis: Redis,
+    work: Work,
+) -> None:
+    bad = accepted()
+    body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
+    bad = replace(bad, delivery=replace(bad.delivery, body=body))
+    take_in(redis, accepted(), bad, accepted())
+    work()
+    assert count_events() == 2
+    (kept,) = failed()
+    assert (kept.delivery_id, bytes(kept.body), kept.stage) == (bad.delivery_id, body, "normalize")
+    assert kept.code == "identity_missing"
+
+
+def test_a_batch_that_the_database_refuses_is_worked_off_one_by_one(redis: Redis, work: Work) -> None:
+    stranger = replace(accepted(), workspace_id=99)
+    good = [accepted() for _ in range(3)]
+    take_in(redis, good[0], stranger, *good[1:])
+    work()
+    assert count_events() == 3
+    assert redis.llen("rq:queue:alerts") == redis.zcard("rq:wip:alerts") == 0
+
+
+def test_working_off_the_same_delivery_again_changes_nothing(redis: Redis, work: Work) -> None:
+    delivery = accepted()
+    for _ in range(3):
+        redis.flushdb()
+        take_in(redis, delivery)
+        work()
+    assert [group.count for group in groups()] == [1]
+
+
+def test_while_postgresql_is_away_it_holds_the_batch_and_burns_no_retries(redis: Redis, work: Work) -> None:
+    attempts: list[int] = []
+
+    def process(deliveries: list[AcceptedDelivery]) -> None:
+        attempts.append(len(deliveries))
+        if len(attempts) < 4:
+            raise DatabaseUnavailable
+        tasks.process_deliveries(deliveries)
+
+    take_in(redis, accepted(), accepted())
+    work(process=process)
+    assert attempts == [2, 2, 2, 2]
+    assert count_events() == 2
+    assert Queue("alerts", connection=redis).failed_job_registry.count == 0
+
+
+def test_told_to_stop_while_it_holds_a_batch_it_gives_the_batch_back(redis: Redis, work: Work) -> None:
+    deliveries = [accepted() for _ in range(3)]
+    take_in(redis, *deliveries)
+
+    def process(_: list[AcceptedDelivery]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise DatabaseUnavailable
+
+    work(process=process)
+    waiting = [name.decode() for name in redis.lrange("rq:queue:alerts", 0, -1)]
+    assert waiting == [delivery.delivery_id for delivery in deliveries]
+    assert redis.zcard("rq:wip:alerts") == 0
+    work()
+    assert count_events() == 3
+
+
+@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.equip", "no.such.thing"])
+def test_a_job_that_names_another_function_never_runs(redis: Redis, work: Work, function: str) -> None:
+    strange = jobs.queue(redis, jobs.ALERTS).enqueue(function, "echo", job_id="strange")
+    take_in(redis, accepted())
+    work()
+    assert count_events() == 1
+    assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == [strange.id]
+
+
+def test_a_job_whose_argument_is_no_delivery_fails_alone(redis: Redis, work: Work) -> None:
+    jobs.queue(redis, jobs.ALERTS).enqueue(jobs.PROCESS_DELIVERY, {"body": 1}, job_id="strange")
+    take_in(redis, accepted())
+    work()
+    assert count_events() == 1
+    assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == ["strange"]
+
+
+def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis: Redis, work: Work) -> None:
+    take_in(redis, accepted(issue="1"), accepted(issue="1", level="fatal"))
+    work()
+    notices = jobs.queue(redis, jobs.NOTIFICATIONS).jobs
+    assert [job.args[0]["reason"] for job in notices] == ["new"]
+    take_in(redis, accepted(issue="1", level="error"), accepted(issue="2"))
+    work()
+    assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new", "new"]
+
+
+@pytest.fixture
+def worker_process(environ: dict[str, str], redis: Redis) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:  # noqa: ARG001 - for the workspace
+    """Start ``python worker.py`` for real; what still runs at the end is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        root = Path(__file__).parent.parent
+        process = subprocess.Popen([sys.executable, "worker.py"], cwd=root, env=os.environ | environ)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_worker_that_is_told_to_stop_leaves_within_seconds(
+    redis: Redis,
+    worker_process: Callable[[], subprocess.Popen[bytes]],
+) -> None:
+    process = worker_process()
+    take_in(redis, accepted())
+    wait_until(lambda: count_events() == 1, seconds=15)
+    process.terminate()
+    assert process.wait(timeout=10) == 0
+
+
+def test_the_jobs_of_a_killed_worker_are_worked_off_within_30_seconds(
+    redis: Redis,
+    worker_process: Callable[[], subprocess.Popen[bytes]],
+) -> None:
+    with models.session(), models.database.atomic():
+        # The worker gets no further than the events while this is held.
+        models.database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+        take_in(redis, *(accepted() for _ in range(5)))
+        process = worker_process()
+        wait_until(lambda: redis.zcard("rq:wip:alerts") >= 1, seconds=15)
+        process.kill()
+        process.wait()
+    worker_process()
+    wait_until(lambda: count_events() == 5, seconds=30)
