@@ -1,0 +1,79 @@
+# Every verb of a day's work. `make` alone lists them. Needs Python 3.11+ and make; the rest it installs into VENV.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CODE   := app.py gunicorn.conf.py $(wildcard worker.py) signalcraft migrations tests $(wildcard bench systemtest)
+FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md .env.example
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check format lint types floors security coverage settings bench audit outdated clean
+
+help: ## list these
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## send sample alerts the whole way on real servers, print the groups, stop
+	@$(BIN)/python -m signalcraft demo
+
+run: $(READY) ## the same, and stay up; data is kept in .signalcraft/
+	@$(BIN)/python -m signalcraft dev
+
+test: $(READY) ## all tests, measured; or some: make test ARGS="-k fingerprint"
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	@rm -f .coverage .coverage.*
+	@$(MAKE) --no-print-directory .coverage
+endif
+
+check: lint types floors security coverage ## all that must hold before a change lands
+
+format: $(READY) ## put code into the one format
+	$(BIN)/ruff check --fix-only --quiet $(CODE)
+	$(BIN)/ruff format --quiet $(CODE)
+
+lint: $(READY) ## ruff, everything on, and its format
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+floors: $(READY) ## which module may import which
+	$(BIN)/lint-imports --no-cache
+
+security: $(READY) ## bandit
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app.py $(wildcard worker.py) signalcraft migrations
+
+coverage: .coverage ## how much the tests reach; runs them unless they just ran on the same files
+	$(BIN)/coverage report
+
+settings: $(READY) ## write .env.example and the README's table anew from Settings
+	$(BIN)/python -m signalcraft settings --write
+
+bench: $(READY) ## measure
+	$(BIN)/python -m bench
+
+audit: $(READY) ## are there known holes in what is pinned?
+	$(BIN)/pip-audit --requirement requirements.txt
+
+outdated: $(READY) ## what is newer than what is pinned
+	$(BIN)/pip list --outdated
+
+clean: ## remove what was made, the virtual environment and the data of `make run` too
+	rm -rf $(VENV) .signalcraft .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+# What the tests reached, as a file: `make check` after `make test` does not run them twice.
+.coverage: $(READY) $(FILES)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SignalCraft needs Python 3.11 or newer; say which with PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what requirements-dev.txt pins into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,45 @@
+"""What the documents say of settings, made from ``Settings`` itself. ``make settings`` writes it, a test holds it."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from signalcraft.settings import Settings
+
+_ROOT = Path(__file__).parent.parent
+_TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
+
+
+def env_example() -> str:
+    """``.env.example``: what must be set with an example, all else commented out with its default."""
+    blocks = ["# Every setting. What is commented out shows its default, or an example where the default is empty.\n"]
+    for setting in fields(Settings):
+        variable, default, example = (setting.metadata[key] for key in ("variable", "default", "example"))
+        mark = "" if default is None else "# "
+        blocks.append(f"# {setting.metadata['purpose']}\n{mark}{variable}={default or example}\n")
+    return "\n".join(blocks)
+
+
+def settings_table() -> str:
+    """The same as a table in Markdown."""
+    rows = ["| variable | default | purpose |", "|---|---|---|"]
+    for setting in fields(Settings):
+        default = setting.metadata["default"]
+        shown = "**must be set**" if default is None else f"`{default}`" if default else ""
+        rows.append(f"| `{setting.metadata['variable']}` | {shown} | {setting.metadata['purpose']} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_settings_table(text: str) -> str:
+    """``text`` with what stands between its two ``settings`` comments made anew."""
+    return _TABLE.sub(lambda _: settings_table(), text)
+
+
+def write() -> list[Path]:
+    """Bring ``.env.example`` and ``README.md`` up to date; the ones that changed."""
+    readme = _ROOT / "README.md"
+    wanted = {_ROOT / ".env.example": env_example(), readme: with_settings_table(readme.read_text())}
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in changed:
+        path.write_text(wanted[path])
+    return changed

@@ -1,0 +1,78 @@
+"""What tests are handed. Nothing here is autouse: a test that asks for no server runs with none.
+
+``servers`` are real ones from wheels, kept for the session. With ``TEST_DATABASE_URL`` or ``TEST_REDIS_URL`` the
+ones there are used instead: on the first a database is created and dropped again, the second is emptied.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from signalcraft import embedded, migrations, models
+from signalcraft.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
+    """Embedded Redis and PostgreSQL, which a test may kill and freeze if it puts them back."""
+    with embedded.servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of this session's own, migrated; ``models.database`` is open on it."""
+    server_url = os.environ.get("TEST_DATABASE_URL") or request.getfixturevalue("servers").database_url
+    name = f"signalcraft_test_{os.getpid()}"
+    url = embedded.create_database(server_url, name)
+    try:
+        migrations.apply(url)
+        models.open_database(url)
+        yield url
+    finally:
+        models.database.close_all()
+        embedded.drop_database(server_url, name)
+
+
+@pytest.fixture
+def clean_database(database_url: str) -> str:
+    """The database without a row, ids beginning at 1."""
+    tables = ", ".join(f'"{table._meta.table_name}"' for table in models.TABLES)
+    with models.session():
+        models.database.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    return database_url
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    return os.environ.get("TEST_REDIS_URL") or request.getfixturevalue("servers").redis_url
+
+
+@pytest.fixture
+def clean_redis(redis_url: str) -> Iterator["redis.Redis"]:
+    """A client of the emptied Redis."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def environ(
+    clean_database: str,
+    clean_redis: "redis.Redis",  # noqa: ARG001 - for that it is clean
+    redis_url: str,
+) -> dict[str, str]:
+    """The environment of a deployment on the test servers; a test may change it before it asks for ``settings``."""
+    return {
+        "DATABASE_URL": clean_database,
+        "REDIS_URL": redis_url,
+        "SENTRY_CLIENT_SECRET": "test-client-secret",
+        "API_TOKEN": "test-api-token",
+    }
+
+
+@pytest.fixture
+def settings(environ: dict[str, str]) -> Settings:
+    return Settings.from_environ(environ)
