@@ -8,7 +8,7 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import jobs, logs, metrics, models, tasks
+from signalcraft import chores, jobs, logs, metrics, models, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
@@ -26,6 +26,8 @@ def main() -> int:
     redis = jobs.connect_worker(settings.redis_url)
     tasks.equip(settings, redis)
     metrics.start_flushing(jobs.connect_worker(settings.redis_url))
+    if arguments.queue == jobs.ALERTS:
+        chores.start(settings, redis)
     worker = _worker(arguments.queue, settings)
     worker.work(burst=arguments.burst, logging_level=settings.log_level)
     return 0 if arguments.burst or worker._shutdown_requested_date else 1  # noqa: SLF001 - RQ tells it nowhere else

@@ -8,12 +8,12 @@ import-linter holds it to that (``pyproject.toml``).
     web | tasks | cli       entry points: wiring, what RQ runs, the command line
     views | batching | demo     the routes; the RQ worker that takes many jobs at once; the demonstration
     schemas | pipeline | deployment     marshmallow for the API; the life of an alert; web and worker on a laptop
-    intake | health | cursors | deliveries | problems | samples
-                            the steps of taking in, how we are, where a page begins, a request as a delivery,
+    intake | health | chores | cursors | deliveries | problems | samples
+                            the steps of taking in, how we are, what is done once a day, where a page begins, a request as a delivery,
                             how we say no; signed sample deliveries
     directory | claims      who may come in, as the web process knows it; a worker's hold on its jobs
-    store | changes | tenants | retrieval | inbox | jobs | rates | embedded
-                            PostgreSQL: alerts, what sources say of them, tenants, reading, the shelf;
+    store | changes | retention | tenants | retrieval | inbox | jobs | rates | embedded
+                            PostgreSQL: alerts, what sources say of them, what is kept, tenants, reading, the shelf;
                             Redis: jobs and limits; both servers from wheels
     placing                 which group an event goes into
     statements              the SQL of that

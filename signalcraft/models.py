@@ -253,6 +253,7 @@ class AlertEvent(_Table):
         ]
         indexes = [
             SQL("CREATE INDEX alert_event_group ON alert_event (alert_group_id, received_at DESC, id DESC)"),
+            SQL("CREATE INDEX alert_event_age ON alert_event USING brin (received_at)"),
         ]
 
 

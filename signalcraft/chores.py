@@ -1,0 +1,67 @@
+"""What a worker does once a day, whichever worker comes first: retention, and resolving what has long been quiet."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from signalcraft import models, retention
+from signalcraft.errors import RecoverableError
+from signalcraft.retention import Purge
+from signalcraft.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LOCK: Final = "signalcraft:chores"
+_DAY_SECONDS: Final = 86_400
+_LOOK_EVERY_SECONDS: Final = 300
+
+
+def start(settings: Settings, redis: Redis) -> Callable[[], None]:
+    """Look every few minutes, in a thread of its own, whether today's chores are done; what comes back stops it."""
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.wait(_LOOK_EVERY_SECONDS):
+            do_once_a_day(settings, redis, datetime.now(UTC))
+
+    threading.Thread(target=run, name="chores", daemon=True).start()
+    return stopped.set
+
+
+def do_once_a_day(settings: Settings, redis: Redis, now: datetime) -> bool:
+    """Do the chores unless some worker has in the last day; whether they are done now. Failing is tried again later."""
+    try:
+        if not redis.set(_LOCK, now.isoformat(), nx=True, ex=_DAY_SECONDS):
+            return False
+        with models.session():
+            _do(settings, now)
+    except RedisError:
+        return False
+    except RecoverableError as error:
+        log.warning("chores put off", stage="chores", reason=str(error))
+        redis.delete(_LOCK)
+        return False
+    return True
+
+
+def purge_of(settings: Settings, now: datetime) -> Purge:
+    """What is too old at ``now``."""
+    return Purge(
+        events_before=now - timedelta(days=settings.retention_days),
+        payloads_before=now - timedelta(days=min(settings.payload_retention_days, settings.retention_days)),
+    )
+
+
+def _do(settings: Settings, now: datetime) -> None:
+    purge = purge_of(settings, now)
+    events = sum(retention.delete_events(purge.events_before))
+    payloads = sum(retention.drop_payloads(purge.payloads_before))
+    resolved = 0
+    if settings.auto_resolve_days:
+        resolved = retention.resolve_quiet(now - timedelta(days=settings.auto_resolve_days), now)
+    log.info("chores done", stage="chores", events=events, payloads=payloads, resolved=resolved)

@@ -1,0 +1,93 @@
+"""What is kept, and for how long.
+
+Of a group's events the first, the last and the turning points (those that opened a group) stay for as long as the
+group does; the others go after ``RETENTION_DAYS``, and what came with them after ``PAYLOAD_RETENTION_DAYS``. Counts
+stay as they are: they say what happened, not what is still there. Everything works in small transactions, so that
+no lock is held for long. Call it inside ``models.session()``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from signalcraft.lifecycle import Cause
+from signalcraft.models import database
+from signalcraft.statements import status_after
+
+#: Rows a transaction: measured, deleting as many takes some 20 ms.
+BATCH_SIZE: Final = 500
+
+_DISPENSABLE = """
+    FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
+    WHERE e.received_at < %(before)s AND e.decision = 'joined'
+      AND e.received_at > g.first_seen_at AND e.received_at < g.last_seen_at"""
+_WITH_PAYLOAD = "FROM alert_event e WHERE e.received_at < %(before)s AND e.payload_json IS NOT NULL"
+
+_OLDEST = "SELECT min(id), max(id) FROM alert_event WHERE received_at < %(before)s"
+
+_DELETE_EVENTS = f"""
+    DELETE FROM alert_event WHERE id IN (
+        SELECT e.id {_DISPENSABLE} AND e.id BETWEEN %(first)s AND %(last)s
+    )"""
+_DROP_PAYLOADS = f"""
+    UPDATE alert_event SET payload_json = NULL WHERE id IN (
+        SELECT e.id {_WITH_PAYLOAD} AND e.id BETWEEN %(first)s AND %(last)s
+    )"""
+_RESOLVE_QUIET = f"""
+    UPDATE alert_group
+    SET status = {status_after(Cause.LONG_QUIET, "status")}, resolved_at = %(now)s, is_current = false
+    WHERE id IN (
+        SELECT id FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s
+        ORDER BY workspace_id, group_key, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """What to delete: events received before ``events_before``, payloads of those before ``payloads_before``."""
+
+    events_before: datetime
+    payloads_before: datetime
+
+
+def count(purge: Purge) -> tuple[int, int]:
+    """How many events and how many payloads ``purge`` would delete."""
+    return (
+        _count(_DISPENSABLE, purge.events_before),
+        _count(_WITH_PAYLOAD, purge.payloads_before),
+    )
+
+
+def delete_events(before: datetime) -> Iterator[int]:
+    """Delete dispensable events received before then, a transaction at a time; how many each deleted."""
+    return _in_batches(_DELETE_EVENTS, before)
+
+
+def drop_payloads(before: datetime) -> Iterator[int]:
+    """Drop the payloads of events received before then, a transaction at a time; how many each dropped."""
+    return _in_batches(_DROP_PAYLOADS, before)
+
+
+def resolve_quiet(before: datetime, now: datetime) -> int:
+    """Resolve open and acknowledged groups that have been quiet since ``before``; how many."""
+    parameters = {"before": before, "now": now, "limit": BATCH_SIZE}
+    resolved = batch = int(database.execute_sql(_RESOLVE_QUIET, parameters).rowcount)
+    while batch == BATCH_SIZE:
+        batch = int(database.execute_sql(_RESOLVE_QUIET, parameters).rowcount)
+        resolved += batch
+    return resolved
+
+
+def _count(which: str, before: datetime) -> int:
+    (number,) = database.execute_sql(f"SELECT count(*) {which}", {"before": before}).fetchone()
+    return int(number)
+
+
+def _in_batches(statement: str, before: datetime) -> Iterator[int]:
+    """Walk over the ids of old events in steps of ``BATCH_SIZE``; ids and times rise nearly together."""
+    first, newest = database.execute_sql(_OLDEST, {"before": before}).fetchone()
+    while first is not None and first <= newest:
+        last = first + BATCH_SIZE - 1
+        yield database.execute_sql(statement, {"before": before, "first": first, "last": last}).rowcount
+        first = last + 1
