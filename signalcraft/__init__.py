@@ -7,7 +7,8 @@ import-linter holds it to that (``pyproject.toml``).
 
     web | tasks | cli       entry points: wiring, what RQ runs, the command line
     views | batching | demo     the routes; the RQ worker that takes many jobs at once; the demonstration
-    schemas | pipeline | deployment     marshmallow for the API; the life of an alert; web and worker on a laptop
+    schemas | deployment    marshmallow for the API; web and worker on a laptop
+    pipeline | explanations     the life of an alert; why it is where it is, in words
     intake | health | chores | cursors | deliveries | problems | samples
                             the steps of taking in, how we are, what is done once a day, where a page begins, a request as a delivery,
                             how we say no; signed sample deliveries

@@ -19,15 +19,16 @@ from signalcraft.alerts import (
     AcceptedDelivery,
     Decision,
     Delivery,
+    FieldWarning,
     GroupSnapshot,
     NormalizedAlert,
     StatusChange,
     Vocabulary,
 )
-from signalcraft.errors import PermanentError
+from signalcraft.errors import InvalidFields, PermanentError
 from signalcraft.grouping import group_key
 from signalcraft.intake import Answer, Intake, Receipt
-from signalcraft.placing import Arrival
+from signalcraft.placing import Arrival, Home
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 
@@ -86,19 +87,29 @@ class Workbench:
             ImportError, AttributeError: a path leads nowhere.
         """
         return cls(
-            policy=store.Policy(
-                window=timedelta(minutes=settings.grouping_window_minutes),
-                spike_count=settings.spike_count,
-                spike_minutes=settings.spike_minutes,
-            ),
-            vocabulary=Vocabulary(
-                default_environment=settings.default_environment,
-                environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
-                severity_shift=settings.severity_shift,
-            ),
+            policy=policy_of(settings),
+            vocabulary=vocabulary_of(settings),
             rules=[pkgutil.resolve_name(path) for path in settings.rules],
             queue_notification=pkgutil.resolve_name(settings.notifier),
         )
+
+
+def policy_of(settings: Settings) -> store.Policy:
+    """How alerts are grouped."""
+    return store.Policy(
+        window=timedelta(minutes=settings.grouping_window_minutes),
+        spike_count=settings.spike_count,
+        spike_minutes=settings.spike_minutes,
+    )
+
+
+def vocabulary_of(settings: Settings) -> Vocabulary:
+    """How alerts are worded."""
+    return Vocabulary(
+        default_environment=settings.default_environment,
+        environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
+        severity_shift=settings.severity_shift,
+    )
 
 
 @dataclass(slots=True)
@@ -126,6 +137,50 @@ def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.R
     _report(deliveries, normalized, recorded)
     _notify(recorded, bench)
     return recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What would become of a delivery. ``home`` is where its alert would go, None if it is stored already."""
+
+    outcome: NormalizedAlert | StatusChange
+    group_key: str
+    home: Home | None
+
+
+def preview(
+    delivery: Delivery,
+    workspace_id: int,
+    *,
+    policy: store.Policy,
+    vocabulary: Vocabulary,
+) -> tuple[Sequence[Preview], Sequence[FieldWarning]]:
+    """Say what ``process`` would do with ``delivery`` now; its signature is not asked for, and nothing is stored.
+
+    Raises:
+        Refusal: it would be refused at the door, or set aside by the worker.
+    """
+    source = SOURCES["sentry"]
+    source.identify(delivery)
+    try:
+        meaning = source.normalize(delivery, vocabulary)
+    except PermanentError as error:
+        raise InvalidFields(errors={error.field or "body": [str(error)]}) from error
+    return [_preview(outcome, delivery, workspace_id, policy) for outcome in meaning.outcomes], meaning.warnings
+
+
+def _preview(
+    outcome: NormalizedAlert | StatusChange,
+    delivery: Delivery,
+    workspace_id: int,
+    policy: store.Policy,
+) -> Preview:
+    if isinstance(outcome, StatusChange):
+        return Preview(outcome=outcome, group_key="", home=None)
+    arrival = _arrival(outcome, delivery, workspace_id=workspace_id, delivery_id="")
+    with models.session():
+        recorded = store.preview([arrival], policy)
+    return Preview(outcome=outcome, group_key=arrival.group_key, home=next(iter(recorded.homes), None))
 
 
 def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
@@ -164,13 +219,19 @@ def _normalize_one(accepted: AcceptedDelivery, vocabulary: Vocabulary, normalize
         if isinstance(outcome, StatusChange):
             normalized.changes.append((accepted.workspace_id, outcome))
         else:
-            normalized.arrivals.append(_group(accepted, outcome))
+            arrival = _arrival(
+                outcome,
+                accepted.delivery,
+                workspace_id=accepted.workspace_id,
+                delivery_id=accepted.delivery_id,
+            )
+            normalized.arrivals.append(arrival)
 
 
-def _group(accepted: AcceptedDelivery, alert: NormalizedAlert) -> Arrival:
+def _arrival(alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str) -> Arrival:
     return Arrival(
-        workspace_id=accepted.workspace_id,
-        delivery_id=accepted.delivery_id,
+        workspace_id=workspace_id,
+        delivery_id=delivery_id,
         group_key=group_key(
             source=alert.source,
             project=alert.project,
@@ -178,7 +239,7 @@ def _group(accepted: AcceptedDelivery, alert: NormalizedAlert) -> Arrival:
             fingerprint=alert.fingerprint,
         ),
         alert=alert,
-        payload=accepted.delivery.body.decode("utf-8", "replace"),
+        payload=delivery.body.decode("utf-8", "replace"),
         rules=(alert.triggered_rule,) if alert.triggered_rule else (),
     )
 

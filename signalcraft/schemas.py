@@ -9,8 +9,9 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 from werkzeug.datastructures import MultiDict
 
-from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
 from signalcraft.intake import Answer, Receipt
+from signalcraft.pipeline import Preview
 from signalcraft.retrieval import Choice, GroupFilter, Order, SortKey
 
 Args = MultiDict[str, str]
@@ -67,6 +68,16 @@ class _Sort(fields.Field[Order]):
         return Order(key=SortKey(name), descending=str(value).startswith("-"))
 
 
+class _Moment(fields.AwareDateTime):
+    """A time with its offset, turned into UTC."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> datetime:  # noqa: ANN401 - marshmallow's signature
+        try:
+            return super()._deserialize(value, attr, data, **options).astimezone(UTC)
+        except OverflowError as error:  # the year 1 or 9999, at an offset beyond it
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
+
+
 class _Time(fields.Field[datetime]):
     """RFC 3339, UTC, always with microseconds and ``Z``: one length, so that text sorts as time does."""
 
@@ -100,8 +111,8 @@ class _GroupsQuery(_PageQuery):
     severity_min = fields.Enum(Severity, by_value=True, load_default=None)
     current = fields.Boolean(truthy={"true"}, falsy={"false"}, load_default=None)
     q = fields.String(load_default="", validate=_check_search)
-    since = fields.AwareDateTime(load_default=None)
-    until = fields.AwareDateTime(load_default=None)
+    since = _Moment(load_default=None)
+    until = _Moment(load_default=None)
     sort = _Sort(load_default=Order)
 
     @post_load
@@ -217,6 +228,45 @@ def dump_event(row: Row) -> Json:
 def dump_events(rows: Iterable[Row], next_cursor: str | None) -> Json:
     """A page of events, without what was sent."""
     return {"events": [_dump(_EVENT, row) for row in rows], "next_cursor": next_cursor}
+
+
+def dump_explanation(event: Row, group: Row, sentences: Sequence[str]) -> Json:
+    """Why an event is where it is."""
+    return {
+        "event_id": event["id"],
+        "group_id": group["id"],
+        "decision": event["decision"],
+        "group_key": group["group_key"],
+        "key_parts": {name: event[name] for name in ("source", "project", "environment", "fingerprint")},
+        "explanation": list(sentences),
+    }
+
+
+def dump_preview(previews: Iterable[Preview], warnings: Iterable[FieldWarning]) -> Json:
+    """What would become of a delivery. A group that would be opened has no id yet."""
+    return {
+        "outcomes": [_dump_preview(preview) for preview in previews],
+        "warnings": [{"field": warning.field, "problem": warning.problem} for warning in warnings],
+    }
+
+
+def _dump_preview(preview: Preview) -> Json:
+    outcome, home = preview.outcome, preview.home
+    if isinstance(outcome, StatusChange):
+        return {"kind": "status_change", "change": outcome.change.value, "fingerprint": outcome.fingerprint}
+    joins = home is not None and home.decision is Decision.JOINED
+    return {
+        "kind": "alert",
+        "duplicate": home is None,
+        "decision": home.decision.value if home else None,
+        "group_id": home.group_id if home and joins else None,
+        "group_key": preview.group_key,
+        "key_parts": {name: getattr(outcome, name) for name in ("source", "project", "environment", "fingerprint")},
+        "source_event_id": outcome.source_event_id,
+        "severity": outcome.severity.value,
+        "title": outcome.title,
+        "link": outcome.link,
+    }
 
 
 def dump_receipt(receipt: Receipt) -> Json:

@@ -81,6 +81,14 @@ def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
         )
 
 
+def preview(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
+    """What ``record`` would do now. Nothing is stored; groups that would be opened have ids that never come to be."""
+    with database.atomic() as transaction:
+        recorded = record(arrivals, policy)
+        transaction.rollback()
+        return recorded
+
+
 def _merge_copies(arrivals: Iterable[Arrival]) -> list[Arrival]:
     """One arrival an alert: the one received first, with the rules of all; in the order of their identities."""
     copies: dict[tuple[int, str, str], list[Arrival]] = defaultdict(list)

@@ -12,7 +12,8 @@ import structlog
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, health, metrics, models, pipeline, retrieval, schemas
+from signalcraft import deliveries, explanations, health, metrics, models, pipeline, retrieval, schemas
+from signalcraft.alerts import Vocabulary
 from signalcraft.cursors import Cursors
 from signalcraft.directory import Caller
 from signalcraft.errors import BadToken, NotFound
@@ -21,6 +22,7 @@ from signalcraft.rates import Rate
 from signalcraft.retrieval import Page
 from signalcraft.settings import Settings
 from signalcraft.sources import sentry
+from signalcraft.store import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,8 @@ class Parts:
 
     settings: Settings
     desk: Intake
+    policy: Policy
+    vocabulary: Vocabulary
     api_rate: Rate
     cursors: Cursors
 
@@ -81,6 +85,7 @@ def note_delivery(response: Response) -> Response:
     seconds = time.perf_counter() - g.began
     metrics.count("signalcraft_webhooks_total", resource=identity.resource if identity else "unknown", answer=answer)
     metrics.observe("signalcraft_ack_seconds", seconds)
+    metrics.observe("signalcraft_webhook_bytes", request.content_length or 0)
     log.info(
         "delivery answered",
         stage="receive",
@@ -167,6 +172,37 @@ def show_event(event_id: int) -> ResponseReturnValue:
     if row is None:
         raise NotFound
     return jsonify(schemas.dump_event(row))
+
+
+@api.get(f"/events/<int(max={_LARGEST_ID}):event_id>/explain")
+def explain_event(event_id: int) -> ResponseReturnValue:
+    """Why an event is where it is, in words."""
+    workspace_id = g.caller.workspace_id
+    with models.session():
+        event = retrieval.event(workspace_id, event_id)
+        group = event and retrieval.group(workspace_id, event["alert_group_id"], now=datetime.now(UTC))
+    if not event or not group:
+        raise NotFound
+    sentences = explanations.explain(event, group, _parts().policy.window)
+    return jsonify(schemas.dump_explanation(event, group, sentences))
+
+
+@api.post("/preview")
+def preview_delivery() -> ResponseReturnValue:
+    """Where a delivery (body and Sentry's headers) would land, were it sent now. Its signature is not looked at."""
+    parts = _parts()
+    delivery = deliveries.read(
+        request,
+        kept_headers=sentry.HEADERS,
+        max_body_bytes=parts.settings.max_body_bytes,
+    )
+    previews, warnings = pipeline.preview(
+        delivery,
+        g.caller.workspace_id,
+        policy=parts.policy,
+        vocabulary=parts.vocabulary,
+    )
+    return jsonify(schemas.dump_preview(previews, warnings))
 
 
 def _next_cursor(page: Page, listing: schemas.Listing) -> str | None:

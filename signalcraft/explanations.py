@@ -1,0 +1,86 @@
+"""Why an alert is where it is, in words. Pure: rows as ``retrieval`` gives them in, sentences out."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from signalcraft.alerts import Decision, GroupStatus
+
+Row = Mapping[str, Any]
+
+#: Why a fingerprint of each type is what it is.
+_FINGERPRINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
+        "metric_rule": "it is a metric alert of rule {value}",
+        "custom": "the delivery names no issue, and the event has a fingerprint of its own",
+        "hashes": "the delivery names no issue, so Sentry's grouping hashes stand in",
+        "made": "the delivery has neither issue, fingerprint nor hashes, so type, title and culprit stand in",
+    }
+)
+
+_DECISIONS: Mapping[Decision, str] = MappingProxyType(
+    {
+        Decision.NEW: "Received {received}, it was the first of its like and opened group {group}.",
+        Decision.JOINED: (
+            "Received {received}, it joined group {group}, whose alerts (from {first} to {last}) are no further apart "
+            "than the window of {minutes} minutes, a snooze excepted."
+        ),
+        Decision.WINDOW_EXPIRED: (
+            "Received {received}, it opened group {group}: {previous} had been quiet for longer than "
+            "the window of {minutes} minutes."
+        ),
+        Decision.AFTER_RESOLVED: (
+            "Received {received}, it opened group {group} as a regression: {previous} had been resolved."
+        ),
+        Decision.SNOOZE_ENDED: (
+            "Received {received}, it opened group {group}: the snooze of {previous} was over, "
+            "and so was the window of {minutes} minutes."
+        ),
+    }
+)
+
+
+def explain(event: Row, group: Row, window: timedelta) -> Sequence[str]:
+    """Sentences: what the key was made of, what grouping did and why, and what became of the group since.
+
+    ``window`` is the one of today's settings; the event may have met another.
+    """
+    return [_what_it_grouped_by(event), _what_was_done(event, group, window), *_what_became_of(event, group)]
+
+
+def _what_it_grouped_by(event: Row) -> str:
+    kind, _, value = event["fingerprint"].partition(":")
+    reason = _FINGERPRINTS.get(kind, "its source says so").format(value=value)
+    parts = "It groups with alerts of source {source}, project {project}, environment {environment} and fingerprint"
+    return f"{parts.format_map(event)} {event['fingerprint']}: {reason}."
+
+
+def _what_was_done(event: Row, group: Row, window: timedelta) -> str:
+    previous = group["previous_group_id"]
+    return _DECISIONS[Decision(event["decision"])].format(
+        received=_time(event["received_at"]),
+        group=group["id"],
+        first=_time(group["first_seen_at"]),
+        last=_time(group["last_seen_at"]),
+        previous="the group before it" if previous is None else f"group {previous}",
+        minutes=int(window / timedelta(minutes=1)),
+    )
+
+
+def _what_became_of(event: Row, group: Row) -> list[str]:
+    sentences = []
+    if len(event["triggered_rules"]) > 1:
+        sentences.append(f"{len(event['triggered_rules'])} rules sent it; it counts once.")
+    if group["spiked"]:
+        sentences.append(f"The group is {group['severity']}, one step above its worst alert, because it spiked.")
+    if group["status"] == GroupStatus.RESOLVED:
+        sentences.append(f"The group was resolved at {_time(group['resolved_at'])}.")
+    elif not group["is_current"]:
+        sentences.append("The group takes no new alerts any more: a newer one does, or it lies in the past.")
+    return sentences
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
