@@ -95,9 +95,10 @@ class TestPreview:
         body = preview(client, issue="7").get_json()["outcomes"][0]
         stored = arrival(severity=Severity.HIGH)
         record(stored)
-        change_group(1, group_key=body["group_key"], status="snoozed")
+        (group,) = groups()
+        change_group(group.id, group_key=body["group_key"], status="snoozed")
         (outcome,) = preview(client, issue="7").get_json()["outcomes"]
-        assert (outcome["decision"], outcome["group_id"]) == ("joined", 1)
+        assert (outcome["decision"], outcome["group_id"]) == ("joined", group.id)
         assert groups()[0].count == 1
 
     def test_a_status_change_is_called_one(self, client: FlaskClient) -> None:
