@@ -3,19 +3,30 @@
 import argparse
 import os
 import sys
+import time
+from collections.abc import Callable
 
+import structlog
+from redis.exceptions import RedisError
 from rq import SimpleWorker
+from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from signalcraft import chores, jobs, logs, metrics, models, tasks
 from signalcraft.batching import BatchingWorker
+from signalcraft.draining import Drainer
 from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
 
+log = structlog.get_logger("signalcraft.worker")
+
+#: How long to wait before Redis is asked again that was away.
+_RECONNECT_SECONDS = 1.0
+
 
 def main() -> int:
-    """Work until told to stop; the exit status is 1 where the worker gave up by itself and wants a restart."""
+    """Work until told to stop, whatever becomes of Redis meanwhile."""
     arguments = _parser().parse_args()
     try:
         settings = Settings.from_environ(os.environ)
@@ -23,14 +34,47 @@ def main() -> int:
         sys.exit(str(error))
     logs.configure(settings.log_level, settings.log_format)
     models.open_database(settings.database_url)
+    tasks.equip(settings, jobs.connect_web(settings.redis_url))
+    metrics.start_flushing(jobs.connect_web(settings.redis_url))
+    if arguments.queue == jobs.NOTIFICATIONS:
+        return _work(_notifier, settings, burst=arguments.burst)
+    drainer = Drainer(tasks.process_deliveries, batch_size=settings.batch_size)
+    drainer.start()
+    chores.start(settings, jobs.connect_web(settings.redis_url))
+    status = _work(_batching_worker, settings, burst=arguments.burst)
+    drainer.stop()
+    return status
+
+
+def _work(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
+    """Run one worker after the other until one was told to stop, or has emptied the queue in a burst."""
+    while True:
+        try:
+            worker = build(settings)
+            worker.work(burst=burst, logging_level=settings.log_level)
+            if burst or worker._shutdown_requested_date:  # noqa: SLF001 - RQ tells it nowhere else
+                return 0
+            time.sleep(_RECONNECT_SECONDS)
+        except RedisError as error:
+            log.warning("waiting for Redis", reason=type(error).__name__)
+            time.sleep(_RECONNECT_SECONDS)
+        except StopRequested:
+            return 0
+
+
+def _batching_worker(settings: Settings) -> BaseWorker:
+    return BatchingWorker(
+        jobs.ALERTS,
+        connection=jobs.connect_worker(settings.redis_url),
+        process=tasks.process_deliveries,
+        batch_size=settings.batch_size,
+    )
+
+
+def _notifier(settings: Settings) -> BaseWorker:
     redis = jobs.connect_worker(settings.redis_url)
-    tasks.equip(settings, redis)
-    metrics.start_flushing(jobs.connect_worker(settings.redis_url))
-    if arguments.queue == jobs.ALERTS:
-        chores.start(settings, redis)
-    worker = _worker(arguments.queue, settings)
-    worker.work(burst=arguments.burst, logging_level=settings.log_level)
-    return 0 if arguments.burst or worker._shutdown_requested_date else 1  # noqa: SLF001 - RQ tells it nowhere else
+    queue = jobs.queue(redis, jobs.NOTIFICATIONS)
+    return SimpleWorker([queue], connection=redis, serializer=JSONSerializer, worker_ttl=30)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,18 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("queue", nargs="?", default=jobs.ALERTS, choices=(jobs.ALERTS, jobs.NOTIFICATIONS))
     parser.add_argument("--burst", action="store_true", help="leave when the queue is empty")
     return parser
-
-
-def _worker(queue: str, settings: Settings) -> BaseWorker:
-    redis = jobs.connect_worker(settings.redis_url)
-    if queue == jobs.NOTIFICATIONS:
-        return SimpleWorker([jobs.queue(redis, queue)], connection=redis, serializer=JSONSerializer, worker_ttl=30)
-    return BatchingWorker(
-        queue,
-        connection=redis,
-        process=tasks.process_deliveries,
-        batch_size=settings.batch_size,
-    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import-linter holds it to that (``pyproject.toml``).
 ::
 
     web | tasks | cli       entry points: wiring, what RQ runs, the command line
-    views | batching | demo     the routes; the RQ worker that takes many jobs at once; the demonstration
+    views | batching | draining | demo
+                            the routes; the RQ worker that takes many jobs at once; the thread that works off
+                            PostgreSQL's shelf; the demonstration
     schemas | deployment    marshmallow for the API; web and worker on a laptop
     pipeline | explanations     the life of an alert; why it is where it is, in words
     intake | health | chores | cursors | deliveries | problems | samples

@@ -62,6 +62,7 @@ class BatchingWorker(SimpleWorker):
 
     queue_class = AlertQueue
     job_class = AllowedJob
+    max_connection_wait_time = 5.0
 
     def __init__(
         self,

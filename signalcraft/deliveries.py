@@ -2,11 +2,16 @@
 
 from collections.abc import Container
 from datetime import UTC, datetime
+from typing import Final
 
 from flask import Request
 
 from signalcraft.alerts import Delivery
 from signalcraft.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
+
+#: How much of a body that is too large is read before the connection is given up, in MAX_BODY_BYTES.
+_PATIENCE: Final = 4
+_PIECE: Final = 65_536
 
 
 def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int) -> Delivery:
@@ -15,26 +20,36 @@ def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int)
     ``kept_headers`` are lower-case. A header that came twice was joined with a comma by WSGI, and proves nothing.
 
     Raises:
-        LengthRequired, BodyTooLarge, UnsupportedMedia: nothing of the body was read.
+        LengthRequired, BodyTooLarge, UnsupportedMedia: it is none that we take.
     """
-    _check_length(request, max_body_bytes)
+    body = _read_body(request, max_body_bytes)
     _check_media(request)
     headers = ((name.lower(), value) for name, value in request.headers.items())
     return Delivery(
         headers={name: value for name, value in headers if name in kept_headers},
-        body=request.get_data(cache=False),
+        body=body,
         received_at=datetime.now(UTC),
         url_token=request.args.get("token", ""),
     )
 
 
-def _check_length(request: Request, max_body_bytes: int) -> None:
+def _read_body(request: Request, max_body_bytes: int) -> bytes:
     """A body without a length is not taken: Werkzeug would cut it at the limit and say nothing."""
     length = request.headers.get("Content-Length", "")
     if "Transfer-Encoding" in request.headers or not length.isdecimal():
         raise LengthRequired
-    if int(length) > max_body_bytes:
+    if len(length) > 18 or int(length) > max_body_bytes:  # Python refuses to convert thousands of digits
+        _discard_body(request, at_most=_PATIENCE * max_body_bytes)
         raise BodyTooLarge
+    return request.get_data(cache=False)
+
+
+def _discard_body(request: Request, *, at_most: int) -> None:
+    """Read what is still on its way, and keep nothing: who is hung up on while sending never sees the answer."""
+    unread = request.environ["wsgi.input"]
+    for _ in range(0, at_most, _PIECE):
+        if not unread.read(_PIECE):
+            return
 
 
 def _check_media(request: Request) -> None:

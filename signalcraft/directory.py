@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -62,8 +63,8 @@ class Caller:
 class _Known:
     """All that is live, as it was read at one moment: by slug, and callers by their token's SHA-256."""
 
-    ids: Mapping[str, int]
-    secrets: Mapping[str, Sequence[Secret]] = field(repr=False)
+    accesses: Mapping[str, Access]
+    decoys: Sequence[Secret]
     callers: Mapping[str, Caller] = field(repr=False)
 
 
@@ -88,13 +89,8 @@ class Directory:
             DatabaseUnavailable: PostgreSQL is away, and was when this process started.
         """
         known = self._current()
-        workspace_id = known.ids.get(workspace, 0)
-        live = list(known.secrets.get(workspace, ())) if workspace_id else []
-        return Access(
-            workspace_id=workspace_id,
-            workspace=workspace,
-            secrets=live + list(self._padding(known, live)),
-        )
+        unknown = Access(workspace_id=0, workspace=workspace, secrets=known.decoys)
+        return known.accesses.get(workspace, unknown)
 
     def caller(self, token: str) -> Caller | None:
         """Who carries the bearer token ``token``; None where nobody does.
@@ -102,10 +98,10 @@ class Directory:
         Raises:
             DatabaseUnavailable: as for :meth:`access`.
         """
-        known = self._current()
-        own, default = self._settings.api_token, self._settings.default_workspace
-        if own and hmac.compare_digest(own.encode(), token.encode(errors="surrogateescape")) and default in known.ids:
-            return Caller(workspace_id=known.ids[default], workspace=default, token="API_TOKEN", can_write=True)  # noqa: S106 - its name
+        known, own = self._current(), self._settings.api_token
+        if own and hmac.compare_digest(own.encode(), token.encode(errors="surrogateescape")):
+            default = known.accesses.get(self._settings.default_workspace)
+            return _environments_caller(default) if default else None
         return known.callers.get(token_sha256(token))
 
     def refresh(self) -> bool:
@@ -142,16 +138,21 @@ class Directory:
     def _read(self) -> _Known:
         with session(), _missing_tables_as_unavailable():
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
-            secrets = _live_secrets(self._settings)
+            live = _live_secrets(self._settings)
             callers = _live_callers()
+        most = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
+        accesses = {
+            slug: Access(workspace_id=workspace_id, workspace=slug, secrets=self._padded(live.get(slug, ()), most))
+            for slug, workspace_id in ids.items()
+        }
         self._asked_at = self._clock()
-        self._known = _Known(ids=ids, secrets=secrets, callers=callers)
+        self._known = _Known(accesses=accesses, decoys=self._padded((), most), callers=callers)
         return self._known
 
-    def _padding(self, known: _Known, live: Sequence[Secret]) -> Iterator[Secret]:
-        for decoy in self._decoys:
-            most = max((_count(secrets, decoy.kind) for secrets in known.secrets.values()), default=0)
-            yield from [decoy] * (max(most, 1) - _count(live, decoy.kind))
+    def _padded(self, secrets: Sequence[Secret], most: Mapping[str, int]) -> Sequence[Secret]:
+        """``secrets``, and as many decoys of each kind as they lack."""
+        lacking = ([decoy] * (most[decoy.kind] - _count(secrets, decoy.kind)) for decoy in self._decoys)
+        return [*secrets, *chain.from_iterable(lacking)]
 
 
 @contextmanager
@@ -182,6 +183,10 @@ def _live_secrets(settings: Settings) -> dict[str, list[Secret]]:
         else:
             live.setdefault(row.workspace.slug, []).append(Secret(name=row.name, kind=row.kind, value=decrypted))
     return live
+
+
+def _environments_caller(default: Access) -> Caller:
+    return Caller(workspace_id=default.workspace_id, workspace=default.workspace, token="API_TOKEN", can_write=True)  # noqa: S106 - its name
 
 
 def _live_callers() -> dict[str, Caller]:

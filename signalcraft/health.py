@@ -10,7 +10,6 @@ from typing import Final
 from redis import Redis
 
 from signalcraft import inbox, jobs, metrics, models
-from signalcraft.errors import RecoverableError
 
 PATIENCE_SECONDS: Final = 0.8
 _QUEUES: Final = (jobs.ALERTS, jobs.NOTIFICATIONS)
@@ -45,7 +44,7 @@ def _state(answer: Future[None]) -> State:
     if not answer.done():
         answer.cancel()
         return State.SILENT
-    return State.AWAY if isinstance(answer.exception(), RecoverableError) else State.OK
+    return State.AWAY if answer.exception() else State.OK
 
 
 def gauges(redis: Redis) -> Mapping[str, metrics.Gauge]:

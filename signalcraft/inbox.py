@@ -3,8 +3,14 @@
 Call everything inside ``models.session()``.
 """
 
-from signalcraft.alerts import AcceptedDelivery
-from signalcraft.models import FailedDelivery, Inbox
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from signalcraft.alerts import AcceptedDelivery, Delivery
+from signalcraft.models import FailedDelivery, Inbox, Workspace
+
+_NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
+_KEPT: Final = (*_NAMES, "headers_json", "body", "received_at")
 
 
 def keep(accepted: AcceptedDelivery) -> str:
@@ -42,6 +48,37 @@ def _waiting(accepted: AcceptedDelivery) -> str | None:
         .scalar()
     )
     return found
+
+
+def take(most: int) -> dict[int, AcceptedDelivery]:
+    """The oldest deliveries that no other worker has in hand, by row id, locked until the transaction ends."""
+    rows: Any = (
+        Inbox.select(
+            *(getattr(Inbox, name) for name in ("id", *_KEPT)),
+            Inbox.workspace.alias("workspace_id"),
+            Workspace.slug.alias("workspace"),
+        )
+        .join(Workspace)
+        .order_by(Inbox.id)
+        .limit(most)
+        .for_update(of=Inbox, skip_locked=True)
+        .dicts()
+    )
+    return {row["id"]: _read(row) for row in rows}
+
+
+def remove(row_ids: Iterable[int]) -> None:
+    """Take deliveries off the shelf for good."""
+    Inbox.delete().where(Inbox.id.in_(list(row_ids))).execute()
+
+
+def _read(row: Mapping[str, Any]) -> AcceptedDelivery:
+    return AcceptedDelivery(
+        delivery=Delivery(headers=row["headers_json"], body=bytes(row["body"]), received_at=row["received_at"]),
+        workspace_id=row["workspace_id"],
+        workspace=row["workspace"],
+        **{name: row[name] for name in _NAMES},
+    )
 
 
 def depth() -> int:

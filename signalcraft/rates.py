@@ -18,6 +18,7 @@ from limits.storage import Storage
 from redis import Redis
 from redis.exceptions import RedisError
 
+from signalcraft import metrics
 from signalcraft.errors import TooManyRequests
 
 TELL_SECONDS: Final = 0.05
@@ -162,4 +163,5 @@ class Rate:
             "X-RateLimit-Reset": str(int(window.reset_time) + 1),
         }
         if not allowed:
+            metrics.count("signalcraft_rate_limited_total", limit=self._name)
             raise TooManyRequests(headers={"Retry-After": str(left)})

@@ -3,6 +3,7 @@
 A worker process calls ``equip`` once before it works.
 """
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from redis import Redis
 
 from signalcraft import jobs, pipeline
 from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
-from signalcraft.errors import NotStorable, PermanentError, RecoverableError
+from signalcraft.breaker import Breaker
+from signalcraft.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
 from signalcraft.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -26,16 +28,18 @@ class _Equipment:
 
     bench: pipeline.Workbench
     redis: Redis
+    breaker: Breaker
 
 
 def equip(settings: Settings, redis: Redis) -> None:
-    """Set this process up as a worker.
+    """Set this process up as a worker; ``redis`` is for what must not wait: a client without retries.
 
     Raises:
         ImportError, AttributeError: RULES or NOTIFIER lead nowhere.
     """
     _Equipment.bench = pipeline.Workbench.from_settings(settings)
     _Equipment.redis = redis
+    _Equipment.breaker = Breaker(QueueUnavailable)
 
 
 def process_delivery(argument: Mapping[str, Any]) -> None:
@@ -53,8 +57,13 @@ def process_deliveries(deliveries: Sequence[AcceptedDelivery]) -> None:
         pipeline.process(deliveries, _Equipment.bench)
     except RecoverableError:
         raise
-    except Exception:  # whatever it is, it must not cost the other deliveries
-        log.warning("batch failed, working it off one by one", stage="store", batch_size=len(deliveries), exc_info=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other deliveries
+        log.warning(
+            "batch failed, working it off one by one",
+            stage="store",
+            batch_size=len(deliveries),
+            **_fault(error),
+        )
         for delivery in deliveries:
             _process_alone(delivery)
 
@@ -66,16 +75,25 @@ def _process_alone(delivery: AcceptedDelivery) -> None:
         raise
     except PermanentError as error:
         pipeline.set_aside(delivery, error, stage="store")
-    except Exception as error:  # a fault of ours: the delivery is kept, the trace is logged, the worker goes on
-        log.exception("delivery failed", stage="store", delivery_id=delivery.delivery_id)
+    except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
+        log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **_fault(error))  # noqa: TRY400 - _fault says why
         pipeline.set_aside(delivery, NotStorable(type(error).__name__), stage="store")
+
+
+def _fault(error: Exception) -> dict[str, object]:
+    """What may be logged of an exception: where it was raised, and not its message, which can quote a row of ours."""
+    return {
+        "error": type(error).__name__,
+        "constraint": getattr(getattr(error.__cause__, "diag", None), "constraint_name", None),
+        "traceback": "".join(traceback.format_tb(error.__traceback__)),
+    }
 
 
 def queue_notification(reason: str, group: GroupSnapshot) -> None:
     """The built-in notifier: a job on the ``notifications`` queue.
 
     Raises:
-        redis.exceptions.RedisError: Redis is away; the notification is lost, the alert is not.
+        QueueUnavailable: Redis is away; the notification is lost, the alert is not.
     """
     notice = {
         "reason": reason,
@@ -85,15 +103,16 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
         "status": group.status.value,
         "count": group.count,
     }
-    jobs.queue(_Equipment.redis, jobs.NOTIFICATIONS).enqueue(
-        jobs.NOTIFY,
-        notice,
-        description=f"{reason} group {group.id}",
-        job_timeout=_NOTIFY_TIMEOUT,
-        ttl=_NOTIFY_TTL,
-        result_ttl=0,
-        failure_ttl=_NOTIFY_TTL,
-    )
+    with _Equipment.breaker.guard(), jobs.away_as_unavailable():
+        jobs.queue(_Equipment.redis, jobs.NOTIFICATIONS).enqueue(
+            jobs.NOTIFY,
+            notice,
+            description=f"{reason} group {group.id}",
+            job_timeout=_NOTIFY_TIMEOUT,
+            ttl=_NOTIFY_TTL,
+            result_ttl=0,
+            failure_ttl=_NOTIFY_TTL,
+        )
 
 
 def notify(notice: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ PATH = "/webhooks/sentry"
 
 def add_workspace(slug: str = "default") -> int:
     with models.session():
-        return Workspace.create(slug=slug).id
+        return int(Workspace.create(slug=slug).id)
 
 
 @contextmanager

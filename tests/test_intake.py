@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
 from redis import Redis
+from rq.utils import as_text
 from structlog.testing import capture_logs
+from werkzeug.test import TestResponse
 
-from signalcraft import embedded, models
+from signalcraft import embedded, models, tenants
 from signalcraft.models import Inbox
 from signalcraft.sources.sentry import signature
 from tests.client import PATH, SECRET, add_workspace, code_of, no_database, sample, send, web
@@ -36,7 +39,7 @@ def signed(body: bytes, *, resource: str = "event_alert", secret: str = SECRET) 
 
 
 def queued(redis: Redis) -> list[str]:
-    return [job_id.decode() for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
+    return [as_text(job_id) for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
 
 
 def shelf() -> list[Inbox]:
@@ -124,13 +127,23 @@ def test_odd_values_deep_inside_are_taken_in(door: FlaskClient, odd: bytes) -> N
     assert door.post(PATH, **signed(body)).status_code == 202
 
 
+def test_a_secret_that_was_just_added_works_at_once(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signalcraft.directory.MIN_AGE_SECONDS", 0)
+    key = Fernet.generate_key().decode()
+    add_workspace("acme")
+    client = web(environ, ENCRYPTION_KEY=key)
+    assert send(client, sample(secret="fresh"), f"{PATH}/acme").status_code == 401
+    with models.session():
+        tenants.add_secret("acme", "integration", "fresh", [key])
+    assert send(client, sample(secret="fresh"), f"{PATH}/acme").status_code == 202
+
+
 # --- what is refused
 
 
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
-        (b"", 400, "body_not_json"),
         (b"not json", 400, "body_not_json"),
         (b"\xff\xfe", 400, "body_not_json"),
         (b"[]", 400, "body_not_object"),
@@ -155,6 +168,11 @@ def test_a_signed_body_that_is_no_delivery_is_refused_with_its_code(
         assert response.get_json()["errors"]
     assert queued(clean_redis) == []
     assert send(door, sample()).status_code == 202
+
+
+def test_an_empty_body_is_not_json(door: FlaskClient) -> None:
+    response = door.post(PATH, **signed(b""), environ_overrides={"CONTENT_LENGTH": "0"})
+    assert (response.status_code, code_of(response)) == (400, "body_not_json")
 
 
 def flip(position: int) -> Callable[[str], str]:
@@ -235,13 +253,16 @@ def test_a_body_up_to_the_limit_is_taken_and_one_byte_more_is_not(environ: dict[
     fitting = sample(size=16384)
     assert len(fitting.body) == 16384
     assert send(client, fitting).status_code == 202
-    too_large = sample(size=16385)
-    response = send(client, too_large)
-    assert (response.status_code, code_of(response)) == (413, "body_too_large")
+    for too_large in (send(client, sample(size=16385)), claim_length(client, "9" * 5000)):
+        assert (too_large.status_code, code_of(too_large)) == (413, "body_too_large")
+
+
+def claim_length(client: FlaskClient, length: str) -> TestResponse:
+    return send(client, sample(), environ_overrides={"CONTENT_LENGTH": length})
 
 
 def test_a_body_without_a_length_is_refused(door: FlaskClient) -> None:
-    for environ_overrides in ({"CONTENT_LENGTH": ""}, {"HTTP_TRANSFER_ENCODING": "chunked"}):
+    for environ_overrides in ({"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "-1"}, {"HTTP_TRANSFER_ENCODING": "chunked"}):
         response = send(door, sample(), environ_overrides=environ_overrides)
         assert (response.status_code, code_of(response)) == (411, "length_required")
 
@@ -453,8 +474,8 @@ def test_each_delivery_is_counted_refused_ones_too(door: FlaskClient) -> None:
     after = door.get("/metrics").get_data(as_text=True)
     for answer, resource in (
         ("ignored", "installation"),
-        ("signature_invalid", "other"),
-        ("media_unsupported", "other"),
+        ("signature_invalid", "unknown"),
+        ("media_unsupported", "unknown"),
     ):
         line = f'signalcraft_webhooks_total{{answer="{answer}",resource="{resource}"}}'
         assert value_of(line, after) == value_of(line, before) + 1

@@ -5,12 +5,13 @@ import time
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
-from rq import Queue
-from rq.job import Callback, Retry
+from rq import Callback, Queue, Retry
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 from rq.webhook import Webhook
 
 from signalcraft import embedded, jobs
@@ -19,15 +20,15 @@ from signalcraft.errors import QueueUnavailable
 from signalcraft.jobs import AllowedJob, ForbiddenJob
 from tests.builders import accepted
 
-_TIMES = (b"created_at", b"enqueued_at")
+_TIMES = ("created_at", "enqueued_at")
 
 
 def queued(redis: Redis) -> list[str]:
-    return [job_id.decode() for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
+    return [as_text(job_id) for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
 
 
-def fields_of(redis: Redis, job_id: str) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = redis.hgetall(f"rq:job:{job_id}")
+def fields_of(redis: Redis, job_id: str) -> dict[str, bytes | str]:
+    fields = {as_text(name): value for name, value in redis.hgetall(f"rq:job:{job_id}").items()}
     return {name: value for name, value in fields.items() if name not in _TIMES}
 
 
@@ -92,8 +93,8 @@ def test_the_script_is_loaded_again_after_redis_forgot_it(clean_redis: Redis) ->
 def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
     delivery = accepted(title="CanaryError: do not log me")
     jobs.take_in(clean_redis, delivery, ttl_seconds=60)
-    description = fields_of(clean_redis, delivery.delivery_id)[b"description"].decode()
-    assert description == f"sentry event_alert {delivery.delivery_id}"
+    description = fields_of(clean_redis, delivery.delivery_id)["description"]
+    assert as_text(description) == f"sentry event_alert {delivery.delivery_id}"
 
 
 @pytest.fixture
@@ -132,6 +133,13 @@ def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None
     assert jobs.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
 
 
+def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise() -> None:
+    for connect in (jobs.connect_web, jobs.connect_worker):
+        with connect("rediss://localhost") as lenient, connect("rediss://localhost?ssl_cert_reqs=required") as strict:
+            assert lenient.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
+            assert strict.connection_pool.connection_kwargs["ssl_cert_reqs"] == "required"
+
+
 def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis) -> None:
     assert jobs.backlog(clean_redis, jobs.ALERTS) == jobs.Backlog(depth=0, oldest_enqueued_at=None)
     jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
@@ -142,7 +150,7 @@ def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis
     assert abs(datetime.now(UTC) - backlog.oldest_enqueued_at) < timedelta(seconds=5)
 
 
-def plant(redis: Redis, function: str = jobs.PROCESS_DELIVERY, **options: object) -> AllowedJob:
+def plant(redis: Redis, function: str = jobs.PROCESS_DELIVERY, **options: Any) -> AllowedJob:  # noqa: ANN401 - as RQ takes them
     """A job that somebody who can write to Redis put there, as a worker reads it."""
     queue = Queue("alerts", connection=redis, serializer=JSONSerializer)
     planted = queue.enqueue(function, accepted().as_job_argument(), **options)
@@ -169,7 +177,7 @@ def test_no_other_function_may_run(clean_redis: Redis, function: str) -> None:
 
 @pytest.mark.parametrize("callback", ["on_success", "on_failure", "on_stopped"])
 def test_a_callback_is_refused_and_dropped(clean_redis: Redis, callback: str) -> None:
-    job = plant(clean_redis, **{callback: Callback("os.system")})
+    job = plant(clean_redis, jobs.NOTIFY, **{callback: Callback("os.system")})
     with pytest.raises(ForbiddenJob):
         job.check()
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
@@ -178,7 +186,7 @@ def test_a_callback_is_refused_and_dropped(clean_redis: Redis, callback: str) ->
 def test_a_webhook_is_refused_and_dropped(clean_redis: Redis) -> None:
     job = plant(clean_redis)
     clean_redis.hset(job.key, "webhooks", json.dumps([Webhook("http://127.0.0.1:1/", "finished").to_dict()]))
-    job.refresh()
+    job.refresh()  # type: ignore[no-untyped-call] # RQ's
     with pytest.raises(ForbiddenJob):
         job.check()
     assert job.webhooks == []
@@ -187,7 +195,7 @@ def test_a_webhook_is_refused_and_dropped(clean_redis: Redis) -> None:
 def test_a_dependency_is_refused(clean_redis: Redis) -> None:
     job = plant(clean_redis)
     clean_redis.hset(job.key, "dependency_ids", json.dumps(["another"]))
-    job.refresh()
+    job.refresh()  # type: ignore[no-untyped-call] # RQ's
     with pytest.raises(ForbiddenJob):
         job.check()
 
@@ -196,7 +204,7 @@ def test_a_dependency_is_refused(clean_redis: Redis) -> None:
 def test_a_job_that_cannot_be_read_is_refused(clean_redis: Redis, data: bytes) -> None:
     job = plant(clean_redis)
     clean_redis.hset(job.key, "data", data)
-    job.refresh()
+    job.refresh()  # type: ignore[no-untyped-call] # RQ's
     with pytest.raises(ForbiddenJob):
         job.check()
 

@@ -1,0 +1,119 @@
+"""The shelf is worked off straight from PostgreSQL: in order, once, and whether or not Redis is there."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+from redis import Redis
+
+from signalcraft import inbox, jobs, models, tasks
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.draining import Drainer
+from signalcraft.errors import DatabaseUnavailable
+from signalcraft.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.settings import Settings
+from tests.builders import accepted, groups
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(autouse=True)
+def equipped(settings: Settings, clean_redis: Redis) -> None:
+    with models.session():
+        Workspace.create(slug="default")
+    tasks.equip(settings, clean_redis)
+
+
+def shelve(*deliveries: AcceptedDelivery) -> None:
+    with models.session():
+        for delivery in deliveries:
+            inbox.keep(delivery)
+
+
+def depth() -> int:
+    with models.session():
+        return inbox.depth()
+
+
+def drainer(batch_size: int = 100) -> Drainer:
+    return Drainer(tasks.process_deliveries, batch_size=batch_size)
+
+
+def test_what_is_on_the_shelf_becomes_groups_and_the_shelf_is_empty() -> None:
+    shelve(*(accepted(issue=str(number % 2)) for number in range(6)))
+    assert drainer().drain() == 6
+    assert [group.count for group in groups()] == [3, 3]
+    assert depth() == 0
+    assert drainer().drain() == 0
+
+
+def test_it_takes_the_oldest_first_some_at_a_time() -> None:
+    seen: list[str] = []
+
+    def process(deliveries: Sequence[AcceptedDelivery]) -> None:
+        seen.extend(delivery.delivery_id for delivery in deliveries)
+
+    deliveries = [accepted() for _ in range(5)]
+    shelve(*deliveries)
+    one = Drainer(process, batch_size=2)
+    assert [one.drain() for _ in range(4)] == [2, 2, 1, 0]
+    assert seen == [delivery.delivery_id for delivery in deliveries]
+
+
+def test_what_it_hands_on_is_what_was_kept() -> None:
+    kept = accepted()
+    seen: list[AcceptedDelivery] = []
+    shelve(kept)
+    Drainer(seen.extend, batch_size=9).drain()
+    assert seen == [kept]
+
+
+def test_it_needs_no_redis(settings: Settings) -> None:
+    tasks.equip(settings, jobs.connect_web(NOWHERE))
+    shelve(accepted(), accepted())
+    assert drainer().drain() == 2
+    assert depth() == 0
+
+
+def test_a_failure_leaves_everything_as_it_was() -> None:
+    def process(deliveries: Sequence[AcceptedDelivery]) -> None:
+        tasks.process_deliveries(deliveries)
+        raise DatabaseUnavailable
+
+    shelve(accepted())
+    with pytest.raises(DatabaseUnavailable):
+        Drainer(process, batch_size=9).drain()
+    assert (depth(), groups()) == (1, [])
+    assert drainer().drain() == 1
+
+
+def test_one_that_cannot_be_worked_off_is_set_aside_and_leaves_the_shelf() -> None:
+    bad = accepted("event_alert.triggered")
+    shelve(accepted(), bad)
+    with models.session():
+        models.Inbox.update(body=b'{"action":"triggered","data":{"event":{"title":"x"}}}').where(
+            models.Inbox.delivery_id == bad.delivery_id,
+        ).execute()
+    assert drainer().drain() == 2
+    with models.session():
+        assert (AlertEvent.select().count(), FailedDelivery.select().count()) == (1, 1)
+    assert depth() == 0
+
+
+def test_two_drainers_take_each_delivery_once() -> None:
+    seen: list[str] = []
+    both = threading.Barrier(2, timeout=10)
+
+    def process(deliveries: Sequence[AcceptedDelivery]) -> None:
+        both.wait()
+        seen.extend(delivery.delivery_id for delivery in deliveries)
+
+    deliveries = [accepted() for _ in range(4)]
+    shelve(*deliveries)
+    threads = [threading.Thread(target=Drainer(process, batch_size=2).drain) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == sorted(delivery.delivery_id for delivery in deliveries)
+    assert depth() == 0

@@ -1,0 +1,138 @@
+"""Every no is a problem: RFC 9457, with a stable code, and never a word of what was sent."""
+
+import time
+from urllib.parse import urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.exceptions import ClientDisconnected
+
+from signalcraft import embedded, errors
+from signalcraft.errors import Refusal
+from tests.client import add_workspace, ask, code_of, no_database, web
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    add_workspace()
+    return web(environ)
+
+
+def refusals() -> list[type[Refusal]]:
+    return [thing for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, Refusal)]
+
+
+def test_no_two_refusals_share_a_code() -> None:
+    codes = [refusal.code for refusal in refusals()]
+    assert len(codes) == len(set(codes)) > 15
+
+
+@pytest.mark.parametrize("refusal", refusals(), ids=lambda refusal: refusal.code)
+def test_each_refusal_is_a_problem_with_its_status_and_code(environ: dict[str, str], refusal: type[Refusal]) -> None:
+    client = web(environ)
+
+    def refuse() -> str:
+        raise refusal("in detail")
+
+    client.application.add_url_rule("/refuse", view_func=refuse)
+    response = client.get("/refuse")
+    assert response.status_code == refusal.status
+    assert code_of(response) == refusal.code
+    problem = response.get_json()
+    assert problem["type"] == f"urn:signalcraft:problem:{refusal.code}"
+    assert problem["title"] == refusal.title
+    assert problem["detail"] == "in detail"
+    assert ("Retry-After" in response.headers) == (refusal.status == 503)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (errors.DatabaseUnavailable("host=secret-canary"), 503, "unavailable"),
+        (errors.QueueUnavailable("secret-canary"), 503, "unavailable"),
+        (ZeroDivisionError("secret-canary"), 500, "internal_error"),
+        (ClientDisconnected("secret-canary"), 400, "request_malformed"),
+    ],
+)
+def test_every_other_exception_is_a_problem_that_tells_nothing(
+    environ: dict[str, str], error: Exception, status: int, code: str
+) -> None:
+    client = web(environ)
+
+    def fail() -> str:
+        raise error
+
+    client.application.add_url_rule("/fail", view_func=fail)
+    response = client.get("/fail")
+    assert (response.status_code, code_of(response)) == (status, code)
+    assert "secret-canary" not in response.get_data(as_text=True) + str(response.headers)
+
+
+def test_a_path_that_is_not_there_is_a_problem(client: FlaskClient) -> None:
+    for path in ("/", "/nowhere", "/webhooks", "/webhooks/github", "//webhooks/sentry", "/api/v1/nothing"):
+        response = client.post(path)
+        assert (response.status_code, code_of(response)) == (404, "not_found")
+        assert "Location" not in response.headers
+
+
+def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_are(client: FlaskClient) -> None:
+    response = client.delete("/api/v1/groups")
+    assert (response.status_code, code_of(response)) == (405, "method_not_allowed")
+    assert "GET" in response.headers["Allow"]
+
+
+def test_every_answer_tells_browsers_and_caches_to_leave_it_alone(client: FlaskClient) -> None:
+    for response in (client.get("/healthz"), ask(client, "/groups"), client.get("/nowhere")):
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+# --- the routes for whoever operates it
+
+
+def test_a_live_process_says_so(client: FlaskClient) -> None:
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+
+
+def test_a_process_is_ready_when_both_services_answer(client: FlaskClient) -> None:
+    response = client.get("/readyz")
+    assert response.status_code == 200
+    assert response.get_json() == {"status": "ok", "redis": "ok", "postgresql": "ok"}
+
+
+def test_a_process_is_not_ready_while_a_service_is_away(environ: dict[str, str]) -> None:
+    client = web(environ, REDIS_URL="redis://127.0.0.1:1/0")
+    with no_database(environ["DATABASE_URL"]):
+        response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.get_json() == {"status": "unavailable", "redis": "away", "postgresql": "away"}
+
+
+def test_a_service_that_does_not_answer_is_told_within_a_second(
+    environ: dict[str, str], servers: embedded.Servers
+) -> None:
+    if urlsplit(environ["DATABASE_URL"]).netloc != urlsplit(servers.database_url).netloc:
+        pytest.skip("the database is not one that can be frozen")
+    client = web(environ)
+    servers.postgres.freeze()
+    try:
+        began = time.monotonic()
+        response = client.get("/readyz")
+        assert time.monotonic() - began < 1
+    finally:
+        servers.postgres.thaw()
+    assert response.status_code == 503
+    assert response.get_json()["postgresql"] == "silent"
+
+
+def test_metrics_are_open_unless_they_have_a_token(environ: dict[str, str]) -> None:
+    assert "signalcraft_queue_depth" in web(environ).get("/metrics").get_data(as_text=True)
+    client = web(environ, METRICS_TOKEN="scrape")
+    assert code_of(client.get("/metrics")) == "token_invalid"
+    assert code_of(client.get("/metrics", headers={"Authorization": "Bearer caf\u00e9"})) == "token_invalid"
+    assert client.get("/metrics", headers={"Authorization": "Bearer scrape"}).status_code == 200
+
+
+def test_metrics_are_unavailable_without_redis(environ: dict[str, str]) -> None:
+    response = web(environ, REDIS_URL="redis://127.0.0.1:1/0").get("/metrics")
+    assert (response.status_code, code_of(response)) == (503, "unavailable")

@@ -1,0 +1,72 @@
+"""Counting what is let in: in memory at once, in Redis a moment later.
+
+Each test has keys of its own, since the thread of an earlier one may still be telling Redis of its.
+"""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from signalcraft import jobs
+from signalcraft.rates import SharedCounters
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def storage(redis: Redis) -> SharedCounters:
+    return SharedCounters("signalcraft://", redis=redis)
+
+
+def test_hits_are_counted_at_once(clean_redis: Redis) -> None:
+    counters = storage(clean_redis)
+    assert [counters.incr("hits", 60) for _ in range(3)] == [1, 2, 3]
+    assert counters.get("hits") == 3
+    assert counters.get("hits-2") == 0
+    assert 55 < counters.get_expiry("hits") - time.time() <= 60
+    assert counters.check()
+
+
+def test_a_window_ends(clean_redis: Redis) -> None:
+    counters = storage(clean_redis)
+    counters.incr("window", 1)
+    wait_for(lambda: counters.get("window") == 0)
+    assert counters.incr("window", 1) <= 2
+
+
+def test_redis_holds_the_sum_of_all_and_each_learns_it(clean_redis: Redis) -> None:
+    one, other = storage(clean_redis), storage(clean_redis)
+    for _ in range(5):
+        one.incr("sum", 60)
+        other.incr("sum", 60)
+    wait_for(lambda: clean_redis.get("signalcraft:rate:sum") == b"10")
+    one.incr("sum", 60)
+    other.incr("sum", 60)
+    wait_for(lambda: one.get("sum") >= 11 and other.get("sum") >= 11)
+    assert clean_redis.ttl("signalcraft:rate:sum") <= 60
+
+
+def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
+    counters = storage(clean_redis)
+    counters.incr("forgotten", 60)
+    counters.incr("forgotten-2", 60)
+    counters.clear("forgotten")
+    assert (counters.get("forgotten"), counters.get("forgotten-2")) == (0, 1)
+    assert counters.reset() == 1
+    assert counters.get("forgotten-2") == 0
+    assert counters.get_expiry("forgotten-2") <= time.time()
+
+
+def test_hits_wait_for_a_redis_that_is_away(clean_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signalcraft.rates.PAUSE_SECONDS", 0.01)
+    counters = storage(jobs.connect_web("redis://127.0.0.1:1/0"))
+    assert [counters.incr("away", 60) for _ in range(3)] == [1, 2, 3]
+    time.sleep(0.1)
+    counters._redis = clean_redis
+    wait_for(lambda: clean_redis.get("signalcraft:rate:away") == b"3")
