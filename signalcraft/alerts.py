@@ -103,14 +103,16 @@ class Identity:
     """What a delivery is, read from its signed body.
 
     ``delivery_key`` is what a redelivery of it shares. ``ignored`` is empty for an alert or a
-    status change; else it says why nothing will come of the delivery. ``project`` is the
-    source's own id or slug of the project, where the body has one.
+    status change; else it says why nothing will come of the delivery, and ``is_unknown`` whether that is because we
+    do not know what it is: then it is kept raw. ``project`` is the source's own id or slug of the project, where the
+    body has one.
     """
 
     resource: str
     action: str
     delivery_key: str
     ignored: str = ""
+    is_unknown: bool = False
     project: str = ""
 
 

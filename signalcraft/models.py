@@ -300,4 +300,20 @@ class FailedDelivery(_Table):
         ]
 
 
-TABLES = (Workspace, WebhookSecret, ApiToken, AlertGroup, AlertEvent, Inbox, FailedDelivery)
+class UnhandledDelivery(_Table):
+    """Verified deliveries of which we do not know what they mean, newest kept: Sentry adds resources now and then."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    delivery_id = TextField()
+    source = TextField()
+    resource = TextField()
+    headers_json = BinaryJSONField(index=False)
+    body = BlobField()
+    received_at = DateTimeTZField()
+
+    class Meta:
+        constraints = [SQL("CONSTRAINT unhandled_delivery_delivery_id_key UNIQUE (delivery_id)")]
+        indexes = [SQL("CREATE INDEX unhandled_delivery_listing ON unhandled_delivery (workspace_id, id DESC)")]
+
+
+TABLES = (Workspace, WebhookSecret, ApiToken, AlertGroup, AlertEvent, Inbox, FailedDelivery, UnhandledDelivery)

@@ -53,8 +53,9 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intak
     desk.limit(access.workspace)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery)
-    if identity.ignored:
-        return Receipt(answer=Answer.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored)
+    receipt = Receipt(answer=Answer.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored)
+    if identity.ignored and not identity.is_unknown:
+        return receipt
     accepted = AcceptedDelivery(
         delivery_id=delivery_id,
         delivery_key=identity.delivery_key,
@@ -66,6 +67,8 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intak
     )
     with metrics.timed("signalcraft_stage_seconds", stage="queue"):
         taken = intake.keep(accepted, desk)
+    if identity.ignored:
+        return receipt
     answer = Answer.ACCEPTED if taken.fresh else Answer.DUPLICATE
     return Receipt(answer=answer, delivery_id=taken.delivery_id, identity=identity)
 
@@ -119,6 +122,7 @@ class _Normalized:
     arrivals: list[Arrival] = field(default_factory=list)
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
+    unhandled: list[AcceptedDelivery] = field(default_factory=list)
 
 
 def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.Recorded:
@@ -133,6 +137,7 @@ def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.R
     normalized = _normalize(deliveries, bench.vocabulary)
     with models.session():
         _set_aside(normalized.failures, stage="normalize")
+        store.keep_unhandled(normalized.unhandled)
         recorded = _store(normalized, bench.policy)
     _report(deliveries, normalized, recorded)
     _notify(recorded, bench)
@@ -215,6 +220,8 @@ def _normalize_one(accepted: AcceptedDelivery, vocabulary: Vocabulary, normalize
             field=warning.field,
             problem=warning.problem,
         )
+    if not meaning.outcomes:
+        normalized.unhandled.append(accepted)
     for outcome in meaning.outcomes:
         if isinstance(outcome, StatusChange):
             normalized.changes.append((accepted.workspace_id, outcome))

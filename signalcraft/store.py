@@ -17,14 +17,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Final
 
 from signalcraft import statements
 from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.errors import PermanentError
 from signalcraft.grouping import bucket_start
-from signalcraft.models import FailedDelivery, database
+from signalcraft.models import FailedDelivery, UnhandledDelivery, database
 from signalcraft.placing import Arrival, Home, Placements, place_events
 from signalcraft.statements import query
+
+#: How many deliveries of unknown meaning a workspace keeps.
+UNHANDLED_KEPT: Final = 1_000
+
+_FORGET_OLD_UNHANDLED = """
+    DELETE FROM unhandled_delivery WHERE workspace_id = %(workspace_id)s AND id <= (
+        SELECT id FROM unhandled_delivery WHERE workspace_id = %(workspace_id)s
+        ORDER BY id DESC OFFSET %(kept)s LIMIT 1
+    )"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,3 +207,24 @@ def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) 
         code=error.code,
         reason=str(error),
     ).on_conflict_ignore().execute()
+
+
+def keep_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
+    """Keep deliveries raw of which nobody knows what they mean, the newest ``UNHANDLED_KEPT`` of each workspace."""
+    rows = [
+        {
+            "workspace": accepted.workspace_id,
+            "delivery_id": accepted.delivery_id,
+            "source": accepted.source,
+            "resource": accepted.resource,
+            "headers_json": dict(accepted.delivery.headers),
+            "body": accepted.delivery.body,
+            "received_at": accepted.delivery.received_at,
+        }
+        for accepted in deliveries
+    ]
+    if not rows:
+        return
+    UnhandledDelivery.insert_many(rows).on_conflict_ignore().execute()
+    for workspace_id in sorted({accepted.workspace_id for accepted in deliveries}):
+        database.execute_sql(_FORGET_OLD_UNHANDLED, {"workspace_id": workspace_id, "kept": UNHANDLED_KEPT})

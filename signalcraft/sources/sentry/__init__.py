@@ -58,11 +58,13 @@ def identify(delivery: Delivery) -> Identity:
     envelope = open_envelope(delivery)
     if is_too_deep(delivery.body):
         raise BodyTooDeep
+    ignored = _ignored(envelope)
     return Identity(
         resource=envelope.resource,
         action=envelope.action,
         delivery_key=keys.delivery_key(envelope),
-        ignored=_ignored(envelope),
+        ignored=ignored,
+        is_unknown=ignored in {RESOURCE_UNKNOWN, ACTION_UNKNOWN},
         project=_project(envelope),
     )
 

@@ -3,7 +3,7 @@
 ``docs/sentry.md`` is made of these tables.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from signalcraft.sources.sentry.paths import Paths, paths
 
@@ -77,12 +77,14 @@ def _event(at: str) -> AlertFields:
         hashes=paths(f"{at}.hashes"),
         kind=paths(f"{at}.exception.values[-1].type", f"{at}.metadata.type"),
         culprit=paths(f"{at}.culprit", f"{at}.location"),
-        rule_id=paths("data.issue_alert.id"),
-        rule=paths("data.triggered_rule", "data.issue_alert.title"),
     )
 
 
-EVENT_ALERT = _event("data.event")
+EVENT_ALERT = replace(
+    _event("data.event"),
+    rule_id=paths("data.issue_alert.id"),
+    rule=paths("data.triggered_rule", "data.issue_alert.title"),
+)
 ERROR = _event("data.error")
 
 #: Sentry's group serializer. No event, no environment, no tags.

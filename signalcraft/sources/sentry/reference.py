@@ -53,7 +53,10 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
             "lower-case, blanks as hyphens, "
             f"{cleaning.ENVIRONMENT_LIMIT} characters, then by alias; absent: the workspace's default; unknown: kept"
         ),
-        "severity": "`level` by the table below, absent or unknown: `med`; metric alerts by action; shifted by environment",
+        "severity": (
+            "`level` by the table below, absent or unknown: `med`; metric alerts by action, `open` by status "
+            f"({events.CRITICAL_INCIDENT} is critical, else `med`); shifted by environment"
+        ),
         "fingerprint": (
             "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`; else `custom:` of `fingerprint` "
             f"(1 to {MAX_PARTS} texts, `{{{{ default }}}}` resolved), else `hashes:` and the first of `hashes`, "
@@ -65,8 +68,9 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
         ),
         "description": f"lines kept, no control characters, {cleaning.DESCRIPTION_LIMIT} characters; absent: empty",
         "tags": (
-            "pairs, in the order sent, duplicates kept, `sentry:` off the key, other types in JSON's spelling, null empty; "
-            f"{cleaning.TAGS_LIMIT} tags, keys of {cleaning.TAG_KEY_LIMIT} and values of {cleaning.TAG_VALUE_LIMIT} characters"
+            "pairs, in the order sent, duplicates kept, `sentry:` off the key, other types in JSON's spelling, "
+            f"null empty; {cleaning.TAGS_LIMIT} tags, keys of {cleaning.TAG_KEY_LIMIT} and values of "
+            f"{cleaning.TAG_VALUE_LIMIT} characters"
         ),
         "occurred_at": (
             f"ISO 8601 or an epoch in s, ms, µs, ns; {cleaning.FIRST_YEAR} to {cleaning.LAST_YEAR}; aware UTC; "
@@ -77,7 +81,9 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
             "`https://sentry.io/organizations/{org}/issues/{issue_id}/`, self-hosted the same path under its host; "
             "`url_as_link` as it is; http(s) only; absent: none"
         ),
-        "issue_id": f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: out of `urls`, else none",
+        "issue_id": (
+            f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: out of `urls`, else none"
+        ),
         "triggered_rule": f"`rule`, one line, {cleaning.RULE_LIMIT} characters; absent: none",
         "source_count": "`count`, Sentry's own number of events; absent: none",
     }
