@@ -220,16 +220,22 @@ def run_demo() -> None:
 
 @main.command()
 @click.option("--port", envvar="PORT", default=8000, show_default=True, type=click.IntRange(1, 65535))
-def dev(port: int) -> None:
-    """Run everything on this machine until Ctrl-C. Data, logs, secret and token are kept in .signalcraft/."""
-    console, directory = _console(), ROOT / ".signalcraft"
-    environment = directory / "environment"
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=ROOT / ".signalcraft",
+    show_default=".signalcraft/",
+    help="Where data, logs, secret and token are kept.",
+)
+def dev(port: int, data: Path) -> None:
+    """Run everything on this machine until Ctrl-C, and keep its data."""
+    console, environment = _console(), data / "environment"
     known = dict(line.split("=", 1) for line in environment.read_text().splitlines()) if environment.exists() else {}
     with (
         suppress(KeyboardInterrupt),
         console.status(_STARTING) as status,
         deployed(
-            directory,
+            data,
             os.environ,
             port=port,
             secret=known.get("SENTRY_CLIENT_SECRET", ""),
@@ -240,7 +246,7 @@ def dev(port: int) -> None:
         environment.touch(mode=0o600)
         environment.write_text("".join(f"{name}={value}\n" for name, value in deployment.environ.items()))
         demo.play(deployment, console)
-        console.print(_UP.format(deployment=deployment, environment=environment.relative_to(ROOT)))
+        console.print(_UP.format(deployment=deployment, environment=os.path.relpath(environment)))
         while True:
             deployment.check()
             time.sleep(0.5)

@@ -1,0 +1,115 @@
+"""Settings: what is missing or wrong stops the start, by name; what is secret stays out of sight."""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from signalcraft.errors import InvalidSetting
+from signalcraft.settings import Settings
+
+NEEDED = {"DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
+
+
+def _read(**environ: str) -> Settings:
+    return Settings.from_environ({**NEEDED, **environ})
+
+
+def test_two_variables_are_enough() -> None:
+    settings = _read()
+    assert (settings.port, settings.default_workspace, settings.default_environment) == (8000, "default", "prod")
+    assert settings.sentry_client_secrets == ()
+    assert settings.rules == ("signalcraft.pipeline.notice",)
+
+
+@pytest.mark.parametrize("variable", NEEDED)
+def test_a_missing_one_is_named(variable: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{variable} is not set"):
+        Settings.from_environ({name: value for name, value in NEEDED.items() if name != variable})
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_a_blank_variable_is_an_unset_one(blank: str) -> None:
+    assert _read(PORT=blank).port == 8000
+    with pytest.raises(InvalidSetting, match=r"^DATABASE_URL"):
+        _read(DATABASE_URL=blank)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "mysql://localhost/hunter2"),
+        ("REDIS_URL", "http://hunter2"),
+        ("PORT", "0"),
+        ("PORT", "70000"),
+        ("PORT", "8o8o"),
+        ("PORT", "-1"),
+        ("PORT", "9" * 5000),
+        ("WEB_CONCURRENCY", "0"),
+        ("GROUPING_WINDOW_MINUTES", "1441"),
+        ("DEFAULT_WORKSPACE", "No Spaces"),
+        ("DEFAULT_ENVIRONMENT", "-prod"),
+        ("RATELIMIT_WEBHOOK", "lots"),
+        ("RATELIMIT_ADDRESS", "60 per minute"),
+        ("INGEST_DURABILITY", "maybe"),
+        ("LOG_LEVEL", "debug"),
+        ("LOG_FORMAT", "xml"),
+        ("ENVIRONMENT_ALIASES", "acceptance"),
+        ("ENVIRONMENT_ALIASES", "=staging"),
+        ("SEVERITY_SHIFT", "dev=-9"),
+        ("SEVERITY_SHIFT", "dev=milder"),
+        ("NOTIFIER", "os;system"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable_without_quoting_it(variable: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{variable} must ") as refusal:
+        _read(**{variable: value})
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_lists_and_pairs_are_read_with_room_around_them() -> None:
+    settings = _read(
+        SENTRY_CLIENT_SECRET=" old , new,",
+        ENVIRONMENT_ALIASES="Acceptance = staging, canary=Prod",
+        SEVERITY_SHIFT="dev=-1,prod=+1",
+    )
+    assert settings.sentry_client_secrets == ("old", "new")
+    assert settings.environment_aliases == {"acceptance": "staging", "canary": "prod"}
+    assert settings.severity_shift == {"dev": -1, "prod": 1}
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_both_spellings_of_postgresql_are_taken(scheme: str) -> None:
+    assert _read(DATABASE_URL=f"{scheme}://localhost/x").database_url.startswith(scheme)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_redis_may_speak_tls_or_be_a_socket(scheme: str) -> None:
+    assert _read(REDIS_URL=f"{scheme}://x").redis_url.startswith(scheme)
+
+
+def test_secrets_are_not_in_the_repr_and_have_no_default() -> None:
+    settings = _read(
+        DATABASE_URL="postgresql://u:hunter2@localhost/x",
+        REDIS_URL="redis://:hunter2@localhost",
+        SENTRY_CLIENT_SECRET="hunter2",
+        API_TOKEN="hunter2",
+        ENCRYPTION_KEY="hunter2",
+        METRICS_TOKEN="hunter2",
+        DASHBOARD_PASSWORD="hunter2",
+    )
+    assert "hunter2" not in repr(settings)
+    assert all(not setting.metadata["default"] for setting in fields(Settings) if not setting.repr)
+
+
+def test_nobody_changes_settings_once_they_are_read() -> None:
+    settings = _read()
+    with pytest.raises(FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc]  # that is the point
+
+
+def test_every_default_is_one_that_would_be_accepted() -> None:
+    for setting in fields(Settings):
+        if setting.metadata["default"] is not None:
+            setting.metadata["parse"](setting.metadata["default"])
+        if setting.metadata["example"]:
+            setting.metadata["parse"](setting.metadata["example"])
