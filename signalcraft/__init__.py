@@ -18,6 +18,7 @@ import-linter holds it to that (``pyproject.toml``).
     store | changes | retention | tenants | retrieval | inbox | jobs | rates | embedded
                             PostgreSQL: alerts, what sources say of them, what is kept, tenants, reading, the shelf;
                             Redis: jobs and limits; both servers from wheels
+    border                  what may pass into the tables
     placing                 which group an event goes into
     statements              the SQL of that
     models | migrations | metrics | breaker | client | documents

@@ -8,6 +8,7 @@ before the source's last word changes a status. Call everything here inside ``mo
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from signalcraft import border
 from signalcraft.alerts import Change, StatusChange
 from signalcraft.lifecycle import Cause
 from signalcraft.models import database
@@ -91,12 +92,12 @@ def apply_changes(changes: Sequence[tuple[int, StatusChange]]) -> int:
     How many times a group changed; one that was as the source says already does not count.
 
     Raises:
-        peewee.PeeweeException: nothing was changed.
+        DatabaseUnavailable: another transaction came first; nothing was changed, try again.
     """
     if not changes:
         return 0
     concerned = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
-    with database.atomic():
+    with border.refusals(), database.atomic():
         query(_LOCK, _MATCH_COLUMNS, sorted(concerned))
         return sum(_apply(*change) for change in sorted(changes, key=lambda pair: pair[1].received_at))
 

@@ -73,12 +73,22 @@ def session() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         _throw_away()
-        raise DatabaseUnavailable(type(error.__cause__ or error).__name__) from error
+        raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except MaxConnectionsExceeded as error:
         raise DatabaseUnavailable("the pool is exhausted") from error
     finally:
         if not database.is_closed():
             database.close()
+
+
+def driver_error(error: Exception) -> BaseException:
+    """What psycopg2 raised: Peewee raises its own error while it handles that one. Else ``error`` itself."""
+    return error.__context__ or error
+
+
+def constraint_name(error: Exception) -> str:
+    """The constraint by which PostgreSQL refused something; empty if it was none."""
+    return getattr(getattr(driver_error(error), "diag", None), "constraint_name", None) or ""
 
 
 def _throw_away() -> None:

@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from signalcraft import changes, intake, metrics, models, store
+from signalcraft import border, changes, intake, metrics, models, store
 from signalcraft.alerts import (
     ENVIRONMENT_ALIASES,
     AcceptedDelivery,
@@ -232,6 +232,7 @@ def _normalize_one(accepted: AcceptedDelivery, vocabulary: Vocabulary, normalize
                 workspace_id=accepted.workspace_id,
                 delivery_id=accepted.delivery_id,
             )
+            border.check(arrival)
             normalized.arrivals.append(arrival)
 
 

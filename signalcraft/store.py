@@ -19,7 +19,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
-from signalcraft import statements
+from signalcraft import border, statements
 from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.errors import PermanentError
 from signalcraft.grouping import bucket_start
@@ -77,9 +77,10 @@ def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
     One that is there already adds only the rule that sent it.
 
     Raises:
-        peewee.PeeweeException: nothing was stored.
+        NotStorable: PostgreSQL refuses one of them; nothing was stored.
+        DatabaseUnavailable: another transaction came first; nothing was stored, try again.
     """
-    with database.atomic():
+    with border.refusals(), database.atomic():
         fresh = _insert_events(_merge_copies(arrivals))
         placements = place_events(fresh, policy.window)
         _point_events(placements.homes)

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from redis import Redis
 
-from signalcraft import jobs, pipeline
+from signalcraft import jobs, models, pipeline
 from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
 from signalcraft.breaker import Breaker
 from signalcraft.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
@@ -84,7 +84,7 @@ def _fault(error: Exception) -> dict[str, object]:
     """What may be logged of an exception: where it was raised, and not its message, which can quote a row of ours."""
     return {
         "error": type(error).__name__,
-        "constraint": getattr(getattr(error.__cause__, "diag", None), "constraint_name", None),
+        "constraint": models.constraint_name(error),
         "traceback": "".join(traceback.format_tb(error.__traceback__)),
     }
 

@@ -1,10 +1,10 @@
 from datetime import timedelta
 
 import pytest
-from peewee import IntegrityError
 
 from signalcraft import models, store
 from signalcraft.alerts import Decision, GroupStatus, Severity
+from signalcraft.errors import NotStorable
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import arrival, at, change_group, groups, record
 
@@ -80,7 +80,7 @@ class TestCounting:
                 assert AlertEvent.select().where(AlertEvent.alert_group == group).count() == group.count == 10
 
     def test_nothing_at_all_is_stored_if_one_of_a_batch_cannot_be(self) -> None:
-        with pytest.raises(IntegrityError):
+        with pytest.raises(NotStorable, match="workspace does not exist"):
             record(arrival("a"), arrival("b", workspace_id=99))
         assert groups() == events() == []
 

@@ -1,0 +1,86 @@
+"""The border of the store: what may pass into the tables, and what PostgreSQL's refusals mean.
+
+A source cleans what it reads, so that hardly anything is stopped here. What is would otherwise fail the whole
+transaction, and with it its neighbours.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from peewee import DataError, IntegrityError
+
+from signalcraft.errors import DatabaseUnavailable, NotStorable
+from signalcraft.models import constraint_name
+from signalcraft.placing import Arrival
+
+#: In characters. What is indexed has to fit into a page of an index; the rest is far above what sources cut to.
+LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 1_000, "title": 2_000}
+
+#: Two transactions met on the same rows, and one has to try again.
+_TRY_AGAIN: Final = frozenset({"alert_group_current_key"})
+#: What other constraints say, for people.
+_MEANINGS: Final = {
+    "alert_event_workspace_id_fkey": "the workspace does not exist",
+    "alert_group_workspace_id_fkey": "the workspace does not exist",
+    "alert_event_severity_check": "the severity is none of ours",
+    "alert_group_severity_check": "the severity is none of ours",
+}
+
+
+def check(arrival: Arrival) -> None:
+    """Let an alert pass, or say which field stops it.
+
+    Raises:
+        NotStorable: naming the field.
+    """
+    alert = arrival.alert
+    texts = {
+        "source_event_id": alert.source_event_id,
+        "project": alert.project,
+        "environment": alert.environment,
+        "fingerprint": alert.fingerprint,
+        "title": alert.title,
+    }
+    for name, text in texts.items():
+        if not text:
+            raise NotStorable("is empty", field=name)
+        if len(text) > LONGEST[name]:
+            raise NotStorable(f"is longer than {LONGEST[name]} characters", field=name)
+    optional = {"description": alert.description, "link": alert.link or "", "issue_id": alert.issue_id or ""}
+    tags = {"tags": "".join(part for pair in alert.tags for part in pair), "triggered_rule": "".join(arrival.rules)}
+    for name, text in (texts | optional | tags | {"payload": arrival.payload}).items():
+        _check_text(name, text)
+    for name, moment in (("occurred_at", alert.occurred_at), ("received_at", alert.received_at)):
+        if moment.utcoffset() is None:
+            raise NotStorable("has no time zone", field=name)
+
+
+def _check_text(name: str, text: str) -> None:
+    """PostgreSQL's text holds neither U+0000 nor half of a surrogate pair."""
+    if "\0" in text:
+        raise NotStorable("holds U+0000", field=name)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise NotStorable("holds half of a surrogate pair", field=name) from None
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Say by which constraint PostgreSQL refused something, and whether to try again.
+
+    Raises:
+        DatabaseUnavailable: another transaction came first.
+        NotStorable: it will never be stored as it is.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        name = constraint_name(error)
+        if name in _TRY_AGAIN:
+            raise DatabaseUnavailable(f"another transaction came first: {name}") from error
+        raise NotStorable(_MEANINGS.get(name, f"refused by {name}")) from error
+    except DataError as error:
+        raise NotStorable("PostgreSQL cannot hold one of the values") from error

@@ -1,0 +1,76 @@
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from peewee import SQL
+
+from signalcraft import border, models
+from signalcraft.errors import DatabaseUnavailable, NotStorable
+from signalcraft.models import AlertGroup, Workspace
+from signalcraft.placing import Arrival
+from tests.builders import arrival, record
+
+
+def with_field(**fields: object) -> Arrival:
+    one = arrival()
+    return replace(one, alert=replace(one.alert, **fields))  # type: ignore[arg-type]
+
+
+def test_an_ordinary_alert_passes() -> None:
+    border.check(arrival())
+    border.check(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("source_event_id", "", "is empty"),
+        ("title", "", "is empty"),
+        ("environment", "", "is empty"),
+        ("title", "x" * 2_001, "is longer than 2000 characters"),
+        ("source_event_id", "x" * 501, "is longer than 500 characters"),
+        ("title", "a\0b", "holds U+0000"),
+        ("description", "a\0b", "holds U+0000"),
+        ("tags", [("a", "b\0")], "holds U+0000"),
+        ("title", "\ud800", "holds half of a surrogate pair"),
+        ("link", "https://example.com/\udfff", "holds half of a surrogate pair"),
+        ("received_at", datetime(2026, 1, 1), "has no time zone"),  # noqa: DTZ001 - that it is naive is the point
+        ("occurred_at", datetime(2026, 1, 1), "has no time zone"),  # noqa: DTZ001 - likewise
+    ],
+)
+def test_what_the_tables_cannot_hold_is_stopped_by_name(field: str, value: object, problem: str) -> None:
+    with pytest.raises(NotStorable) as stopped:
+        border.check(with_field(**{field: value}))
+    assert stopped.value.field == field
+    assert str(stopped.value) == f"{field}: {problem}"
+
+
+def test_a_body_with_a_nul_is_stopped() -> None:
+    with pytest.raises(NotStorable, match="payload: holds U\\+0000"):
+        border.check(replace(arrival(), payload="\0"))
+
+
+def test_a_refusal_of_postgresql_names_what_is_wrong(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with pytest.raises(NotStorable, match="the workspace does not exist"):
+        record(arrival(workspace_id=7))
+
+
+def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constraint(clean_database: str) -> None:  # noqa: ARG001 - likewise
+    with models.session():
+        Workspace.create(slug="one")
+    record(arrival())
+    with models.session(), pytest.raises(NotStorable, match="refused by alert_group_count_check"), border.refusals():
+        AlertGroup.update(count=0).execute()
+
+
+def test_a_value_that_is_out_of_range_will_never_be_stored(database_url: str) -> None:  # noqa: ARG001 - for that it is open
+    with models.session(), pytest.raises(NotStorable), border.refusals():
+        models.database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
+
+
+def test_who_comes_second_tries_again(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with models.session():
+        Workspace.create(slug="one")
+    record(arrival(minute=0), arrival(minute=500))
+    with models.session(), pytest.raises(DatabaseUnavailable, match="alert_group_current_key"), border.refusals():
+        AlertGroup.update(is_current=SQL("true")).execute()
