@@ -6,9 +6,9 @@ import-linter holds it to that (``pyproject.toml``).
 ::
 
     web | tasks | cli       entry points: wiring, what RQ runs, the command line
-    views | batching | draining | demo
+    views | batching | draining | demo | care
                             the routes; the RQ worker that takes many jobs at once; the thread that works off
-                            PostgreSQL's shelf; the demonstration
+                            PostgreSQL's shelf; the demonstration; commands for whoever looks after it
     schemas | deployment    marshmallow for the API; web and worker on a laptop
     pipeline | explanations     the life of an alert; why it is where it is, in words
     intake | health | chores | cursors | deliveries | problems | samples

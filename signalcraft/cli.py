@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from signalcraft import client, demo, documents, embedded, migrations, models, samples, tenants
+from signalcraft import care, client, demo, documents, embedded, migrations, models, samples, tenants
 from signalcraft.deployment import ROOT, deployed
 from signalcraft.errors import SignalCraftError
 from signalcraft.settings import Settings
@@ -261,3 +261,7 @@ def show_settings(*, write: bool) -> None:
             click.echo(f"wrote {path.name}")
     else:
         click.echo(documents.settings_table(), nl=False)
+
+
+for command in (care.explain, care.purge):
+    main.add_command(command)

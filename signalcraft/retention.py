@@ -69,6 +69,11 @@ def drop_payloads(before: datetime) -> Iterator[int]:
     return _in_batches(_DROP_PAYLOADS, before)
 
 
+def transactions(before: datetime) -> int:
+    """How many transactions deleting or dropping what was received before then takes."""
+    return len(_steps(before))
+
+
 def resolve_quiet(before: datetime, now: datetime) -> int:
     """Resolve open and acknowledged groups that have been quiet since ``before``; how many."""
     parameters = {"before": before, "now": now, "limit": BATCH_SIZE}
@@ -85,9 +90,12 @@ def _count(which: str, before: datetime) -> int:
 
 
 def _in_batches(statement: str, before: datetime) -> Iterator[int]:
-    """Walk over the ids of old events in steps of ``BATCH_SIZE``; ids and times rise nearly together."""
-    first, newest = database.execute_sql(_OLDEST, {"before": before}).fetchone()
-    while first is not None and first <= newest:
-        last = first + BATCH_SIZE - 1
-        yield database.execute_sql(statement, {"before": before, "first": first, "last": last}).rowcount
-        first = last + 1
+    for first in _steps(before):
+        parameters = {"before": before, "first": first, "last": first + BATCH_SIZE - 1}
+        yield database.execute_sql(statement, parameters).rowcount
+
+
+def _steps(before: datetime) -> range:
+    """The ids of old events in steps of ``BATCH_SIZE``; ids and times rise nearly together."""
+    oldest, newest = database.execute_sql(_OLDEST, {"before": before}).fetchone()
+    return range(0) if oldest is None else range(oldest, newest + 1, BATCH_SIZE)
