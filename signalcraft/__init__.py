@@ -10,10 +10,13 @@ import-linter holds it to that (``pyproject.toml``).
                             the routes; the RQ worker that takes many jobs at once; the thread that works off
                             PostgreSQL's shelf; the demonstration; commands for whoever looks after it
     schemas | deployment    marshmallow for the API; web and worker on a laptop
-    pipeline | explanations     the life of an alert; why it is where it is, in words
+    pipeline | previews | explanations
+                            the life of an alert; where one would land; why one is where it is, in words
+    notices                 rules and notifications
+    workbench               what the worker works by
     intake | health | chores | cursors | deliveries | problems | samples
-                            the steps of taking in, how we are, what is done once a day, where a page begins, a request as a delivery,
-                            how we say no; signed sample deliveries
+                            the steps of taking in, how we are, what is done once a day, where a page begins,
+                            a request as a delivery, how we say no; signed sample deliveries
     directory | claims      who may come in, as the web process knows it; a worker's hold on its jobs
     store | changes | retention | tenants | retrieval | inbox | jobs | rates | embedded
                             PostgreSQL: alerts, what sources say of them, what is kept, tenants, reading, the shelf;

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from signalcraft import chores, explanations, models, pipeline, retention, retrieval
+from signalcraft import chores, explanations, models, retention, retrieval, workbench
 from signalcraft.models import AlertEvent
 from signalcraft.settings import Settings
 
@@ -28,7 +28,7 @@ def explain(event_id: int) -> None:
         event = retrieval.event(workspace_id, event_id)
         group = retrieval.group(workspace_id, group_id, now=datetime.now(UTC))
     if event and group:
-        for sentence in explanations.explain(event, group, pipeline.policy_of(settings).window):
+        for sentence in explanations.explain(event, group, workbench.policy_of(settings).window):
             click.echo(sentence)
 
 

@@ -5,39 +5,26 @@ the worker, over one delivery or five hundred alike: normalize, group, store; th
 more, rules and notifications.
 """
 
-import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Self
 
 import structlog
 
-from signalcraft import border, changes, intake, metrics, models, store
+from signalcraft import border, changes, intake, metrics, models, notices, store
 from signalcraft.alerts import (
-    ENVIRONMENT_ALIASES,
     AcceptedDelivery,
-    Decision,
     Delivery,
-    FieldWarning,
-    GroupSnapshot,
     NormalizedAlert,
     StatusChange,
     Vocabulary,
 )
-from signalcraft.errors import InvalidFields, PermanentError
-from signalcraft.grouping import group_key
+from signalcraft.errors import PermanentError
 from signalcraft.intake import Answer, Intake, Receipt
-from signalcraft.placing import Arrival, Home
-from signalcraft.settings import Settings
+from signalcraft.placing import Arrival
 from signalcraft.sources import SOURCES
+from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
-
-#: A rule: why people should hear of a group, given what has just happened to it. No reason: they should not.
-Evaluate = Callable[[GroupSnapshot, Decision], Iterable[str]]
-#: A notifier: sees to it that people hear of a group for one reason. It should only queue what takes time.
-QueueNotification = Callable[[str, GroupSnapshot], None]
 
 
 def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intake) -> Receipt:
@@ -73,48 +60,6 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intak
     return Receipt(answer=answer, delivery_id=taken.delivery_id, identity=identity)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workbench:
-    """All that ``process`` needs beside the deliveries."""
-
-    policy: store.Policy
-    vocabulary: Vocabulary
-    rules: Sequence[Evaluate]
-    queue_notification: QueueNotification
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Set up as ``settings`` say; rules and notifier are imported by their dotted paths.
-
-        Raises:
-            ImportError, AttributeError: a path leads nowhere.
-        """
-        return cls(
-            policy=policy_of(settings),
-            vocabulary=vocabulary_of(settings),
-            rules=[pkgutil.resolve_name(path) for path in settings.rules],
-            queue_notification=pkgutil.resolve_name(settings.notifier),
-        )
-
-
-def policy_of(settings: Settings) -> store.Policy:
-    """How alerts are grouped."""
-    return store.Policy(
-        window=timedelta(minutes=settings.grouping_window_minutes),
-        spike_count=settings.spike_count,
-        spike_minutes=settings.spike_minutes,
-    )
-
-
-def vocabulary_of(settings: Settings) -> Vocabulary:
-    """How alerts are worded."""
-    return Vocabulary(
-        default_environment=settings.default_environment,
-        environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
-        severity_shift=settings.severity_shift,
-    )
-
-
 @dataclass(slots=True)
 class _Normalized:
     """A batch in our words."""
@@ -140,52 +85,8 @@ def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.R
         store.keep_unhandled(normalized.unhandled)
         recorded = _store(normalized, bench.policy)
     _report(deliveries, normalized, recorded)
-    _notify(recorded, bench)
+    notices.notify(recorded, bench)
     return recorded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """What would become of a delivery. ``home`` is where its alert would go, None if it is stored already."""
-
-    outcome: NormalizedAlert | StatusChange
-    group_key: str
-    home: Home | None
-
-
-def preview(
-    delivery: Delivery,
-    workspace_id: int,
-    *,
-    policy: store.Policy,
-    vocabulary: Vocabulary,
-) -> tuple[Sequence[Preview], Sequence[FieldWarning]]:
-    """Say what ``process`` would do with ``delivery`` now; its signature is not asked for, and nothing is stored.
-
-    Raises:
-        Refusal: it would be refused at the door, or set aside by the worker.
-    """
-    source = SOURCES["sentry"]
-    source.identify(delivery)
-    try:
-        meaning = source.normalize(delivery, vocabulary)
-    except PermanentError as error:
-        raise InvalidFields(errors={error.field or "body": [str(error)]}) from error
-    return [_preview(outcome, delivery, workspace_id, policy) for outcome in meaning.outcomes], meaning.warnings
-
-
-def _preview(
-    outcome: NormalizedAlert | StatusChange,
-    delivery: Delivery,
-    workspace_id: int,
-    policy: store.Policy,
-) -> Preview:
-    if isinstance(outcome, StatusChange):
-        return Preview(outcome=outcome, group_key="", home=None)
-    arrival = _arrival(outcome, delivery, workspace_id=workspace_id, delivery_id="")
-    with models.session():
-        recorded = store.preview([arrival], policy)
-    return Preview(outcome=outcome, group_key=arrival.group_key, home=next(iter(recorded.homes), None))
 
 
 def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
@@ -220,36 +121,17 @@ def _normalize_one(accepted: AcceptedDelivery, vocabulary: Vocabulary, normalize
             field=warning.field,
             problem=warning.problem,
         )
+    alerts = [outcome for outcome in meaning.outcomes if isinstance(outcome, NormalizedAlert)]
+    workspace_id, delivery_id = accepted.workspace_id, accepted.delivery_id
+    arrivals = [
+        Arrival.of(alert, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id) for alert in alerts
+    ]
+    for arrival in arrivals:
+        border.check(arrival)
+    normalized.arrivals += arrivals
+    normalized.changes += [(workspace_id, one) for one in meaning.outcomes if isinstance(one, StatusChange)]
     if not meaning.outcomes:
         normalized.unhandled.append(accepted)
-    for outcome in meaning.outcomes:
-        if isinstance(outcome, StatusChange):
-            normalized.changes.append((accepted.workspace_id, outcome))
-        else:
-            arrival = _arrival(
-                outcome,
-                accepted.delivery,
-                workspace_id=accepted.workspace_id,
-                delivery_id=accepted.delivery_id,
-            )
-            border.check(arrival)
-            normalized.arrivals.append(arrival)
-
-
-def _arrival(alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str) -> Arrival:
-    return Arrival(
-        workspace_id=workspace_id,
-        delivery_id=delivery_id,
-        group_key=group_key(
-            source=alert.source,
-            project=alert.project,
-            environment=alert.environment,
-            fingerprint=alert.fingerprint,
-        ),
-        alert=alert,
-        payload=delivery.body.decode("utf-8", "replace"),
-        rules=(alert.triggered_rule,) if alert.triggered_rule else (),
-    )
 
 
 def _store(normalized: _Normalized, policy: store.Policy) -> store.Recorded:
@@ -301,32 +183,3 @@ def _report(deliveries: Sequence[AcceptedDelivery], normalized: _Normalized, rec
             group_id=home.group_id if home else None,
             decision=home.decision.value if home else None,
         )
-
-
-def _notify(recorded: store.Recorded, bench: Workbench) -> None:
-    """Ask the rules of each group that the batch touched, and hand on what they say.
-
-    Rules and notifiers may be anybody's code. Whatever they raise is logged and counted, and touches nothing else:
-    the alerts are stored.
-    """
-    for group_id, decision in recorded.decisions.items():
-        group = recorded.groups[group_id]
-        try:
-            with metrics.timed("signalcraft_stage_seconds", stage="rules"):
-                reasons = [reason for evaluate in bench.rules for reason in evaluate(group, decision)]
-            with metrics.timed("signalcraft_stage_seconds", stage="notify"):
-                for reason in reasons:
-                    bench.queue_notification(reason, group)
-        except Exception:
-            metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
-            log.exception("rule or notifier failed", stage="notify", group_id=group_id)
-
-
-def notice(group: GroupSnapshot, decision: Decision) -> Iterable[str]:
-    """The built-in rule: people hear of groups that are new, came back after they were resolved, or grew worse."""
-    if decision is Decision.AFTER_RESOLVED:
-        yield "regressed"
-    elif decision is not Decision.JOINED:
-        yield "new"
-    if group.escalated:
-        yield "escalated"

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
+from typing import Self
 
-from signalcraft import statements
-from signalcraft.alerts import Decision, GroupStatus, NormalizedAlert, Severity
+from signalcraft import grouping, statements
+from signalcraft.alerts import Decision, Delivery, GroupStatus, NormalizedAlert, Severity
 from signalcraft.grouping import Place, Span, cut_into_runs, place, reason_to_open
 from signalcraft.lifecycle import Cause, snooze_holds
 from signalcraft.models import database
@@ -32,6 +33,23 @@ class Arrival:
     alert: NormalizedAlert
     payload: str
     rules: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str = "") -> Self:
+        """What ``alert``, read from ``delivery``, is stored as."""
+        return cls(
+            workspace_id=workspace_id,
+            delivery_id=delivery_id,
+            group_key=grouping.group_key(
+                source=alert.source,
+                project=alert.project,
+                environment=alert.environment,
+                fingerprint=alert.fingerprint,
+            ),
+            alert=alert,
+            payload=delivery.body.decode("utf-8", "replace"),
+            rules=(alert.triggered_rule,) if alert.triggered_rule else (),
+        )
 
     @property
     def identity(self) -> tuple[int, str, str]:

@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 
 from signalcraft.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
 from signalcraft.intake import Answer, Receipt
-from signalcraft.pipeline import Preview
+from signalcraft.previews import Preview
 from signalcraft.retrieval import Choice, GroupFilter, Order, SortKey
 
 Args = MultiDict[str, str]

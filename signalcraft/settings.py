@@ -228,7 +228,7 @@ class Settings:
         "RULES",
         _list,
         "Dotted paths of `evaluate(group, decision) -> reasons`, comma-separated.",
-        default="signalcraft.pipeline.notice",
+        default="signalcraft.notices.notice",
     )
     notifier: str = _setting(
         "NOTIFIER",

@@ -15,6 +15,7 @@ from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
 from signalcraft.breaker import Breaker
 from signalcraft.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
 from signalcraft.settings import Settings
+from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +27,7 @@ _NOTIFY_TTL = 3600
 class _Equipment:
     """What this process works with. RQ finds functions by name, so it has to stand in the module."""
 
-    bench: pipeline.Workbench
+    bench: Workbench
     redis: Redis
     breaker: Breaker
 
@@ -37,7 +38,7 @@ def equip(settings: Settings, redis: Redis) -> None:
     Raises:
         ImportError, AttributeError: RULES or NOTIFIER lead nowhere.
     """
-    _Equipment.bench = pipeline.Workbench.from_settings(settings)
+    _Equipment.bench = Workbench.from_settings(settings)
     _Equipment.redis = redis
     _Equipment.breaker = Breaker(QueueUnavailable)
 

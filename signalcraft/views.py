@@ -12,7 +12,7 @@ import structlog
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, explanations, health, metrics, models, pipeline, retrieval, schemas
+from signalcraft import deliveries, explanations, health, metrics, models, pipeline, previews, retrieval, schemas
 from signalcraft.alerts import Vocabulary
 from signalcraft.cursors import Cursors
 from signalcraft.directory import Caller
@@ -196,13 +196,13 @@ def preview_delivery() -> ResponseReturnValue:
         kept_headers=sentry.HEADERS,
         max_body_bytes=parts.settings.max_body_bytes,
     )
-    previews, warnings = pipeline.preview(
+    found, warnings = previews.preview(
         delivery,
         g.caller.workspace_id,
         policy=parts.policy,
         vocabulary=parts.vocabulary,
     )
-    return jsonify(schemas.dump_preview(previews, warnings))
+    return jsonify(schemas.dump_preview(found, warnings))
 
 
 def _next_cursor(page: Page, listing: schemas.Listing) -> str | None:

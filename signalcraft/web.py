@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import jobs, metrics, models, pipeline, problems, views
+from signalcraft import jobs, metrics, models, problems, views, workbench
 from signalcraft.breaker import Breaker
 from signalcraft.cursors import Cursors
 from signalcraft.directory import Directory
@@ -69,8 +69,8 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
             durability=settings.ingest_durability,
             delivery_key_ttl=settings.delivery_key_ttl,
         ),
-        policy=pipeline.policy_of(settings),
-        vocabulary=pipeline.vocabulary_of(settings),
+        policy=workbench.policy_of(settings),
+        vocabulary=workbench.vocabulary_of(settings),
         api_rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
     )

@@ -18,7 +18,7 @@ def test_two_variables_are_enough() -> None:
     settings = _read()
     assert (settings.port, settings.default_workspace, settings.default_environment) == (8000, "default", "prod")
     assert settings.sentry_client_secrets == ()
-    assert settings.rules == ("signalcraft.pipeline.notice",)
+    assert settings.rules == ("signalcraft.notices.notice",)
 
 
 @pytest.mark.parametrize("variable", NEEDED)

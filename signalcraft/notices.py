@@ -1,0 +1,44 @@
+"""Whom a batch concerns: rules look at the groups that it touched, and a notifier hands on what they say.
+
+A rule is ``evaluate(group, decision) -> reasons``; a notifier is ``queue_notification(reason, group)``. Both come last,
+when the alerts are stored, and cannot touch that any more.
+"""
+
+from collections.abc import Iterable
+
+import structlog
+
+from signalcraft import metrics, store
+from signalcraft.alerts import Decision, GroupSnapshot
+from signalcraft.workbench import Workbench
+
+log = structlog.get_logger(__name__)
+
+
+def notify(recorded: store.Recorded, bench: Workbench) -> None:
+    """Ask the rules of each group that the batch touched, and hand on what they say.
+
+    Rules and notifiers may be anybody's code. Whatever they raise is logged and counted, and touches nothing else:
+    the alerts are stored.
+    """
+    for group_id, decision in recorded.decisions.items():
+        group = recorded.groups[group_id]
+        try:
+            with metrics.timed("signalcraft_stage_seconds", stage="rules"):
+                reasons = [reason for evaluate in bench.rules for reason in evaluate(group, decision)]
+            with metrics.timed("signalcraft_stage_seconds", stage="notify"):
+                for reason in reasons:
+                    bench.queue_notification(reason, group)
+        except Exception:
+            metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
+            log.exception("rule or notifier failed", stage="notify", group_id=group_id)
+
+
+def notice(group: GroupSnapshot, decision: Decision) -> Iterable[str]:
+    """The built-in rule: people hear of groups that are new, came back after they were resolved, or grew worse."""
+    if decision is Decision.AFTER_RESOLVED:
+        yield "regressed"
+    elif decision is not Decision.JOINED:
+        yield "new"
+    if group.escalated:
+        yield "escalated"

@@ -1,0 +1,55 @@
+"""Where a delivery would land, were it sent now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from signalcraft import models, store
+from signalcraft.alerts import Delivery, FieldWarning, NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.errors import InvalidFields, PermanentError
+from signalcraft.placing import Arrival, Home
+from signalcraft.sources import SOURCES
+from signalcraft.store import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What would become of a delivery. ``home`` is where its alert would go, None if it is stored already."""
+
+    outcome: NormalizedAlert | StatusChange
+    group_key: str
+    home: Home | None
+
+
+def preview(
+    delivery: Delivery,
+    workspace_id: int,
+    *,
+    policy: Policy,
+    vocabulary: Vocabulary,
+) -> tuple[Sequence[Preview], Sequence[FieldWarning]]:
+    """Say what ``process`` would do with ``delivery`` now; its signature is not asked for, and nothing is stored.
+
+    Raises:
+        Refusal: it would be refused at the door, or set aside by the worker.
+    """
+    source = SOURCES["sentry"]
+    source.identify(delivery)
+    try:
+        meaning = source.normalize(delivery, vocabulary)
+    except PermanentError as error:
+        raise InvalidFields(errors={error.field or "body": [str(error)]}) from error
+    return [_preview(outcome, delivery, workspace_id, policy) for outcome in meaning.outcomes], meaning.warnings
+
+
+def _preview(
+    outcome: NormalizedAlert | StatusChange,
+    delivery: Delivery,
+    workspace_id: int,
+    policy: Policy,
+) -> Preview:
+    if isinstance(outcome, StatusChange):
+        return Preview(outcome=outcome, group_key="", home=None)
+    arrival = Arrival.of(outcome, delivery, workspace_id=workspace_id)
+    with models.session():
+        recorded = store.preview([arrival], policy)
+    return Preview(outcome=outcome, group_key=arrival.group_key, home=next(iter(recorded.homes), None))

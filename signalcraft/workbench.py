@@ -1,0 +1,61 @@
+"""What the worker works by: how alerts are grouped and worded, which rules look at groups, who is told.
+
+``RULES`` and ``NOTIFIER`` are the two places where people put code of their own.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from signalcraft.alerts import ENVIRONMENT_ALIASES, Decision, GroupSnapshot, Vocabulary
+from signalcraft.settings import Settings
+from signalcraft.store import Policy
+
+#: A rule: why people should hear of a group, given what has just happened to it. No reason: they should not.
+Evaluate = Callable[[GroupSnapshot, Decision], Iterable[str]]
+#: A notifier: sees to it that people hear of a group for one reason. It should only queue what takes time.
+QueueNotification = Callable[[str, GroupSnapshot], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """All that ``process`` needs beside the deliveries."""
+
+    policy: Policy
+    vocabulary: Vocabulary
+    rules: Sequence[Evaluate]
+    queue_notification: QueueNotification
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Set up as ``settings`` say; rules and notifier are imported by their dotted paths.
+
+        Raises:
+            ImportError, AttributeError: a path leads nowhere.
+        """
+        return cls(
+            policy=policy_of(settings),
+            vocabulary=vocabulary_of(settings),
+            rules=[pkgutil.resolve_name(path) for path in settings.rules],
+            queue_notification=pkgutil.resolve_name(settings.notifier),
+        )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """How alerts are grouped."""
+    return Policy(
+        window=timedelta(minutes=settings.grouping_window_minutes),
+        spike_count=settings.spike_count,
+        spike_minutes=settings.spike_minutes,
+    )
+
+
+def vocabulary_of(settings: Settings) -> Vocabulary:
+    """How alerts are worded."""
+    return Vocabulary(
+        default_environment=settings.default_environment,
+        environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
+        severity_shift=settings.severity_shift,
+    )
