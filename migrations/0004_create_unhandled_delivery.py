@@ -5,6 +5,7 @@ CREATE TABLE unhandled_delivery (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace_id bigint NOT NULL REFERENCES workspace (id),
     delivery_id text NOT NULL,
+    delivery_key text NOT NULL,
     source text NOT NULL,
     resource text NOT NULL,
     headers_json jsonb NOT NULL,

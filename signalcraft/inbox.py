@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from signalcraft.alerts import AcceptedDelivery, Delivery
-from signalcraft.models import FailedDelivery, Inbox, Workspace
+from signalcraft.models import FailedDelivery, Inbox, Workspace, columns_of
 
 _NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
 _KEPT: Final = (*_NAMES, "headers_json", "body", "received_at")
@@ -15,22 +15,7 @@ _KEPT: Final = (*_NAMES, "headers_json", "body", "received_at")
 
 def keep(accepted: AcceptedDelivery) -> str:
     """Put ``accepted`` on the shelf, unless one with its delivery key is there; the delivery id of that one."""
-    inserted = (
-        Inbox.insert(
-            workspace=accepted.workspace_id,
-            delivery_id=accepted.delivery_id,
-            delivery_key=accepted.delivery_key,
-            source=accepted.source,
-            resource=accepted.resource,
-            headers_json=dict(accepted.delivery.headers),
-            body=accepted.delivery.body,
-            received_at=accepted.delivery.received_at,
-        )
-        .on_conflict_ignore()
-        .returning(Inbox.delivery_id)
-        .tuples()
-        .execute()
-    )
+    inserted = Inbox.insert(columns_of(accepted)).on_conflict_ignore().returning(Inbox.delivery_id).tuples().execute()
     if list(inserted):
         return accepted.delivery_id
     first = _waiting(accepted)

@@ -7,6 +7,7 @@ and given back each time, because one that is kept never heals after its backend
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 from peewee import (
@@ -25,6 +26,7 @@ from peewee import (
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
+from signalcraft.alerts import AcceptedDelivery
 from signalcraft.errors import DatabaseUnavailable
 
 #: What every connection is opened with. Times in milliseconds but for ``connect_timeout``, in seconds.
@@ -315,6 +317,7 @@ class UnhandledDelivery(_Table):
 
     workspace = ForeignKeyField(Workspace, index=False)
     delivery_id = TextField()
+    delivery_key = TextField()
     source = TextField()
     resource = TextField()
     headers_json = BinaryJSONField(index=False)
@@ -327,3 +330,17 @@ class UnhandledDelivery(_Table):
 
 
 TABLES = (Workspace, WebhookSecret, ApiToken, AlertGroup, AlertEvent, Inbox, FailedDelivery, UnhandledDelivery)
+
+
+def columns_of(accepted: AcceptedDelivery) -> dict[str, Any]:
+    """How a delivery stands in each of the tables that keep deliveries raw."""
+    return {
+        "workspace_id": accepted.workspace_id,
+        "delivery_id": accepted.delivery_id,
+        "delivery_key": accepted.delivery_key,
+        "source": accepted.source,
+        "resource": accepted.resource,
+        "headers_json": dict(accepted.delivery.headers),
+        "body": accepted.delivery.body,
+        "received_at": accepted.delivery.received_at,
+    }

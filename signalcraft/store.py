@@ -23,7 +23,7 @@ from signalcraft import border, statements
 from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.errors import PermanentError
 from signalcraft.grouping import bucket_start
-from signalcraft.models import FailedDelivery, UnhandledDelivery, database
+from signalcraft.models import FailedDelivery, UnhandledDelivery, columns_of, database
 from signalcraft.placing import Arrival, Home, Placements, place_events
 from signalcraft.statements import query
 
@@ -195,37 +195,14 @@ def _snapshots(placements: Placements) -> dict[int, GroupSnapshot]:
 
 def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
     """Keep a delivery that cannot be worked off, with its bytes and the reason. A second time changes nothing."""
-    FailedDelivery.insert(
-        workspace_id=accepted.workspace_id,
-        delivery_id=accepted.delivery_id,
-        delivery_key=accepted.delivery_key,
-        source=accepted.source,
-        resource=accepted.resource,
-        headers_json=dict(accepted.delivery.headers),
-        body=accepted.delivery.body,
-        received_at=accepted.delivery.received_at,
-        stage=stage,
-        code=error.code,
-        reason=str(error),
-    ).on_conflict_ignore().execute()
+    why = {"stage": stage, "code": error.code, "reason": str(error)}
+    FailedDelivery.insert(columns_of(accepted) | why).on_conflict_ignore().execute()
 
 
 def keep_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
     """Keep deliveries raw of which nobody knows what they mean, the newest ``UNHANDLED_KEPT`` of each workspace."""
-    rows = [
-        {
-            "workspace": accepted.workspace_id,
-            "delivery_id": accepted.delivery_id,
-            "source": accepted.source,
-            "resource": accepted.resource,
-            "headers_json": dict(accepted.delivery.headers),
-            "body": accepted.delivery.body,
-            "received_at": accepted.delivery.received_at,
-        }
-        for accepted in deliveries
-    ]
-    if not rows:
+    if not deliveries:
         return
-    UnhandledDelivery.insert_many(rows).on_conflict_ignore().execute()
+    UnhandledDelivery.insert_many([columns_of(accepted) for accepted in deliveries]).on_conflict_ignore().execute()
     for workspace_id in sorted({accepted.workspace_id for accepted in deliveries}):
         database.execute_sql(_FORGET_OLD_UNHANDLED, {"workspace_id": workspace_id, "kept": UNHANDLED_KEPT})
