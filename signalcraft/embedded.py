@@ -349,10 +349,12 @@ def _open_to_account(binaries: Path, *owned: Path) -> None:
         shutil.chown(path, _ACCOUNT)
     for directory in {parent for path in (binaries, *owned) for parent in path.parents}:
         directory.chmod(directory.stat().st_mode | stat.S_IXOTH)
-    if not (binaries / "postgres").stat().st_mode & stat.S_IXOTH:  # installed under a umask of 077
-        for path in binaries.parent.rglob("*"):
-            mode = path.stat().st_mode
-            path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
+    if not binaries.stat().st_mode & stat.S_IROTH:  # installed under a umask of 077
+        package = binaries.parent.parent
+        for tree in (binaries.parent, package.with_name(f"{package.name}.libs")):
+            for path in (tree, *tree.rglob("*")):
+                mode = path.stat().st_mode
+                path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
 
 
 def _wheel(package: str) -> Path:
