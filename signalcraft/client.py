@@ -29,6 +29,11 @@ class Answer:
         """Whether the server took what it was sent: a redirect is no success."""
         return 200 <= self.status < 300
 
+    @property
+    def said(self) -> str:
+        """The status, and what the body calls it: a status of the interface, or the code of a refusal."""
+        return f"{self.status} {self.body.get('status' if self.accepted else 'code', '')}".strip()
+
 
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """POST ``body`` as it is.
@@ -55,7 +60,7 @@ def _call(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Ans
             target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
             connection.request(method, target, body or None, dict(headers))
             response = connection.getresponse()
-            return Answer(response.status, _as_object(response.read()))
+            return Answer(response.status, as_object(response.read()))
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ServerUnreachable(f"No answer from {url.partition('?')[0]}: {error}.") from error
 
@@ -71,7 +76,8 @@ def _connection(url: str) -> http.client.HTTPConnection:
     return kinds[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT_SECONDS)
 
 
-def _as_object(text: bytes) -> Mapping[str, Any]:
+def as_object(text: bytes) -> Mapping[str, Any]:
+    """The JSON object in ``text``, or an empty one."""
     try:
         value = json.loads(text)
     except ValueError:

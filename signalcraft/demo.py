@@ -17,6 +17,7 @@ from rich.table import Table
 
 from signalcraft import client, samples
 from signalcraft.deployment import Deployment, DeploymentError
+from signalcraft.samples.mock_sentry import MockSentry
 
 _WORK_SECONDS = 30.0
 _PAGE = 200
@@ -117,12 +118,12 @@ def _send(told: Sequence[Scene], deployment: Deployment, console: Console) -> "C
 
 
 def _deliver(scene: Scene, deployment: Deployment) -> str:
-    """What the answer called it: a status of the interface, or the code of a refusal."""
     sample = samples.build(scene.sample, secret="forged" if scene.forged else deployment.secret, **scene.params)
-    answer = client.post(deployment.webhook_url, sample.body, sample.headers)
-    if answer.accepted == scene.forged:
-        raise DeploymentError(f"{scene.shows}: answered {answer.status}.\n{deployment.last_lines('web')}")
-    return f"{answer.status} {answer.body.get('status' if answer.accepted else 'code', '')}"
+    attempt = MockSentry(url=deployment.webhook_url).deliver(sample)[-1]
+    if attempt.answer.accepted == scene.forged:
+        said = attempt.failure or attempt.answer.said
+        raise DeploymentError(f"{scene.shows}: answered {said}.\n{deployment.last_lines('web')}")
+    return attempt.answer.said
 
 
 def _wait_for(alerts: int, deployment: Deployment) -> list[Mapping[str, Any]]:

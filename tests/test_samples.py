@@ -110,6 +110,10 @@ def test_a_large_event_is_large_by_its_stack(name: str) -> None:
     assert 5_500 < len(sample(name).body) < 7_000
 
 
+def test_an_event_may_lack_its_environment() -> None:
+    assert "environment" not in dict(alert(deliver(environment=None)).tags)
+
+
 def test_what_there_is_no_sample_of_is_refused() -> None:
     with pytest.raises(ValueError, match=r"event_alert\.triggered"):
         samples.build("event_alert.exploded", secret=SECRET)

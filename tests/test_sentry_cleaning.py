@@ -331,6 +331,13 @@ def test_tags_in_any_shape_are_pairs(sent: object, kept: list[tuple[str, str]], 
     assert cleaning.tags(sent) == (kept, incomplete)
 
 
+def test_a_tag_that_nests_beyond_recursion_is_kept_without_its_value() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert cleaning.tags([["deep", deep], ["a", "b"]]) == ([("deep", "…"), ("a", "b")], False)
+
+
 @given(ANYTHING)
 def test_nothing_makes_a_reader_raise(value: object) -> None:
     assert cleaning.line(value, 9) is None or isinstance(value, str)

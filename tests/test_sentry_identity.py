@@ -227,6 +227,11 @@ def test_a_resource_that_we_do_not_know_is_ignored_under_its_name(named: str, re
     assert sentry.normalize(delivery).outcomes == ()
 
 
+def test_made_up_names_of_resources_do_not_make_one_body_many_deliveries() -> None:
+    made_up = (carrying(sample().body, sentry_hook_resource=name) for name in ("one", "two", "a b"))
+    assert len({key(delivery) for delivery in made_up}) == 1
+
+
 def test_a_body_that_proves_nothing_is_an_unknown_resource() -> None:
     identity = sentry.identify(carrying({"action": "a", "data": {}}, sentry_hook_resource=None))
     assert (identity.resource, identity.action, identity.ignored) == ("unknown", "a", "resource_unknown")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
+from signalcraft.client import Answer, as_object
 from signalcraft.samples import Sample
 from signalcraft.sources.sentry.signature import Family, family_of
 
@@ -28,11 +29,17 @@ _TIMESTAMPS = {Family.INTEGRATION: "Sentry-Hook-Timestamp", Family.SERVICE_HOOK:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One request: its id and the answer's status, or why there was none."""
+    """One request: its id and the answer, or why there was none."""
 
     request_id: str
     status: int | None = None
+    body: bytes = b""
     failure: str = ""
+
+    @property
+    def answer(self) -> Answer:
+        """What the receiver said; status 0 where it said nothing."""
+        return Answer(self.status or 0, as_object(self.body))
 
     @property
     def succeeded(self) -> bool:
@@ -79,13 +86,13 @@ class MockSentry:
         if family in _TIMESTAMPS:
             stamps[_TIMESTAMPS[family]] = str(int(time.time()))
         try:
-            status = self._post(sample, {**sample.headers, **stamps}, TIMEOUTS[family])
+            status, body = self._post(sample, {**sample.headers, **stamps}, TIMEOUTS[family])
         except (OSError, http.client.HTTPException) as error:
             return Attempt(request_id=request_id, failure=type(error).__name__)
-        return Attempt(request_id=request_id, status=status)
+        return Attempt(request_id=request_id, status=status, body=body)
 
-    def _post(self, sample: Sample, headers: dict[str, str], timeout: float) -> int:
-        """The status of the answer; redirects are not followed."""
+    def _post(self, sample: Sample, headers: dict[str, str], timeout: float) -> tuple[int, bytes]:
+        """Status and body of the answer; redirects are not followed."""
         url = urlsplit(self.url)
         secure = url.scheme == "https"
         connection_type = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -94,6 +101,7 @@ class MockSentry:
         query = "&".join(filter(None, (url.query, token)))
         try:
             connection.request("POST", f"{url.path or '/'}{query and '?' + query}", body=sample.body, headers=headers)
-            return connection.getresponse().status
+            response = connection.getresponse()
+            return response.status, response.read()
         finally:
             connection.close()

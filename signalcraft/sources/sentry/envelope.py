@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import orjson
+
 from signalcraft.alerts import Delivery
 from signalcraft.errors import (
     BodyNotJson,
@@ -139,7 +141,7 @@ def parse(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise BodyTooDeep
     try:
-        body = _loads(raw.decode())
+        body = _loads(raw)
     except RecursionError:
         raise BodyTooDeep from None
     except ValueError:  # of which UnicodeDecodeError and JSONDecodeError are kinds
@@ -149,12 +151,21 @@ def parse(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _loads(source: str) -> object:
+def _loads(raw: bytes) -> object:
+    """What is in ``raw``.
+
+    orjson takes a third of the time, and refuses some of what Python's own module takes and Sentry's encoder can write:
+    numbers that no float holds, halves of surrogate pairs. What it refuses is parsed again.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        source = raw.decode()
     try:
         return json.loads(source)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # an integer of more digits than CPython converts; rare enough to parse twice
+    except ValueError:  # an integer of more digits than CPython converts
         return json.loads(source, parse_int=_short_int)
 
 

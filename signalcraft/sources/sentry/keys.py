@@ -10,7 +10,7 @@ import json
 import re
 
 from signalcraft.sources.sentry import subject
-from signalcraft.sources.sentry.envelope import Envelope
+from signalcraft.sources.sentry.envelope import RESOURCES, UNKNOWN, Envelope
 from signalcraft.sources.sentry.fields import FIELDS, AlertFields
 from signalcraft.sources.sentry.paths import Reader
 from signalcraft.sources.sentry.signature import IDEMPOTENCY_HEADER
@@ -25,8 +25,13 @@ _IDEMPOTENCY_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def delivery_key(envelope: Envelope) -> str:
-    """The proved resource, and a digest of what names the delivery."""
-    return f"{envelope.resource}:{_digest(_name(envelope))}"
+    """The proved resource, and a digest of what names the delivery.
+
+    A name that we do not know is the header's alone: with it in the key, a body once seen could be replayed under
+    one made-up name after the other.
+    """
+    resource = envelope.resource if envelope.resource in RESOURCES else UNKNOWN
+    return f"{resource}:{_digest(_name(envelope))}"
 
 
 def _name(envelope: Envelope) -> list[str]:
