@@ -11,7 +11,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from signalcraft import jobs, logs, metrics
+from signalcraft import canary, jobs, logs, metrics
+from signalcraft.arrivals import GatheringWorker
 from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
 
@@ -35,8 +36,12 @@ class _OurLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
 
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "gthread"
-threads = 8
+# A thread is given a request that is all there, so slow senders hold none, and these are for work alone.
+GatheringWorker.most_body_bytes = _settings.max_body_bytes
+worker_class = GatheringWorker
+threads = 16
+# With what else a process has open, well under the 1,024 files that many systems allow.
+worker_connections = 512
 
 # An import takes a second; behind an open port that would be lost alerts. Pools and threads start after the fork.
 preload_app = True
@@ -63,5 +68,6 @@ control_socket_disable = True
 
 
 def post_fork(_server: Arbiter, _worker: Worker) -> None:
-    """Give each worker a thread that hands over its metrics: threads do not survive a fork."""
+    """Give each worker its threads, which do not survive a fork: metrics are handed over, canaries sent."""
     metrics.start_flushing(jobs.connect_web(_settings.redis_url))
+    canary.start(_settings, jobs.connect_web(_settings.redis_url))

@@ -2,16 +2,12 @@
 
 from collections.abc import Container
 from datetime import UTC, datetime
-from typing import Final
 
 from flask import Request
+from werkzeug.exceptions import RequestTimeout
 
 from signalcraft.alerts import Delivery
 from signalcraft.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
-
-#: How much of a body that is too large is read before the connection is given up, in MAX_BODY_BYTES.
-_PATIENCE: Final = 4
-_PIECE: Final = 65_536
 
 
 def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int) -> Delivery:
@@ -34,22 +30,19 @@ def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int)
 
 
 def _read_body(request: Request, max_body_bytes: int) -> bytes:
-    """A body without a length is not taken: Werkzeug would cut it at the limit and say nothing."""
+    """A body without a length is not taken: Werkzeug would cut it at the limit and say nothing.
+
+    Of one that is too large nothing is read; who is still sending it is listened to by ``arrivals``.
+    """
     length = request.headers.get("Content-Length", "")
     if "Transfer-Encoding" in request.headers or not length.isdecimal():
         raise LengthRequired
     if len(length) > 18 or int(length) > max_body_bytes:  # Python refuses to convert thousands of digits
-        _discard_body(request, at_most=_PATIENCE * max_body_bytes)
         raise BodyTooLarge
-    return request.get_data(cache=False)
-
-
-def _discard_body(request: Request, *, at_most: int) -> None:
-    """Read what is still on its way, and keep nothing: who is hung up on while sending never sees the answer."""
-    unread = request.environ["wsgi.input"]
-    for _ in range(0, at_most, _PIECE):
-        if not unread.read(_PIECE):
-            return
+    try:
+        return request.get_data(cache=False)
+    except OSError:  # the connection broke, or had nothing more to say for longer than arrivals lets a thread wait
+        raise RequestTimeout from None
 
 
 def _check_media(request: Request) -> None:

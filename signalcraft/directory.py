@@ -10,20 +10,21 @@ import hmac
 import secrets as randomness
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
 import structlog
 from cryptography.fernet import InvalidToken
-from peewee import ProgrammingError
+from peewee import DatabaseError, ProgrammingError, fn
 
 from signalcraft.alerts import Secret
 from signalcraft.breaker import Breaker
 from signalcraft.errors import DatabaseUnavailable, InvalidSetting
-from signalcraft.models import ApiToken, WebhookSecret, Workspace, session
+from signalcraft.models import ApiToken, WebhookSecret, Workspace, database, session
 from signalcraft.settings import Settings
 from signalcraft.tenants import KINDS, cipher, token_sha256
 
@@ -32,6 +33,8 @@ MAX_AGE_SECONDS: Final = 10.0
 MIN_AGE_SECONDS: Final = 1.0
 #: How long a refusal waits for it.
 PATIENCE_SECONDS: Final = 0.2
+#: How exactly the last use of a stored secret is known.
+NOTE_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +64,15 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """All that is live, as it was read at one moment: by slug, and callers by their token's SHA-256."""
+    """All that is live, as it was read at one moment: by slug, and callers by their token's SHA-256.
+
+    ``rows`` are the ids of stored secrets, by slug and secret.
+    """
 
     accesses: Mapping[str, Access]
     decoys: Sequence[Secret]
     callers: Mapping[str, Caller] = field(repr=False)
+    rows: Mapping[tuple[str, Secret], int] = field(repr=False)
 
 
 class Directory:
@@ -80,6 +87,8 @@ class Directory:
         self._known: _Known | None = None
         self._asked_at = 0.0
         self._reader: threading.Thread | None = None
+        self._noted_at: dict[int, float] = {}
+        self._uses: dict[int, datetime] = {}
         self._decoys = [Secret(name="decoy", kind=kind, value=randomness.token_bytes(32)) for kind in KINDS]
 
     def access(self, workspace: str) -> Access:
@@ -103,6 +112,18 @@ class Directory:
             default = known.accesses.get(self._settings.default_workspace)
             return _environments_caller(default) if default else None
         return known.callers.get(token_sha256(token))
+
+    def note_use(self, access: Access, secret: Secret) -> None:
+        """Remember that ``secret`` explained a delivery, so that ``secret list`` can tell which one may go.
+
+        It is written beside the requests and not for each: to the minute.
+        """
+        row = self._known.rows.get((access.workspace, secret)) if self._known else None
+        if row is None or self._clock() - self._noted_at.get(row, -NOTE_SECONDS) < NOTE_SECONDS:
+            return
+        self._noted_at[row] = self._clock()
+        self._uses[row] = datetime.now(UTC)
+        self._read_beside()
 
     def refresh(self) -> bool:
         """Wait a moment for newer knowledge, if what there is could be outdated; whether it came."""
@@ -134,11 +155,28 @@ class Directory:
             self._read()
         except DatabaseUnavailable as error:
             log.warning("workspaces and secrets are served as they were known", reason=str(error))
+        else:
+            self._write_uses()
+
+    def _write_uses(self) -> None:
+        """Write when secrets were last used. A database that takes no writes must not keep us from reading it."""
+        uses = dict(self._uses)
+        try:
+            with session(), database.atomic():
+                for row, used_at in sorted(uses.items()):
+                    latest = fn.GREATEST(fn.COALESCE(WebhookSecret.last_used_at, used_at), used_at)
+                    WebhookSecret.update(last_used_at=latest).where(WebhookSecret.id == row).execute()
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("the last use of secrets is not written yet", reason=type(error).__name__)
+            return
+        for row, used_at in uses.items():
+            if self._uses.get(row) == used_at:
+                del self._uses[row]
 
     def _read(self) -> _Known:
         with session(), _missing_tables_as_unavailable():
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
-            live = _live_secrets(self._settings)
+            live, rows = _live_secrets(self._settings)
             callers = _live_callers()
         most = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
         accesses = {
@@ -146,7 +184,7 @@ class Directory:
             for slug, workspace_id in ids.items()
         }
         self._asked_at = self._clock()
-        self._known = _Known(accesses=accesses, decoys=self._padded((), most), callers=callers)
+        self._known = _Known(accesses=accesses, decoys=self._padded((), most), callers=callers, rows=rows)
         return self._known
 
     def _padded(self, secrets: Sequence[Secret], most: Mapping[str, int]) -> Sequence[Secret]:
@@ -168,21 +206,29 @@ def _count(secrets: Sequence[Secret], kind: str) -> int:
     return sum(secret.kind == kind for secret in secrets)
 
 
-def _live_secrets(settings: Settings) -> dict[str, list[Secret]]:
-    """By slug. Those of the environment are the default workspace's, and never stored."""
+def _live_secrets(settings: Settings) -> tuple[dict[str, list[Secret]], dict[tuple[str, Secret], int]]:
+    """By slug, and which row holds which. Those of the environment are the default workspace's, and in no row."""
     live: dict[str, list[Secret]] = {}
+    rows: dict[tuple[str, Secret], int] = {}
     for number, value in enumerate(settings.sentry_client_secrets, start=1):
         secret = Secret(name=f"SENTRY_CLIENT_SECRET-{number}", kind="integration", value=value.encode())
         live.setdefault(settings.default_workspace, []).append(secret)
-    rows = WebhookSecret.select(WebhookSecret, Workspace).join(Workspace).where(WebhookSecret.retired_at.is_null())
-    for row in rows.order_by(WebhookSecret.id):
+    for row in _live_rows():
         try:
             decrypted = cipher(settings.encryption_keys).decrypt(row.value_encrypted.encode())
         except (InvalidToken, InvalidSetting):
             log.warning("secret cannot be decrypted with ENCRYPTION_KEY", secret_name=row.name)
         else:
-            live.setdefault(row.workspace.slug, []).append(Secret(name=row.name, kind=row.kind, value=decrypted))
-    return live
+            slug, secret = row.workspace.slug, Secret(name=row.name, kind=row.kind, value=decrypted)
+            live.setdefault(slug, []).append(secret)
+            rows[slug, secret] = row.id
+    return live, rows
+
+
+def _live_rows() -> Iterable[WebhookSecret]:
+    rows = WebhookSecret.select(WebhookSecret, Workspace).join(Workspace).where(WebhookSecret.retired_at.is_null())
+    found: Iterable[WebhookSecret] = rows.order_by(WebhookSecret.id)
+    return found
 
 
 def _environments_caller(default: Access) -> Caller:

@@ -68,6 +68,7 @@ def verify(delivery: Delivery, source: Source, workspace: str, directory: Direct
             raise
         access = directory.access(workspace)
         secret = source.verify(delivery, access.secrets)
+    directory.note_use(access, secret)
     metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name)
     return access
 

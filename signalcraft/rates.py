@@ -9,8 +9,11 @@ away, each process counts alone.
 import threading
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Network, ip_address
+from itertools import islice
 from typing import Any, Final
 
+import structlog
 from flask import g
 from flask_limiter import Limiter
 from limits import RateLimitItem, parse
@@ -21,9 +24,15 @@ from redis.exceptions import RedisError
 from signalcraft import metrics
 from signalcraft.errors import TooManyRequests
 
+log = structlog.get_logger(__name__)
+
 TELL_SECONDS: Final = 0.05
 #: How long Redis is left alone after a failure.
 PAUSE_SECONDS: Final = 2.0
+#: The most windows that are kept, and the most of them that Redis is told of at once: whoever has many addresses must
+#: fill neither our memory nor Redis. Past it the oldest are forgotten, and who was counted in them is let off.
+MOST_COUNTERS: Final = 20_000
+MOST_TOLD: Final = 1_000
 
 #: KEYS: the counter. ARGV: hits, seconds. Answers with the hits of all processes and the seconds that are left.
 _TELL = """
@@ -71,7 +80,10 @@ class SharedCounters(Storage):
         with self._lock:
             counter = self._live(key)
             if counter is None:
+                self._counters.pop(key, None)  # an ended one: the new one is the youngest
                 counter = self._counters[key] = _Counter(ends_at=time.time() + expiry, seconds=int(expiry))
+                if len(self._counters) > MOST_COUNTERS:
+                    self._counters = dict(islice(self._counters.items(), MOST_COUNTERS // 10, None))
             counter.untold += amount
             hits = counter.told + counter.untold
             if self._teller is None:  # at the first hit, so in the process that counts: threads do not survive a fork
@@ -127,7 +139,10 @@ class SharedCounters(Storage):
         with self._lock:
             now = time.time()
             self._counters = {key: counter for key, counter in self._counters.items() if counter.ends_at > now}
-            news = [(key, counter, counter.untold) for key, counter in self._counters.items() if counter.untold]
+            untold = ((key, counter, counter.untold) for key, counter in self._counters.items() if counter.untold)
+            news = list(islice(untold, MOST_TOLD))
+            if len(news) == MOST_TOLD:
+                self._awake.set()
         pipeline = self._redis.pipeline(transaction=False)
         for key, counter, hits in news:
             pipeline.eval(_TELL, 1, f"signalcraft:rate:{key}", hits, counter.seconds)
@@ -146,6 +161,7 @@ class Rate:
         self._limiter = limiter
         self._name = name
         self._item: RateLimitItem = parse(rate)
+        self._logged_at = 0.0
 
     def hit(self, who: str) -> None:
         """Count a hit of ``who``.
@@ -163,5 +179,24 @@ class Rate:
             "X-RateLimit-Reset": str(int(window.reset_time) + 1),
         }
         if not allowed:
-            metrics.count("signalcraft_rate_limited_total", limit=self._name)
+            self._report(who)
             raise TooManyRequests(headers={"Retry-After": str(left)})
+
+    def _report(self, who: str) -> None:
+        """Count each request over the limit, and log one of them a second: a flood must not fill the disk as well."""
+        metrics.count("signalcraft_rate_limited_total", limit=self._name)
+        now = time.monotonic()
+        if now - self._logged_at >= 1:
+            self._logged_at = now
+            log.warning("over a rate limit", limit=self._name, who=who, rate=str(self._item))
+
+
+def network_of(address: str | None) -> str:
+    """Whom a request is counted for that nobody vouches for: an IPv4 address, or all of an IPv6 host's /64."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return address or "unknown"
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or IPv6Network((int(parsed) >> 64 << 64, 64)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from peewee import SQL, IntegrityError
 
 from signalcraft.errors import InvalidSetting, SignalCraftError
@@ -105,6 +105,24 @@ def secrets(workspace: str) -> list[SecretInfo]:
     ]
 
 
+def opened_secrets(workspace: str, encryption_keys: Sequence[str]) -> list[tuple[SecretInfo, bytes | None]]:
+    """All secrets of the workspace with their values, retired ones too; no value where none of the keys fits.
+
+    Raises:
+        TenancyError: no such workspace.
+    """
+    rows = WebhookSecret.select().where(WebhookSecret.workspace == _workspace_id(workspace)).order_by(WebhookSecret.id)
+    values = [_opened(row.value_encrypted, encryption_keys) for row in rows]
+    return list(zip(secrets(workspace), values, strict=True))
+
+
+def _opened(encrypted: str, encryption_keys: Sequence[str]) -> bytes | None:
+    try:
+        return cipher(encryption_keys).decrypt(encrypted.encode())
+    except (InvalidToken, InvalidSetting):
+        return None
+
+
 def retire_secret(workspace: str, name: str) -> None:
     """Make a secret explain nothing any more; web processes notice within ten seconds.
 
@@ -118,6 +136,25 @@ def retire_secret(workspace: str, name: str) -> None:
     )
     if not WebhookSecret.update(retired_at=SQL("now()")).where(live).execute():
         raise TenancyError(f"The workspace has no live secret {name}.")
+
+
+def encrypt_anew(encryption_keys: Sequence[str]) -> int:
+    """Encrypt every secret with the first of ``encryption_keys``, so that the others can go; how many there are.
+
+    Raises:
+        InvalidSetting: there is no encryption key, or one is not a Fernet key.
+        TenancyError: none of the keys opens one of them; nothing was changed.
+    """
+    keys = cipher(encryption_keys)
+    with database.atomic():
+        rows = list(WebhookSecret.select().order_by(WebhookSecret.id).for_update())
+        for row in rows:
+            try:
+                encrypted = keys.rotate(row.value_encrypted.encode()).decode()
+            except InvalidToken:
+                raise TenancyError(f"No key in ENCRYPTION_KEY opens the secret {row.name}.") from None
+            WebhookSecret.update(value_encrypted=encrypted).where(WebhookSecret.id == row.id).execute()
+    return len(rows)
 
 
 def create_token(workspace: str, *, can_write: bool, name: str) -> str:

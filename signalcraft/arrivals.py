@@ -1,0 +1,258 @@
+"""gunicorn's worker, made so that nobody can keep the real sender out by being slow.
+
+gunicorn gives a connection a thread as soon as it is there, and the thread waits for what the other end sends, however
+slowly; it also closes connections politely in the one loop that accepts new ones, up to two seconds for each. A few
+dozen idle connections are then enough to lose alerts. Here the loop itself gathers each request, reading only what has
+come, and a thread gets it when all of it is there: being slow holds a connection and its bytes, both bounded, and no
+thread. Where too much is held, who has been at it longest is hung up on; a sender that is quick never is.
+"""
+
+import contextlib
+import errno
+import re
+import socket
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from selectors import EVENT_READ
+from typing import Any, Final
+
+import structlog
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from signalcraft import metrics
+
+log = structlog.get_logger(__name__)
+
+#: How long a request may take to arrive. Sentry gives up after one second.
+ARRIVAL_SECONDS: Final = 10.0
+#: How long a thread may read more of a request it was given: only where gunicorn and we disagree on where it ends.
+READ_SECONDS: Final = 0.2
+#: How long a thread waits for an answer to be taken.
+SEND_SECONDS: Final = 5.0
+#: How long one that we hang up on may still read the answer.
+LINGER_SECONDS: Final = 2.0
+#: A head over this goes to gunicorn unfinished, which refuses it.
+LARGEST_HEAD: Final = 65_536
+#: The most bytes of unfinished requests that a process holds, beside one request of the largest size.
+MOST_HELD: Final = 64 * 1024 * 1024
+MOST_LINGERING: Final = 64
+
+_PIECE: Final = 65_536
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+class _BoundedSocket(socket.socket):
+    """A socket that no thread waits on without end: what gunicorn calls blocking is blocking for a while.
+
+    However many pieces something comes in, a thread reads none after ``read_until`` (monotonic).
+    """
+
+    read_until = 0.0
+
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the standard library's signature
+        self.settimeout(SEND_SECONDS if flag else 0)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        bound = self.gettimeout()
+        if bound:
+            self.settimeout(max(0.001, min(bound, self.read_until - time.monotonic())))
+        try:
+            return super().recv(size, flags)
+        finally:
+            if bound:
+                self.settimeout(bound)
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A request that is on its way: what has come of it, and how much there will be, once its head is there."""
+
+    connection: Any
+    began_at: float
+    most_body_bytes: int
+    received: bytearray = field(default_factory=bytearray)
+    expected: int | None = None
+
+    def add(self, piece: bytes) -> bool:
+        """Take in what has just come; whether a thread can make something of the request now."""
+        searched = max(0, len(self.received) - 3)
+        self.received += piece
+        if self.expected is None:
+            if not self.received.strip(b"\r\n"):  # an empty line may come first
+                return len(self.received) > LARGEST_HEAD
+            end = self.received.find(b"\r\n\r\n", searched)
+            if end < 0:
+                return len(self.received) > LARGEST_HEAD
+            self.expected = end + 4 + self._body_bytes(end)
+        return len(self.received) >= self.expected
+
+    def waits_for_our_word(self) -> bool:
+        """Whether the head is here, and the sender keeps the body back until it hears from us."""
+        return self.expected is not None and _EXPECT.search(self.received, 0, self._head_end()) is not None
+
+    def _body_bytes(self, head_end: int) -> int:
+        """Those worth waiting for: none of a body that is refused for its length, or for having none."""
+        length = _LENGTH.search(self.received, 0, head_end + 2)
+        claimed = int(length[1]) if length else 0
+        return claimed if claimed <= self.most_body_bytes else 0
+
+    def _head_end(self) -> int:
+        return self.received.find(b"\r\n\r\n") + 2
+
+
+class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
+    """``gthread``, but for who waits for a request, and for whom."""
+
+    #: Set by ``gunicorn.conf.py``: MAX_BODY_BYTES.
+    most_body_bytes = 5 * 1024 * 1024
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
+        """As gunicorn makes it, after the fork."""
+        super().__init__(*args, **kwargs)
+        self._arriving: dict[Any, Arrival] = {}  # by connection, the one that has been at it longest first
+        self._lingering: dict[socket.socket, float] = {}  # until when
+        self._held = 0
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection and begin to gather its first request."""
+        try:
+            accepted, address = listener.accept()
+        except OSError as error:
+            if error.errno in _TOO_MANY_FILES:
+                self._give_up_one()
+            elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
+                raise
+            return
+        self.nr_conns += 1
+        bounded = _BoundedSocket(fileno=accepted.detach())
+        self.enqueue_req(_Connection(self, bounded, address, listener.getsockname()))
+        self._make_room()
+
+    def enqueue_req(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
+        """Gather a request; here begin the first of a connection and each later one."""
+        arrival = Arrival(connection, time.monotonic(), self.most_body_bytes)
+        early = connection.parser.unreader.take_buffered() if connection.parser else b""
+        if early and arrival.add(early):
+            self._hand_over(arrival)
+            return
+        connection.sock.settimeout(0)
+        self._arriving[connection] = arrival
+        self._held += len(early)
+        self.poller.register(connection.sock, EVENT_READ, partial(self._gather, arrival))
+        self._gather(arrival, connection.sock)
+
+    def murder_pending(self) -> None:
+        """Hang up on whoever has had long enough. Called about once a second."""
+        super().murder_pending()
+        now = time.monotonic()
+        patience = ARRIVAL_SECONDS if self.alive else LINGER_SECONDS
+        slow = [connection for connection, arrival in self._arriving.items() if now - arrival.began_at > patience]
+        for connection in slow:
+            self._hang_up_on(connection)
+        for lingering in [one for one, until in self._lingering.items() if now > until]:
+            self._close(lingering)
+        if slow:
+            metrics.count("signalcraft_rejected_total", len(slow), code="request_slow")
+            log.warning("hung up on slow senders", stage="receive", connections=len(slow))
+
+    def linger(self, ended: socket.socket) -> None:
+        """Close a connection whose other end may still be sending: hung up on at once, it would lose the answer."""
+        try:
+            ended.settimeout(0)
+            ended.shutdown(socket.SHUT_WR)
+            self.poller.register(ended, EVENT_READ, self._discard)
+        except (OSError, ValueError, RuntimeError):  # gone already; or the worker has stopped, and its poller with it
+            ended.close()
+            return
+        self._lingering[ended] = time.monotonic() + LINGER_SECONDS
+        if len(self._lingering) > MOST_LINGERING:
+            self._close(next(iter(self._lingering)))
+
+    def _gather(self, arrival: Arrival, sock: socket.socket) -> None:
+        try:
+            piece = sock.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._hang_up_on(arrival.connection)
+            return
+        head_was_here = arrival.expected is not None
+        self._held += len(piece)
+        if arrival.add(piece):
+            self._hand_over(arrival)
+        elif not head_was_here and arrival.waits_for_our_word():
+            with contextlib.suppress(OSError):
+                sock.send(_CONTINUE)
+        while self._held > MOST_HELD + self.most_body_bytes and self._arriving:
+            self._hang_up_on(next(iter(self._arriving)))
+
+    def _hand_over(self, arrival: Arrival) -> None:
+        """Give the request to a thread, which finds all of it read already."""
+        connection = arrival.connection
+        self._forget(connection)
+        connection.init()
+        connection.sock.read_until = time.monotonic() + READ_SECONDS
+        connection.parser.unreader.unread(bytes(arrival.received))
+        super().enqueue_req(connection)
+
+    def _keepalive_after(self, connection: Any, keepalive: bool) -> bool:  # noqa: ANN401, FBT001 - gunicorn's
+        """Whether the connection can be used again: not if there is more to throw away than has come."""
+        return bool(keepalive and connection.parser.finish_body(deadline=time.monotonic() + 0.01))
+
+    def _make_room(self) -> None:
+        """Keep a connection free for the next one who comes."""
+        if self.nr_conns >= self.worker_connections - self.cfg.threads:
+            self._give_up_one()
+
+    def _give_up_one(self) -> None:
+        if self._arriving:
+            self._hang_up_on(next(iter(self._arriving)))
+        elif self.keepalived_conns:
+            self.keepalived_conns[0].timeout = 0.0
+            self.murder_keepalived()
+
+    def _hang_up_on(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
+        self._forget(connection)
+        self.nr_conns -= 1
+        connection.close()
+
+    def _forget(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
+        arrival = self._arriving.pop(connection, None)
+        if arrival:
+            self._held -= len(arrival.received)
+            self.poller.unregister(connection.sock)
+
+    def _discard(self, ended: socket.socket) -> None:
+        try:
+            more = ended.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        if not more:
+            self._close(ended)
+
+    def _close(self, lingering: socket.socket) -> None:
+        self._lingering.pop(lingering, None)
+        self.poller.unregister(lingering)
+        lingering.close()
+
+
+class _Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
+    """A connection that is closed beside the loop, and not in it."""
+
+    def __init__(self, worker: GatheringWorker, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401 - gunicorn's
+        super().__init__(worker.cfg, sock, client, server)
+        self._worker = worker
+
+    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
+        if graceful:
+            self._worker.linger(self.sock)
+        else:
+            super().close()
