@@ -1,0 +1,114 @@
+"""Deliveries to measure with: signed event_alerts of 6.5 kB, over a few hot groups and a long tail.
+
+Groups are the numbered ones of ``bench.load``. Of all deliveries a tenth goes evenly to the 20,000 groups after the
+hot ones, the rest to 100 hot ones like Zipf's law has it: the first gets twice what the second gets.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from bench import load
+from bench.arena import SECRET
+from signalcraft import jobs, samples
+from signalcraft.alerts import AcceptedDelivery, Delivery
+from signalcraft.samples import Sample
+from signalcraft.sources import SOURCES
+from signalcraft.sources.sentry.signature import sign
+
+SIZE = 6_500
+HOT = 100
+TAIL = 20_000
+TAIL_SHARE = 0.1
+
+_PLACEHOLDER = "0123456789abcdef" * 2
+_TTL_SECONDS = 3_600
+
+
+@dataclass(slots=True)
+class Maker:
+    """Makes deliveries; the same ``seed`` makes them go to the same groups, which are numbered from ``first`` on.
+
+    ``tail`` is the share of those that do not go to the hot ones.
+    """
+
+    seed: int = 1
+    size: int = SIZE
+    tail: float = TAIL_SHARE
+    first: int = 1
+    _chance: random.Random = field(init=False)
+    _samples: dict[int, Sample] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)  # noqa: S311 - chance here is no secret
+
+    def groups(self, number: int) -> list[int]:
+        """Numbers of groups for ``number`` deliveries."""
+        hot = self._chance.choices(range(HOT), [1 / rank for rank in range(1, HOT + 1)], k=number)
+        places = [self._chance.randrange(HOT, HOT + TAIL) if self._chance.random() < self.tail else one for one in hot]
+        return [self.first + place for place in places]
+
+    def sample(self, group: int) -> Sample:
+        """A delivery of its own for ``group``, signed."""
+        template = self._samples.get(group) or self._build(group)
+        body = template.body.replace(_PLACEHOLDER.encode(), uuid4().hex.encode())
+        signature = sign(body, SECRET.encode())
+        return Sample(
+            resource=template.resource,
+            action=template.action,
+            headers={**template.headers, "Sentry-Hook-Signature": signature, "Idempotency-Key": uuid4().hex},
+            body=body,
+        )
+
+    def accepted(self, number: int) -> list[AcceptedDelivery]:
+        """``number`` deliveries for the first workspace, as the web process queues them, received now."""
+        return [_accept(self.sample(group)) for group in self.groups(number)]
+
+    def _build(self, group: int) -> Sample:
+        sample = samples.build(
+            "event_alert.triggered",
+            secret=SECRET,
+            event_id=_PLACEHOLDER,
+            project=load.project_of(group),
+            environment=load.environment_of(group),
+            issue=load.issue_of(group),
+            title=f"TimeoutError: request {group} to the gateway failed",
+            size=self.size,
+        )
+        if group < self.first + HOT:
+            self._samples[group] = sample
+        return sample
+
+
+def _accept(sample: Sample) -> AcceptedDelivery:
+    delivery: Delivery = sample.as_delivery(datetime.now(UTC))
+    identity = SOURCES["sentry"].identify(delivery)
+    return AcceptedDelivery(
+        delivery_id=uuid4().hex,
+        delivery_key=identity.delivery_key,
+        workspace_id=1,
+        workspace="default",
+        source="sentry",
+        resource=identity.resource,
+        delivery=delivery,
+    )
+
+
+def enqueue(redis_url: str, deliveries: Iterable[AcceptedDelivery]) -> None:
+    """Take ``deliveries`` in as the web process does, one script each."""
+    redis = jobs.connect_web(redis_url)
+    for accepted in deliveries:
+        jobs.take_in(redis, accepted, ttl_seconds=_TTL_SECONDS)
+    redis.close()
+
+
+def describe() -> dict[str, object]:
+    """The parameters, for the record."""
+    return {"delivery_bytes": SIZE, "hot_groups": HOT, "tail_groups": TAIL, "tail_share": TAIL_SHARE}
+
+
+def sizes(deliveries: Sequence[AcceptedDelivery]) -> list[int]:
+    """The bytes of each body."""
+    return [len(accepted.delivery.body) for accepted in deliveries]

@@ -1,0 +1,114 @@
+"""How fast pages of groups are, at a million groups and at ten thousand.
+
+Both tables are spread over 20 workspaces; the default one has a twentieth. Times are the server's and the loopback's,
+of single requests on a kept connection, asked in turns.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.client import HTTPConnection
+from urllib.parse import urlencode
+
+from bench.arena import TOKEN, Arena, BenchError
+from bench.figures import Figure
+from bench.load import Size, fill
+from bench.pairs import percentile, take_turns
+from bench.serving import served
+
+LARGE = Size(groups=1_000_000, events=2_000_000, workspaces=20)
+SMALL = Size(groups=10_000, events=20_000, workspaces=20)
+_PAGE = 50
+
+#: Each single filter, some together, and the text search, which may take longer.
+QUERIES = {
+    "first page": {},
+    "status=open": {"status": "open"},
+    "status=snoozed": {"status": "snoozed"},
+    "severity=critical": {"severity": "critical"},
+    "environment=dev": {"environment": "dev"},
+    "project=project-7": {"project": "project-7"},
+    "source=sentry": {"source": "sentry"},
+    "assignee=sentry:user:7": {"assignee": "sentry:user:7"},
+    "until two weeks ago": {"until": (datetime.now(UTC) - timedelta(days=14)).isoformat()},
+    "current=false": {"current": "false"},
+    "sort=count": {"sort": "-count"},
+    "sort=severity": {"sort": "-severity"},
+    "sort=first_seen": {"sort": "-first_seen"},
+    "severity_min, environment, project": {"severity_min": "high", "environment": "prod", "project": "project-7"},
+    "q, few match": {"q": "request 9999"},
+    "q, none matches": {"q": "no such words"},
+}
+
+
+def run(arena: Arena) -> Iterator[Figure]:
+    """The 99th percentile of each query, and its ratio to the same on the small table."""
+    number = 30 if arena.quick else 200
+    large = replace(LARGE, groups=200_000, events=400_000) if arena.quick else LARGE
+    with arena.lane("large") as many, arena.lane("small") as few:
+        seconds = fill(many.database_url, large)
+        fill(few.database_url, SMALL)
+        with served(many) as port, served(few) as small_port:
+            asker, small_asker = Asker(port), Asker(small_port)
+            queries = {name: (query, query) for name, query in QUERIES.items()}
+            queries["tenth page"] = (asker.tenth_page(), small_asker.tenth_page())
+            for name, (query, small_query) in queries.items():
+                measured = take_turns(partial(asker.ask, query), partial(small_asker.ask, small_query), number)
+                yield Figure(
+                    benchmark="lists",
+                    name=f"p99 of {name}",
+                    value=percentile(measured.ours, 99) * 1000,
+                    unit="ms",
+                    against=f"{SMALL.groups:,} groups, in detail",
+                    at_most=50 if name.startswith("q,") else 20,
+                    detail={
+                        "ratio, medians": measured.ratio,
+                        "p50, ms": percentile(measured.ours, 50) * 1000,
+                        "p50 small, ms": percentile(measured.baseline, 50) * 1000,
+                    },
+                )
+    yield Figure(
+        benchmark="lists",
+        name=f"loading {large.groups:,} groups, {large.events:,} events",
+        value=seconds,
+        unit="s",
+        at_most=300,
+    )
+
+
+class Asker:
+    """Asks for pages of groups over one connection."""
+
+    def __init__(self, port: int) -> None:
+        """``port`` is gunicorn's, on loopback."""
+        self._port = port
+
+    def ask(self, query: dict[str, str]) -> float:
+        """Seconds until the page was there."""
+        with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
+            connection.connect()
+            began = time.perf_counter()
+            self._get(connection, query)
+            return time.perf_counter() - began
+
+    def tenth_page(self) -> dict[str, str]:
+        """What asks for the tenth page."""
+        query: dict[str, str] = {}
+        with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
+            for _ in range(9):
+                query = {"cursor": json.loads(self._get(connection, query))["next_cursor"]}
+        return query
+
+    @staticmethod
+    def _get(connection: HTTPConnection, query: dict[str, str]) -> bytes:
+        parameters = urlencode({"limit": _PAGE, **query})
+        connection.request("GET", f"/api/v1/groups?{parameters}", headers={"Authorization": f"Bearer {TOKEN}"})
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise BenchError(f"{parameters} was answered with {response.status}: {body[:300]!r}")
+        return body
