@@ -1,7 +1,9 @@
-"""How we are: whether a delivery could be taken in now, asked within a second, and how much waits."""
+"""How we are: whether each part works, asked within a second even if all of them hang, and how much waits."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -9,42 +11,119 @@ from typing import Final
 
 from redis import Redis
 
-from signalcraft import inbox, jobs, metrics, models
+from signalcraft import inbox, jobs, metrics, migrations, models
 
+#: How long an answer may take, for all parts together: whoever asks gives up after a second.
 PATIENCE_SECONDS: Final = 0.8
-_QUEUES: Final = (jobs.ALERTS, jobs.NOTIFICATIONS)
+#: How old the oldest waiting job may be.
+OLDEST_SECONDS: Final = 60.0
+#: How long ago a worker must have gone to the queue. An idle one does every 15 s, one at work after its batch.
+HEARTBEAT_SECONDS: Final = 45.0
 
-# A frozen PostgreSQL holds a thread until the kernel gives up; then the next check waits for a free one, in vain,
-# and says what is true: no answer.
-_askers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="health")
+_QUEUES: Final = (jobs.ALERTS, jobs.NOTIFICATIONS)
 
 
 class State(StrEnum):
-    """What a service is, as far as we can see."""
+    """What a part is, as far as we can see."""
 
     OK = "ok"
-    AWAY = "away"
-    SILENT = "silent"
+    AWAY = "away"  # cannot be reached, or refuses what we need of it
+    SILENT = "silent"  # does not answer
+    BEHIND = "behind"  # lacks migrations, or lets jobs wait
+    MISSING = "missing"  # nobody does this work
 
 
-def check(redis: Redis) -> Mapping[str, State]:
-    """The state of each service."""
-    questions: Mapping[str, Callable[[], None]] = {"redis": partial(jobs.ping, redis), "postgresql": _ask_postgresql}
-    asked = {name: _askers.submit(question) for name, question in questions.items()}
-    wait(asked.values(), timeout=PATIENCE_SECONDS)
-    return {name: _state(answer) for name, answer in asked.items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one part said, and after how many milliseconds."""
+
+    state: State
+    ms: float
 
 
-def _ask_postgresql() -> None:
+class _Asker:
+    """Asks one part, in a daemon thread, one question at a time.
+
+    A frozen server holds the thread for as long as the kernel likes. Whoever asks meanwhile waits for that same
+    answer, so there is one such thread, however often we are asked; and it keeps no process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answered = threading.Event()
+        self._answered.set()
+        self._answer = Part(state=State.SILENT, ms=0)
+
+    def ask(self, question: Callable[[], State]) -> threading.Event:
+        """Begin to ask, unless an answer is still awaited; what is set when it is there."""
+        with self._lock:
+            if self._answered.is_set():
+                self._answered = threading.Event()
+                arguments = (question, self._answered)
+                threading.Thread(target=self._run, args=arguments, name="health", daemon=True).start()
+            return self._answered
+
+    def answer(self, answered: threading.Event, *, seconds: float) -> Part:
+        """The answer, or silence after so many seconds."""
+        if answered.wait(max(0.0, seconds)):
+            return self._answer
+        return Part(state=State.SILENT, ms=PATIENCE_SECONDS * 1000)
+
+    def _run(self, question: Callable[[], State], answered: threading.Event) -> None:
+        began = time.perf_counter()
+        try:
+            state = question()
+        except Exception:  # noqa: BLE001 - whatever it is, the part does not do what it is for
+            state = State.AWAY
+        self._answer = Part(state=state, ms=round((time.perf_counter() - began) * 1000, 2))
+        answered.set()
+
+
+_askers: Final = {name: _Asker() for name in ("redis", "postgresql", "queue", "worker")}
+
+
+def check(redis: Redis) -> Mapping[str, Part]:
+    """Each part, by name, within ``PATIENCE_SECONDS``. ``redis`` is a client that fails soon."""
+    questions: Mapping[str, Callable[[], State]] = {
+        "redis": partial(_ask_redis, redis),
+        "postgresql": _ask_postgresql,
+        "queue": partial(_ask_queue, redis),
+        "worker": partial(_ask_worker, redis),
+    }
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    asked = {name: _askers[name].ask(question) for name, question in questions.items()}
+    return {
+        name: _askers[name].answer(answered, seconds=deadline - time.monotonic()) for name, answered in asked.items()
+    }
+
+
+def _ask_redis(redis: Redis) -> State:
+    jobs.try_to_write(redis)
+    return State.OK
+
+
+def _ask_postgresql() -> State:
     with models.session():
-        models.database.execute_sql("SELECT 1")
+        return State.BEHIND if migrations.pending(models.database) else State.OK
 
 
-def _state(answer: Future[None]) -> State:
-    if not answer.done():
-        answer.cancel()
-        return State.SILENT
-    return State.AWAY if answer.exception() else State.OK
+def _ask_queue(redis: Redis) -> State:
+    return State.BEHIND if _age(jobs.backlog(redis, jobs.ALERTS)) > OLDEST_SECONDS else State.OK
+
+
+def _ask_worker(redis: Redis) -> State:
+    seconds = heartbeat_seconds(redis, jobs.ALERTS)
+    return State.OK if seconds is not None and seconds < HEARTBEAT_SECONDS else State.MISSING
+
+
+def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
+    """How long ago a worker last went to the queue; None where there is none.
+
+    Raises:
+        QueueUnavailable: Redis is away.
+    """
+    beat = jobs.last_heartbeat(redis, queue)
+    return (datetime.now(UTC) - beat).total_seconds() if beat else None
 
 
 def gauges(redis: Redis) -> Mapping[str, metrics.Gauge]:
@@ -52,9 +131,16 @@ def gauges(redis: Redis) -> Mapping[str, metrics.Gauge]:
     return {
         "signalcraft_queue_depth": lambda: {(name,): jobs.backlog(redis, name).depth for name in _QUEUES},
         "signalcraft_queue_oldest_seconds": lambda: {(name,): _age(jobs.backlog(redis, name)) for name in _QUEUES},
+        "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
         "signalcraft_inbox_depth": _in_session(inbox.depth),
         "signalcraft_failed_deliveries": _in_session(inbox.failed_depth),
     }
+
+
+def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
+    """Only of queues that have a worker."""
+    ages = {(name,): heartbeat_seconds(redis, name) for name in _QUEUES}
+    return {labels: age for labels, age in ages.items() if age is not None}
 
 
 def _age(backlog: jobs.Backlog) -> float:

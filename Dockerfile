@@ -1,0 +1,19 @@
+# One image for every process; the command says which. Written against Docker's reference, and not built in CI.
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /srv/signalcraft
+
+COPY requirements.txt .
+RUN pip install --requirement requirements.txt
+
+COPY app.py worker.py gunicorn.conf.py ./
+COPY migrations migrations
+COPY signalcraft signalcraft
+
+RUN useradd --system --no-create-home signalcraft
+USER signalcraft
+
+EXPOSE 8000
+# exec form: SIGTERM reaches gunicorn itself, which then drains
+CMD ["gunicorn", "app:app"]

@@ -1,0 +1,198 @@
+"""A delivery of our own through the real path: signed, posted, queued, worked off, committed, and never seen.
+
+It is an alert of the reserved project ``signalcraft-canary``, said so in the signed body: nobody without a secret can
+make one. The worker stores it and takes it out again in one transaction, so PostgreSQL does all of its work and no
+list, count, metric of alerts or notification ever shows it. What proves that it came through is a key in Redis.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from signalcraft import client, jobs, metrics, models, samples, store
+from signalcraft.alerts import AcceptedDelivery, NormalizedAlert
+from signalcraft.errors import PermanentError, SignalCraftError
+from signalcraft.models import AlertEvent, AlertGroup, HourlyCount, Workspace
+from signalcraft.placing import Arrival
+from signalcraft.samples import Sample
+from signalcraft.settings import Settings
+from signalcraft.sources import SOURCES
+from signalcraft.workbench import Workbench
+
+log = structlog.get_logger(__name__)
+
+#: Reserved: a Sentry project of this name would never be listed. Sentry numbers its projects from 1.
+PROJECT: Final = "signalcraft-canary"
+PROJECT_ID: Final = 0
+
+#: How long a canary may take before it is given up for lost.
+PATIENCE_SECONDS: Final = 30.0
+_MARK: Final = PROJECT.encode()
+_PROOF: Final = "signalcraft:canary:"
+_PROOF_SECONDS: Final = 600
+_TURN: Final = "signalcraft:canary-turn"
+_LOOK_SECONDS: Final = 0.02
+_LONGEST_NAP_SECONDS: Final = 5.0
+
+
+class CanaryLost(SignalCraftError):  # noqa: N818 - reads as DatabaseUnavailable does
+    """A canary was refused, or nobody worked it off in time. The message says which."""
+
+
+def build(secret: str) -> Sample:
+    """A canary, signed with ``secret``."""
+    return samples.build(
+        "event_alert.triggered",
+        secret=secret,
+        project=PROJECT,
+        project_id=PROJECT_ID,
+        level="info",
+        title="Canary: is the way through open?",
+        rule="SignalCraft canary",
+    )
+
+
+def let_through(deliveries: Sequence[AcceptedDelivery], bench: Workbench, redis: Redis) -> list[AcceptedDelivery]:
+    """Work off the canaries among ``deliveries``; the others, still to be worked off.
+
+    Raises:
+        RecoverableError: PostgreSQL is away or busy.
+    """
+    others: list[AcceptedDelivery] = []
+    for accepted in deliveries:
+        arrivals = _arrivals(accepted, bench) if _MARK in accepted.delivery.body else []
+        if not arrivals:
+            others.append(accepted)
+            continue
+        _store_unseen(arrivals, bench.policy)
+        _prove(accepted, redis)
+    return others
+
+
+def post(url: str, secret: str) -> client.Answer:
+    """Post a canary to ``url``, as Sentry would.
+
+    Raises:
+        ServerUnreachable: nobody answers.
+    """
+    sample = build(secret)
+    return client.post(url, sample.body, sample.headers)
+
+
+def put_into_queue(settings: Settings, redis: Redis) -> str:
+    """Put a canary of the default workspace where the web process puts what it takes in; its id.
+
+    Raises:
+        CanaryLost: there is no default workspace.
+        RecoverableError: PostgreSQL or Redis is away.
+    """
+    delivery = build("nobody looks at it").as_delivery(datetime.now(UTC))
+    with models.session():
+        found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == settings.default_workspace).scalar()
+    if found is None:
+        raise CanaryLost(f"There is no workspace {settings.default_workspace}.")
+    identity = SOURCES["sentry"].identify(delivery)
+    accepted = AcceptedDelivery(
+        delivery_id=uuid4().hex,
+        delivery_key=identity.delivery_key,
+        workspace_id=found,
+        workspace=settings.default_workspace,
+        source="sentry",
+        resource=identity.resource,
+        delivery=delivery,
+    )
+    return jobs.take_in(redis, accepted, ttl_seconds=settings.delivery_key_ttl).delivery_id
+
+
+def await_proof(redis: Redis, delivery_id: str, *, patience: float = PATIENCE_SECONDS) -> None:
+    """Come back once the canary is stored.
+
+    Raises:
+        CanaryLost: it was not within ``patience`` seconds.
+        QueueUnavailable: Redis is away.
+    """
+    deadline = time.monotonic() + patience
+    with jobs.away_as_unavailable():
+        while not redis.exists(_PROOF + delivery_id):
+            if time.monotonic() > deadline:
+                raise CanaryLost(f"It was accepted, and not worked off within {patience:.0f} s.")
+            time.sleep(_LOOK_SECONDS)
+
+
+def start(settings: Settings, redis: Redis) -> Callable[[], None]:
+    """Send a canary every CANARY_SECONDS to this machine's web process, from a thread; what comes back stops it.
+
+    Of many processes one does: whoever takes the turn in Redis.
+    """
+    stopped = threading.Event()
+    if settings.canary_seconds and settings.sentry_client_secrets:
+        nap = min(_LONGEST_NAP_SECONDS, settings.canary_seconds)
+
+        def run() -> None:
+            while not stopped.wait(nap):
+                take_turn(settings, redis)
+
+        threading.Thread(target=run, name="canary", daemon=True).start()
+    elif settings.canary_seconds:
+        log.warning("no canary: it is signed with SENTRY_CLIENT_SECRET, which is not set", stage="canary")
+    return stopped.set
+
+
+def take_turn(settings: Settings, redis: Redis) -> None:
+    """Send one canary and measure its way, unless another process did within CANARY_SECONDS."""
+    try:
+        if not redis.set(_TURN, "1", nx=True, ex=settings.canary_seconds):
+            return
+    except RedisError:
+        return  # nobody can prove anything now; /readyz says why
+    url = f"http://127.0.0.1:{settings.port}/webhooks/sentry/{settings.default_workspace}"
+    began = time.monotonic()
+    try:
+        answer = post(url, settings.sentry_client_secrets[0])
+        if answer.status != HTTPStatus.ACCEPTED:
+            raise CanaryLost(f"It was answered with {answer.status}.")
+        await_proof(redis, str(answer.body.get("delivery_id", "")))
+    except SignalCraftError as error:
+        metrics.count("signalcraft_canaries_total", outcome="lost")
+        log.warning("canary lost", stage="canary", reason=str(error))
+    else:
+        metrics.count("signalcraft_canaries_total", outcome="came_through")
+        metrics.observe("signalcraft_canary_seconds", time.monotonic() - began)
+
+
+def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
+    """What a delivery that mentions a canary holds, if it is one; nothing if it is not."""
+    try:
+        outcomes = SOURCES[accepted.source].normalize(accepted.delivery, bench.vocabulary).outcomes
+    except PermanentError:
+        return []  # whatever it is, the pipeline sets it aside with its reason
+    alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == PROJECT]
+    return [
+        Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)
+        for alert in alerts
+    ]
+
+
+def _store_unseen(arrivals: Sequence[Arrival], policy: store.Policy) -> None:
+    """Everything that storing an alert is, and the opposite of it, committed together."""
+    with models.session(), models.database.atomic():
+        recorded = store.record(arrivals, policy)
+        AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
+        AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
+        HourlyCount.delete().where(HourlyCount.project == PROJECT).execute()
+
+
+def _prove(accepted: AcceptedDelivery, redis: Redis) -> None:
+    try:
+        redis.set(_PROOF + accepted.delivery_id, "stored", ex=_PROOF_SECONDS)
+    except RedisError as error:
+        log.warning("canary stored, and no proof left", stage="canary", reason=type(error).__name__)
+    log.info("canary came through", stage="canary", delivery_id=accepted.delivery_id)

@@ -1,0 +1,150 @@
+"""rq-dashboard on our queues, to look at and not to touch.
+
+Its own application under ``/rq``: its pages need scripts that ours forbid. rq-dashboard 0.9.0 has no login, changes
+state on some GETs (``/requeue/<queue>``), and reads jobs with pickle in two places; so it is let in by password, by
+an allow-list of its pages, and with classes that read JSON. It has a Redis pool of its own, and at most two requests
+at a time are served: it must never take a thread from taking in.
+"""
+
+import hmac
+import os
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+import rq_dashboard
+from flask import Flask, Response, abort, request
+from redis import BlockingConnectionPool, Redis
+from rq import Worker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq_dashboard import web as pages
+from werkzeug.serving import run_simple
+
+from signalcraft import jobs
+
+AT_ONCE: Final = 2
+PREFIX: Final = "/rq"
+
+#: What only shows. Everything else of the blueprint deletes, empties, compacts or puts back.
+_PAGES: Final = {"static"} | {
+    f"rq_dashboard.{name}"
+    for name in (
+        "favicon",
+        "job_info",
+        "job_view",
+        "jobs_overview",
+        "list_jobs",
+        "list_queues",
+        "list_workers",
+        "queues_overview",
+        "static",
+        "workers_overview",
+    )
+}
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+    # Its scripts stand in its pages.
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class _Job(jobs.AllowedJob):
+    """A job whose arguments are JSON, wherever rq-dashboard forgets to say so."""
+
+    @classmethod
+    def fetch(cls, id: str, connection: Redis | None = None, serializer: Any = JSONSerializer) -> Job:  # noqa: A002, ANN401 - RQ's signature
+        return super().fetch(id, connection=connection, serializer=serializer)
+
+
+class _Worker(Worker):
+    """Likewise for the jobs that workers are at."""
+
+    @classmethod
+    def all(cls, connection: Redis, **_: Any) -> list[Any]:  # type: ignore[override]  # rq-dashboard gives nothing else  # noqa: ANN401 - RQ's signature
+        return super().all(connection, job_class=_Job, serializer=JSONSerializer)
+
+
+def create_dashboard(redis_url: str, password: str) -> Flask:
+    """The application; without a password it lets everybody in. Connects to nothing yet."""
+    app = Flask("signalcraft.dashboard", static_folder=rq_dashboard.blueprint.static_folder)
+    # Shown on its pages as the name of the instance; nothing connects to it, see below.
+    app.config["RQ_DASHBOARD_REDIS_URL"] = ("redis://signalcraft",)
+    app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
+    app.redis_conn = _connect(redis_url)  # type: ignore[attr-defined]  # where rq-dashboard looks for it
+    pages.config.serializer = JSONSerializer
+    pages.Job, pages.Worker = _Job, _Worker
+    _keep_connection()
+    app.before_request(lambda: _let_in(password))
+    app.after_request(_add_headers)
+    app.register_blueprint(rq_dashboard.blueprint)
+    app.wsgi_app = _FewAtOnce(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
+    return app
+
+
+@click.command("dashboard")
+@click.option("--port", default=9181, show_default=True, type=click.IntRange(1, 65535))
+def serve(port: int) -> None:
+    """Show the queues of REDIS_URL on this machine, to look at. DASHBOARD_PASSWORD is asked for if it is set."""
+    redis_url = os.environ.get("REDIS_URL", "")
+    if not redis_url:
+        raise click.ClickException("REDIS_URL is not set.")
+    click.echo(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+    app = create_dashboard(redis_url, os.environ.get("DASHBOARD_PASSWORD", ""))
+    run_simple("127.0.0.1", port, app, threaded=True)
+
+
+def _connect(redis_url: str) -> Redis:
+    """A pool of two connections that fail soon, apart from those that deliveries come in by."""
+    pool = jobs.connect_web(redis_url).connection_pool
+    few = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
+        connection_class=pool.connection_class,
+        max_connections=AT_ONCE,
+        timeout=1,
+        **pool.connection_kwargs,
+    )
+    return Redis(connection_pool=few)
+
+
+def _keep_connection() -> None:
+    """Take out what would connect anew, and never let go, on each request that names an instance."""
+    before = rq_dashboard.blueprint.before_request_funcs.get(None, [])
+    if pages.push_rq_connection in before:
+        before.remove(pages.push_rq_connection)
+
+
+def _let_in(password: str) -> Response | None:
+    given = request.authorization
+    offered = given.password if given is not None and given.type == "basic" and given.password else ""
+    if password and not hmac.compare_digest(password.encode(), offered.encode(errors="surrogateescape")):
+        return Response("A password is needed.\n", 401, {"WWW-Authenticate": 'Basic realm="queues"'})
+    if request.method not in ("GET", "HEAD") or (request.endpoint and request.endpoint not in _PAGES):
+        abort(Response("Only to be looked at.\n", 403))
+    return None
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+class _FewAtOnce:
+    """Serves some requests at a time and turns the others away at once."""
+
+    def __init__(self, application: Any) -> None:  # noqa: ANN401 - WSGI's
+        self._application = application
+        self._places = threading.BoundedSemaphore(AT_ONCE)
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
+        if not self._places.acquire(blocking=False):
+            return Response("Busy.\n", 503, {"Retry-After": "1"})(environ, start_response)
+        try:
+            answer: Iterable[bytes] = self._application(environ, start_response)
+        finally:
+            self._places.release()
+        return answer

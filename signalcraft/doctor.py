@@ -1,0 +1,159 @@
+"""``doctor``: whether a deployment can do its work, a line each with what to do; and why a signature is not good."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import click
+from peewee import PeeweeException
+from redis import Redis
+from rich.console import Console
+from rich.markup import escape
+
+from signalcraft import canary, checkups, client, diagnosis, jobs, models, tenants
+from signalcraft.alerts import Secret
+from signalcraft.diagnosis import Candidate, Verdict
+from signalcraft.errors import InvalidSetting, SignalCraftError
+from signalcraft.findings import Finding, Grade, failure, ok, warning
+from signalcraft.settings import Settings
+
+_COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
+_WEBHOOKS: Final = "/webhooks/sentry"
+_SAMPLE_SECONDS: Final = 15.0
+_SENTRYS_PATIENCE_SECONDS: Final = 1.0
+
+
+@click.command()
+@click.option("--url", help="Also look at the web process there, and send the sample through it.")
+@click.option("--delivery", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="Only say why the body in FILE, as it arrived, does not fit its signature.")  # fmt: skip
+@click.option("--signature", metavar="HEX", default="", help="Of that body; or the whole line, 'Header: hex'.")
+@click.option("--secret", "with_secret", is_flag=True, help="Ask for a secret, or read it from standard input.")
+@click.option("--workspace", metavar="SLUG", help="Whose secrets; the default workspace's if not given.")
+def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secret: bool, workspace: str | None) -> None:
+    """Say what works, what does not, and what to do. Fails if something does not; a warning is no failure."""
+    if delivery is not None:
+        extra = _ask_or_read() if with_secret else ""
+        _diagnose(delivery.read_bytes(), signature, _candidates(extra, workspace))
+        return
+    console, failures = Console(highlight=False), 0
+    for finding in examine(url):
+        failures += finding.grade is Grade.FAILURE
+        text = escape(f"{finding.about:10} {finding.says} {finding.advice}".rstrip())
+        console.print(f"[{_COLOURS[finding.grade]}]{finding.grade.value:7}[/] {text}", soft_wrap=True)
+    if failures:
+        raise click.ClickException("it does not work as it is.")
+
+
+def examine(url: str | None) -> Iterator[Finding]:
+    """All findings, in the order in which one would repair."""
+    try:
+        settings = Settings.from_environ(os.environ)
+    except InvalidSetting as error:
+        yield failure("settings", str(error), "See .env.example.")
+        return
+    models.open_database(settings.database_url)
+    redis = jobs.connect_web(settings.redis_url)
+    for check in checkups.CHECKS:
+        yield from check(settings, redis)
+    if not settings.sentry_client_secrets:
+        yield warning("sample", "Not sent: it is signed with SENTRY_CLIENT_SECRET.", "Set it to try the whole way.")
+    elif url is None:
+        yield from _try_out(lambda: canary.put_into_queue(settings, redis), redis)
+    else:
+        yield from _examine_url(_target(url), settings, redis)
+
+
+def _target(url: str) -> str:
+    """The webhooks' address, where only the host's was given."""
+    return url.rstrip("/") + _WEBHOOKS if urlsplit(url).path in ("", "/") else url
+
+
+def _examine_url(url: str, settings: Settings, redis: Redis) -> Iterator[Finding]:
+    """What Sentry would be answered there, and whether it leads to a stored event."""
+    began = time.monotonic()
+    try:
+        answer = canary.post(url, settings.sentry_client_secrets[0])
+    except client.ServerUnreachable as error:
+        yield failure("url", str(error), "Start the web process, or correct the URL.")
+        return
+    seconds = time.monotonic() - began
+    yield _judge_answer(url, answer, seconds)
+    if answer.status == HTTPStatus.ACCEPTED:
+        yield from _try_out(lambda: str(answer.body.get("delivery_id", "")), redis)
+
+
+def _judge_answer(url: str, answer: client.Answer, seconds: float) -> Finding:
+    says = f"{url} answers with {answer.status} {answer.body.get('code', '')}".strip() + "."
+    if answer.status == HTTPStatus.ACCEPTED and seconds > _SENTRYS_PATIENCE_SECONDS:
+        return failure(
+            "url", f"{url} took {seconds:.1f} s.", "Sentry gives up after one second, and the alert is gone."
+        )
+    if answer.status == HTTPStatus.ACCEPTED:
+        return ok("url", f"{url} took a delivery in within {seconds * 1000:.0f} ms, without a redirect.")
+    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
+        advice = "Give Sentry the URL that it leads to: Sentry takes a redirect for success, and the alert is gone."
+        return failure("url", says, advice)
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        advice = "The web process has another SENTRY_CLIENT_SECRET, or the path names another workspace."
+        return failure("url", says, advice)
+    return failure(
+        "url", says, f"The path should be {_WEBHOOKS} or {_WEBHOOKS}/<workspace>; see the web process's log."
+    )
+
+
+def _try_out(put_in: Callable[[], str], redis: Redis) -> Iterator[Finding]:
+    """Whether a sample becomes a stored event."""
+    began = time.monotonic()
+    try:
+        canary.await_proof(redis, put_in(), patience=_SAMPLE_SECONDS)
+    except SignalCraftError as error:
+        yield failure("sample", str(error), "See worker and redis, above, and the worker's log.")
+    else:
+        yield ok("sample", f"Stored within {(time.monotonic() - began) * 1000:.0f} ms, and taken out again.")
+
+
+def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> None:
+    found = diagnosis.diagnose(body, signature, candidates)
+    click.echo(found.says)
+    if found.advice:
+        click.echo(found.advice)
+    if found.verdict is not Verdict.GOOD:
+        raise click.ClickException(f"the signature is not good: {found.verdict.value}.")
+
+
+def _candidates(extra: str, workspace: str | None) -> list[Candidate]:
+    """All secrets that there are: given, of the environment, and, where the database can be read, stored ones."""
+    environs = os.environ.get("SENTRY_CLIENT_SECRET", "")
+    named = [("The given secret", extra)] if extra else []
+    named += [(f"SENTRY_CLIENT_SECRET-{number}", one.strip()) for number, one in enumerate(environs.split(","), 1)]
+    return [_candidate(name, value.encode(), "integration") for name, value in named if value] + _stored(workspace)
+
+
+def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False) -> Candidate:
+    return Candidate(secret=Secret(name=name, kind=kind, value=value), retired=retired)
+
+
+def _stored(workspace: str | None) -> list[Candidate]:
+    try:
+        settings = Settings.from_environ(os.environ)
+        models.open_database(settings.database_url)
+        with models.session():
+            found = tenants.opened_secrets(workspace or settings.default_workspace, settings.encryption_keys)
+    except (SignalCraftError, PeeweeException) as error:
+        click.echo(f"Stored secrets were not tried: {error}", err=True)
+        return []
+    return [
+        _candidate(info.name, value, info.kind, retired=info.retired_at is not None) for info, value in found if value
+    ]
+
+
+def _ask_or_read() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Secret", hide_input=True, err=True))
+    return sys.stdin.read().strip()

@@ -1,0 +1,120 @@
+"""rq-dashboard inside and beside the web process: it shows our queues, and changes nothing."""
+
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+
+import pytest
+import rq_dashboard
+from flask.testing import FlaskClient
+from redis import Redis
+
+from signalcraft import dashboard, jobs, tasks
+from signalcraft.batching import BatchingWorker
+from tests.builders import accepted
+from tests.client import web
+
+PASSWORD = "look, do not touch"
+WITH_PASSWORD = {"Authorization": "Basic " + b64encode(f"anybody:{PASSWORD}".encode()).decode()}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[FlaskClient]:
+    app = dashboard.create_dashboard(redis_url, PASSWORD)
+    yield app.test_client()
+    app.redis_conn.connection_pool.disconnect()  # type: ignore[attr-defined]  # rq-dashboard's place for it
+
+
+def snapshot(redis: Redis) -> dict[bytes, object]:
+    """All that Redis holds."""
+    read = {b"hash": redis.hgetall, b"set": redis.smembers, b"string": redis.get, b"stream": redis.xrange}
+    read |= {b"list": lambda key: redis.lrange(key, 0, -1), b"zset": lambda key: redis.zrange(key, 0, -1)}
+    return {key: read[redis.type(key)](key) for key in redis.scan_iter()}
+
+
+@pytest.mark.parametrize("path", ["/", "/0/view/workers", "/0/data/queues.json", "/static/css/bootstrap.min.css"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic bm86"}, {"Authorization": "Bearer x"}])
+def test_nobody_sees_anything_without_the_password(client: FlaskClient, path: str, headers: dict[str, str]) -> None:
+    response = client.get(path, headers=headers)
+    assert (response.status_code, "Basic" in response.headers["WWW-Authenticate"]) == (401, True)
+
+
+def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: FlaskClient, clean_redis: Redis) -> None:
+    waiting = accepted()
+    jobs.take_in(clean_redis, waiting, ttl_seconds=60)
+    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, process=tasks.process_deliveries, batch_size=1)
+    worker.register_birth()
+    clean_redis.hset(worker.key, "current_job", waiting.delivery_id)
+    before = snapshot(clean_redis)
+    for path in ("/", "/0/view/jobs/alerts/queued/8/asc/1", f"/0/view/job/{waiting.delivery_id}", "/0/view/workers"):
+        assert client.get(path, headers=WITH_PASSWORD).status_code == 200, path
+    queues = client.get("/0/data/queues.json", headers=WITH_PASSWORD).get_json()["queues"]
+    assert [(queue["name"], queue["count"]) for queue in queues] == [("alerts", 1)]
+    listed = client.get("/0/data/jobs/alerts/queued/8/asc/1.json", headers=WITH_PASSWORD).get_json()["jobs"]
+    assert [job["id"] for job in listed] == [waiting.delivery_id]
+    job = client.get(f"/0/data/job/{waiting.delivery_id}.json", headers=WITH_PASSWORD).get_json()
+    assert job["description"] == f"sentry event_alert {waiting.delivery_id}"
+    (shown,) = client.get("/0/data/workers.json", headers=WITH_PASSWORD).get_json()["workers"]
+    assert shown["queues"] == ["alerts"]
+    assert snapshot(clean_redis) == before
+
+
+def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, clean_redis: Redis) -> None:
+    failed = jobs.queue(clean_redis, jobs.ALERTS).enqueue("no.such.thing", job_id="failed")
+    BatchingWorker(jobs.ALERTS, connection=clean_redis, process=tasks.process_deliveries, batch_size=1).work(burst=True)
+    before = snapshot(clean_redis)
+    changing = [rule for rule in client.application.url_map.iter_rules() if rule.endpoint not in dashboard._PAGES]
+    assert "/requeue/<queue_name>" in {rule.rule for rule in changing}
+    for rule in changing:
+        values = {"queue_name": "alerts", "registry_name": "failed", "job_id": failed.id}
+        path = rule.rule
+        for name, value in values.items():
+            path = path.replace(f"<{name}>", value)
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            response = client.open(path, method=method, headers=WITH_PASSWORD)
+            assert response.status_code in (403, 404, 405), (method, path)
+    assert client.post("/", headers=WITH_PASSWORD).status_code in (403, 405)
+    assert snapshot(clean_redis) == before
+
+
+def test_every_page_that_is_let_through_is_one_that_there_is() -> None:
+    app = dashboard.create_dashboard("redis://127.0.0.1:1", PASSWORD)
+    assert {rule.endpoint for rule in app.url_map.iter_rules()} >= dashboard._PAGES
+    assert rq_dashboard.blueprint.name == "rq_dashboard"
+
+
+def test_a_third_request_at_the_same_time_is_turned_away() -> None:
+    inside, release = threading.Barrier(dashboard.AT_ONCE + 1), threading.Event()
+
+    def slow(_environ: object, _start_response: object) -> list[bytes]:
+        inside.wait(5)
+        release.wait(5)
+        return [b"done"]
+
+    few = dashboard._FewAtOnce(slow)
+    threads = [threading.Thread(target=few, args=({}, None)) for _ in range(dashboard.AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    inside.wait(5)
+    statuses: list[str] = []
+    few({"REQUEST_METHOD": "GET"}, lambda status, _headers: statuses.append(status))
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == ["503 SERVICE UNAVAILABLE"]
+
+
+def test_its_redis_pool_is_its_own_and_has_two_connections(redis_url: str) -> None:
+    pool = dashboard.create_dashboard(redis_url, PASSWORD).redis_conn.connection_pool  # type: ignore[attr-defined]  # likewise
+    assert pool.max_connections == dashboard.AT_ONCE
+    assert pool.connection_kwargs["socket_timeout"] < 1
+
+
+def test_the_web_process_has_it_only_if_there_is_a_password(environ: dict[str, str]) -> None:
+    assert web(environ).get("/rq/").status_code == 404
+    client = web(environ, DASHBOARD_PASSWORD=PASSWORD)
+    assert client.get("/rq/").status_code == 401
+    page = client.get("/rq/", headers=WITH_PASSWORD)
+    assert page.status_code == 200
+    assert "/rq/static/" in page.get_data(as_text=True)
+    assert client.get("/healthz").status_code == 200

@@ -1,0 +1,104 @@
+"""Alarms and dashboard speak of metrics that there are, each alarm has its section, and promtool agrees."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from redis import Redis
+
+from signalcraft import metrics
+from signalcraft.metrics import Kind
+
+ROOT = Path(__file__).parent.parent
+ALERTS = ROOT / "ops/prometheus/alerts.yml"
+DASHBOARD = ROOT / "ops/grafana/signalcraft.json"
+RUNBOOK = ROOT / "docs/runbook.md"
+NAME = re.compile(r"\bsignalcraft_[a-z_]+\b")
+
+
+def exposed() -> set[str]:
+    """The names of all series at /metrics."""
+    names = {declaration.name for declaration in metrics.DECLARED}
+    histograms = {declaration.name for declaration in metrics.DECLARED if declaration.kind is Kind.HISTOGRAM}
+    return (names - histograms) | {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
+    return found
+
+
+@pytest.mark.parametrize("path", [ALERTS, ALERTS.with_name("alerts_test.yml"), DASHBOARD], ids=lambda path: path.name)
+def test_every_metric_that_is_named_is_exposed(path: Path) -> None:
+    assert set(NAME.findall(path.read_text())) <= exposed()
+
+
+def test_every_metric_that_the_runbook_names_is_declared() -> None:
+    assert set(NAME.findall(RUNBOOK.read_text())) <= exposed() | {one.name for one in metrics.DECLARED}
+
+
+def test_every_alarm_says_what_is_the_case_and_leads_to_its_section() -> None:
+    headings = {
+        f"docs/runbook.md#{line[3:].strip().lower()}" for line in RUNBOOK.read_text().splitlines() if line[:3] == "## "
+    }
+    for rule in rules():
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook"] in headings
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_every_alarm_is_tried_out() -> None:
+    tests = ALERTS.with_name("alerts_test.yml").read_text()
+    tried = set(re.findall(r"SignalCraft\w+", tests.replace("SignalCraftNo(Worker|Notifier)", "")))
+    for names in re.findall(r"SignalCraft\(([\w|]+)\)", tests):
+        tried |= {f"SignalCraft{name}" for name in names.split("|")}
+    assert {rule["alert"] for rule in rules()} <= tried
+
+
+def test_the_dashboard_shows_the_pipeline_from_left_to_right_without_overlap() -> None:
+    rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
+    assert rows == ["Taken in", "Queued", "Worked off", "Stored", "Errors"]
+    places = [
+        (x, y)
+        for panel in panels()
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(places) == len(set(places))
+    assert len({panel["id"] for panel in panels()}) == len(panels())
+
+
+@pytest.mark.parametrize(
+    "arguments", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")], ids="-".join
+)
+def test_promtool_agrees_with_the_rules(arguments: tuple[str, ...]) -> None:
+    _promtool(arguments, "")
+
+
+def test_promtool_agrees_with_a_scrape(clean_redis: Redis) -> None:
+    metrics._registry.forget()
+    metrics.count("signalcraft_webhooks_total", resource="issue", answer="accepted")
+    metrics.observe("signalcraft_ack_seconds", 0.01)
+    metrics.flush(clean_redis)
+    gauges = {one.name: (lambda: 1.0) for one in metrics.DECLARED if one.kind is Kind.GAUGE and not one.labels}
+    _promtool(("check", "metrics"), metrics.exposition(clean_redis, gauges))
+
+
+def _promtool(arguments: tuple[str, ...], given: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    done = subprocess.run(
+        [promtool, *arguments], cwd=ALERTS.parent, input=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
