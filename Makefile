@@ -8,7 +8,7 @@ CODE   := app.py gunicorn.conf.py $(wildcard worker.py) signalcraft migrations t
 FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md .env.example
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format lint types floors security coverage settings bench audit outdated clean
+.PHONY: help demo run dashboard test check format lint types floors security coverage settings bench chaos sweep outages audit outdated clean
 
 help: ## list these
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: $(READY) ## send sample alerts the whole way on real servers, print the gr
 
 run: $(READY) ## the same, and stay up; data is kept in .signalcraft/
 	@$(BIN)/python -m signalcraft dev
+
+dashboard: $(READY) ## the queues of `make run`, or of REDIS_URL, to look at on http://127.0.0.1:9181
+	@set -a; test -n "$$REDIS_URL" || . .signalcraft/environment; $(BIN)/python -m signalcraft dashboard
 
 test: $(READY) ## all tests, measured; or some: make test ARGS="-k fingerprint"
 ifdef ARGS
@@ -54,6 +57,16 @@ settings: $(READY) ## write .env.example and the README's table anew from Settin
 
 bench: $(READY) ## measure
 	$(BIN)/python -m bench
+
+chaos: $(READY) ## kill and freeze everything under load, and count what is lost; SECONDS=60
+	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60) --broken
+
+sweep: $(READY) ## kill worker, drainer and web at every single step, not only at some
+	SWEEP_EVERY=1 $(BIN)/python -m pytest tests/test_crash_sweep.py -s
+
+outages: $(READY) ## Redis, then PostgreSQL away for a minute, under load; SECONDS=60
+	$(BIN)/python -m systemtest.outages --seconds $(or $(SECONDS),60)
 
 audit: $(READY) ## are there known holes in what is pinned?
 	$(BIN)/pip-audit --requirement requirements.txt

@@ -13,7 +13,7 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, jobs, logs, metrics, models, tasks
+from signalcraft import chores, jobs, logs, metrics, models, slowness, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
 from signalcraft.errors import InvalidSetting
@@ -34,6 +34,7 @@ def main() -> int:
         sys.exit(str(error))
     logs.configure(settings.log_level, settings.log_format)
     models.open_database(settings.database_url)
+    slowness.watch(settings.slow_query_ms)
     tasks.equip(settings, jobs.connect_web(settings.redis_url))
     metrics.start_flushing(jobs.connect_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
@@ -74,7 +75,13 @@ def _batching_worker(settings: Settings) -> BaseWorker:
 def _notifier(settings: Settings) -> BaseWorker:
     redis = jobs.connect_worker(settings.redis_url)
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
-    return SimpleWorker([queue], connection=redis, serializer=JSONSerializer, worker_ttl=30)
+    return SimpleWorker(
+        [queue],
+        connection=redis,
+        serializer=JSONSerializer,
+        job_class=jobs.AllowedJob,  # a worker reads jobs as its own class, not as its queue's
+        worker_ttl=30,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,30 +5,40 @@ import-linter holds it to that (``pyproject.toml``).
 
 ::
 
-    web | tasks | cli       entry points: wiring, what RQ runs, the command line
-    views | batching | draining | demo | care
+    web | tasks | cli | arrivals
+                            entry points: wiring, what RQ runs, the command line, how gunicorn takes requests in
+    manual | views | reading | changing | batching | draining | demo | care | rescue | doctor | dashboard
                             the routes; the RQ worker that takes many jobs at once; the thread that works off
-                            PostgreSQL's shelf; the demonstration; commands for whoever looks after it
-    schemas | deployment    marshmallow for the API; web and worker on a laptop
-    pipeline | previews | explanations
-                            the life of an alert; where one would land; why one is where it is, in words
+                            PostgreSQL's shelf; the demonstration; commands for whoever looks after it, and
+                            for whoever wonders whether it works; the queues to look at
+    description | (below) answers
+                            the API described, and the shapes of its answers
+    schemas | inputs | gate | deployment | hosting | recovery
+                            the API's words, out and in; who may call it; web and worker on a laptop, servers for
+                            failure tests; ways back: lost jobs, kept deliveries
+    parameters | parts | pipeline | previews | explanations | canary
+                            kinds of values; what routes use; the life of an alert; where one would land; why one is
+                            where it is, in words; a delivery of our own that tries the whole way out
     notices                 rules and notifications
-    workbench               what the worker works by
-    intake | health | chores | cursors | deliveries | problems | samples
+    workbench | checkups | diagnosis
+                            what the worker works by; what doctor looks at; why a signature is not good
+    intake | health | chores | cursors | versions | deliveries | problems | samples
                             the steps of taking in, how we are, what is done once a day, where a page begins,
                             a request as a delivery, how we say no; signed sample deliveries
     directory | claims      who may come in, as the web process knows it; a worker's hold on its jobs
-    store | changes | retention | tenants | retrieval | inbox | jobs | rates | embedded
-                            PostgreSQL: alerts, what sources say of them, what is kept, tenants, reading, the shelf;
+    store | changes | edits | stats | retention | tenants | retrieval | inbox | jobs | rates | embedded
+                            PostgreSQL: alerts, what sources say and users do, what is kept, tenants, reading, the shelf;
                             Redis: jobs and limits; both servers from wheels
-    border                  what may pass into the tables
+    border | hours          what may pass into the tables; what each hour counts
     placing                 which group an event goes into
-    statements              the SQL of that
-    models | migrations | metrics | breaker | client | documents
-                            the tables, what is counted, what failed is left alone for a moment
+    statements | slowness   the SQL of that; which of it was slow
+    filters                 which groups are meant
+    models | migrations | metrics | breaker | client | documents | history
+                            the tables, what is counted, what failed is left alone for a moment, who changed what
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which
-    alerts | settings | logs    the words of the domain, configuration, log lines
+    alerts | settings | logs | findings
+                            the words of the domain, configuration, log lines, what doctor finds
     errors                  how we say no, and the two kinds of failure
 
 ``pipeline`` is the product on one screen: start there. ``alerts``, ``errors``, ``grouping``,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis import Redis
@@ -24,11 +24,11 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
-from signalcraft import metrics
+from signalcraft import metrics, pipeline
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
-from signalcraft.errors import RecoverableError
-from signalcraft.jobs import AllowedJob, ForbiddenJob
+from signalcraft.errors import PermanentError, RecoverableError
+from signalcraft.jobs import MOST_RETRIES, AllowedJob, ForbiddenJob, read_delivery
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,12 @@ MAINTENANCE_SECONDS: Final = 8
 #: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
 _FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
 _LONGEST_DELAY: Final = 2.0
+
+
+class AbandonedDelivery(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
+    """Whoever took it died, as often as RQ would put it back."""
+
+    code = "worker_killed"
 
 
 class _QuickIntermediateQueue(IntermediateQueue):
@@ -55,6 +61,10 @@ class AlertQueue(Queue):
     def intermediate_queue(self) -> IntermediateQueue:
         """Where a popped job stands until it is claimed."""
         return _QuickIntermediateQueue(self.key, connection=self.connection)
+
+    def acquire_maintenance_lock(self) -> bool:
+        """Whether this worker is to clean up. RQ's own lock lasts 15 minutes, also that of a worker killed with it."""
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=MAINTENANCE_SECONDS))
 
 
 class BatchingWorker(SimpleWorker):
@@ -93,6 +103,12 @@ class BatchingWorker(SimpleWorker):
             self._refuse(one, queue, error)
         self._work_off(deliveries, claim.without(list(refused)))
         self.set_state(WorkerStatus.IDLE)
+
+    def clean_registries(self) -> None:
+        """Put back what dead workers held, and set aside what was put back too often."""
+        super().clean_registries()  # type: ignore[no-untyped-call] # RQ's
+        for queue in self.queues:
+            _set_aside_abandoned(queue)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
         """How long RQ leaves a job alone that it runs by its own path, in seconds."""
@@ -139,3 +155,20 @@ def _read(jobs: Sequence[ClaimedJob]) -> tuple[list[AcceptedDelivery], dict[Clai
         except ForbiddenJob as error:
             refused[job] = error
     return deliveries, refused
+
+
+def _set_aside_abandoned(queue: Queue) -> None:
+    """Keep the deliveries that RQ gave up where ``replay`` finds them; what is none of ours stays with RQ."""
+    registry = queue.failed_job_registry
+    for job_id in registry.get_job_ids(cleanup=False):
+        try:
+            job = AllowedJob.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
+            data: Any = queue.connection.hget(job.key, "data")
+            reason = AbandonedDelivery(f"its worker died, {MOST_RETRIES + 1} times in a row")
+            pipeline.set_aside(read_delivery(data or b""), reason, stage="store")
+        except (NoSuchJobError, ForbiddenJob):
+            continue
+        except RecoverableError as error:
+            log.warning("abandoned deliveries left where they are", stage="store", reason=str(error))
+            return
+        registry.remove(job, delete_job=True)

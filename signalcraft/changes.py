@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from signalcraft import border
 from signalcraft.alerts import Change, StatusChange
+from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
 from signalcraft.models import database
 from signalcraft.statements import Columns, query, status_after
@@ -41,16 +42,15 @@ _BY_AGE = "g.group_key, g.last_seen_at DESC, g.id DESC"
 _RESOLVE = f"""
     UPDATE alert_group g
     SET status = {status_after(Cause.SOURCE_RESOLVED, "g.status")},
-        resolved_at = %(received_at)s, is_current = false, snoozed_until = NULL
-    WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.last_seen_at <= %(received_at)s
-    RETURNING g.id"""
+        resolved_at = %(received_at)s, is_current = false, snoozed_until = NULL, version = g.version + 1
+    WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.last_seen_at <= %(received_at)s"""
 
 _ARCHIVE = f"""
     UPDATE alert_group g
-    SET status = {status_after(Cause.SOURCE_ARCHIVED, "g.status")}, snoozed_until = %(snoozed_until)s
+    SET status = {status_after(Cause.SOURCE_ARCHIVED, "g.status")},
+        snoozed_until = %(snoozed_until)s, version = g.version + 1
     WHERE {_CONCERNED} AND g.status <> 'resolved'
-      AND (g.status <> 'snoozed' OR g.snoozed_until IS DISTINCT FROM %(snoozed_until)s)
-    RETURNING g.id"""
+      AND (g.status <> 'snoozed' OR g.snoozed_until IS DISTINCT FROM %(snoozed_until)s)"""
 
 #: A snooze outlasts the window, so the group that is snoozed must be the one that alerts meet.
 _MAKE_NEWEST_UNRESOLVED_CURRENT = f"""
@@ -62,26 +62,29 @@ _MAKE_NEWEST_UNRESOLVED_CURRENT = f"""
 _UNRESOLVE = f"""
     UPDATE alert_group g
     SET status = {status_after(Cause.SOURCE_UNRESOLVED, "g.status")},
-        resolved_at = NULL, snoozed_until = NULL, is_current = true
+        resolved_at = NULL, snoozed_until = NULL, is_current = true, version = g.version + 1
     WHERE g.status IN ('resolved', 'snoozed') AND {_NO_OTHER_CURRENT}
       AND (g.resolved_at IS NULL OR g.resolved_at <= %(received_at)s)
-      AND g.id IN ({_NEWEST_OF_KEY.format(which=_CONCERNED, order=_BY_AGE)})
-    RETURNING g.id"""
+      AND g.id IN ({_NEWEST_OF_KEY.format(which=_CONCERNED, order=_BY_AGE)})"""
 
 _ASSIGN = f"""
-    UPDATE alert_group g SET assignee_user_id = %(assignee)s
-    WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.assignee_user_id IS DISTINCT FROM %(assignee)s
-    RETURNING g.id"""
+    UPDATE alert_group g SET assignee_user_id = %(assignee)s, version = g.version + 1
+    WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.assignee_user_id IS DISTINCT FROM %(assignee)s"""
 
 #: Remember when the source last spoke of the status, also where that changed nothing.
 _REMEMBER = f"UPDATE alert_group g SET source_status_at = %(received_at)s WHERE {_CONCERNED}"
 
+
+def _noted(update: str) -> str:
+    return noting(update, Actor.SOURCE, by="%(source)s", at="%(received_at)s")
+
+
 _STEPS: Mapping[Change, Sequence[str]] = MappingProxyType(
     {
-        Change.RESOLVED: (_RESOLVE, _REMEMBER),
-        Change.ARCHIVED: (_ARCHIVE, _MAKE_NEWEST_UNRESOLVED_CURRENT, _REMEMBER),
-        Change.UNRESOLVED: (_UNRESOLVE, _REMEMBER),
-        Change.ASSIGNED: (_ASSIGN,),
+        Change.RESOLVED: (_noted(_RESOLVE), _REMEMBER),
+        Change.ARCHIVED: (_noted(_ARCHIVE), _MAKE_NEWEST_UNRESOLVED_CURRENT, _REMEMBER),
+        Change.UNRESOLVED: (_noted(_UNRESOLVE), _REMEMBER),
+        Change.ASSIGNED: (_noted(_ASSIGN),),
     }
 )
 
@@ -113,7 +116,7 @@ def _apply(workspace_id: int, change: StatusChange) -> int:
         "assignee": change.assignee,
     }
     first, *others = _STEPS[change.change]
-    changed = len(database.execute_sql(first, parameters).fetchall())
+    changed = {group_id for (group_id,) in database.execute_sql(first, parameters).fetchall()}
     for statement in others:
         database.execute_sql(statement, parameters)
-    return changed
+    return len(changed)

@@ -21,9 +21,12 @@ from signalcraft.jobs import read_delivery
 
 #: How long a claimed job is left alone before it is taken for abandoned, in seconds.
 LEASE_SECONDS: Final = 12
+#: The first of a claim has the last score. Maintenance puts abandoned jobs back by score, each in front of the one
+#: before, so they come back in their order: a "resolved" must not overtake the alert that it is about.
+_STEP: Final = 0.00001
 
 #: KEYS: queue, intermediate list, started registry. ARGV: first job's id, how many more, worker, now (as RQ writes
-#: it), end of the lease (epoch seconds), lease, prefix of job keys. Returns id, data, id, data …
+#: it), end of the lease (epoch seconds), lease, prefix of job keys, what tells scores apart. Returns id, data, id, …
 #: A job that was handed out before is claimed only as the first, and alone: if it was what killed a worker, it must
 #: not take others with it.
 _CLAIM: Final = """
@@ -34,7 +37,7 @@ local function claim(id)
     if not data then return end
     redis.call("HSET", key, "status", "started", "worker_name", ARGV[3],
                "started_at", ARGV[4], "last_heartbeat", ARGV[4])
-    redis.call("ZADD", KEYS[3], ARGV[5], id .. ":" .. ARGV[6])
+    redis.call("ZADD", KEYS[3], ARGV[5] - #claimed * ARGV[8], id .. ":" .. ARGV[6])
     claimed[#claimed + 1] = id
     claimed[#claimed + 1] = data
 end
@@ -100,6 +103,7 @@ class Claim:
                 now.timestamp() + LEASE_SECONDS,
                 lease,
                 Job.redis_job_namespace_prefix,
+                _STEP / 2,  # a job has two places in what is returned
             ],
         )
         pairs = zip(answer[::2], answer[1::2], strict=True)
@@ -115,7 +119,8 @@ class Claim:
     def renew(self) -> None:
         """Ask for another lease."""
         ends_at = time.time() + LEASE_SECONDS
-        self.redis.zadd(self._registry, {self._entry(job): ends_at for job in self.jobs}, xx=True)
+        scores = {self._entry(job): ends_at - position * _STEP for position, job in enumerate(self.jobs)}
+        self.redis.zadd(self._registry, scores, xx=True)
 
     def finish(self, worker_key: str) -> None:
         """Leave nothing of the jobs behind but their number with the worker."""

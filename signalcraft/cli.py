@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from signalcraft import care, client, demo, documents, embedded, migrations, models, samples, tenants
+from signalcraft import care, dashboard, demo, doctor, documents, embedded, migrations, models, rescue, samples, tenants
 from signalcraft.deployment import ROOT, deployed
 from signalcraft.errors import SignalCraftError
+from signalcraft.samples.mock_sentry import MockSentry
 from signalcraft.settings import Settings
 
 _STARTING = "Starting Redis, PostgreSQL, web, worker and notifier ..."
@@ -143,6 +144,14 @@ def retire_secret(workspace: str, name: str) -> None:
     click.echo(f"Retired {name}.")
 
 
+@secret.command("reencrypt")
+def reencrypt_secrets() -> None:
+    """Encrypt all secrets, of every workspace, with the first key in ENCRYPTION_KEY; the others can go then."""
+    with _database() as settings:
+        number = tenants.encrypt_anew(settings.encryption_keys)
+    click.echo(f"Encrypted {number} with the first key.")
+
+
 @main.group()
 def token() -> None:
     """Bearer tokens for the API. Each is of one workspace."""
@@ -188,15 +197,14 @@ def send(name: str, url: str | None, secret: str, count: int, **params: str | No
     refused = 0
     for _ in track(range(count), "Sending", console=Console(stderr=True), transient=True, disable=count == 1):
         sample = samples.build(name, secret=secret.partition(",")[0], **given)
-        target = f"{url}?token={sample.url_token}" if sample.url_token else url
-        answer = client.post(target, sample.body, sample.headers)
-        said = f"{answer.status} {answer.body.get('status' if answer.accepted else 'code', '')}".strip()
+        attempt = MockSentry(url=url).deliver(sample)[-1]
+        said = f"no answer: {attempt.failure}" if attempt.failure else attempt.answer.said
         answers[said] = answers.get(said, 0) + 1
-        refused += not answer.accepted
+        refused += not attempt.answer.accepted
     for said, times in answers.items():
         click.echo(f"{times} x {said}")
     if refused:
-        raise click.ClickException(f"{refused} of {count} were refused.")
+        raise click.ClickException(f"{refused} of {count} did not arrive.")
 
 
 def _console() -> Console:
@@ -263,5 +271,5 @@ def show_settings(*, write: bool) -> None:
         click.echo(documents.settings_table(), nl=False)
 
 
-for command in (care.explain, care.purge):
+for command in (care.explain, care.purge, dashboard.serve, doctor.doctor, *rescue.COMMANDS):
     main.add_command(command)

@@ -5,7 +5,6 @@ client: the web's must fail within the second that a sender waits, the worker's 
 """
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
+import orjson
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -28,6 +28,7 @@ from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.errors import PermanentError, QueueUnavailable
@@ -82,6 +83,7 @@ return false
 _TAKE_IN_SHA1 = hashlib.sha1(_TAKE_IN.encode(), usedforsecurity=False).hexdigest()
 
 
+_WRITTEN: Final = "signalcraft:written"
 _ALERTS_KEY: Final = Queue.redis_queue_namespace_prefix + ALERTS
 
 
@@ -118,10 +120,15 @@ class AllowedJob(Job):
     ALLOWED: Final = frozenset({PROCESS_DELIVERY, NOTIFY})
 
     def restore(self, raw_data: Mapping[bytes | str, Any]) -> None:
-        """Read the fields back from Redis, without what our jobs do not have."""
-        super().restore(raw_data)
+        """Read the fields back from Redis, without what our jobs do not have. What cannot be read is not ours."""
+        unreadable = False
+        try:
+            super().restore(raw_data)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError, DeserializationError, zlib.error):
+            unreadable = True  # raised, it would end the worker, and whatever else it has in hand would wait
         self._extras = bool(
-            self._success_callback_name
+            unreadable
+            or self._success_callback_name
             or self._failure_callback_name
             or self._stopped_callback_name
             or self.webhooks
@@ -138,7 +145,7 @@ class AllowedJob(Job):
             ForbiddenJob: it is not.
         """
         if getattr(self, "_extras", False):
-            raise ForbiddenJob("the job has a callback, a webhook or a dependency")
+            raise ForbiddenJob("the job has a callback, a webhook or a dependency, or cannot be read")
         try:
             ours = self.instance is None and self.func_name in self.ALLOWED
         except DeserializationError as error:
@@ -164,7 +171,7 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
         ForbiddenJob: it is the data of another job, or of none.
     """
     try:
-        function, instance, (argument,), _ = json.loads(zlib.decompress(data))
+        function, instance, (argument,), _ = orjson.loads(zlib.decompress(data))
         if function != PROCESS_DELIVERY or instance is not None:
             raise ForbiddenJob("the job runs a function that is not ours")
         return AcceptedDelivery.from_job_argument(argument)
@@ -236,7 +243,7 @@ def _template() -> dict[str, Any]:
         timeout=JOB_TIMEOUT_SECONDS,
         result_ttl=0,
         failure_ttl=FAILURE_TTL_SECONDS,
-        retry=JobRetry(max=MOST_RETRIES),
+        retry=JobRetry(max=MOST_RETRIES, enqueue_at_front=True),  # older than all that waits
     )
     job.enqueued_at = job.created_at
     return job.to_dict()
@@ -272,14 +279,28 @@ def _parse(enqueued_at: bytes | None) -> datetime | None:
     return datetime.fromisoformat(enqueued_at.decode()) if enqueued_at else None
 
 
-def ping(redis: Redis) -> None:
-    """Ask Redis whether it is there.
+def try_to_write(redis: Redis) -> None:
+    """See whether Redis takes writes: one that is full or a replica answers pings all the same.
 
     Raises:
-        QueueUnavailable: it is not.
+        QueueUnavailable: it does not.
     """
     with away_as_unavailable():
-        redis.ping()
+        redis.set(_WRITTEN, "1", ex=60)
+
+
+def last_heartbeat(redis: Redis, name: str) -> datetime | None:
+    """When a worker of the queue ``name`` last came round its loop; None where none is registered.
+
+    RQ's worker writes it each time it goes to the queue for work, so it says that the queue is being consumed.
+
+    Raises:
+        QueueUnavailable: Redis is away or too slow.
+    """
+    with away_as_unavailable():
+        workers: Any = redis.smembers(WORKERS_BY_QUEUE_KEY % name)
+        beats: Any = [redis.hget(worker, "last_heartbeat") for worker in workers]
+    return max((datetime.fromisoformat(beat.decode()) for beat in beats if beat), default=None)
 
 
 @contextmanager

@@ -119,6 +119,8 @@ def _route_standard_library(level: str, context: list[Processor], rendering: lis
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # At DEBUG it writes every query with its values: bodies, titles, hashes of tokens.
+    logging.getLogger("peewee").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
 
 

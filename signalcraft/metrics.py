@@ -75,6 +75,7 @@ _RESOURCES = frozenset(
         "servicehook",
         "legacy",
         "activity_alert",
+        "canary",  # our own, told apart so that silence of a source stays visible
         "unknown",  # nothing of it was verified
     }
 )
@@ -115,9 +116,13 @@ DECLARED = (
     _counter("signalcraft_groups_updated_total", "Groups that took further alerts."),
     _counter("signalcraft_status_changes_total", "Groups whose status a source changed."),
     _counter("signalcraft_errors_total", "Failures of work; kind is recoverable or permanent.", "stage", "kind"),
+    # The way through, tried out (CANARY_SECONDS)
+    _counter("signalcraft_canaries_total", "Canary deliveries; outcome is came_through or lost.", "outcome"),
+    _histogram("signalcraft_canary_seconds", "From a canary's sending to its being stored.", _SECONDS),
     # What waits
     _gauge("signalcraft_queue_depth", "Jobs that wait.", "queue"),
     _gauge("signalcraft_queue_oldest_seconds", "Age of the oldest job that waits; 0 for none.", "queue"),
+    _gauge("signalcraft_worker_heartbeat_seconds", "Since a worker last went to the queue for work.", "queue"),
     _gauge("signalcraft_inbox_depth", "Deliveries that wait in PostgreSQL because Redis could not take them."),
     _gauge("signalcraft_failed_deliveries", "Deliveries set aside and not replayed."),
 )

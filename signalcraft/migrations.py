@@ -10,6 +10,8 @@ from playhouse.migrations import Runner
 from signalcraft.errors import DatabaseUnavailable, SignalCraftError
 
 DIRECTORY = Path(__file__).parent.parent / "migrations"
+#: Where Peewee's runner remembers what it applied.
+_HISTORY = "schema_migration"
 
 #: Any number, as long as nobody else in this database locks by it.
 _LOCK = 0x5167_6E61
@@ -36,6 +38,15 @@ def apply(url: str) -> list[str]:
         except PeeweeException as error:
             raise MigrationError(_first_line(error)) from error
     return applied
+
+
+def pending(database: PostgresqlDatabase) -> list[str]:
+    """The names of the migrations that ``database``, which is connected, has not had, in order."""
+    names = [path.stem for path in sorted(DIRECTORY.glob("[0-9]*.py"))]
+    if not database.table_exists(_HISTORY):
+        return names
+    applied = {name for (name,) in database.execute_sql(f"SELECT name FROM {_HISTORY}").fetchall()}  # noqa: S608 - a constant
+    return [name for name in names if name not in applied]
 
 
 @contextlib.contextmanager

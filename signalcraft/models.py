@@ -17,6 +17,7 @@ from peewee import (
     BlobField,
     BooleanField,
     Check,
+    CompositeKey,
     ForeignKeyField,
     InterfaceError,
     Model,
@@ -162,6 +163,9 @@ class ApiToken(_Table):
 _SEVERITIES = "('info', 'low', 'med', 'high', 'critical')"
 
 
+_NEWEST_FIRST = "last_seen_at DESC, id DESC"
+
+
 class AlertGroup(_Table):
     """Alerts that belong together.
 
@@ -170,6 +174,7 @@ class AlertGroup(_Table):
     ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
     ``began_after`` is when the group before it was resolved: alerts received before then are not this one's.
     ``source_status_at`` is when the source last spoke of its status: what it said before then comes too late.
+    ``version`` rises with each change of its state by a user, a source or an alert, not with each alert.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -198,6 +203,7 @@ class AlertGroup(_Table):
     previous_group = ForeignKeyField("self", null=True, on_delete="SET NULL", index=False)
     assignee_user_id = TextField(null=True)
     runbook_url = TextField(null=True)
+    version = BigIntegerField(constraints=[SQL("DEFAULT 1")])
 
     class Meta:
         constraints = [
@@ -224,7 +230,45 @@ class AlertGroup(_Table):
                 " WHERE previous_group_id IS NOT NULL",
             ),
             SQL("CREATE INDEX alert_group_listing ON alert_group (workspace_id, last_seen_at DESC, id DESC)"),
+            SQL("CREATE INDEX alert_group_export ON alert_group (workspace_id, id)"),
+            SQL("CREATE INDEX alert_group_first_seen ON alert_group (workspace_id, first_seen_at DESC, id DESC)"),
+            SQL("CREATE INDEX alert_group_size ON alert_group (workspace_id, count DESC, id DESC)"),
+            SQL(
+                "CREATE INDEX alert_group_rank ON alert_group (workspace_id, (CASE severity WHEN 'info' THEN 0"
+                " WHEN 'low' THEN 1 WHEN 'med' THEN 2 WHEN 'high' THEN 3 WHEN 'critical' THEN 4 END) DESC, id DESC)",
+            ),
+            *(
+                SQL(f"CREATE INDEX alert_group_{name} ON alert_group (workspace_id, {name}, {_NEWEST_FIRST})")
+                for name in ("severity", "status", "project", "environment")
+            ),
+            SQL(
+                f"CREATE INDEX alert_group_assignee ON alert_group (workspace_id, assignee_user_id, {_NEWEST_FIRST})"
+                " WHERE assignee_user_id IS NOT NULL",
+            ),
         ]
+
+
+class GroupChange(_Table):
+    """A field of a group that changed: when, by whom (a token's or a source's name), from what, to what."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    alert_group = ForeignKeyField(AlertGroup, index=False, on_delete="CASCADE")
+    changed_at = DateTimeTZField()
+    actor = TextField()
+    changed_by = TextField()
+    field = TextField()
+    from_value = TextField(null=True)
+    to_value = TextField(null=True)
+
+    class Meta:
+        constraints = [
+            Check("actor IN ('token', 'source', 'alert')", name="group_change_actor_check"),
+            Check(
+                "field IN ('status', 'snoozed_until', 'assignee_user_id', 'runbook_url')",
+                name="group_change_field_check",
+            ),
+        ]
+        indexes = [SQL("CREATE INDEX group_change_listing ON group_change (alert_group_id, id DESC)")]
 
 
 class AlertEvent(_Table):
@@ -267,6 +311,25 @@ class AlertEvent(_Table):
             SQL("CREATE INDEX alert_event_group ON alert_event (alert_group_id, received_at DESC, id DESC)"),
             SQL("CREATE INDEX alert_event_age ON alert_event USING brin (received_at)"),
         ]
+
+
+class HourlyCount(Model):
+    """What was received in one hour: alerts, copies among them, groups opened, and groups joined (once a batch)."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    hour = DateTimeTZField()
+    project = TextField()
+    environment = TextField()
+    severity = TextField()
+    alerts = BigIntegerField()
+    duplicates = BigIntegerField()
+    groups_new = BigIntegerField()
+    groups_updated = BigIntegerField()
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+        primary_key = CompositeKey("workspace", "hour", "project", "environment", "severity")
 
 
 class Inbox(_Table):
@@ -329,7 +392,18 @@ class UnhandledDelivery(_Table):
         indexes = [SQL("CREATE INDEX unhandled_delivery_listing ON unhandled_delivery (workspace_id, id DESC)")]
 
 
-TABLES = (Workspace, WebhookSecret, ApiToken, AlertGroup, AlertEvent, Inbox, FailedDelivery, UnhandledDelivery)
+TABLES = (
+    Workspace,
+    WebhookSecret,
+    ApiToken,
+    AlertGroup,
+    GroupChange,
+    AlertEvent,
+    HourlyCount,
+    Inbox,
+    FailedDelivery,
+    UnhandledDelivery,
+)
 
 
 def columns_of(accepted: AcceptedDelivery) -> dict[str, Any]:

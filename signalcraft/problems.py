@@ -17,6 +17,12 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 #: Codes for what Werkzeug refuses before a view is asked, where its own phrase would not do.
 _CODES: Mapping[int, str] = {400: "request_malformed", 404: "not_found", 413: "body_too_large"}
+#: Codes that no refusal of ours has, with the status and the title they come with.
+FRAMEWORK_CODES: Mapping[str, tuple[int, str]] = {
+    "request_malformed": (400, "Bad Request"),
+    "method_not_allowed": (405, "Method Not Allowed"),
+    "request_timeout": (408, "Request Timeout"),
+}
 
 
 def from_refusal(refusal: Refusal) -> Response:

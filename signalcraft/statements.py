@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import TRANSITIONS, Cause
 from signalcraft.models import database
 
@@ -141,13 +142,15 @@ JOIN_GROUPS = f"""
 SETTLE_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
 _SETTLED = _status_after_one_of((Cause.WORSE_ALERT, Cause.SNOOZE_END), "r.cause", "g.status")
 _WORST = f"CASE WHEN {_rank('r.severity')} > {_rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
-SETTLE_GROUPS = f"""
+_SETTLE = f"""
     UPDATE alert_group g
     SET alert_severity = {_WORST},
         severity = CASE WHEN g.spiked THEN {_one_step_up(f"({_WORST})")} ELSE {_WORST} END,
         status = {_SETTLED},
-        snoozed_until = CASE WHEN {_SETTLED} = '{GroupStatus.SNOOZED.value}' THEN g.snoozed_until END
+        snoozed_until = CASE WHEN {_SETTLED} = '{GroupStatus.SNOOZED.value}' THEN g.snoozed_until END,
+        version = g.version + ({_SETTLED} <> g.status)::int
     FROM {{rows}} WHERE g.id = r.id"""
+SETTLE_GROUPS = noting(_SETTLE, Actor.ALERT, by="changed.source", at="changed.last_seen_at")
 
 _SPAN = "g.id, g.first_seen_at, g.last_seen_at, g.status, g.is_current, g.snoozed_until, g.resolved_at, g.began_after"
 
@@ -217,3 +220,22 @@ SNAPSHOTS = """
     SELECT g.id, g.workspace_id, g.source, g.project, g.environment, g.fingerprint, g.title, g.severity, g.status,
            g.count, g.first_seen_at, g.last_seen_at, g.link, g.previous_group_id
     FROM alert_group g JOIN {rows} ON g.id = r.id"""
+
+#: Add to the counts of hours, in the order of their key.
+HOUR_COLUMNS: Columns = {
+    "workspace_id": "bigint",
+    "hour": "timestamptz",
+    "project": "text",
+    "environment": "text",
+    "severity": "text",
+    "alerts": "bigint",
+    "duplicates": "bigint",
+    "groups_new": "bigint",
+    "groups_updated": "bigint",
+}
+_HOUR_SUMS = ("alerts", "duplicates", "groups_new", "groups_updated")
+COUNT_HOURS = f"""
+    INSERT INTO hourly_count AS h ({", ".join(HOUR_COLUMNS)})
+    SELECT {", ".join(HOUR_COLUMNS)} FROM {{rows}} ORDER BY workspace_id, hour, project, environment, severity
+    ON CONFLICT (workspace_id, hour, project, environment, severity) DO UPDATE
+    SET {", ".join(f"{name} = h.{name} + excluded.{name}" for name in _HOUR_SUMS)}"""

@@ -6,11 +6,13 @@ The scheme of ``record`` (``docs/grouping.md`` says why each step is as it is):
 2. Per group key, in one order for everybody, open a group or join the current one, if the window allows.
 3. What the current group refused goes where ``grouping.place`` says: into an older group, or a new one.
 4. Point the events at their groups, and see whether a group spiked.
+5. Add to the counts of the hour.
 
 No lock but the rows' own is taken, always in the order (workspace, group key), so transactions wait for each
 other and never in a circle. Call everything here inside ``models.session()``.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +21,9 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
-from signalcraft import border, statements
+from peewee import fn
+
+from signalcraft import border, hours, statements
 from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.errors import PermanentError
 from signalcraft.grouping import bucket_start
@@ -85,6 +89,7 @@ def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
         placements = place_events(fresh, policy.window)
         _point_events(placements.homes)
         _mark_spikes(placements, policy)
+        hours.count(arrivals, placements.homes)
         return Recorded(
             homes=placements.homes,
             duplicates=len(arrivals) - len(fresh),
@@ -200,9 +205,17 @@ def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) 
 
 
 def keep_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
-    """Keep deliveries raw of which nobody knows what they mean, the newest ``UNHANDLED_KEPT`` of each workspace."""
+    """Keep deliveries raw of which nobody knows what they mean, the newest ``UNHANDLED_KEPT`` of each workspace.
+
+    Each body once: whoever replays one, under whatever unsigned headers, must not push the others out.
+    """
     if not deliveries:
         return
-    UnhandledDelivery.insert_many([columns_of(accepted) for accepted in deliveries]).on_conflict_ignore().execute()
+    for accepted in deliveries:
+        same = (UnhandledDelivery.workspace == accepted.workspace_id) & (
+            fn.sha256(UnhandledDelivery.body) == hashlib.sha256(accepted.delivery.body).digest()
+        )
+        if not UnhandledDelivery.select().where(same).exists():
+            UnhandledDelivery.insert(columns_of(accepted)).on_conflict_ignore().execute()
     for workspace_id in sorted({accepted.workspace_id for accepted in deliveries}):
         database.execute_sql(_FORGET_OLD_UNHANDLED, {"workspace_id": workspace_id, "kept": UNHANDLED_KEPT})

@@ -10,15 +10,20 @@ from flask import Flask, Response, g, request
 from flask_limiter import Limiter
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import jobs, metrics, models, problems, views, workbench
+from signalcraft import dashboard, jobs, metrics, models, problems, slowness, views, workbench
 from signalcraft.breaker import Breaker
+from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
 from signalcraft.directory import Directory
 from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests
 from signalcraft.intake import Intake
-from signalcraft.rates import Rate, SharedCounters
+from signalcraft.manual import manual
+from signalcraft.parts import EXTENSION, Parts
+from signalcraft.rates import Rate, SharedCounters, network_of
+from signalcraft.reading import reading
 from signalcraft.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -38,14 +43,18 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    if settings.dashboard_password:
+        queues = dashboard.create_dashboard(settings.redis_url, settings.dashboard_password)
+        app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {dashboard.PREFIX: queues})  # type: ignore[method-assign]  # as Flask's documentation says
     if settings.trusted_proxies:
         proxied = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies)
         app.wsgi_app = proxied  # type: ignore[method-assign]  # as Flask's documentation says
     models.open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
+    slowness.watch(settings.slow_query_ms)
     limiter = _put_together(app, settings)
     _answer_exceptions(app, Rate(limiter, "address", settings.ratelimit_address))
     app.after_request(_add_headers)
-    for blueprint in (views.webhooks, views.api, views.operations):
+    for blueprint in (views.webhooks, views.operations, reading, changing, manual):
         app.register_blueprint(blueprint)
     return app
 
@@ -58,7 +67,7 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
         storage_uri=f"{SharedCounters.STORAGE_SCHEME[0]}://",
         storage_options=cast("dict[str, str | int]", {"redis": redis}),
     )
-    app.extensions[views.EXTENSION] = views.Parts(
+    app.extensions[EXTENSION] = Parts(
         settings=settings,
         desk=Intake(
             source="sentry",
@@ -104,7 +113,7 @@ def _answer_fault(error: Exception) -> Response:
 
 
 def _address() -> str:
-    return request.remote_addr or "unknown"
+    return network_of(request.remote_addr)
 
 
 def _add_headers(response: Response) -> Response:

@@ -45,7 +45,7 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis)
         job_timeout=jobs.JOB_TIMEOUT_SECONDS,
         result_ttl=0,
         failure_ttl=jobs.FAILURE_TTL_SECONDS,
-        retry=Retry(max=jobs.MOST_RETRIES),
+        retry=Retry(max=jobs.MOST_RETRIES, enqueue_at_front=True),
         description=f"sentry event_alert {delivery.delivery_id}",
     )
     assert ours == fields_of(clean_redis, delivery.delivery_id)

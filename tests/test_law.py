@@ -43,7 +43,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Arrival], list[list[Arrival]]]:
 
 def start_over() -> None:
     with models.session():
-        models.database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY")
+        models.database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
 
 
 def store_batch(batch: Sequence[Arrival]) -> None:

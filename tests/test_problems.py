@@ -1,15 +1,12 @@
 """Every no is a problem: RFC 9457, with a stable code, and never a word of what was sent."""
 
-import time
-from urllib.parse import urlsplit
-
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.exceptions import ClientDisconnected
 
-from signalcraft import embedded, errors
+from signalcraft import errors
 from signalcraft.errors import Refusal
-from tests.client import add_workspace, ask, code_of, no_database, web
+from tests.client import add_workspace, ask, code_of, web
 
 
 @pytest.fixture
@@ -92,37 +89,6 @@ def test_every_answer_tells_browsers_and_caches_to_leave_it_alone(client: FlaskC
 
 def test_a_live_process_says_so(client: FlaskClient) -> None:
     assert client.get("/healthz").get_json() == {"status": "ok"}
-
-
-def test_a_process_is_ready_when_both_services_answer(client: FlaskClient) -> None:
-    response = client.get("/readyz")
-    assert response.status_code == 200
-    assert response.get_json() == {"status": "ok", "redis": "ok", "postgresql": "ok"}
-
-
-def test_a_process_is_not_ready_while_a_service_is_away(environ: dict[str, str]) -> None:
-    client = web(environ, REDIS_URL="redis://127.0.0.1:1/0")
-    with no_database(environ["DATABASE_URL"]):
-        response = client.get("/readyz")
-    assert response.status_code == 503
-    assert response.get_json() == {"status": "unavailable", "redis": "away", "postgresql": "away"}
-
-
-def test_a_service_that_does_not_answer_is_told_within_a_second(
-    environ: dict[str, str], servers: embedded.Servers
-) -> None:
-    if urlsplit(environ["DATABASE_URL"]).netloc != urlsplit(servers.database_url).netloc:
-        pytest.skip("the database is not one that can be frozen")
-    client = web(environ)
-    servers.postgres.freeze()
-    try:
-        began = time.monotonic()
-        response = client.get("/readyz")
-        assert time.monotonic() - began < 1
-    finally:
-        servers.postgres.thaw()
-    assert response.status_code == 503
-    assert response.get_json()["postgresql"] == "silent"
 
 
 def test_metrics_are_open_unless_they_have_a_token(environ: dict[str, str]) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from signalcraft import models, retrieval
 from signalcraft.alerts import Severity
+from signalcraft.filters import Choice, GroupFilter
 from signalcraft.models import AlertGroup
-from signalcraft.retrieval import Choice, GroupFilter, Order, Position, SortKey
+from signalcraft.retrieval import Order, Position, SortKey
 from tests.builders import arrival, at, change_group, record
 from tests.client import add_workspace
 

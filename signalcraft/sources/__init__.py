@@ -5,6 +5,7 @@ A source is a module. To add one: write the module, add its line to ``SOURCES``,
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
@@ -38,6 +39,9 @@ class Source(Protocol):
         Raises:
             PermanentError: something without which there is no alert is missing.
         """
+
+    def recall(self, body: bytes, received_at: datetime) -> Delivery:
+        """The delivery that a stored body was, so that ``normalize`` reads it as it did when it came."""
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType({"sentry": sentry})

@@ -16,6 +16,7 @@ from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, En
 from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
 from signalcraft.sources.sentry.fields import FIELDS, OTHER
 from signalcraft.sources.sentry.paths import Reader
+from signalcraft.sources.sentry.recall import recall as recall
 from signalcraft.sources.sentry.signature import HEADERS as HEADERS
 from signalcraft.sources.sentry.signature import verify as verify
 

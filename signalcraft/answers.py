@@ -1,0 +1,156 @@
+"""What answers look like, for the description of the API. ``schemas`` writes them; schemathesis compares the two."""
+
+from marshmallow import Schema, fields, validate
+
+from signalcraft import schemas
+from signalcraft.alerts import Decision
+from signalcraft.intake import Answer
+
+
+def _text(*, null: bool = False) -> fields.String:
+    return fields.String(required=True, allow_none=null)
+
+
+def _number(*, null: bool = False) -> fields.Integer:
+    return fields.Integer(required=True, allow_none=null)
+
+
+class Problem(Schema):
+    """RFC 9457, ``application/problem+json``: ``code`` is stable, the words are not."""
+
+    type = _text()
+    title = _text()
+    status = _number()
+    code = _text()
+    detail = fields.String()
+    errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
+
+
+class Receipt(Schema):
+    """What the sender of a delivery is told."""
+
+    status = fields.String(required=True, validate=validate.OneOf([answer.value for answer in Answer]))
+    delivery_id = fields.String()
+    reason = fields.String()
+
+
+class GroupsPage(Schema):
+    """A page of groups."""
+
+    groups = fields.List(fields.Nested(schemas.Group), required=True)
+    next_cursor = _text(null=True)
+    total_estimate = fields.Integer()
+
+
+class EventsPage(Schema):
+    """A page of events, without what was sent."""
+
+    events = fields.List(fields.Nested(schemas.Event), required=True)
+    next_cursor = _text(null=True)
+
+
+class ChangesPage(Schema):
+    """A page of what was changed of a group, newest first."""
+
+    changes = fields.List(fields.Nested(schemas.Change), required=True)
+    next_cursor = _text(null=True)
+
+
+class Outcome(Schema):
+    """What became of one group of many; ``code`` and ``detail`` are those of a problem, or null."""
+
+    id = _number()
+    status = _number()
+    code = _text(null=True)
+    detail = _text(null=True)
+
+
+class Outcomes(Schema):
+    """What became of each group; ``more`` says that the filter holds for others, too."""
+
+    results = fields.List(fields.Nested(Outcome), required=True)
+    more = fields.Boolean(required=True)
+
+
+class KeyParts(Schema):
+    """What a group key is made of."""
+
+    source = _text()
+    project = _text()
+    environment = _text()
+    fingerprint = _text()
+
+
+class Explanation(Schema):
+    """Why an event is where it is."""
+
+    event_id = _number()
+    group_id = _number()
+    decision = fields.String(required=True, validate=validate.OneOf([decision.value for decision in Decision]))
+    group_key = _text()
+    key_parts = fields.Nested(KeyParts, required=True)
+    explanation = fields.List(fields.String(), required=True)
+
+
+class Warned(Schema):
+    """Something in a delivery that was odd and did not matter enough to refuse it."""
+
+    field = _text()
+    problem = _text()
+
+
+class Preview(Schema):
+    """What would become of a delivery: an object for each alert or change of state in it."""
+
+    outcomes = fields.List(fields.Dict(), required=True)
+    warnings = fields.List(fields.Nested(Warned), required=True)
+
+
+class HourSums(schemas.Sums):
+    """The sums of an hour."""
+
+    hour = schemas.TimeField(required=True)
+
+
+class SeveritySums(schemas.Sums):
+    """The sums of a severity."""
+
+    severity = _text()
+
+
+class EnvironmentSums(schemas.Sums):
+    """The sums of an environment."""
+
+    environment = _text()
+
+
+class ProjectSums(schemas.Sums):
+    """The sums of a project."""
+
+    project = _text()
+
+
+class TopGroup(Schema):
+    """One of the largest groups."""
+
+    id = _number()
+    title = _text()
+    count = _number()
+
+
+class Stats(schemas.Sums):
+    """What came in during a period, and what became of it."""
+
+    since = schemas.TimeField(required=True)
+    until = schemas.TimeField(required=True)
+    by_hour = fields.List(fields.Nested(HourSums), required=True)
+    by_severity = fields.List(fields.Nested(SeveritySums), required=True)
+    by_environment = fields.List(fields.Nested(EnvironmentSums), required=True)
+    by_project = fields.List(fields.Nested(ProjectSums), required=True)
+    top_groups = fields.List(fields.Nested(TopGroup), required=True)
+
+
+class State(Schema):
+    """How a process is; beside ``status``, each part it needs."""
+
+    status = _text()

@@ -1,0 +1,52 @@
+"""The routes of the API that change groups. A token needs the scope to write."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from signalcraft import deliveries, edits, gate, inputs, models, retrieval, schemas, versions
+from signalcraft.edits import Edit
+from signalcraft.errors import NotFound
+from signalcraft.parts import parts
+from signalcraft.sources.sentry import envelope
+
+changing = Blueprint("changing", __name__, url_prefix="/api/v1")
+changing.before_request(gate.authenticate)
+
+
+@changing.patch(f"/groups/<int(max={2**63 - 1}):group_id>")
+def change_group(group_id: int) -> ResponseReturnValue:
+    """Change a group, with If-Match only as it was seen; the group as it is then."""
+    caller, now = gate.writer(), datetime.now(UTC)
+    inputs.refuse_parameters(request.args)
+    edit = Edit(fields=inputs.load_edit(_body(), now=now), by=caller.token, at=now)
+    with models.session():
+        edits.change(caller.workspace_id, group_id, edit, versions=versions.named_by(request.if_match))
+        row = retrieval.group(caller.workspace_id, group_id, now=now)
+    if row is None:
+        raise NotFound
+    response = jsonify(schemas.dump_group(row))
+    response.set_etag(versions.tag(response.get_data(), row["version"]))
+    return response
+
+
+@changing.post("/groups/bulk")
+def change_groups() -> ResponseReturnValue:
+    """Change many groups in one transaction; what became of each."""
+    caller, now = gate.writer(), datetime.now(UTC)
+    inputs.refuse_parameters(request.args)
+    bulk = inputs.load_bulk_edit(_body(), now=now)
+    edit = Edit(fields=bulk.fields, by=caller.token, at=now)
+    with models.session():
+        ids, more = bulk.ids, False
+        if bulk.wanted is not None:
+            ids, more = edits.find(caller.workspace_id, bulk.wanted, now=now)
+        outcomes = edits.change_many(caller.workspace_id, ids, edit)
+    return jsonify(schemas.dump_outcomes(outcomes, more=more))
+
+
+def _body() -> dict[str, Any]:
+    max_body_bytes = parts().settings.max_body_bytes
+    return envelope.parse(deliveries.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body)

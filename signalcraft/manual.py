@@ -1,0 +1,77 @@
+"""The description of the API: for programs at ``/openapi.json``, for people at ``/docs``. All of it from this host."""
+
+from typing import Any, Final
+
+from flask import Blueprint, Response, current_app, jsonify, render_template_string
+from flask.typing import ResponseReturnValue
+
+from signalcraft.description import codes, describe
+
+manual = Blueprint("manual", __name__)
+
+_POLICY: Final = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+
+_STYLE: Final = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h2 { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem; font-size: 1.1rem }
+code, pre { font: 14px/1.4 ui-monospace, monospace; background: #f4f4f4; border-radius: 3px; padding: 0.1rem 0.3rem }
+pre { padding: 0.6rem; overflow-x: auto }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; vertical-align: top; border-bottom: 1px solid #eee; padding: 0.3rem 0.6rem 0.3rem 0 }
+"""
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>SignalCraft API</title>
+<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>
+<h1>SignalCraft API</h1>
+<p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Calls below <code>/api/</code> carry
+<code>Authorization: Bearer &lt;token&gt;</code>; the token names the workspace.</p>
+{% for path, methods in description.paths.items() %}{% for method, operation in methods.items() %}
+<h2><code>{{ method|upper }} {{ path }}</code></h2>
+<p>{{ operation.summary }}</p>
+{% if operation.parameters %}<table><tr><th>parameter</th><th>in</th><th>values</th></tr>
+{% for parameter in operation.parameters %}
+<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td><td>{{ parameter.schema|tojson }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% if operation.requestBody %}<p>Body: <code>{{ operation.requestBody.content|tojson }}</code></p>{% endif %}
+<table><tr><th>answer</th><th></th></tr>
+{% for status, answer in operation.responses.items() %}<tr><td>{{ status }}</td><td>{{ answer.description }}</td></tr>
+{% endfor %}</table>
+{% endfor %}{% endfor %}
+<h2 id="codes">Codes of problems</h2>
+<table><tr><th>code</th><th>status</th><th></th></tr>
+{% for code, (status, title) in codes.items() %}<tr><td><code>{{ code }}</code></td><td>{{ status }}</td>
+<td>{{ title }}</td></tr>
+{% endfor %}</table>
+<h2 id="shapes">Shapes</h2>
+{% for name, shape in description.components.schemas.items() %}<h3>{{ name }}</h3>
+<pre>{{ shape|tojson(indent=2) }}</pre>{% endfor %}
+</body></html>
+"""
+
+
+@manual.get("/openapi.json")
+def show_description() -> ResponseReturnValue:
+    """The description, as OpenAPI has it."""
+    return jsonify(_description())
+
+
+@manual.get("/docs")
+def show_manual() -> ResponseReturnValue:
+    """The description, to read."""
+    page = render_template_string(_PAGE, description=_description(), codes=codes())
+    return Response(page, headers={"Content-Security-Policy": _POLICY})
+
+
+@manual.get("/docs/style.css")
+def show_style() -> ResponseReturnValue:
+    """How the page looks."""
+    return Response(_STYLE, mimetype="text/css")
+
+
+def _description() -> dict[str, Any]:
+    """Put together at the first question: it takes some 30 ms, and never changes while the process lives."""
+    known: dict[str, Any] | None = current_app.extensions.get("signalcraft.description")
+    if known is None:
+        known = current_app.extensions["signalcraft.description"] = describe(current_app)
+    return known

@@ -1,0 +1,83 @@
+"""The kinds of values that callers of the API hand in, beyond marshmallow's own."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from marshmallow import ValidationError, fields, validate
+
+from signalcraft.filters import Choice
+from signalcraft.retrieval import Order, SortKey
+
+LONGEST_TEXT: Final = 200
+LONGEST_URL: Final = 2_000
+MOST_VALUES: Final = 50
+
+
+class ChoiceField(fields.Field[Choice]):
+    """A filter: several values are alternatives, ``!`` before one excludes it."""
+
+    def __init__(self, *, of: Sequence[str] | None = None) -> None:
+        """``of`` are the values there are, where they are a closed set."""
+        super().__init__(load_default=Choice)
+        self.of = of
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Choice:  # noqa: ANN401, ARG002 - marshmallow's signature
+        texts = value if isinstance(value, list) else [value]
+        if not 0 < len(texts) <= MOST_VALUES:
+            raise ValidationError(f"Must be 1 to {MOST_VALUES} values.")
+        if any(not isinstance(text, str) or not _is_plain(text.removeprefix("!")) for text in texts):
+            raise ValidationError("A value is empty, too long, no text, or holds control characters.")
+        if self.of is not None and not {text.removeprefix("!") for text in texts} <= set(self.of):
+            raise ValidationError(f"Must be one of: {', '.join(self.of)}.")
+        return Choice(
+            include=tuple(text for text in texts if not text.startswith("!")),
+            exclude=tuple(text[1:] for text in texts if text.startswith("!")),
+        )
+
+
+class SortField(fields.Field[Order]):
+    """``last_seen`` for ascending, ``-last_seen`` for descending."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Order:  # noqa: ANN401, ARG002 - marshmallow's signature
+        name = str(value).removeprefix("-")
+        if name not in tuple(SortKey):
+            raise ValidationError(f"Must be one of: {', '.join(SortKey)}, or one of them after a minus sign.")
+        return Order(key=SortKey(name), descending=str(value).startswith("-"))
+
+
+class MomentField(fields.AwareDateTime):
+    """A time with its offset, turned into UTC."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> datetime:  # noqa: ANN401 - marshmallow's signature
+        if not isinstance(value, str):
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        try:
+            return super()._deserialize(value, attr, data, **options).astimezone(UTC)
+        except OverflowError as error:  # the year 1 or 9999, at an offset beyond it
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
+
+
+def check_text(text: str) -> None:
+    """Let a short text through that PostgreSQL can hold and people can read.
+
+    Raises:
+        marshmallow.ValidationError: it is none.
+    """
+    if not _is_plain(text):
+        raise ValidationError(f"Must be 1 to {LONGEST_TEXT} printable characters.")
+
+
+def check_link(text: str) -> None:
+    """Let a link through that is safe to show as one.
+
+    Raises:
+        marshmallow.ValidationError: it is none, or not of http or https.
+    """
+    if len(text) > LONGEST_URL or not text.isprintable():
+        raise ValidationError(f"Must be a URL of at most {LONGEST_URL} printable characters.")
+    validate.URL(schemes={"http", "https"}, require_tld=False)(text)
+
+
+def _is_plain(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_TEXT and text.isprintable()

@@ -1,0 +1,33 @@
+"""What ``create_app`` puts together and the routes use."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from flask import current_app
+
+from signalcraft.alerts import Vocabulary
+from signalcraft.cursors import Cursors
+from signalcraft.intake import Intake
+from signalcraft.rates import Rate
+from signalcraft.settings import Settings
+from signalcraft.store import Policy
+
+EXTENSION: Final = "signalcraft"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one application."""
+
+    settings: Settings
+    desk: Intake
+    policy: Policy
+    vocabulary: Vocabulary
+    api_rate: Rate
+    cursors: Cursors
+
+
+def parts() -> Parts:
+    """Those of the application that answers."""
+    found: Parts = current_app.extensions[EXTENSION]
+    return found

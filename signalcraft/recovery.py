@@ -1,0 +1,256 @@
+"""Ways back: jobs that Redis holds and no list does, and deliveries that are kept raw, worked off once more.
+
+Both may be stopped and begun again: what was done once is not done twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+
+from signalcraft import border, jobs, pipeline, store
+from signalcraft.alerts import AcceptedDelivery, Delivery, NormalizedAlert
+from signalcraft.errors import PermanentError
+from signalcraft.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
+from signalcraft.placing import Arrival
+from signalcraft.sources import SOURCES
+from signalcraft.workbench import Workbench
+
+#: Deliveries that are read, and worked off, at once.
+BATCH_SIZE: Final = 100
+_KEYS_AT_ONCE: Final = 500
+
+#: KEYS: queue, intermediate list, registries. ARGV: prefix of job keys, the queue's name, ids. Returns those put back.
+#: In one script: a job that is on its way from one list to the next must not be taken for lost.
+_PUT_BACK: Final = """
+local held = {}
+for place, key in ipairs(KEYS) do
+    local ids = place <= 2 and redis.call("LRANGE", key, 0, -1) or redis.call("ZRANGE", key, 0, -1)
+    for _, id in ipairs(ids) do held[string.match(id, "^[^:]*")] = true end
+end
+local back = {}
+for i = 3, #ARGV do
+    local key = ARGV[1] .. ARGV[i]
+    if not held[ARGV[i]] and redis.call("HGET", key, "origin") == ARGV[2] then
+        redis.call("HSET", key, "status", "queued")
+        redis.call("LPUSH", KEYS[1], ARGV[i])
+        back[#back + 1] = ARGV[i]
+    end
+end
+return back
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A delivery that is kept raw; ``failed_id`` is its row among those that failed."""
+
+    accepted: AcceptedDelivery
+    failed_id: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Replayed:
+    """What a replay came to. ``alerts`` were not stored before; ``again`` cannot be worked off today either."""
+
+    deliveries: int = 0
+    alerts: int = 0
+    again: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """When deliveries were received: from ``since`` on, before ``until``; None is without end."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self, received_at: Any) -> Iterator[Any]:  # noqa: ANN401 - a Peewee field is a descriptor
+        """The same in SQL."""
+        if self.since is not None:
+            yield received_at >= self.since
+        if self.until is not None:
+            yield received_at < self.until
+
+
+def reconcile(redis: Redis, name: str) -> Iterator[int]:
+    """Put back each job of the queue ``name`` that no list and no registry holds; how many, for every few keys read.
+
+    They go to the front: they are older than what waits.
+    """
+    queue = jobs.queue(redis, name)
+    held = _held(queue)
+    put_back = redis.register_script(_PUT_BACK)
+    for ids in _job_ids(redis):
+        lost = [job_id for job_id in ids if job_id not in held]
+        arguments = [Job.redis_job_namespace_prefix, name, *lost]
+        yield len(put_back(keys=_places(queue), args=arguments)) if lost else 0
+
+
+def _places(queue: Queue) -> list[str]:
+    """Every key that can hold a job of the queue: two lists, then sorted sets."""
+    registries = (
+        queue.started_job_registry,
+        queue.failed_job_registry,
+        queue.scheduled_job_registry,
+        queue.deferred_job_registry,
+        queue.finished_job_registry,
+        queue.canceled_job_registry,
+    )
+    return [queue.key, queue.intermediate_queue_key, *(registry.key for registry in registries)]
+
+
+def _held(queue: Queue) -> set[str]:
+    """A first look, so that the script has to go through everything for few jobs only."""
+    first, second, *registries = _places(queue)
+    with queue.connection.pipeline(transaction=False) as pipe:
+        for key in (first, second):
+            pipe.lrange(key, 0, -1)
+        for key in registries:
+            pipe.zrange(key, 0, -1)
+        return {entry.decode().partition(":")[0] for entries in pipe.execute() for entry in entries}
+
+
+def _job_ids(redis: Redis) -> Iterator[list[str]]:
+    """The ids of all jobs, some at a time; what RQ keeps beside a job has a colon behind the id."""
+    prefix, cursor = Job.redis_job_namespace_prefix, 0
+    while True:
+        answer: Any = redis.scan(cursor, match=f"{prefix}*", count=_KEYS_AT_ONCE, _type="hash")
+        cursor, keys = answer
+        names = (key.decode().removeprefix(prefix) for key in keys)
+        yield [name for name in names if ":" not in name]
+        if not cursor:
+            return
+
+
+def count(period: Period, *, failed: bool) -> int:
+    """How many deliveries a replay would read."""
+    return sum(
+        table.select().where(*_all_of(table, period)).count()
+        for table in ((FailedDelivery,) if failed else (AlertEvent, UnhandledDelivery))
+    )
+
+
+def kept(period: Period, *, failed: bool) -> Iterator[Sequence[Kept]]:
+    """What is kept raw, oldest row first, some at a time: what failed; else events' bodies, and what meant nothing."""
+    slugs = {workspace.id: workspace.slug for workspace in Workspace.select()}
+    if failed:
+        yield from _pages(FailedDelivery, period, lambda row: Kept(accepted=_raw(row, slugs), failed_id=row["id"]))
+        return
+    yield from _pages(AlertEvent, period, lambda row: Kept(accepted=_of_event(row, slugs)))
+    yield from _pages(UnhandledDelivery, period, lambda row: Kept(accepted=_raw(row, slugs)))
+
+
+def _all_of(table: Any, period: Period) -> list[Any]:  # noqa: ANN401 - Peewee's columns are descriptors
+    conditions = [table.id > 0, *period.conditions(table.received_at)]
+    if table is FailedDelivery:
+        conditions.append(table.replayed_at.is_null())
+    if table is AlertEvent:
+        conditions.append(table.payload_json.is_null(is_null=False))
+    return conditions
+
+
+def _pages(table: Any, period: Period, read: Callable[[dict[str, Any]], Kept]) -> Iterator[Sequence[Kept]]:  # noqa: ANN401 - likewise
+    last = 0
+    while True:
+        query = table.select().where(table.id > last, *_all_of(table, period)).order_by(table.id).limit(BATCH_SIZE)
+        rows = list(query.dicts())
+        if not rows:
+            return
+        last = rows[-1]["id"]
+        yield [read(row) for row in rows]
+
+
+def _raw(row: dict[str, Any], slugs: dict[int, str]) -> AcceptedDelivery:
+    """Of a table that keeps the delivery as it came; its column for the workspace is a foreign key, or a number."""
+    workspace_id = row.get("workspace_id") or row["workspace"]
+    return AcceptedDelivery(
+        workspace_id=workspace_id,
+        workspace=slugs.get(workspace_id, ""),
+        delivery=Delivery(headers=row["headers_json"], body=bytes(row["body"]), received_at=row["received_at"]),
+        **{name: row[name] for name in ("delivery_id", "delivery_key", "source", "resource")},
+    )
+
+
+def _of_event(row: dict[str, Any], slugs: dict[int, str]) -> AcceptedDelivery:
+    return AcceptedDelivery(
+        delivery_id=row["delivery_id"],
+        delivery_key="",
+        workspace_id=row["workspace"],
+        workspace=slugs.get(row["workspace"], ""),
+        source=row["source"],
+        resource="",
+        delivery=SOURCES[row["source"]].recall(row["payload_json"].encode(), row["received_at"]),
+    )
+
+
+def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: bool = False) -> None:
+    """Work ``some`` off as if they came now, at the time when they were received, and add to ``total``.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL is away; begin again later.
+    """
+    arrivals: list[Arrival] = []
+    good: list[Kept] = []
+    for one in some:
+        try:
+            arrivals += _arrivals(one.accepted, bench)
+        except PermanentError:
+            total.again += 1
+        else:
+            good.append(one)
+    total.deliveries += len(some)
+    if dry_run:
+        total.alerts += len(store.preview(arrivals, bench.policy).homes) if arrivals else 0
+        return
+    try:
+        total.alerts += _work_off(good, bench)
+    except PermanentError:  # the database refuses one of them, which is to cost no other
+        for one in good:
+            total.alerts += _work_off_alone(one, bench, total)
+
+
+def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> Iterable[Arrival]:
+    """The alerts that a delivery means today, let past the border.
+
+    Raises:
+        PermanentError: it means none, or one that cannot be stored.
+    """
+    meaning = SOURCES[accepted.source].normalize(accepted.delivery, bench.vocabulary)
+    alerts = [outcome for outcome in meaning.outcomes if isinstance(outcome, NormalizedAlert)]
+    arrivals = [Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id) for alert in alerts]
+    for arrival in arrivals:
+        border.check(arrival)
+    return arrivals
+
+
+def _work_off(some: Sequence[Kept], bench: Workbench) -> int:
+    """How many alerts were not stored before."""
+    recorded = pipeline.process([one.accepted for one in some], bench)
+    done = [one.failed_id for one in some if one.failed_id is not None]
+    if done:
+        FailedDelivery.update(replayed_at=datetime.now(UTC)).where(FailedDelivery.id.in_(done)).execute()
+    return len(recorded.homes)
+
+
+def _work_off_alone(one: Kept, bench: Workbench, total: Replayed) -> int:
+    try:
+        return _work_off([one], bench)
+    except PermanentError:
+        total.again += 1
+        return 0
+
+
+def failures(*, most: int) -> list[FailedDelivery]:
+    """The newest deliveries that were set aside and not replayed."""
+    query = FailedDelivery.select().where(FailedDelivery.replayed_at.is_null())
+    return list(query.order_by(FailedDelivery.id.desc()).limit(most))
+
+
+def failure(failed_id: int) -> FailedDelivery | None:
+    """One delivery that was set aside, replayed or not."""
+    return FailedDelivery.get_or_none(FailedDelivery.id == failed_id)

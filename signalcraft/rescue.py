@@ -1,0 +1,126 @@
+"""Commands for when something went wrong: put lost jobs back, work off what was kept, look at what failed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from signalcraft import jobs, models, recovery
+from signalcraft.recovery import Period, Replayed
+from signalcraft.settings import Settings
+from signalcraft.workbench import Workbench
+
+_MOST_LISTED = 100
+_MOST_SHOWN = 2_000
+
+
+class _Moment(click.DateTime):
+    """A date, or a date and a time, in UTC."""
+
+    def __init__(self) -> None:
+        """The formats that people write."""
+        super().__init__(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """With its time zone."""
+        moment: datetime = super().convert(value, param, ctx)
+        return moment.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _database() -> Iterator[Settings]:
+    settings = Settings.from_environ(os.environ)
+    models.open_database(settings.database_url, statement_timeout_ms=120_000)
+    with models.session():
+        yield settings
+
+
+@click.command()
+def reconcile() -> None:
+    """Put back jobs that are in Redis and that no list holds. A second run finds none."""
+    settings = Settings.from_environ(os.environ)
+    redis = jobs.connect_worker(settings.redis_url)
+    found = 0
+    with jobs.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
+        for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
+            task = progress.add_task(f"Looking at jobs of {name}", total=None)
+            for put_back in recovery.reconcile(redis, name):
+                found += put_back
+                progress.advance(task)
+    click.echo(f"{found} jobs were put back.")
+
+
+@click.command()
+@click.option("--since", type=_Moment(), help="Received from then on, in UTC.")
+@click.option("--until", type=_Moment(), help="Received before then, in UTC.")
+@click.option("--failed", is_flag=True, help="Only what was set aside because it could not be worked off.")
+@click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
+def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_run: bool) -> None:
+    """Work kept deliveries off by today's code, at the time when they were received.
+
+    What is stored already stays as it is and counts no second time.
+    """
+    period, total = Period(since=since, until=until), Replayed()
+    with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
+        bench = Workbench.from_settings(settings)
+        task = progress.add_task("Replaying", total=recovery.count(period, failed=failed))
+        for some in recovery.kept(period, failed=failed):
+            recovery.replay(some, bench, total, dry_run=dry_run)
+            progress.advance(task, len(some))
+    would = "would be" if dry_run else "were"
+    click.echo(
+        f"{total.deliveries} deliveries: {total.alerts} alerts {would} added, {total.again} cannot be worked off."
+    )
+
+
+@click.group("failed")
+def failed() -> None:
+    """What was acknowledged and could not be worked off. `replay --failed` tries again."""
+
+
+@failed.command("list")
+def list_failed() -> None:
+    """The newest ones that were not replayed."""
+    table = Table("id", "failed", "workspace", "resource", "stage", "code", "reason")
+    with _database():
+        rows = recovery.failures(most=_MOST_LISTED)
+    for row in rows:
+        when = f"{row.failed_at:%Y-%m-%d %H:%M}"
+        reason = _plain(row.reason)
+        table.add_row(str(row.id), when, str(row.workspace_id), row.resource, row.stage, row.code, reason)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
+    click.echo(f"{len(rows)} deliveries.")
+
+
+@failed.command("show")
+@click.argument("failed_id", metavar="ID", type=int)
+@click.option("--body", is_flag=True, help="Only the body, all of it, as it came.")
+def show_failed(failed_id: int, *, body: bool) -> None:
+    """Everything about one of them."""
+    with _database():
+        row = recovery.failure(failed_id)
+    if row is None:
+        raise click.ClickException(f"there is no failed delivery {failed_id}")
+    if body:
+        click.get_binary_stream("stdout").write(bytes(row.body))
+        return
+    for name in ("id", "delivery_id", "workspace_id", "source", "resource", "received_at", "failed_at", "replayed_at"):
+        click.echo(f"{name:14} {getattr(row, name)}")
+    click.echo(f"{'why':14} {row.stage}: {row.code}: {row.reason}")
+    text = ascii(bytes(row.body[:_MOST_SHOWN]).decode("utf-8", "replace"))[1:-1]
+    click.echo(f"{'body':14} {len(row.body)} bytes: {text}")
+
+
+def _plain(text: str) -> str:
+    """What is not ours is no markup."""
+    return text.replace("[", r"\[")
+
+
+#: What the command line adds.
+COMMANDS: tuple[click.Command, ...] = (reconcile, replay, failed)

@@ -1,0 +1,86 @@
+"""Statistics: what came in and what became of it, summed up from the counts of hours.
+
+No event is read, whatever the period. Call it inside ``models.session()``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from signalcraft.models import AlertGroup, database
+
+#: How long a period may be, in days.
+LONGEST_DAYS: Final = 92
+TOP: Final = 10
+
+#: One walk over the counts for the whole and for each way to divide it. ``grouping`` has a bit for each column, from
+#: the left, that a row is not divided by.
+_SUMS = """
+    SELECT grouping(hour, severity, environment, project), hour, severity, environment, project,
+           sum(alerts)::bigint, sum(duplicates)::bigint, sum(groups_new)::bigint, sum(groups_updated)::bigint
+    FROM hourly_count
+    WHERE workspace_id = %(workspace_id)s AND hour >= %(since)s AND hour < %(until)s
+    GROUP BY GROUPING SETS ((), (hour), (severity), (environment), (project))
+    ORDER BY hour, severity, environment, project"""
+_DIVISIONS: Mapping[int, str] = {0b0111: "hour", 0b1011: "severity", 0b1101: "environment", 0b1110: "project"}
+_WHOLE: Final = 0b1111
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """From, and before; both at the full hour."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """Alerts as they came, and what became of them."""
+
+    alerts: int = 0
+    duplicates: int = 0
+    groups_new: int = 0
+    groups_updated: int = 0
+
+    @property
+    def joined(self) -> int:
+        """Alerts that were new and went into a group that was there."""
+        return self.alerts - self.duplicates - self.groups_new
+
+    @property
+    def dedup_ratio(self) -> float:
+        """The part of the alerts that opened no group: copies, and those that joined one. 0 where there were none."""
+        return round((self.duplicates + self.joined) / self.alerts, 4) if self.alerts else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """``by`` has, for each column, its values with their sums, in order."""
+
+    period: Period
+    whole: Sums
+    by: Mapping[str, Sequence[tuple[Any, Sums]]]
+    top_groups: Sequence[tuple[int, str, int]]
+
+
+def of(workspace_id: int, period: Period) -> Statistics:
+    """What came in during ``period``."""
+    whole, by = Sums(), {name: list[tuple[Any, Sums]]() for name in _DIVISIONS.values()}
+    parameters = {"workspace_id": workspace_id, "since": period.since, "until": period.until}
+    for grouping, *values, alerts, duplicates, new, updated in database.execute_sql(_SUMS, parameters).fetchall():
+        sums = Sums(alerts=alerts, duplicates=duplicates, groups_new=new, groups_updated=updated)
+        if grouping == _WHOLE:
+            whole = sums if alerts is not None else whole
+        else:
+            by[_DIVISIONS[grouping]].append((next(value for value in values if value is not None), sums))
+    return Statistics(period=period, whole=whole, by=by, top_groups=_top_groups(workspace_id, period))
+
+
+def _top_groups(workspace_id: int, period: Period) -> list[tuple[int, str, int]]:
+    """The ids, titles and counts of the largest groups that were seen last in the period."""
+    seen = (AlertGroup.last_seen_at >= period.since) & (AlertGroup.last_seen_at < period.until)
+    query = AlertGroup.select(AlertGroup.id, AlertGroup.title, AlertGroup.count)
+    query = query.where((AlertGroup.workspace == workspace_id) & seen)
+    return [(group.id, group.title, group.count) for group in query.order_by(AlertGroup.count.desc()).limit(TOP)]

@@ -1,0 +1,220 @@
+"""A process is killed at each of its steps, and nothing is lost: worker, drainer and web.
+
+``make sweep`` walks every step; else worker and drainer do one in ``SWEEP_EVERY``. After each death time is made to pass
+for Redis: leases
+and locks that a worker would have to wait for are aged, and the next worker does what is left.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from signalcraft import inbox, jobs, models, tasks
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.batching import BatchingWorker
+from signalcraft.draining import Drainer
+from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, Workspace
+from signalcraft.settings import Settings
+from tests.builders import accepted, groups
+from tests.client import sample
+
+EVERY = int(os.environ.get("SWEEP_EVERY", "11"))
+#: More lives than any role has steps: the sweep ends where a process lives.
+MOST_STEPS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """How a process ended; ``steps`` of one that lived, ``answer`` where it answered a request."""
+
+    killed: bool
+    steps: int = 0
+    answer: int = 0
+
+
+class Doomed:
+    """``tests.doomed``, at the other end of a pipe."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.doomed"],
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, **environ, "LOG_LEVEL": "ERROR"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def play(self, role: str, step: int, **order: object) -> Fate:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps({"role": role, "step": step, **order}) + "\n")
+        self._process.stdin.flush()
+        said: dict[str, Any] = {}
+        while "killed" not in said:
+            line = self._process.stdout.readline()
+            assert line, "the doomed are all dead"
+            said |= json.loads(line)
+        assert said["killed"] or "steps" in said, f"{role} failed at step {step}"
+        return Fate(**said)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def doomed(environ: dict[str, str]) -> Iterator[Doomed]:
+    one = Doomed(environ)
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def redis(clean_redis: Redis, settings: Settings) -> Redis:
+    with models.session():
+        Workspace.create(slug="default")
+    tasks.equip(settings, clean_redis)
+    return clean_redis
+
+
+def begin(redis: Redis) -> None:
+    """As at the first moment: no rows, nothing in Redis."""
+    redis.flushdb()
+    with models.session():
+        for table in (AlertEvent, AlertGroup, Inbox, FailedDelivery):
+            table.delete().execute()
+
+
+def cast() -> list[AcceptedDelivery]:
+    """Two alerts of one issue, one of another; one of them again by another rule; a change; one without identity."""
+    twice = accepted(issue="1", event_id="a" * 32)
+    bad = accepted()
+    body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
+    return [
+        twice,
+        accepted(issue="1", minute=1),
+        accepted(issue="2", minute=1),
+        replace(accepted(issue="1", event_id="a" * 32, rule="other", minute=2), delivery_key="other rule"),
+        accepted("issue.resolved", issue="2", minute=3),
+        replace(bad, delivery=replace(bad.delivery, body=body)),
+    ]
+
+
+def let_time_pass(redis: Redis) -> None:
+    """Leases and locks of the dead end."""
+    for entry, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True):
+        redis.zadd("rq:wip:alerts", {entry: score - 3600})
+    for job_id in redis.lrange("rq:queue:alerts:intermediate", 0, -1):
+        redis.set(f"rq:queue:alerts:intermediate:first_seen:{job_id.decode()}", 1)
+    redis.delete("rq:clean_registries:alerts")
+
+
+def work(redis: Redis) -> None:
+    """A worker that comes after."""
+    for _ in range(20):  # a job that was handed out before is taken alone
+        let_time_pass(redis)
+        BatchingWorker(jobs.ALERTS, connection=redis, process=tasks.process_deliveries, batch_size=200).work(burst=True)
+        if not redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts"):
+            return
+    raise AssertionError("jobs are left")
+
+
+def drain() -> None:
+    """A drainer that comes after, once PostgreSQL has noticed that the one before is dead."""
+    deadline = time.monotonic() + 5
+    while shelved():
+        assert time.monotonic() < deadline
+        Drainer(tasks.process_deliveries, batch_size=200).drain()
+
+
+def shelved() -> int:
+    with models.session():
+        return inbox.depth()
+
+
+def result() -> tuple[list[tuple[int, str]], int, list[str]]:
+    """Counts and states of the groups, events, and why deliveries were set aside."""
+    seen = sorted((group.count, group.status) for group in groups())
+    with models.session():
+        return seen, AlertEvent.select().count(), [failed.code for failed in FailedDelivery.select()]
+
+
+EXPECTED = ([(1, "resolved"), (2, "open")], 3, ["identity_missing"])
+
+
+def sweep(play: Callable[[int], Fate], check: Callable[[Fate], None], every: int = EVERY) -> int:
+    """Die at one step after the other until there is none left; how many there were."""
+    for died, step in enumerate(range(1, MOST_STEPS, every)):
+        fate = play(step)
+        check(fate)
+        if not fate.killed:
+            print(f"\n{fate.steps} points, of which {died} were died at: 0 lost")  # noqa: T201 - what the sweep is for
+            return died
+    raise AssertionError("it never lives")
+
+
+def test_a_worker_may_die_at_any_step_of_a_batch(doomed: Doomed, redis: Redis) -> None:
+    deliveries = cast()
+
+    def play(step: int) -> Fate:
+        begin(redis)
+        for delivery in deliveries:
+            jobs.take_in(redis, delivery, ttl_seconds=60)
+        return doomed.play("worker", step)
+
+    def check(_: Fate) -> None:
+        work(redis)
+        assert result() == EXPECTED
+        assert not redis.exists(*(f"rq:job:{delivery.delivery_id}" for delivery in deliveries))
+
+    assert sweep(play, check) > 60 / EVERY
+
+
+def test_a_drainer_may_die_at_any_step(doomed: Doomed, redis: Redis) -> None:
+    def play(step: int) -> Fate:
+        begin(redis)
+        with models.session():
+            for delivery in cast():
+                inbox.keep(delivery)
+        return doomed.play("drainer", step)
+
+    def check(_: Fate) -> None:
+        drain()
+        assert result() == EXPECTED
+
+    assert sweep(play, check) > 20 / EVERY
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"REDIS_URL": "redis://127.0.0.1:1/0"}, {"INGEST_DURABILITY": "inbox"}],
+    ids=["into Redis", "Redis is away", "always onto the shelf"],
+)
+def test_web_may_die_at_any_step_of_taking_in(doomed: Doomed, redis: Redis, changes: dict[str, str]) -> None:
+    """Whoever hears nothing sends again, and is then told the truth: accepted and stored, or a duplicate of what is."""
+    sent = sample()
+    order = {"body": sent.body.decode(), "headers": dict(sent.headers), "environ": changes}
+
+    def play(step: int) -> Fate:
+        begin(redis)
+        return doomed.play("web", step, **order)
+
+    def check(fate: Fate) -> None:
+        if not fate.answer:
+            assert doomed.play("web", 0, **order).answer in (200, 202)
+        work(redis)
+        drain()
+        assert [group.count for group in groups()] == [1]
+
+    assert sweep(play, check, every=1) >= 8

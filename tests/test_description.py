@@ -1,0 +1,99 @@
+"""The description of the API is true: of every route, every code and every answer."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import schemathesis
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from signalcraft import description, models, tenants
+from tests.builders import arrival, record
+from tests.client import TOKEN, add_workspace, code_of, web
+
+API_PAGE = Path(__file__).parent.parent / "docs" / "api.md"
+#: ``/readyz`` says 503 by being well; metrics of a test are as they may be.
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+NO_LIMITS = {
+    "RATELIMIT_API": "1000000/minute",
+    "RATELIMIT_ADDRESS": "1000000/minute",
+    "RATELIMIT_WEBHOOK": "1000000/minute",
+}
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    add_workspace()
+    return web(environ, **NO_LIMITS)
+
+
+def routes(client: FlaskClient) -> list[tuple[str, str]]:
+    return [
+        (description.method_of(rule), description.path_of(rule)) for rule in client.application.url_map.iter_rules()
+    ]
+
+
+def test_every_route_is_described(client: FlaskClient) -> None:
+    told = client.get("/openapi.json").get_json()
+    assert {(method, path) for path, methods in told["paths"].items() for method in methods} == set(routes(client))
+    assert {rule.endpoint for rule in client.application.url_map.iter_rules()} == set(description.OPERATIONS)
+
+
+def test_every_call_that_needs_a_token_says_so(client: FlaskClient) -> None:
+    for method, path in routes(client):
+        operation = client.get("/openapi.json").get_json()["paths"][path][method]
+        assert ("security" in operation) is path.startswith("/api/"), path
+        if path.startswith("/api/"):
+            concrete = re.sub(r"{\w+}", "1", path)
+            assert code_of(client.open(concrete, method=method.upper())) == "token_invalid"
+
+
+def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
+    response = client.get("/docs")
+    page = response.get_data(as_text=True)
+    assert response.mimetype == "text/html"
+    assert "script" not in page
+    assert re.findall(r'(?:href|src)="([^"]+)"', page) == ["/docs/style.css", "/openapi.json"]
+    assert "style-src 'self'" in response.headers["Content-Security-Policy"]
+    assert client.get("/docs/style.css").mimetype == "text/css"
+    for code in description.codes():
+        assert f"<code>{code}</code>" in page
+
+
+def test_the_page_in_the_repository_has_every_route_with_a_curl_line_and_every_code(client: FlaskClient) -> None:
+    page = API_PAGE.read_text()
+    headings = set(re.findall(r"^### `([A-Z]+) (\S+)`", page, re.M))
+    assert headings == {(method.upper(), path) for method, path in routes(client)}
+    for section in re.split(r"^### ", page, flags=re.M)[1:]:
+        assert "\ncurl " in section, section.splitlines()[0]
+    codes = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.M)}
+    assert codes == {(code, status) for code, (status, _) in description.codes().items()}
+
+
+@pytest.mark.parametrize("token", [TOKEN, "of acme", "none"])
+def test_whatever_is_sent_the_answer_is_as_described(environ: dict[str, str], token: str) -> None:
+    """A workspace with groups in all states, one without any, and nobody."""
+    add_workspace()
+    add_workspace("acme")
+    record(*(arrival(issue=str(number % 5)) for number in range(20)))
+    if token == "of acme":
+        with models.session():
+            token = tenants.create_token("acme", can_write=True, name="acme")
+    client = web(environ, **NO_LIMITS)
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", client.application)
+    headers: Mapping[str, str] = {} if token == "none" else {"Authorization": f"Bearer {token}"}
+
+    @settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def call(case: schemathesis.Case) -> None:
+        case.call_and_validate(headers=dict(headers), checks=CHECKS)
+
+    for found in schema.exclude(path_regex="^/(readyz|metrics)").get_all_operations():
+        given(case=found.ok().as_strategy())(call)()

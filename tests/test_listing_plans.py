@@ -1,0 +1,145 @@
+"""Lists stay fast as they grow: EXPLAIN, on a hundred thousand groups, says by which way they are found."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from signalcraft import models, retrieval
+from signalcraft.alerts import Severity
+from signalcraft.filters import Choice, GroupFilter
+from signalcraft.retrieval import Order, Page, SortKey
+from tests.builders import at
+from tests.client import add_workspace
+
+NOW = at(0)
+WORKSPACES = 20
+PAGE = 50
+
+_LOAD = """
+    INSERT INTO alert_group (
+        workspace_id, group_key, source, project, environment, fingerprint, title, severity, alert_severity, status,
+        is_current, count, first_seen_at, last_seen_at, latest_event_id, assignee_user_id
+    )
+    SELECT 1 + n %% 20, 'v1:' || n, 'sentry', 'project-' || n / 20 %% 50,
+           (ARRAY['prod', 'staging', 'dev'])[1 + n / 20 %% 3],
+           'issue:' || n, 'ValueError: cannot parse ' || md5(n::text), scale[1 + n / 20 %% 7 %% 5], scale[1 + n %% 5],
+           (ARRAY['open', 'open', 'ack', 'open', 'snoozed'])[1 + n / 20 %% 5], n %% 3 = 0, 1 + n %% 1009,
+           '2026-03-01T12:00Z'::timestamptz - n * interval '2 seconds',
+           '2026-03-01T12:00Z'::timestamptz - n * interval '1 second', 'event',
+           CASE WHEN n / 20 %% 10 = 0 THEN 'sentry:user:' || n / 20 %% 30 END
+    FROM generate_series(1, 100000) AS n, (SELECT '{info,low,med,high,critical}'::text[]) AS of (scale)"""
+
+
+@pytest.fixture(scope="module")
+def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
+    """Loaded once for the tests of this file, and taken away again."""
+    with models.session():
+        models.database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+    for number in range(WORKSPACES):
+        add_workspace(f"w{number}")
+    with models.session(), models.database.atomic():
+        models.database.execute_sql("SET LOCAL statement_timeout = '120s'")
+        models.database.execute_sql(_LOAD)
+        models.database.execute_sql("ANALYZE alert_group")
+    yield
+    with models.session():
+        models.database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+
+
+@pytest.fixture
+def explained(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of what ``retrieval`` asks, as they were carried out."""
+    plans: list[dict[str, Any]] = []
+    ask = retrieval._rows
+
+    def explain(query: Any) -> Any:  # noqa: ANN401 - as Peewee has it
+        sql, parameters = query.sql()
+        ((found,),) = models.database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
+        plans.append(found[0]["Plan"])
+        return ask(query)
+
+    monkeypatch.setattr(retrieval, "_rows", explain)
+    return plans
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def check(plan: dict[str, Any]) -> None:
+    told = json.dumps(plan, indent=1)
+    for node in nodes(plan):
+        assert node["Node Type"] != "Seq Scan", told
+        if "Sort" in node["Node Type"]:
+            assert max(inner["Actual Rows"] for inner in node["Plans"]) <= 2 * (PAGE + 1), told
+
+
+def page(wanted: GroupFilter | None = None, order: Order | None = None, after: Any = None) -> Page:  # noqa: ANN401 - a position
+    with models.session():
+        return retrieval.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
+
+
+def only(value: str) -> Choice:
+    return Choice(include=(value,))
+
+
+@pytest.mark.parametrize("key", SortKey)
+@pytest.mark.parametrize("descending", [True, False])
+def test_the_first_page_and_the_tenth_of_every_order(
+    explained: list[dict[str, Any]], key: SortKey, *, descending: bool
+) -> None:
+    order = Order(key=key, descending=descending)
+    after = None
+    for _ in range(10):
+        after = page(order=order, after=after).end
+    for plan in explained:
+        check(plan)
+        assert sum(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) == 0
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        GroupFilter(status=only("ack")),
+        GroupFilter(status=only("open")),
+        GroupFilter(status=Choice(exclude=("open",))),
+        GroupFilter(severity=only("critical")),
+        GroupFilter(environment=only("dev")),
+        GroupFilter(environment=Choice(exclude=("prod",))),
+        GroupFilter(project=only("project-7")),
+        GroupFilter(project=only("no-such-project")),
+        GroupFilter(source=only("sentry")),
+        GroupFilter(assignee=only("sentry:user:20")),
+        GroupFilter(assignee=only("none")),
+        GroupFilter(severity_min=Severity.HIGH),
+        GroupFilter(current=True),
+        GroupFilter(since=at(-60)),
+        GroupFilter(until=at(-600)),
+        GroupFilter(severity_min=Severity.HIGH, environment=only("prod"), project=only("project-6")),
+        GroupFilter(q="value"),
+        GroupFilter(q="c4ca4238a0"),
+        GroupFilter(q="in no title"),
+    ],
+)
+def test_the_first_page_of_every_filter(explained: list[dict[str, Any]], wanted: GroupFilter) -> None:
+    page(wanted)
+    (plan,) = explained
+    check(plan)
+
+
+def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
+    with models.session():
+        first = retrieval.groups_by_id(7, GroupFilter(), after=None, now=NOW)
+        retrieval.groups_by_id(7, GroupFilter(), after=first.end, now=NOW)
+    for plan in explained:
+        assert {node["Node Type"] for node in nodes(plan)} <= {"Limit", "Index Scan"}
+
+
+@pytest.mark.usefixtures("large")
+def test_an_estimate_is_near_the_truth() -> None:
+    with models.session():
+        assert 4_000 < retrieval.estimate(7, GroupFilter(), now=NOW) < 6_000
