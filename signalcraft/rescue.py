@@ -108,7 +108,7 @@ def show_failed(failed_id: int, *, body: bool) -> None:
     if row is None:
         raise click.ClickException(f"there is no failed delivery {failed_id}")
     if body:
-        click.get_binary_stream("stdout").write(bytes(row.body))
+        click.echo(bytes(row.body), nl=False)
         return
     for name in ("id", "delivery_id", "workspace_id", "source", "resource", "received_at", "failed_at", "replayed_at"):
         click.echo(f"{name:14} {getattr(row, name)}")

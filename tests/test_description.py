@@ -70,11 +70,11 @@ def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
 
 def test_the_page_in_the_repository_has_every_route_with_a_curl_line_and_every_code(client: FlaskClient) -> None:
     page = API_PAGE.read_text()
-    headings = set(re.findall(r"^### `([A-Z]+) (\S+)`", page, re.M))
+    headings = set(re.findall(r"^### `([A-Z]+) (\S+)`", page, re.MULTILINE))
     assert headings == {(method.upper(), path) for method, path in routes(client)}
-    for section in re.split(r"^### ", page, flags=re.M)[1:]:
+    for section in re.split(r"^### ", page, flags=re.MULTILINE)[1:]:
         assert "\ncurl " in section, section.splitlines()[0]
-    codes = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.M)}
+    codes = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.MULTILINE)}
     assert codes == {(code, status) for code, (status, _) in description.codes().items()}
 
 

@@ -1,9 +1,8 @@
 """Ways back: ``reconcile``, ``replay`` and ``failed``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,7 +10,7 @@ from redis import Redis
 from rq import Queue
 
 from signalcraft import jobs, models, recovery, samples, store, tasks
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft.alerts import AcceptedDelivery, Vocabulary
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
 from signalcraft.errors import MissingTitle
@@ -19,6 +18,8 @@ from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from tests.builders import NOON, accepted, groups
+
+Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def redis(clean_redis: Redis, settings: Settings) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def run(environ: dict[str, str]) -> Any:  # noqa: ANN401 - a function
+def run(environ: dict[str, str]) -> Run:
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, arguments, env={**environ, "COLUMNS": "200"}, catch_exceptions=False)
 
@@ -62,14 +63,14 @@ def set_aside(*deliveries: AcceptedDelivery) -> None:
 # --- reconcile
 
 
-def test_a_job_that_no_list_holds_is_put_back_and_worked_off(redis: Redis, run: Any) -> None:
+def test_a_job_that_no_list_holds_is_put_back_and_worked_off(redis: Redis, run: Run) -> None:
     deliveries = [accepted() for _ in range(3)]
     take_in(redis, *deliveries)
     redis.lrem("rq:queue:alerts", 1, deliveries[1].delivery_id)
     assert run("reconcile").stdout == "1 jobs were put back.\n"
     assert run("reconcile").stdout == "0 jobs were put back.\n"
     work(redis)
-    assert [group.count for group in groups()] == [1, 1, 1] or sum(group.count for group in groups()) == 3
+    assert sum(group.count for group in groups()) == 3
 
 
 def test_what_waits_is_worked_on_or_failed_is_not_lost(redis: Redis) -> None:
@@ -93,15 +94,15 @@ def test_a_lost_job_goes_back_to_its_own_queue(redis: Redis) -> None:
 
 
 def test_without_redis_it_fails_in_one_line(redis: Redis, environ: dict[str, str]) -> None:  # noqa: ARG001 - for the workspace
-    result = CliRunner().invoke(main, ["replay"], env={**environ, "DATABASE_URL": "postgresql://127.0.0.1:1/x"})
+    result = CliRunner().invoke(main, ["reconcile"], env={**environ, "REDIS_URL": "redis://127.0.0.1:1/0"})
     assert result.exit_code == 1
-    assert "Error: " in result.stderr
+    assert result.stderr.splitlines()[-1] == "Error: ConnectionError"
 
 
 # --- replay
 
 
-def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: Redis, run: Any) -> None:  # noqa: ARG001 - for the workspace
+def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     set_aside(accepted(issue="1", minute=5), accepted(issue="1", minute=7), broken())
     assert run("replay", "--failed", "--dry-run").stdout == (
         "3 deliveries: 2 alerts would be added, 1 cannot be worked off.\n"
@@ -114,14 +115,14 @@ def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: 
     assert [group.count for group in groups()] == [2]
 
 
-def test_one_that_the_database_refuses_costs_no_other(redis: Redis, run: Any) -> None:  # noqa: ARG001 - for the workspace
+def test_one_that_the_database_refuses_costs_no_other(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     set_aside(accepted(), replace(accepted(), workspace_id=99), accepted())
     assert run("replay", "--failed").stdout == "3 deliveries: 2 alerts were added, 1 cannot be worked off.\n"
     with models.session():
         assert FailedDelivery.select().where(FailedDelivery.replayed_at.is_null()).count() == 1
 
 
-def test_events_are_replayed_and_nothing_changes(redis: Redis, run: Any) -> None:
+def test_events_are_replayed_and_nothing_changes(redis: Redis, run: Run) -> None:
     take_in(redis, *(accepted(issue=str(number % 2), minute=number) for number in range(5)))
     work(redis)
     before = [(group.id, group.count, group.last_seen_at) for group in groups()]
@@ -129,14 +130,14 @@ def test_events_are_replayed_and_nothing_changes(redis: Redis, run: Any) -> None
     assert [(group.id, group.count, group.last_seen_at) for group in groups()] == before
 
 
-def test_since_and_until_choose_by_the_time_of_receiving(redis: Redis, run: Any) -> None:
+def test_since_and_until_choose_by_the_time_of_receiving(redis: Redis, run: Run) -> None:
     take_in(redis, *(accepted(minute=number) for number in range(10)))
     work(redis)
     said = run("replay", "--since", "2026-03-01T12:03", "--until", "2026-03-01 12:06:00", "--dry-run").stdout
     assert said == "3 deliveries: 0 alerts would be added, 0 cannot be worked off.\n"
 
 
-def test_an_event_that_is_gone_comes_back_from_what_failed_only(redis: Redis, run: Any) -> None:
+def test_an_event_that_is_gone_comes_back_from_what_failed_only(redis: Redis, run: Run) -> None:
     take_in(redis, accepted())
     work(redis)
     with models.session():
@@ -149,14 +150,14 @@ def test_a_body_alone_is_read_as_the_whole_delivery_was(name: str) -> None:
     delivery = samples.build(name, secret="any").as_delivery(NOON)
     source = SOURCES["sentry"]
     recalled = source.recall(delivery.body, NOON)
-    meant = source.normalize(delivery, recovery_vocabulary := tasks.pipeline.Vocabulary()).outcomes
-    assert source.normalize(recalled, recovery_vocabulary).outcomes == meant
+    meant = source.normalize(delivery, Vocabulary()).outcomes
+    assert source.normalize(recalled, Vocabulary()).outcomes == meant
 
 
 # --- failed
 
 
-def test_what_failed_is_listed_and_shown(redis: Redis, run: Any) -> None:  # noqa: ARG001 - for the workspace
+def test_what_failed_is_listed_and_shown(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     bad = broken()
     set_aside(bad)
     listed = run("failed", "list").stdout
@@ -170,6 +171,6 @@ def test_what_failed_is_listed_and_shown(redis: Redis, run: Any) -> None:  # noq
     assert run("failed", "show", str(row.id), "--body").stdout_bytes == bad.delivery.body
 
 
-def test_there_is_no_such_failure(redis: Redis, run: Any) -> None:  # noqa: ARG001 - for the workspace
+def test_there_is_no_such_failure(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     result = run("failed", "show", "77")
     assert (result.exit_code, "there is no failed delivery 77" in result.stderr) == (1, True)
