@@ -27,8 +27,8 @@ import-linter holds it to that (``pyproject.toml``).
                             a request as a delivery, how we say no; signed sample deliveries
     directory | claims      who may come in, as the web process knows it; a worker's hold on its jobs
     store | changes | edits | stats | retention | tenants | retrieval | inbox | jobs | rates | embedded
-                            PostgreSQL: alerts, what sources say and users do, what is kept, tenants, reading, the shelf;
-                            Redis: jobs and limits; both servers from wheels
+                            PostgreSQL: alerts, what sources say and users do, what is kept, tenants, reading, the
+                            shelf; Redis: jobs and limits; both servers from wheels
     border | hours          what may pass into the tables; what each hour counts
     placing                 which group an event goes into
     statements | slowness   the SQL of that; which of it was slow

@@ -3,7 +3,7 @@
 Both may be stopped and begun again: what was done once is not done twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -47,19 +47,25 @@ return back
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A delivery that is kept raw; ``failed_id`` is its row among those that failed."""
+    """A delivery that is kept raw: ``failed_id`` is its row among those that failed, ``names`` the event it became."""
 
     accepted: AcceptedDelivery
     failed_id: int | None = None
+    names: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Replayed:
-    """What a replay came to. ``alerts`` were not stored before; ``again`` cannot be worked off today either."""
+    """What a replay came to.
+
+    ``alerts`` were not stored before; ``again`` cannot be worked off today either; ``renamed`` are events that would
+    have another name today, be it that it came with a header, and would be counted a second time: they stay as they are.
+    """
 
     deliveries: int = 0
     alerts: int = 0
     again: int = 0
+    renamed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +147,9 @@ def kept(period: Period, *, failed: bool) -> Iterator[Sequence[Kept]]:
     if failed:
         yield from _pages(FailedDelivery, period, lambda row: Kept(accepted=_raw(row, slugs), failed_id=row["id"]))
         return
-    yield from _pages(AlertEvent, period, lambda row: Kept(accepted=_of_event(row, slugs)))
+    yield from _pages(
+        AlertEvent, period, lambda row: Kept(accepted=_of_event(row, slugs), names=row["source_event_id"])
+    )
     yield from _pages(UnhandledDelivery, period, lambda row: Kept(accepted=_raw(row, slugs)))
 
 
@@ -198,11 +206,15 @@ def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: 
     good: list[Kept] = []
     for one in some:
         try:
-            arrivals += _arrivals(one.accepted, bench)
+            meant = _arrivals(one.accepted, bench)
         except PermanentError:
             total.again += 1
-        else:
-            good.append(one)
+            continue
+        if one.names and one.names not in {arrival.alert.source_event_id for arrival in meant}:
+            total.renamed += 1
+            continue
+        arrivals += meant
+        good.append(one)
     total.deliveries += len(some)
     if dry_run:
         total.alerts += len(store.preview(arrivals, bench.policy).homes) if arrivals else 0
@@ -214,7 +226,7 @@ def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: 
             total.alerts += _work_off_alone(one, bench, total)
 
 
-def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> Iterable[Arrival]:
+def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
     """The alerts that a delivery means today, let past the border.
 
     Raises:

@@ -76,6 +76,8 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     click.echo(
         f"{total.deliveries} deliveries: {total.alerts} alerts {would} added, {total.again} cannot be worked off."
     )
+    if total.renamed:
+        click.echo(f"{total.renamed} events stay as they are: by their bodies alone they would count a second time.")
 
 
 @click.group("failed")

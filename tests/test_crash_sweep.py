@@ -1,8 +1,7 @@
 """A process is killed at each of its steps, and nothing is lost: worker, drainer and web.
 
-``make sweep`` walks every step; else worker and drainer do one in ``SWEEP_EVERY``. After each death time is made to pass
-for Redis: leases
-and locks that a worker would have to wait for are aged, and the next worker does what is left.
+``make sweep`` walks every step; else worker and drainer do one in ``SWEEP_EVERY``. After each death time is made to
+pass for Redis: leases and locks that a worker would have to wait for are aged, and the next worker does what is left.
 """
 
 import json

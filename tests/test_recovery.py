@@ -60,6 +60,11 @@ def set_aside(*deliveries: AcceptedDelivery) -> None:
             store.set_aside(delivery, MissingTitle("as yesterday's code had it"), stage="normalize")
 
 
+def said(result: Result) -> str:
+    """The summary: in a test, log lines go before it."""
+    return result.stdout.splitlines()[-1]
+
+
 # --- reconcile
 
 
@@ -104,20 +109,20 @@ def test_without_redis_it_fails_in_one_line(redis: Redis, environ: dict[str, str
 
 def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     set_aside(accepted(issue="1", minute=5), accepted(issue="1", minute=7), broken())
-    assert run("replay", "--failed", "--dry-run").stdout == (
-        "3 deliveries: 2 alerts would be added, 1 cannot be worked off.\n"
+    assert said(run("replay", "--failed", "--dry-run")) == (
+        "3 deliveries: 2 alerts would be added, 1 cannot be worked off."
     )
     assert groups() == []
-    assert run("replay", "--failed").stdout == "3 deliveries: 2 alerts were added, 1 cannot be worked off.\n"
+    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
     (group,) = groups()
     assert (group.count, group.first_seen_at) == (2, NOON + timedelta(minutes=5))
-    assert run("replay", "--failed").stdout == "1 deliveries: 0 alerts were added, 1 cannot be worked off.\n"
+    assert said(run("replay", "--failed")) == "1 deliveries: 0 alerts were added, 1 cannot be worked off."
     assert [group.count for group in groups()] == [2]
 
 
 def test_one_that_the_database_refuses_costs_no_other(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     set_aside(accepted(), replace(accepted(), workspace_id=99), accepted())
-    assert run("replay", "--failed").stdout == "3 deliveries: 2 alerts were added, 1 cannot be worked off.\n"
+    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
     with models.session():
         assert FailedDelivery.select().where(FailedDelivery.replayed_at.is_null()).count() == 1
 
@@ -126,15 +131,15 @@ def test_events_are_replayed_and_nothing_changes(redis: Redis, run: Run) -> None
     take_in(redis, *(accepted(issue=str(number % 2), minute=number) for number in range(5)))
     work(redis)
     before = [(group.id, group.count, group.last_seen_at) for group in groups()]
-    assert run("replay").stdout == "5 deliveries: 0 alerts were added, 0 cannot be worked off.\n"
+    assert said(run("replay")) == "5 deliveries: 0 alerts were added, 0 cannot be worked off."
     assert [(group.id, group.count, group.last_seen_at) for group in groups()] == before
 
 
 def test_since_and_until_choose_by_the_time_of_receiving(redis: Redis, run: Run) -> None:
     take_in(redis, *(accepted(minute=number) for number in range(10)))
     work(redis)
-    said = run("replay", "--since", "2026-03-01T12:03", "--until", "2026-03-01 12:06:00", "--dry-run").stdout
-    assert said == "3 deliveries: 0 alerts would be added, 0 cannot be worked off.\n"
+    chosen = run("replay", "--since", "2026-03-01T12:03", "--until", "2026-03-01 12:06:00", "--dry-run")
+    assert said(chosen) == "3 deliveries: 0 alerts would be added, 0 cannot be worked off."
 
 
 def test_an_event_that_is_gone_comes_back_from_what_failed_only(redis: Redis, run: Run) -> None:
@@ -142,7 +147,7 @@ def test_an_event_that_is_gone_comes_back_from_what_failed_only(redis: Redis, ru
     work(redis)
     with models.session():
         AlertEvent.update(payload_json=None).execute()
-    assert run("replay").stdout == "0 deliveries: 0 alerts were added, 0 cannot be worked off.\n"
+    assert said(run("replay")) == "0 deliveries: 0 alerts were added, 0 cannot be worked off."
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
@@ -151,7 +156,17 @@ def test_a_body_alone_is_read_as_the_whole_delivery_was(name: str) -> None:
     source = SOURCES["sentry"]
     recalled = source.recall(delivery.body, NOON)
     meant = source.normalize(delivery, Vocabulary()).outcomes
-    assert source.normalize(recalled, Vocabulary()).outcomes == meant
+    again = source.normalize(recalled, Vocabulary()).outcomes
+    if not name.startswith("metric_alert"):  # of which a header is part of the name
+        assert again == meant
+    assert [getattr(one, "fingerprint", None) for one in again] == [getattr(one, "fingerprint", None) for one in meant]
+
+
+def test_an_event_named_by_a_header_that_is_gone_is_not_counted_again(redis: Redis, run: Run) -> None:
+    take_in(redis, accepted("metric_alert.critical"))
+    work(redis)
+    assert "1 events stay as they are" in said(run("replay"))
+    assert [group.count for group in groups()] == [1]
 
 
 # --- failed
