@@ -11,8 +11,8 @@ import-linter holds it to that (``pyproject.toml``).
                             the routes; the RQ worker that takes many jobs at once; the thread that works off
                             PostgreSQL's shelf; the demonstration; commands for whoever looks after it, and
                             for whoever wonders whether it works; the queues to look at
-    description | (below) answers
-                            the API described, and the shapes of its answers
+    description             the API, described
+    answers                 the shapes of its answers
     schemas | inputs | gate | deployment | hosting | recovery
                             the API's words, out and in; who may call it; web and worker on a laptop, servers for
                             failure tests; ways back: lost jobs, kept deliveries

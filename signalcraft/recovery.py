@@ -59,7 +59,7 @@ class Replayed:
     """What a replay came to.
 
     ``alerts`` were not stored before; ``again`` cannot be worked off today either; ``renamed`` are events that would
-    have another name today, be it that it came with a header, and would be counted a second time: they stay as they are.
+    have another name today, be it that it came with a header, and be counted a second time: they stay as they are.
     """
 
     deliveries: int = 0
