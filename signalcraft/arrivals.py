@@ -153,7 +153,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         slow = [connection for connection, arrival in self._arriving.items() if now - arrival.began_at > patience]
         for connection in slow:
             self._hang_up_on(connection)
-        for lingering in [one for one, until in self._lingering.items() if now > until]:
+        for lingering in [one for one, until in list(self._lingering.items()) if now > until]:
             self._close(lingering)
         if slow:
             metrics.count("signalcraft_rejected_total", len(slow), code="request_slow")
@@ -164,11 +164,13 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         try:
             ended.settimeout(0)
             ended.shutdown(socket.SHUT_WR)
+            # First noted, then watched: once it is watched, the loop may close it at any moment.
+            self._lingering[ended] = time.monotonic() + LINGER_SECONDS
             self.poller.register(ended, EVENT_READ, self._discard)
         except (OSError, ValueError, RuntimeError):  # gone already; or the worker has stopped, and its poller with it
+            self._lingering.pop(ended, None)
             ended.close()
             return
-        self._lingering[ended] = time.monotonic() + LINGER_SECONDS
         if len(self._lingering) > MOST_LINGERING:
             self._close(next(iter(self._lingering)))
 
@@ -226,7 +228,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         arrival = self._arriving.pop(connection, None)
         if arrival:
             self._held -= len(arrival.received)
-            self.poller.unregister(connection.sock)
+            self._unwatch(connection.sock)
 
     def _discard(self, ended: socket.socket) -> None:
         try:
@@ -240,8 +242,13 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
 
     def _close(self, lingering: socket.socket) -> None:
         self._lingering.pop(lingering, None)
-        self.poller.unregister(lingering)
+        self._unwatch(lingering)
         lingering.close()
+
+    def _unwatch(self, sock: socket.socket) -> None:
+        """Watch a socket no more. That it is closed already, by a thread, must not end the worker."""
+        with contextlib.suppress(KeyError, ValueError):
+            self.poller.unregister(sock)
 
 
 class _Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
