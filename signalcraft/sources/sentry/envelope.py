@@ -179,7 +179,8 @@ def is_too_deep(raw: bytes) -> bool:
     Told from its brackets, which takes a fraction of a walk through the values: what is in strings goes,
     then the innermost pairs go, level by level.
     """
-    plain = _ESCAPE.sub(b"", raw)  # now every quote begins or ends a string
+    # Without escapes every quote begins or ends a string.
+    plain = _ESCAPE.sub(b"", raw) if b"\\" in raw else raw
     # Empty strings go first, being most. Where two adjacent quotes are not one string, the parity stays.
     nesting = _STRING.sub(b"", plain.translate(_AS_BRACES, _NO_BRACKETS).replace(b'""', b""))
     for _ in range(MAX_DEPTH):
