@@ -11,7 +11,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from signalcraft import canary, jobs, logs, metrics
+from signalcraft import canary, durability, jobs, logs, metrics
 from signalcraft.arrivals import GatheringWorker
 from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
@@ -65,6 +65,11 @@ logger_class = _OurLogger
 
 # It would be a socket in the home directory, shared by all gunicorns of one account.
 control_socket_disable = True
+
+
+def when_ready(_server: Arbiter) -> None:
+    """Say once what Redis, as it is set up, could lose."""
+    durability.report(jobs.connect_web(_settings.redis_url), _settings.ingest_durability)
 
 
 def post_fork(_server: Arbiter, _worker: Worker) -> None:

@@ -13,7 +13,7 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, jobs, logs, metrics, models, slowness, tasks
+from signalcraft import chores, durability, jobs, logs, metrics, models, slowness, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
 from signalcraft.errors import InvalidSetting
@@ -36,6 +36,7 @@ def main() -> int:
     models.open_database(settings.database_url)
     slowness.watch(settings.slow_query_ms)
     tasks.equip(settings, jobs.connect_web(settings.redis_url))
+    durability.report(jobs.connect_web(settings.redis_url), settings.ingest_durability)
     metrics.start_flushing(jobs.connect_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
         return _work(_notifier, settings, burst=arguments.burst)

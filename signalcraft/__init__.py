@@ -13,9 +13,9 @@ import-linter holds it to that (``pyproject.toml``).
                             for whoever wonders whether it works; the queues to look at
     description             the API, described
     answers                 the shapes of its answers
-    schemas | inputs | gate | deployment | hosting | recovery
+    schemas | inputs | gate | deployment | hosting | recovery | reconciling
                             the API's words, out and in; who may call it; web and worker on a laptop, servers for
-                            failure tests; ways back: lost jobs, kept deliveries
+                            failure tests; ways back: kept deliveries, lost jobs
     parameters | parts | pipeline | previews | explanations | canary
                             kinds of values; what routes use; the life of an alert; where one would land; why one is
                             where it is, in words; a delivery of our own that tries the whole way out
@@ -33,8 +33,9 @@ import-linter holds it to that (``pyproject.toml``).
     placing                 which group an event goes into
     statements | slowness   the SQL of that; which of it was slow
     filters                 which groups are meant
-    models | migrations | metrics | breaker | client | documents | history
-                            the tables, what is counted, what failed is left alone for a moment, who changed what
+    models | migrations | metrics | breaker | client | documents | durability | patience | history
+                            the tables, what is counted, what failed is left alone for a moment, what Redis would
+                            forget, who changed what
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which
     alerts | settings | logs | findings

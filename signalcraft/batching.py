@@ -28,7 +28,7 @@ from signalcraft import metrics, pipeline
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
 from signalcraft.errors import PermanentError, RecoverableError
-from signalcraft.jobs import MOST_RETRIES, AllowedJob, ForbiddenJob, read_delivery
+from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +164,7 @@ def _set_aside_abandoned(queue: Queue) -> None:
         try:
             job = AllowedJob.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
             data: Any = queue.connection.hget(job.key, "data")
-            reason = AbandonedDelivery(f"its worker died, {MOST_RETRIES + 1} times in a row")
+            reason = AbandonedDelivery("its worker died each time that it was tried")
             pipeline.set_aside(read_delivery(data or b""), reason, stage="store")
         except (NoSuchJobError, ForbiddenJob):
             continue

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Final
 
 from redis import Redis
 
-from signalcraft import inbox, jobs, metrics, migrations, models
+from signalcraft import durability, inbox, jobs, metrics, migrations, models
 
 #: How long an answer may take, for all parts together: whoever asks gives up after a second.
 PATIENCE_SECONDS: Final = 0.8
@@ -35,10 +35,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What one part said, and after how many milliseconds."""
+    """What one part said, after how many milliseconds, and what it would lose though it works."""
 
     state: State
     ms: float
+    loses: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    state: State
+    loses: Sequence[str] = ()
 
 
 class _Asker:
@@ -54,7 +61,7 @@ class _Asker:
         self._answered.set()
         self._answer = Part(state=State.SILENT, ms=0)
 
-    def ask(self, question: Callable[[], State]) -> threading.Event:
+    def ask(self, question: Callable[[], _Said]) -> threading.Event:
         """Begin to ask, unless an answer is still awaited; what is set when it is there."""
         with self._lock:
             if self._answered.is_set():
@@ -69,13 +76,14 @@ class _Asker:
             return self._answer
         return Part(state=State.SILENT, ms=PATIENCE_SECONDS * 1000)
 
-    def _run(self, question: Callable[[], State], answered: threading.Event) -> None:
+    def _run(self, question: Callable[[], _Said], answered: threading.Event) -> None:
         began = time.perf_counter()
         try:
-            state = question()
+            said = question()
         except Exception:  # noqa: BLE001 - whatever it is, the part does not do what it is for
-            state = State.AWAY
-        self._answer = Part(state=state, ms=round((time.perf_counter() - began) * 1000, 2))
+            said = _Said(State.AWAY)
+        ms = round((time.perf_counter() - began) * 1000, 2)
+        self._answer = Part(state=said.state, ms=ms, loses=said.loses)
         answered.set()
 
 
@@ -84,7 +92,7 @@ _askers: Final = {name: _Asker() for name in ("redis", "postgresql", "queue", "w
 
 def check(redis: Redis) -> Mapping[str, Part]:
     """Each part, by name, within ``PATIENCE_SECONDS``. ``redis`` is a client that fails soon."""
-    questions: Mapping[str, Callable[[], State]] = {
+    questions: Mapping[str, Callable[[], _Said]] = {
         "redis": partial(_ask_redis, redis),
         "postgresql": _ask_postgresql,
         "queue": partial(_ask_queue, redis),
@@ -97,23 +105,25 @@ def check(redis: Redis) -> Mapping[str, Part]:
     }
 
 
-def _ask_redis(redis: Redis) -> State:
+def _ask_redis(redis: Redis) -> _Said:
     jobs.try_to_write(redis)
-    return State.OK
+    return _Said(State.OK, durability.losses(redis))
 
 
-def _ask_postgresql() -> State:
+def _ask_postgresql() -> _Said:
     with models.session():
-        return State.BEHIND if migrations.pending(models.database) else State.OK
+        return _Said(State.BEHIND if migrations.pending(models.database) else State.OK)
 
 
-def _ask_queue(redis: Redis) -> State:
-    return State.BEHIND if _age(jobs.backlog(redis, jobs.ALERTS)) > OLDEST_SECONDS else State.OK
+def _ask_queue(redis: Redis) -> _Said:
+    late = _age(jobs.backlog(redis, jobs.ALERTS)) > OLDEST_SECONDS
+    return _Said(State.BEHIND if late else State.OK)
 
 
-def _ask_worker(redis: Redis) -> State:
+def _ask_worker(redis: Redis) -> _Said:
     seconds = heartbeat_seconds(redis, jobs.ALERTS)
-    return State.OK if seconds is not None and seconds < HEARTBEAT_SECONDS else State.MISSING
+    beats = seconds is not None and seconds < HEARTBEAT_SECONDS
+    return _Said(State.OK if beats else State.MISSING)
 
 
 def heartbeat_seconds(redis: Redis, queue: str) -> float | None:

@@ -1,8 +1,11 @@
 """The steps of taking a delivery in: who vouches for it, and where a copy is before it is acknowledged."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from redis import Redis
@@ -13,10 +16,19 @@ from signalcraft.breaker import Breaker
 from signalcraft.directory import Access, Directory
 from signalcraft.errors import BadSignature, DatabaseUnavailable, QueueUnavailable, Unavailable
 from signalcraft.jobs import TakenIn
+from signalcraft.patience import Patience
 from signalcraft.sources import Source
 
 #: Seconds after which a sender may hope for more than a 503.
 RETRY_AFTER_SECONDS: Final = 5
+#: From a delivery's arrival to its answer, and what the shelf has of it in any case: Sentry waits for one second.
+_ANSWER_SECONDS: Final = 0.8
+_LEAST_SECONDS: Final = 0.2
+#: How long one waits to ask a Redis that was away a moment ago, what all of that may take, and how many may at once.
+_ASKERS_SECONDS: Final = 0.1
+_ASKING_SECONDS: Final = 0.4
+_askers: Final = threading.BoundedSemaphore(2)
+_patience: Final = Patience(DatabaseUnavailable)
 
 
 class Answer(StrEnum):
@@ -81,19 +93,50 @@ def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
     """
     if intake.durability == "inbox":
         return _shelve(accepted)
+    asked = False
     try:
         with intake.breaker.guard():
+            asked = True
             return jobs.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
     except QueueUnavailable as error:
         if intake.durability == "redis":
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
+    try:
         return _shelve(accepted)
+    except Unavailable:
+        if asked or _seconds_left(accepted) < _ASKING_SECONDS:
+            raise
+        return _ask_anyway(accepted, intake)
+
+
+def _ask_anyway(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
+    """Ask a Redis that the breaker would leave alone: it may be back by now, and nobody else can take the delivery.
+
+    Few at a time, since each may take as long as Redis is given.
+    """
+    if not _askers.acquire(timeout=_ASKERS_SECONDS):
+        raise Unavailable(retry_after=RETRY_AFTER_SECONDS)
+    try:
+        return jobs.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
+    except QueueUnavailable as error:
+        raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
+    finally:
+        _askers.release()
 
 
 def _shelve(accepted: AcceptedDelivery) -> TakenIn:
+    """Within what is left of the time that a sender has, as PostgreSQL may hang. A row that comes late does no harm."""
     try:
-        with models.session():
-            first = inbox.keep(accepted)
+        first = _patience.do(partial(_insert, accepted), seconds=max(_LEAST_SECONDS, _seconds_left(accepted)))
     except DatabaseUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     return TakenIn(fresh=first == accepted.delivery_id, delivery_id=first)
+
+
+def _seconds_left(accepted: AcceptedDelivery) -> float:
+    return _ANSWER_SECONDS - (datetime.now(UTC) - accepted.delivery.received_at).total_seconds()
+
+
+def _insert(accepted: AcceptedDelivery) -> str:
+    with models.session():
+        return inbox.keep(accepted)

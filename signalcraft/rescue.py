@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from signalcraft import jobs, models, recovery
+from signalcraft import jobs, models, reconciling, recovery
 from signalcraft.recovery import Period, Replayed
 from signalcraft.settings import Settings
 from signalcraft.workbench import Workbench
@@ -49,7 +49,7 @@ def reconcile() -> None:
     with jobs.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
         for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
             task = progress.add_task(f"Looking at jobs of {name}", total=None)
-            for put_back in recovery.reconcile(redis, name):
+            for put_back in reconciling.reconcile(redis, name):
                 found += put_back
                 progress.advance(task)
     click.echo(f"{found} jobs were put back.")

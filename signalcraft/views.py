@@ -94,10 +94,10 @@ def healthz() -> ResponseReturnValue:
 
 @operations.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Whether all parts work: each with its state and how long it took to say so."""
+    """Whether all parts work: each with its state, how long it took to say so, and what it would lose all the same."""
     checked = health.check(parts().desk.redis)
     ready = all(part.state is health.State.OK for part in checked.values())
-    told = {name: {"state": part.state, "ms": part.ms} for name, part in checked.items()}
+    told = {name: {"state": part.state, "ms": part.ms, "loses": part.loses} for name, part in checked.items()}
     return jsonify(status="ok" if ready else "unavailable", **told), 200 if ready else 503
 
 

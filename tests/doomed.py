@@ -25,18 +25,20 @@ from signalcraft.draining import Drainer
 from signalcraft.settings import Settings
 from signalcraft.web import create_app
 
+#: The threads that do the work; others run beside it.
+_COUNTED = ("MainThread", "patience")
+
 
 class _Steps:
-    """Counts the steps of the main thread, and ends everything at one of them."""
+    """Counts the steps of the work, and ends everything at one of them."""
 
     def __init__(self, last: int) -> None:
         """``last`` is the step at which to die; 0 lives."""
         self.passed = 0
         self._last = last
-        self._main = threading.main_thread()
 
     def step(self) -> None:
-        if threading.current_thread() is not self._main:
+        if threading.current_thread().name not in _COUNTED:
             return
         self.passed += 1
         if self.passed == self._last:

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from redis import Redis
 from rq import Queue
 
-from signalcraft import jobs, models, recovery, samples, store, tasks
+from signalcraft import jobs, models, reconciling, samples, store, tasks
 from signalcraft.alerts import AcceptedDelivery, Vocabulary
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
@@ -86,15 +86,15 @@ def test_what_waits_is_worked_on_or_failed_is_not_lost(redis: Redis) -> None:
     redis.zadd("rq:wip:alerts", {f"{names[1]}:lease": 2e10})
     redis.lrem("rq:queue:alerts", 1, names[2])
     redis.zadd("rq:failed:alerts", {names[2]: 2e10})
-    assert sum(recovery.reconcile(redis, jobs.ALERTS)) == 0
+    assert sum(reconciling.reconcile(redis, jobs.ALERTS)) == 0
 
 
 def test_a_lost_job_goes_back_to_its_own_queue(redis: Redis) -> None:
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
     queue.enqueue(jobs.NOTIFY, {"reason": "new"}, job_id="lost")
     redis.delete(queue.key)
-    assert sum(recovery.reconcile(redis, jobs.ALERTS)) == 0
-    assert sum(recovery.reconcile(redis, jobs.NOTIFICATIONS)) == 1
+    assert sum(reconciling.reconcile(redis, jobs.ALERTS)) == 0
+    assert sum(reconciling.reconcile(redis, jobs.NOTIFICATIONS)) == 1
     assert Queue("notifications", connection=redis).job_ids == ["lost"]
 
 

@@ -1,0 +1,232 @@
+"""Real servers go away and come back around a real worker; nothing is lost, and no worker ends up alive and deaf.
+
+Short outages here; ``make outages`` and ``make chaos`` take their time.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+
+from signalcraft import embedded, inbox, jobs, models, tasks
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.batching import BatchingWorker
+from signalcraft.errors import DatabaseUnavailable
+from signalcraft.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.settings import Settings
+from tests.builders import accepted, groups
+from tests.client import no_database, sample, send, web
+from tests.test_crash_sweep import Doomed, let_time_pass, work
+
+pytestmark = pytest.mark.skipif(
+    bool(os.environ.get("TEST_DATABASE_URL") or os.environ.get("TEST_REDIS_URL")),
+    reason="takes servers away, so they must be ours",
+)
+
+
+@pytest.fixture
+def redis(clean_redis: Redis, settings: Settings) -> Redis:
+    with models.session():
+        Workspace.create(slug="default")
+    tasks.equip(settings, clean_redis)
+    return clean_redis
+
+
+@pytest.fixture
+def worker(environ: dict[str, str], redis: Redis, servers: embedded.Servers) -> Iterator[Callable[[], None]]:  # noqa: ARG001 - for the workspace
+    """Start ``python worker.py``; at the end the servers are back, and it is gone."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        root = Path(__file__).parent.parent
+        started.append(subprocess.Popen([sys.executable, "worker.py"], cwd=root, env=os.environ | environ))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for server in (servers.redis, servers.postgres):
+        try:
+            server.thaw()
+        except embedded.EmbeddingError:  # a test that failed did not bring it back
+            server.start()
+
+
+@pytest.fixture
+def idle_worker(worker: Callable[[], None], redis: Redis) -> Redis:
+    """One that has worked off a job already, and waits for the next."""
+    worker()
+    take_in(redis, accepted())
+    wait_for_events(1)
+    return redis
+
+
+def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
+    for delivery in deliveries:
+        jobs.take_in(redis, delivery, ttl_seconds=60)
+
+
+def wait_for_events(number: int, *, seconds: float = 30) -> None:
+    wait_until(lambda: count_events() == number, seconds=seconds)
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def count_events() -> int:
+    try:
+        with models.session():
+            return int(AlertEvent.select().count())
+    except DatabaseUnavailable:
+        return -1
+
+
+def is_clean(redis: Redis) -> bool:
+    return redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts", "rq:failed:alerts") == 0
+
+
+def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
+    idle_worker: Redis, servers: embedded.Servers
+) -> None:
+    servers.postgres.kill()
+    deliveries = [accepted() for _ in range(20)]
+    take_in(idle_worker, *deliveries)
+    time.sleep(4)
+    left = {idle_worker.hget(f"rq:job:{delivery.delivery_id}", "retries_left") for delivery in deliveries}
+    servers.postgres.start()
+    wait_for_events(21)
+    assert left == {str(jobs.MOST_RETRIES).encode()}
+    assert Queue("alerts", connection=idle_worker).failed_job_registry.count == 0
+
+
+def test_redis_away_while_a_worker_idles(idle_worker: Redis, servers: embedded.Servers) -> None:
+    servers.redis.kill()
+    time.sleep(2)
+    servers.redis.start()
+    take_in(idle_worker, accepted())
+    wait_for_events(2)
+
+
+def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded.Servers) -> None:
+    servers.redis.freeze()
+    time.sleep(3)
+    servers.redis.thaw()
+    take_in(idle_worker, accepted())
+    wait_for_events(2)
+
+
+def test_redis_away_when_a_worker_starts(worker: Callable[[], None], redis: Redis, servers: embedded.Servers) -> None:
+    servers.redis.kill()
+    worker()
+    time.sleep(3)
+    servers.redis.start()
+    take_in(redis, accepted())
+    wait_for_events(1)
+
+
+def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded.Servers) -> None:
+    """The batch is stored, and cannot be finished: it comes back, and counts no second time."""
+    with models.session(), models.database.atomic():
+        models.database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+        take_in(idle_worker, *(accepted(issue="1") for _ in range(5)))
+        wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0)
+        in_hand = idle_worker.zcard("rq:wip:alerts")
+        servers.redis.kill()
+    wait_for_events(1 + in_hand)
+    servers.redis.start()
+    wait_until(lambda: is_clean(idle_worker), seconds=45)
+    assert sum(group.count for group in groups()) == 6
+
+
+def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers: embedded.Servers) -> None:
+    servers.redis.kill()
+    with models.session():
+        for _ in range(3):
+            inbox.keep(accepted())
+    wait_for_events(4, seconds=10)
+    with pytest.raises(RedisError):
+        idle_worker.ping()
+    servers.redis.start()
+
+
+def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_stored(
+    environ: dict[str, str],
+    redis: Redis,
+) -> None:
+    poison, *neighbours = (accepted() for _ in range(5))
+    take_in(redis, neighbours[0], poison, *neighbours[1:])
+    doomed = Doomed(environ)
+    deaths = 0
+    while doomed.play("worker", 0, poison=poison.delivery_id).killed:
+        deaths += 1
+        let_time_pass(redis)
+    doomed.end()
+    work(redis)
+    assert deaths == jobs.MOST_RETRIES + 1
+    assert count_events() == 4
+    with models.session():
+        (kept,) = FailedDelivery.select()
+    assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
+    assert kept.code == "worker_killed"
+    assert is_clean(redis)
+
+
+def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: Settings) -> None:
+    delivery = accepted()
+    take_in(redis, delivery)
+    redis.delete("rq:queue:alerts")
+    redis.zadd("rq:failed:alerts", {delivery.delivery_id: 2e10})
+    models.open_database("postgresql://127.0.0.1:1/nowhere")
+    models.database.close_idle()
+    worker = BatchingWorker(jobs.ALERTS, connection=redis, process=tasks.process_deliveries, batch_size=9)
+    worker.clean_registries()
+    assert redis.zcard("rq:failed:alerts") == 1
+    models.open_database(settings.database_url)
+    worker.clean_registries()
+    assert redis.zcard("rq:failed:alerts") == 0
+    with models.session():
+        assert FailedDelivery.select().count() == 1
+
+
+def test_a_redis_that_is_back_is_asked_at_once_if_nobody_else_can_take_a_delivery(
+    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+) -> None:
+    """The breaker would leave it alone for two seconds more, which is right only while PostgreSQL is there."""
+    door = web(environ)
+    servers.redis.kill()
+    assert send(door, sample()).status_code == 202  # onto the shelf; the breaker is open
+    servers.redis.start()
+    with no_database(environ["DATABASE_URL"]):
+        assert send(door, sample()).status_code == 202
+    assert redis.llen("rq:queue:alerts") == 1
+
+
+def test_with_both_hanging_the_answer_is_a_503_within_a_second(
+    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+) -> None:
+    door = web(environ)
+    assert send(door, sample()).status_code == 202
+    servers.redis.freeze()
+    servers.postgres.freeze()
+    try:
+        for _ in range(5):
+            began = time.monotonic()
+            assert send(door, sample()).status_code == 503
+            assert time.monotonic() - began < 1
+    finally:
+        servers.redis.thaw()
+        servers.postgres.thaw()
+    time.sleep(2.1)
+    assert send(door, sample()).status_code == 202
+    assert redis.ping()
