@@ -130,7 +130,8 @@ class SharedCounters(Storage):
             self._awake.clear()
             try:
                 self._tell()
-            except RedisError:
+            # The last two: the client was closed while this read from it. Whatever it is, this thread must not end.
+            except (RedisError, OSError, ValueError):
                 time.sleep(PAUSE_SECONDS)
                 self._awake.set()
             time.sleep(TELL_SECONDS)
