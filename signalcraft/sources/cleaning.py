@@ -215,16 +215,14 @@ def _tag(entry: object) -> tuple[str, str] | None:
     if not isinstance(entry, (list, tuple)) or len(entry) != 2:
         return None
     name, value = entry
-    key = line(name, TAG_KEY_LIMIT)
-    if key and key.startswith("sentry:"):
-        key = key.removeprefix("sentry:")
-    return (key, line(_as_text(value), TAG_VALUE_LIMIT) or "") if key else None
+    key = (line(name, TAG_KEY_LIMIT) or "").removeprefix("sentry:")
+    if not key:
+        return None
+    return key, line(value if isinstance(value, str) else _as_text(value), TAG_VALUE_LIMIT) or ""
 
 
 def _as_text(value: object) -> str:
-    """Text as it is, nothing for null, everything else in JSON's spelling."""
-    if isinstance(value, str):
-        return value
+    """Nothing for null, everything else in JSON's spelling."""
     try:
         return "" if value is None else json.dumps(value, ensure_ascii=False)
     except RecursionError:  # parsed a few calls higher up the stack, it nested just not too deeply
