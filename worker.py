@@ -68,7 +68,7 @@ def _batching_worker(settings: Settings) -> BaseWorker:
     return BatchingWorker(
         jobs.ALERTS,
         connection=jobs.connect_worker(settings.redis_url),
-        process=tasks.process_deliveries,
+        stages=tasks,
         batch_size=settings.batch_size,
     )
 

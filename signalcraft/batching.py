@@ -4,16 +4,21 @@ Jobs stay ordinary RQ jobs, one per delivery. The worker takes the job that RQ h
 ``batch_size - 1`` more that wait; it never waits for a batch to fill. They are stored in one transaction and
 finished in one pipeline.
 
+Under a backlog two batches are in hand: while a thread stores one, which is mostly waiting for PostgreSQL, the next is
+claimed and prepared. Batches are stored one after the other all the same, in the order of the queue.
+
 With one queue RQ moves a job with BLMOVE into an intermediate list; with two it pops it with BLPOP, and a worker
 killed at that moment takes the job with it. So this worker reads exactly one.
 """
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from redis import Redis
@@ -38,6 +43,39 @@ MAINTENANCE_SECONDS: Final = 8
 #: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
 _FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
 _LONGEST_DELAY: Final = 2.0
+
+
+class Stages(Protocol):
+    """The steps of working deliveries off, each handed what the one before came to.
+
+    ``record`` may run in another thread while the next batch is prepared, but never twice at a time. It is to be
+    idempotent, and to raise RecoverableError where it should be called again.
+    """
+
+    def prepare(self, deliveries: Sequence[AcceptedDelivery], /) -> Any:  # noqa: ANN401 - between the stages
+        """Find out what ``deliveries`` mean; touches nothing that is stored."""
+
+    def record(self, batch: Any, /) -> Any:  # noqa: ANN401 - likewise
+        """Store them."""
+
+    def conclude(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
+        """Do what comes after."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InHand:
+    """Jobs that are claimed, and what they were found to mean."""
+
+    claim: Claim
+    batch: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Storing:
+    """A batch that is being stored, and what that will have come to."""
+
+    in_hand: _InHand
+    outcome: "Future[Any]"
 
 
 class AbandonedDelivery(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
@@ -79,10 +117,10 @@ class BatchingWorker(SimpleWorker):
         queue: str,
         *,
         connection: Redis,
-        process: Callable[[Sequence[AcceptedDelivery]], None],
+        stages: Stages,
         batch_size: int,
     ) -> None:
-        """``process`` is to be idempotent, and to raise RecoverableError where it should be called again."""
+        """Nothing is started yet, and nothing asked of Redis."""
         super().__init__(
             [queue],
             connection=connection,
@@ -91,17 +129,14 @@ class BatchingWorker(SimpleWorker):
             maintenance_interval=MAINTENANCE_SECONDS,
             log_job_description=False,
         )
-        self._process = process
+        self._stages = stages
         self._batch_size = batch_size
+        self._storing = ThreadPoolExecutor(1, thread_name_prefix="storing")
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Claim, work off, finish. A signal to stop that comes meanwhile is followed after the batch."""
+        """Claim, prepare, store, finish. A signal to stop that comes meanwhile is followed after the batch."""
         self.set_state(WorkerStatus.BUSY)
-        claim = Claim.take(job.id, queue, worker_name=self.name, most=self._batch_size)
-        deliveries, refused = _read(claim.jobs)
-        for one, error in refused.items():
-            self._refuse(one, queue, error)
-        self._work_off(deliveries, claim.without(list(refused)))
+        self._work_off(self._prepare(Claim.take(job.id, queue, worker_name=self.name, most=self._batch_size)))
         self.set_state(WorkerStatus.IDLE)
 
     def clean_registries(self) -> None:
@@ -114,25 +149,69 @@ class BatchingWorker(SimpleWorker):
         """How long RQ leaves a job alone that it runs by its own path, in seconds."""
         return LEASE_SECONDS
 
-    def _work_off(self, deliveries: Sequence[AcceptedDelivery], claim: Claim) -> None:
-        """Process until it is done; while PostgreSQL is away, hold on to the claim and burn no retries."""
-        if not deliveries:
+    def _work_off(self, in_hand: _InHand | None) -> None:
+        """Store a batch and, under a backlog, those that follow, until RQ's loop has other things to do."""
+        until = time.monotonic() + MAINTENANCE_SECONDS
+        storing = self._begin(in_hand)
+        while storing:
+            current = storing.in_hand
+            following = self._look_ahead(current.claim) if time.monotonic() < until else None
+            try:
+                outcome = storing.outcome.result()
+            except RecoverableError as error:
+                _give_back(following)
+                return self._hold(current, error)
+            if self._stop_requested:
+                _give_back(following)
+                following = None
+            if following:
+                following = replace(following, claim=following.claim.renewed())
+                self.heartbeat()
+            storing = self._begin(following)
+            self._finish(current, outcome)
+        return None
+
+    def _prepare(self, claim: Claim) -> _InHand | None:
+        """Read the jobs of ``claim``, let go of those that are not ours; None if that was all of them."""
+        deliveries, refused = _read(claim.jobs)
+        for one, error in refused.items():
+            self._refuse(one, claim.queue, error)
+        return _InHand(claim.without(list(refused)), self._stages.prepare(deliveries)) if deliveries else None
+
+    def _look_ahead(self, claim: Claim) -> _InHand | None:
+        """What is worked off after ``claim``, if the queue had more than a batch."""
+        if not 1 < self._batch_size <= len(claim.jobs) or self._stop_requested:
             return None
-        metrics.observe("signalcraft_batch_size", len(deliveries))
+        return self._prepare(claim.take_following(worker_name=self.name, most=self._batch_size))
+
+    def _begin(self, in_hand: _InHand | None) -> _Storing | None:
+        """Have a batch stored by the thread that does nothing else."""
+        if in_hand is None:
+            return None
+        metrics.observe("signalcraft_batch_size", len(in_hand.claim.jobs))
+        return _Storing(in_hand, self._storing.submit(self._stages.record, in_hand.batch))
+
+    def _hold(self, in_hand: _InHand, error: RecoverableError) -> None:
+        """Keep the claim and burn no retries while PostgreSQL is away; told to stop, give it back."""
         delays = chain(_FIRST_DELAYS, repeat(_LONGEST_DELAY))
         while True:
+            metrics.count("signalcraft_errors_total", stage="store", kind="recoverable")
+            log.warning("holding a batch", stage="store", batch_size=len(in_hand.claim.jobs), reason=str(error))
+            if self._stop_requested:
+                return in_hand.claim.give_back()
+            in_hand.claim.renewed()
+            self.heartbeat()
+            time.sleep(next(delays) * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
             try:
-                self._process(deliveries)
-            except RecoverableError as error:
-                metrics.count("signalcraft_errors_total", stage="store", kind="recoverable")
-                log.warning("holding a batch", stage="store", batch_size=len(deliveries), reason=str(error))
-                if self._stop_requested:
-                    return claim.give_back()
-                claim.renew()
-                self.heartbeat()
-                time.sleep(next(delays) * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
+                outcome = self._stages.record(in_hand.batch)
+            except RecoverableError as another:
+                error = another
             else:
-                return claim.finish(self.key)
+                return self._finish(in_hand, outcome)
+
+    def _finish(self, in_hand: _InHand, outcome: Any) -> None:  # noqa: ANN401 - of the stages
+        self._stages.conclude(outcome)
+        in_hand.claim.finish(self.key)
 
     def _refuse(self, claimed: ClaimedJob, queue: Queue, error: ForbiddenJob) -> None:
         """A job that is not ours fails by RQ's own path and is not tried again."""
@@ -143,6 +222,12 @@ class BatchingWorker(SimpleWorker):
             return
         job.retries_left = 0
         self.handle_job_failure(job, queue, exc_string=str(error))
+
+
+def _give_back(in_hand: _InHand | None) -> None:
+    """Put a batch back that is claimed and not begun."""
+    if in_hand:
+        in_hand.claim.give_back()
 
 
 def _read(jobs: Sequence[ClaimedJob]) -> tuple[list[AcceptedDelivery], dict[ClaimedJob, ForbiddenJob]]:

@@ -7,7 +7,8 @@ list, count, metric of alerts or notification ever shows it. What proves that it
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -18,14 +19,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import client, jobs, metrics, models, samples, store
-from signalcraft.alerts import AcceptedDelivery, NormalizedAlert
+from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Vocabulary
 from signalcraft.errors import PermanentError, SignalCraftError
 from signalcraft.models import AlertEvent, AlertGroup, HourlyCount, Workspace
 from signalcraft.placing import Arrival
 from signalcraft.samples import Sample
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
-from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
 
@@ -60,21 +60,33 @@ def build(secret: str) -> Sample:
     )
 
 
-def let_through(deliveries: Sequence[AcceptedDelivery], bench: Workbench, redis: Redis) -> list[AcceptedDelivery]:
-    """Work off the canaries among ``deliveries``; the others, still to be worked off.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A delivery that is one, and what it holds."""
+
+    accepted: AcceptedDelivery
+    arrivals: Sequence[Arrival]
+
+
+def among(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> list[Canary]:
+    """The canaries among ``deliveries``."""
+    canaries = []
+    for accepted in deliveries:
+        arrivals = _arrivals(accepted, vocabulary) if _MARK in accepted.delivery.body else []
+        if arrivals:
+            canaries.append(Canary(accepted=accepted, arrivals=arrivals))
+    return canaries
+
+
+def let_through(canaries: Iterable[Canary], policy: store.Policy, redis: Redis) -> None:
+    """Work off ``canaries``, and prove it.
 
     Raises:
         RecoverableError: PostgreSQL is away or busy.
     """
-    others: list[AcceptedDelivery] = []
-    for accepted in deliveries:
-        arrivals = _arrivals(accepted, bench) if _MARK in accepted.delivery.body else []
-        if not arrivals:
-            others.append(accepted)
-            continue
-        _store_unseen(arrivals, bench.policy)
-        _prove(accepted, redis)
-    return others
+    for canary in canaries:
+        _store_unseen(canary.arrivals, policy)
+        _prove(canary.accepted, redis)
 
 
 def post(url: str, secret: str) -> client.Answer:
@@ -168,10 +180,10 @@ def take_turn(settings: Settings, redis: Redis) -> None:
         metrics.observe("signalcraft_canary_seconds", time.monotonic() - began)
 
 
-def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
+def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arrival]:
     """What a delivery that mentions a canary holds, if it is one; nothing if it is not."""
     try:
-        outcomes = SOURCES[accepted.source].normalize(accepted.delivery, bench.vocabulary).outcomes
+        outcomes = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary).outcomes
     except PermanentError:
         return []  # whatever it is, the pipeline sets it aside with its reason
     alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == PROJECT]

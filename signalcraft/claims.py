@@ -25,10 +25,10 @@ LEASE_SECONDS: Final = 12
 #: before, so they come back in their order: a "resolved" must not overtake the alert that it is about.
 _STEP: Final = 0.00001
 
-#: KEYS: queue, intermediate list, started registry. ARGV: first job's id, how many more, worker, now (as RQ writes
-#: it), end of the lease (epoch seconds), lease, prefix of job keys, what tells scores apart. Returns id, data, id, …
-#: A job that was handed out before is claimed only as the first, and alone: if it was what killed a worker, it must
-#: not take others with it.
+#: KEYS: queue, intermediate list, started registry. ARGV: the job that RQ popped (empty: none), how many in all,
+#: worker, now (as RQ writes it), end of the lease (epoch seconds), lease, prefix of job keys, what tells scores apart.
+#: Returns id, data, id, … A job that was handed out before is claimed only if RQ popped it, and alone: if it was what
+#: killed a worker, it must not take others with it.
 _CLAIM: Final = """
 local claimed = {}
 local function claim(id)
@@ -45,11 +45,15 @@ local function tried_before(id)
     local started = redis.call("HGET", ARGV[7] .. id, "started_at")
     return started and started ~= ""
 end
-local alone = tried_before(ARGV[1])
-redis.call("LREM", KEYS[2], 1, ARGV[1])
-claim(ARGV[1])
-if alone then return claimed end
-for _ = 1, tonumber(ARGV[2]) do
+local popped, most = ARGV[1], tonumber(ARGV[2])
+if popped ~= "" then
+    local alone = tried_before(popped)
+    redis.call("LREM", KEYS[2], 1, popped)
+    claim(popped)
+    if alone then return claimed end
+    most = most - 1
+end
+for _ = 1, most do
     local id = redis.call("LINDEX", KEYS[1], 0)
     if not id or tried_before(id) then break end
     redis.call("LPOP", KEYS[1])
@@ -82,25 +86,34 @@ class ClaimedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Jobs of one queue that a worker has in hand, under one lease."""
+    """Jobs of one queue that a worker has in hand, under one lease that ends at ``ends_at`` (epoch seconds)."""
 
     redis: Redis
     queue: Queue
     lease: str
     jobs: Sequence[ClaimedJob]
+    ends_at: float
 
     @classmethod
-    def take(cls, first_job_id: str, queue: Queue, *, worker_name: str, most: int) -> Self:
+    def take(cls, popped: str, queue: Queue, *, worker_name: str, most: int) -> Self:
         """Claim the job that RQ has just moved to the intermediate list, and what waits, up to ``most`` in all."""
-        lease, now = uuid4().hex, datetime.now(UTC)
+        return cls._take(popped, queue, worker_name, most, time.time() + LEASE_SECONDS)
+
+    def take_following(self, *, worker_name: str, most: int) -> Self:
+        """Claim what waits behind these jobs; should the worker die, it comes back behind them too."""
+        return self._take("", self.queue, worker_name, most, self.ends_at - len(self.jobs) * _STEP)
+
+    @classmethod
+    def _take(cls, popped: str, queue: Queue, worker_name: str, most: int, ends_at: float) -> Self:
+        lease = uuid4().hex
         answer: Any = queue.connection.register_script(_CLAIM)(
             keys=[queue.key, queue.intermediate_queue_key, queue.started_job_registry.key],
             args=[
-                first_job_id,
-                most - 1,
+                popped,
+                most,
                 worker_name,
-                utcformat(now),
-                now.timestamp() + LEASE_SECONDS,
+                utcformat(datetime.now(UTC)),
+                ends_at,
                 lease,
                 Job.redis_job_namespace_prefix,
                 _STEP / 2,  # a job has two places in what is returned
@@ -108,7 +121,7 @@ class Claim:
         )
         pairs = zip(answer[::2], answer[1::2], strict=True)
         claimed = [ClaimedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
-        return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed)
+        return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed, ends_at=ends_at)
 
     def without(self, refused: Sequence[ClaimedJob]) -> Self:
         """The claim without some of its jobs, which are let go."""
@@ -116,11 +129,13 @@ class Claim:
             self.redis.zrem(self._registry, *(self._entry(job) for job in refused))
         return replace(self, jobs=[job for job in self.jobs if job not in refused])
 
-    def renew(self) -> None:
-        """Ask for another lease."""
+    def renewed(self) -> Self:
+        """The claim under another lease from now on."""
         ends_at = time.time() + LEASE_SECONDS
         scores = {self._entry(job): ends_at - position * _STEP for position, job in enumerate(self.jobs)}
-        self.redis.zadd(self._registry, scores, xx=True)
+        if scores:
+            self.redis.zadd(self._registry, scores, xx=True)
+        return replace(self, ends_at=ends_at)
 
     def finish(self, worker_key: str) -> None:
         """Leave nothing of the jobs behind but their number with the worker."""

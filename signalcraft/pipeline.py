@@ -1,8 +1,9 @@
 """The life of an alert: taken in by ``receive``, worked off by ``process``.
 
 ``receive`` runs in the web process and is done in milliseconds: verify, limit, identify, queue. ``process`` runs in
-the worker, over one delivery or five hundred alike: normalize, group, store; then, where nothing can be lost any
-more, rules and notifications.
+the worker, over one delivery or five hundred alike, in three steps that a worker may also take one by one:
+``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (log, rules, notifications), where nothing can
+be lost any more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,9 +62,10 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intak
 
 
 @dataclass(slots=True)
-class _Normalized:
-    """A batch in our words."""
+class Prepared:
+    """A batch in our words, and nothing of it stored yet."""
 
+    deliveries: Sequence[AcceptedDelivery]
     arrivals: list[Arrival] = field(default_factory=list)
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
@@ -76,17 +78,43 @@ def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.R
     One that cannot be worked off is set aside with its reason; the others are stored all the same.
 
     Raises:
+        RecoverableError, NotStorable: as ``record``.
+    """
+    prepared = prepare(deliveries, bench.vocabulary)
+    recorded = record(prepared, bench.policy)
+    conclude(prepared, recorded, bench)
+    return recorded
+
+
+def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> Prepared:
+    """What ``deliveries`` mean. Touches nothing but the log: it may run while others are stored."""
+    prepared = Prepared(deliveries)
+    with metrics.timed("signalcraft_stage_seconds", stage="normalize"):
+        for accepted in deliveries:
+            try:
+                _normalize(accepted, vocabulary, prepared)
+            except PermanentError as error:
+                prepared.failures.append((accepted, error))
+    return prepared
+
+
+def record(prepared: Prepared, policy: store.Policy) -> store.Recorded:
+    """Store a batch; once this returns, no delivery of it can be lost.
+
+    Raises:
         RecoverableError: PostgreSQL is away or busy: try again later.
         NotStorable: PostgreSQL refuses what one of several deliveries holds: work them off one by one.
     """
-    normalized = _normalize(deliveries, bench.vocabulary)
     with models.session():
-        _set_aside(normalized.failures, stage="normalize")
-        store.keep_unhandled(normalized.unhandled)
-        recorded = _store(normalized, bench.policy)
-    _report(deliveries, normalized, recorded)
+        _set_aside(prepared.failures, stage="normalize")
+        store.keep_unhandled(prepared.unhandled)
+        return _store(prepared, policy)
+
+
+def conclude(prepared: Prepared, recorded: store.Recorded, bench: Workbench) -> None:
+    """Say what became of each delivery, and tell whom it concerns."""
+    _report(prepared, recorded)
     notices.notify(recorded, bench)
-    return recorded
 
 
 def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
@@ -99,18 +127,7 @@ def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) 
         _set_aside([(accepted, error)], stage=stage)
 
 
-def _normalize(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> _Normalized:
-    normalized = _Normalized()
-    with metrics.timed("signalcraft_stage_seconds", stage="normalize"):
-        for accepted in deliveries:
-            try:
-                _normalize_one(accepted, vocabulary, normalized)
-            except PermanentError as error:
-                normalized.failures.append((accepted, error))
-    return normalized
-
-
-def _normalize_one(accepted: AcceptedDelivery, vocabulary: Vocabulary, normalized: _Normalized) -> None:
+def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Prepared) -> None:
     meaning = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary)
     for warning in meaning.warnings:
         log.info(
@@ -128,17 +145,17 @@ def _normalize_one(accepted: AcceptedDelivery, vocabulary: Vocabulary, normalize
     ]
     for arrival in arrivals:
         border.check(arrival)
-    normalized.arrivals += arrivals
-    normalized.changes += [(workspace_id, one) for one in meaning.outcomes if isinstance(one, StatusChange)]
+    prepared.arrivals += arrivals
+    prepared.changes += [(workspace_id, one) for one in meaning.outcomes if isinstance(one, StatusChange)]
     if not meaning.outcomes:
-        normalized.unhandled.append(accepted)
+        prepared.unhandled.append(accepted)
 
 
-def _store(normalized: _Normalized, policy: store.Policy) -> store.Recorded:
+def _store(prepared: Prepared, policy: store.Policy) -> store.Recorded:
     """Alerts first, then what the source says of their groups, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
-        recorded = store.record(normalized.arrivals, policy) if normalized.arrivals else store.Recorded()
-        changed = changes.apply_changes(normalized.changes)
+        recorded = store.record(prepared.arrivals, policy) if prepared.arrivals else store.Recorded()
+        changed = changes.apply_changes(prepared.changes)
     metrics.count("signalcraft_alerts_total", len(recorded.homes))
     metrics.count("signalcraft_duplicates_total", recorded.duplicates)
     metrics.count("signalcraft_groups_created_total", recorded.created)
@@ -164,11 +181,11 @@ def _set_aside(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, s
         )
 
 
-def _report(deliveries: Sequence[AcceptedDelivery], normalized: _Normalized, recorded: store.Recorded) -> None:
+def _report(prepared: Prepared, recorded: store.Recorded) -> None:
     """One line a delivery: what became of it."""
-    failed = {accepted.delivery_id for accepted, _ in normalized.failures}
+    failed = {accepted.delivery_id for accepted, _ in prepared.failures}
     homes = {home.arrival.delivery_id: home for home in recorded.homes}
-    for accepted in deliveries:
+    for accepted in prepared.deliveries:
         if accepted.delivery_id in failed:
             continue
         home = homes.get(accepted.delivery_id)

@@ -5,12 +5,13 @@ A worker process calls ``equip`` once before it works.
 
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from redis import Redis
 
-from signalcraft import canary, jobs, models, pipeline
+from signalcraft import canary, jobs, models, pipeline, store
 from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
 from signalcraft.breaker import Breaker
 from signalcraft.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
@@ -48,33 +49,72 @@ def process_delivery(argument: Mapping[str, Any]) -> None:
     process_deliveries([AcceptedDelivery.from_job_argument(argument)])
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Deliveries that are read and in our words; canaries go a way of their own."""
+
+    prepared: pipeline.Prepared
+    canaries: Sequence[canary.Canary]
+
+
+#: What was stored of a batch: all at once, or one by one.
+Outcome = Sequence[tuple[pipeline.Prepared, store.Recorded]]
+
+
 def process_deliveries(deliveries: Sequence[AcceptedDelivery]) -> None:
-    """Work off many at once; where that fails, one by one, so that a bad one fails alone and ends up set aside.
+    """Work off many at once, in three steps.
+
+    Raises:
+        RecoverableError: as ``record``.
+    """
+    conclude(record(prepare(deliveries)))
+
+
+def prepare(deliveries: Sequence[AcceptedDelivery]) -> Batch:
+    """Find out what ``deliveries`` mean."""
+    vocabulary = _Equipment.bench.vocabulary
+    canaries = canary.among(deliveries, vocabulary)
+    apart = {one.accepted.delivery_id for one in canaries}
+    others = [accepted for accepted in deliveries if accepted.delivery_id not in apart]
+    return Batch(pipeline.prepare(others, vocabulary), canaries)
+
+
+def record(batch: Batch) -> Outcome:
+    """Store a batch; where that fails, one by one, so that a bad one fails alone and ends up set aside.
 
     Raises:
         RecoverableError: PostgreSQL is away or busy. Some may be stored; doing it again changes nothing.
     """
-    deliveries = canary.let_through(deliveries, _Equipment.bench, _Equipment.redis)
-    if not deliveries:
-        return
+    prepared, policy = batch.prepared, _Equipment.bench.policy
+    canary.let_through(batch.canaries, policy, _Equipment.redis)
+    if not prepared.deliveries:
+        return []
     try:
-        pipeline.process(deliveries, _Equipment.bench)
+        return [(prepared, pipeline.record(prepared, policy))]
     except RecoverableError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other deliveries
         log.warning(
             "batch failed, working it off one by one",
             stage="store",
-            batch_size=len(deliveries),
+            batch_size=len(prepared.deliveries),
             **_fault(error),
         )
-        for delivery in deliveries:
-            _process_alone(delivery)
+        return [outcome for delivery in prepared.deliveries for outcome in _record_alone(delivery)]
 
 
-def _process_alone(delivery: AcceptedDelivery) -> None:
+def conclude(outcome: Outcome) -> None:
+    """Say what became of a batch, and tell whom it concerns."""
+    for prepared, recorded in outcome:
+        pipeline.conclude(prepared, recorded, _Equipment.bench)
+
+
+def _record_alone(delivery: AcceptedDelivery) -> Outcome:
+    """What was stored of one delivery; nothing if it was set aside."""
+    bench = _Equipment.bench
     try:
-        pipeline.process([delivery], _Equipment.bench)
+        prepared = pipeline.prepare([delivery], bench.vocabulary)
+        return [(prepared, pipeline.record(prepared, bench.policy))]
     except RecoverableError:
         raise
     except PermanentError as error:
@@ -82,6 +122,7 @@ def _process_alone(delivery: AcceptedDelivery) -> None:
     except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
         log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **_fault(error))  # noqa: TRY400 - _fault says why
         pipeline.set_aside(delivery, NotStorable(type(error).__name__), stage="store")
+    return []
 
 
 def _fault(error: Exception) -> dict[str, object]:

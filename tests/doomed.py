@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import psycopg2.extensions
@@ -26,7 +27,7 @@ from signalcraft.settings import Settings
 from signalcraft.web import create_app
 
 #: The threads that do the work; others run beside it.
-_COUNTED = ("MainThread", "patience")
+_COUNTED = ("MainThread", "storing_0", "patience")
 
 
 class _Steps:
@@ -74,12 +75,14 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
     redis = jobs.connect_worker(settings.redis_url)
     tasks.equip(settings, jobs.connect_web(settings.redis_url))
 
-    def process(deliveries: list[AcceptedDelivery]) -> None:
+    def prepare(deliveries: Sequence[AcceptedDelivery]) -> tasks.Batch:
         if order.get("poison") in {delivery.delivery_id for delivery in deliveries}:
             os.kill(os.getpid(), signal.SIGKILL)
-        tasks.process_deliveries(deliveries)
+        return tasks.prepare(deliveries)
 
-    BatchingWorker(jobs.ALERTS, connection=redis, process=process, batch_size=200).work(burst=True)
+    stages: Any = SimpleNamespace(prepare=prepare, record=tasks.record, conclude=tasks.conclude)
+    batch_size = order.get("batch_size", 200)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=stages, batch_size=batch_size).work(burst=True)
 
 
 def _drain(settings: Settings, _order: Mapping[str, Any]) -> None:

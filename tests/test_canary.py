@@ -30,7 +30,7 @@ def http(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> Fla
 @pytest.fixture
 def work(clean_redis: Redis) -> Work:
     def run() -> None:
-        worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, process=tasks.process_deliveries, batch_size=50)
+        worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=50)
         worker.work(burst=True)
 
     return run

@@ -123,7 +123,7 @@ def work(redis: Redis) -> None:
     """A worker that comes after."""
     for _ in range(20):  # a job that was handed out before is taken alone
         let_time_pass(redis)
-        BatchingWorker(jobs.ALERTS, connection=redis, process=tasks.process_deliveries, batch_size=200).work(burst=True)
+        BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=200).work(burst=True)
         if not redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts"):
             return
     raise AssertionError("jobs are left")
@@ -163,14 +163,15 @@ def sweep(play: Callable[[int], Fate], check: Callable[[Fate], None], every: int
     raise AssertionError("it never lives")
 
 
-def test_a_worker_may_die_at_any_step_of_a_batch(doomed: Doomed, redis: Redis) -> None:
+@pytest.mark.parametrize("batch_size", [200, 2], ids=["one batch", "two batches in hand"])
+def test_a_worker_may_die_at_any_step_of_a_batch(doomed: Doomed, redis: Redis, batch_size: int) -> None:
     deliveries = cast()
 
     def play(step: int) -> Fate:
         begin(redis)
         for delivery in deliveries:
             jobs.take_in(redis, delivery, ttl_seconds=60)
-        return doomed.play("worker", step)
+        return doomed.play("worker", step, batch_size=batch_size)
 
     def check(_: Fate) -> None:
         work(redis)

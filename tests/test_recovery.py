@@ -45,7 +45,7 @@ def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
 
 
 def work(redis: Redis) -> None:
-    BatchingWorker(jobs.ALERTS, connection=redis, process=tasks.process_deliveries, batch_size=200).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=200).work(burst=True)
 
 
 def broken() -> AcceptedDelivery:

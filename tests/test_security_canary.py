@@ -95,7 +95,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     settings = Settings.from_environ(secretive)
     tasks.equip(settings, clean_redis)
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, process=tasks.process_deliveries, batch_size=9).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=9).work(burst=True)
     with no_database(secretive["DATABASE_URL"]):
         client.get("/readyz")
         send(client, sample(secret=CANARIES["stored"]))

@@ -59,7 +59,7 @@ def signed(body: bytes, secret: str = SECRET, **headers: str) -> dict[str, Any]:
 
 def work(environ: dict[str, str], redis: Redis) -> None:
     tasks.equip(Settings.from_environ(environ), redis)
-    BatchingWorker(jobs.ALERTS, connection=redis, process=tasks.process_deliveries, batch_size=50).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=50).work(burst=True)
 
 
 def refused(answer: TestResponse) -> bool:

@@ -24,7 +24,7 @@ def client(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> F
 
 
 def work(redis: Redis) -> None:
-    BatchingWorker(jobs.ALERTS, connection=redis, process=tasks.process_deliveries, batch_size=9).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=9).work(burst=True)
 
 
 def unhandled() -> list[UnhandledDelivery]:

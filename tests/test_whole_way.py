@@ -48,7 +48,7 @@ def work(clean_redis: Redis, settings: Settings) -> Callable[[], None]:
         worker = BatchingWorker(
             jobs.ALERTS,
             connection=clean_redis,
-            process=tasks.process_deliveries,
+            stages=tasks,
             batch_size=50,
         )
         worker.work(burst=True)

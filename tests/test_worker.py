@@ -4,19 +4,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from redis import Redis
 from rq import Queue
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer
 
 from signalcraft import jobs, models, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.errors import DatabaseUnavailable
+from signalcraft.jobs import AllowedJob
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
 from tests.builders import accepted, groups
@@ -37,7 +43,7 @@ def work(redis: Redis) -> Work:
     """Work off what waits, in this process, and come back."""
 
     def run(**options: object) -> BatchingWorker:
-        chosen: dict[str, object] = {"process": tasks.process_deliveries, "batch_size": 200, "connection": redis}
+        chosen: dict[str, object] = {"stages": tasks, "batch_size": 200, "connection": redis}
         worker = BatchingWorker(jobs.ALERTS, **chosen | options)  # type: ignore[arg-type]
         worker.work(burst=True)
         return worker
@@ -53,6 +59,10 @@ def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
 def failed() -> list[FailedDelivery]:
     with models.session():
         return list(FailedDelivery.select())
+
+
+def stages(**replaced: object) -> Any:  # noqa: ANN401 - some of Stages, the others as the worker has them
+    return SimpleNamespace(**{"prepare": tasks.prepare, "record": tasks.record, "conclude": tasks.conclude} | replaced)
 
 
 def count_events() -> int:
@@ -73,11 +83,12 @@ def test_what_was_taken_in_is_stored_and_leaves_nothing_in_redis_but_its_key(red
 def test_it_takes_what_waits_up_to_the_batch_size_and_never_waits_for_more(redis: Redis, work: Work) -> None:
     sizes: list[int] = []
 
-    def process(deliveries: list[AcceptedDelivery]) -> None:
+    def prepare(deliveries: Sequence[AcceptedDelivery]) -> tasks.Batch:
         sizes.append(len(deliveries))
+        return tasks.prepare(deliveries)
 
     take_in(redis, *(accepted() for _ in range(25)))
-    work(process=process, batch_size=10)
+    work(stages=stages(prepare=prepare), batch_size=10)
     assert sizes == [10, 10, 5]
 
 
@@ -117,14 +128,14 @@ def test_working_off_the_same_delivery_again_changes_nothing(redis: Redis, work:
 def test_while_postgresql_is_away_it_holds_the_batch_and_burns_no_retries(redis: Redis, work: Work) -> None:
     attempts: list[int] = []
 
-    def process(deliveries: list[AcceptedDelivery]) -> None:
-        attempts.append(len(deliveries))
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        attempts.append(len(batch.prepared.deliveries))
         if len(attempts) < 4:
             raise DatabaseUnavailable
-        tasks.process_deliveries(deliveries)
+        return tasks.record(batch)
 
     take_in(redis, accepted(), accepted())
-    work(process=process)
+    work(stages=stages(record=record))
     assert attempts == [2, 2, 2, 2]
     assert count_events() == 2
     assert Queue("alerts", connection=redis).failed_job_registry.count == 0
@@ -134,16 +145,71 @@ def test_told_to_stop_while_it_holds_a_batch_it_gives_the_batch_back(redis: Redi
     deliveries = [accepted() for _ in range(3)]
     take_in(redis, *deliveries)
 
-    def process(_: list[AcceptedDelivery]) -> None:
+    def record(_: tasks.Batch) -> tasks.Outcome:
         os.kill(os.getpid(), signal.SIGTERM)
         raise DatabaseUnavailable
 
-    work(process=process)
+    work(stages=stages(record=record), batch_size=2)
     waiting = [name.decode() for name in redis.lrange("rq:queue:alerts", 0, -1)]
     assert waiting == [delivery.delivery_id for delivery in deliveries]
     assert redis.zcard("rq:wip:alerts") == 0
     work()
     assert count_events() == 3
+
+
+def test_while_a_full_batch_is_stored_the_next_is_prepared_and_stored_after_it(redis: Redis, work: Work) -> None:
+    prepared, stored = threading.Semaphore(0), list[list[str]]()
+    deliveries = [accepted() for _ in range(6)]
+
+    def prepare(some: Sequence[AcceptedDelivery]) -> tasks.Batch:
+        prepared.release()
+        return tasks.prepare(some)
+
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        if not stored:
+            assert all(prepared.acquire(timeout=10) for _ in range(2)), "the second batch was not prepared meanwhile"
+        stored.append([delivery.delivery_id for delivery in batch.prepared.deliveries])
+        return tasks.record(batch)
+
+    take_in(redis, *deliveries)
+    work(stages=stages(prepare=prepare, record=record), batch_size=2)
+    names = [delivery.delivery_id for delivery in deliveries]
+    assert stored == [names[:2], names[2:4], names[4:]]
+    assert count_events() == 6
+    assert redis.zcard("rq:wip:alerts") == 0
+
+
+def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis: Redis, work: Work) -> None:
+    attempts: list[tuple[int, int]] = []
+
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        time.sleep(0.1)  # for the next batch to be claimed
+        attempts.append((redis.llen("rq:queue:alerts"), redis.zcard("rq:wip:alerts")))
+        if len(attempts) < 3:
+            raise DatabaseUnavailable
+        return tasks.record(batch)
+
+    take_in(redis, *(accepted() for _ in range(4)))
+    work(stages=stages(record=record), batch_size=2)
+    assert attempts[:3] == [(0, 4), (2, 2), (2, 2)]
+    assert count_events() == 4
+
+
+def test_jobs_of_two_batches_in_hand_come_back_in_their_order(redis: Redis, work: Work) -> None:
+    deliveries = [accepted() for _ in range(5)]
+    take_in(redis, *deliveries)
+
+    def record(_: tasks.Batch) -> tasks.Outcome:
+        time.sleep(0.1)  # for the next batch to be claimed
+        raise KeyboardInterrupt  # as good as dead: nothing of it is finished or given back
+
+    work(stages=stages(record=record), batch_size=2)  # RQ's loop ends and says nothing
+    assert redis.zcard("rq:wip:alerts") == 4
+    for entry, score in redis.zscan_iter("rq:wip:alerts"):
+        redis.zadd("rq:wip:alerts", {entry: score - 3600})
+    StartedJobRegistry("alerts", connection=redis, serializer=JSONSerializer, job_class=AllowedJob).cleanup()
+    waiting = [name.decode() for name in redis.lrange("rq:queue:alerts", 0, -1)]
+    assert waiting == [delivery.delivery_id for delivery in deliveries]
 
 
 @pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.equip", "no.such.thing"])
