@@ -25,9 +25,15 @@ log = structlog.get_logger("signalcraft.worker")
 _RECONNECT_SECONDS = 1.0
 
 
+#: How long a thread may keep others from running, in seconds. With Python's own 5 ms the thread that stores, which asks
+#: PostgreSQL a dozen times a batch, waited as long after each answer while the next batch was being prepared.
+_SWITCH_SECONDS = 0.001
+
+
 def main() -> int:
     """Work until told to stop, whatever becomes of Redis meanwhile."""
     arguments = _parser().parse_args()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         settings = Settings.from_environ(os.environ)
     except InvalidSetting as error:

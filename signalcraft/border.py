@@ -6,6 +6,7 @@ transaction, and with it its neighbours.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Final
 
 from peewee import DataError, IntegrityError
@@ -35,22 +36,19 @@ def check(arrival: Arrival) -> None:
         NotStorable: naming the field.
     """
     alert = arrival.alert
-    texts = {
-        "source_event_id": alert.source_event_id,
-        "project": alert.project,
-        "environment": alert.environment,
-        "fingerprint": alert.fingerprint,
-        "title": alert.title,
-    }
-    for name, text in texts.items():
+    for name, longest in LONGEST.items():
+        text = getattr(alert, name)
         if not text:
             raise NotStorable("is empty", field=name)
-        if len(text) > LONGEST[name]:
-            raise NotStorable(f"is longer than {LONGEST[name]} characters", field=name)
-    optional = {"description": alert.description, "link": alert.link or "", "issue_id": alert.issue_id or ""}
-    tags = {"tags": "".join(part for pair in alert.tags for part in pair), "triggered_rule": "".join(arrival.rules)}
-    for name, text in (texts | optional | tags | {"payload": arrival.payload}).items():
+        if len(text) > longest:
+            raise NotStorable(f"is longer than {longest} characters", field=name)
         _check_text(name, text)
+    _check_text("description", alert.description)
+    _check_text("link", alert.link or "")
+    _check_text("issue_id", alert.issue_id or "")
+    _check_text("tags", "".join(chain.from_iterable(alert.tags)))
+    _check_text("triggered_rule", "".join(arrival.rules))
+    _check_text("payload", arrival.payload)
     for name, moment in (("occurred_at", alert.occurred_at), ("received_at", alert.received_at)):
         if moment.utcoffset() is None:
             raise NotStorable("has no time zone", field=name)

@@ -14,6 +14,7 @@ from functools import cache
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import uuid4
 
 import orjson
 from redis import Redis
@@ -42,6 +43,9 @@ NOTIFY: Final = "signalcraft.tasks.notify"
 JOB_TIMEOUT_SECONDS: Final = 120
 #: How often a job is put back that was in hand when its worker died. Nothing else uses up a try.
 MOST_RETRIES: Final = 5
+#: How long a notification may take, and how long one that nobody took or that failed is kept, in seconds.
+NOTIFY_TIMEOUT_SECONDS: Final = 30
+NOTIFY_TTL_SECONDS: Final = 3600
 #: How long RQ keeps a job that failed where we could not even set it aside.
 FAILURE_TTL_SECONDS: Final = 30 * 86_400
 
@@ -85,6 +89,25 @@ _TAKE_IN_SHA1 = hashlib.sha1(_TAKE_IN.encode(), usedforsecurity=False).hexdigest
 
 _WRITTEN: Final = "signalcraft:written"
 _ALERTS_KEY: Final = Queue.redis_queue_namespace_prefix + ALERTS
+_NOTIFICATIONS_KEY: Final = Queue.redis_queue_namespace_prefix + NOTIFICATIONS
+
+#: The queue of each function, and what RQ is told of its jobs.
+_OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = MappingProxyType(
+    {
+        PROCESS_DELIVERY: (
+            ALERTS,
+            {
+                "timeout": JOB_TIMEOUT_SECONDS,
+                "failure_ttl": FAILURE_TTL_SECONDS,
+                "retry": JobRetry(max=MOST_RETRIES, enqueue_at_front=True),  # older than all that waits
+            },
+        ),
+        NOTIFY: (
+            NOTIFICATIONS,
+            {"timeout": NOTIFY_TIMEOUT_SECONDS, "failure_ttl": NOTIFY_TTL_SECONDS, "ttl": NOTIFY_TTL_SECONDS},
+        ),
+    }
+)
 
 
 class ForbiddenJob(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
@@ -218,33 +241,49 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> Ta
     return TakenIn(fresh=first is None, delivery_id=accepted.delivery_id if first is None else first.decode())
 
 
-def _job_fields(accepted: AcceptedDelivery) -> dict[str, Any]:
-    """What ``Queue.enqueue(...)`` would write, field for field; a test compares.
+def notify(redis: Redis, notice: Mapping[str, Any], *, description: str) -> None:
+    """Put ``notice`` on the queue of notifications.
 
-    Going through RQ's objects for each delivery takes twice as long as serializing and compressing it: so they are
+    Raises:
+        QueueUnavailable: Redis is away, too slow, full or read-only.
+    """
+    job_id = str(uuid4())
+    key = Job.key_for(job_id)
+    with away_as_unavailable(), redis.pipeline() as pipeline:
+        pipeline.sadd(Queue.redis_queues_keys, _NOTIFICATIONS_KEY)
+        pipeline.hset(key, items=list(chain.from_iterable(_fields(NOTIFY, notice, description).items())))
+        pipeline.expire(key, NOTIFY_TTL_SECONDS)
+        pipeline.rpush(_NOTIFICATIONS_KEY, job_id)
+        pipeline.execute()
+
+
+def _job_fields(accepted: AcceptedDelivery) -> dict[str, Any]:
+    description = f"{accepted.source} {accepted.resource} {accepted.delivery_id}"
+    return _fields(PROCESS_DELIVERY, accepted.as_job_argument(), description)
+
+
+def _fields(function: str, argument: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """What ``Queue.enqueue(function, argument, …)`` would write, field for field; tests compare.
+
+    Going through RQ's objects for each job takes twice as long as serializing and compressing a delivery: so they are
     asked once, and what differs is filled in.
     """
-    call: tuple[Any, ...] = (PROCESS_DELIVERY, None, (accepted.as_job_argument(),), {})
+    call: tuple[Any, ...] = (function, None, (argument,), {})
     now = utcformat(datetime.now(UTC))
-    return _template() | {
+    return _template(function) | {
         "created_at": now,
         "enqueued_at": now,
-        "description": f"{accepted.source} {accepted.resource} {accepted.delivery_id}",
+        "description": description,
         "data": zlib.compress(JSONSerializer.dumps(call)),  # type: ignore[no-untyped-call] # RQ's
     }
 
 
 @cache
-def _template() -> dict[str, Any]:
-    """The fields that all our jobs have alike, in RQ's own words."""
+def _template(function: str) -> dict[str, Any]:
+    """The fields that all jobs of ``function`` have alike, in RQ's own words."""
+    name, options = _OPTIONS[function]
     never_asked = Redis()
-    job = queue(never_asked, ALERTS).create_job(
-        PROCESS_DELIVERY,
-        timeout=JOB_TIMEOUT_SECONDS,
-        result_ttl=0,
-        failure_ttl=FAILURE_TTL_SECONDS,
-        retry=JobRetry(max=MOST_RETRIES, enqueue_at_front=True),  # older than all that waits
-    )
+    job = queue(never_asked, name).create_job(function, result_ttl=0, **options)
     job.enqueued_at = job.created_at
     return job.to_dict()
 

@@ -31,7 +31,6 @@ EVENT_COLUMNS: Columns = {
     "link": "text",
     "occurred_at": "timestamptz",
     "received_at": "timestamptz",
-    "payload_json": "text",
 }
 GROUP_COLUMNS: Columns = {
     "workspace_id": "bigint",
@@ -190,10 +189,11 @@ RETIRE_CURRENT = """
     UPDATE alert_group SET is_current = false
     WHERE workspace_id = %(workspace_id)s AND group_key = %(group_key)s AND is_current"""
 
-#: Point the events at their groups.
-HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text"}
+#: Point the events at their groups, and only now write what takes most of a row: copies of an event never send theirs.
+HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "text"}
 POINT_EVENTS = """
-    UPDATE alert_event e SET alert_group_id = r.alert_group_id, decision = r.decision
+    UPDATE alert_event e
+    SET alert_group_id = r.alert_group_id, decision = r.decision, payload_json = r.payload_json
     FROM {rows} WHERE e.id = r.id"""
 
 #: Groups that hold ``spike_count`` alerts in one of the buckets that this batch added to.

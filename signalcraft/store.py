@@ -13,7 +13,6 @@ other and never in a circle. Call everything here inside ``models.session()``.
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
+import orjson
 from peewee import fn
 
 from signalcraft import border, hours, statements
@@ -145,17 +145,16 @@ def _event_row(arrival: Arrival) -> tuple[object, ...]:
         alert.issue_id,
         alert.title,
         alert.description,
-        json.dumps(alert.tags),
-        json.dumps(arrival.rules),
+        orjson.dumps(alert.tags).decode(),
+        orjson.dumps(arrival.rules).decode(),
         alert.link,
         alert.occurred_at,
         alert.received_at,
-        arrival.payload,
     )
 
 
 def _point_events(homes: Iterable[Home]) -> None:
-    rows = [(home.event_id, home.group_id, home.decision.value) for home in homes]
+    rows = [(home.event_id, home.group_id, home.decision.value, home.arrival.payload) for home in homes]
     query(statements.POINT_EVENTS, statements.HOME_COLUMNS, rows)
 
 

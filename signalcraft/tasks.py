@@ -20,10 +20,6 @@ from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
 
-#: How long a notification may take, and how long one that nobody took or that failed is kept, in seconds.
-_NOTIFY_TIMEOUT = 30
-_NOTIFY_TTL = 3600
-
 
 class _Equipment:
     """What this process works with. RQ finds functions by name, so it has to stand in the module."""
@@ -148,16 +144,8 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
         "status": group.status.value,
         "count": group.count,
     }
-    with _Equipment.breaker.guard(), jobs.away_as_unavailable():
-        jobs.queue(_Equipment.redis, jobs.NOTIFICATIONS).enqueue(
-            jobs.NOTIFY,
-            notice,
-            description=f"{reason} group {group.id}",
-            job_timeout=_NOTIFY_TIMEOUT,
-            ttl=_NOTIFY_TTL,
-            result_ttl=0,
-            failure_ttl=_NOTIFY_TTL,
-        )
+    with _Equipment.breaker.guard():
+        jobs.notify(_Equipment.redis, notice, description=f"{reason} group {group.id}")
 
 
 def notify(notice: Mapping[str, Any]) -> None:

@@ -54,6 +54,28 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis)
     assert clean_redis.ttl(f"rq:job:{delivery.delivery_id}") == -1
 
 
+def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis) -> None:
+    notice = {"reason": "new", "group_id": 7}
+    jobs.notify(clean_redis, notice, description="new group 7")
+    (job_id,) = clean_redis.lrange("rq:queue:notifications", 0, -1)
+    ours, ttl = fields_of(clean_redis, job_id.decode()), clean_redis.ttl(f"rq:job:{job_id.decode()}")
+    our_queues = clean_redis.smembers("rq:queues")
+    clean_redis.flushdb()
+    Queue("notifications", connection=clean_redis, serializer=JSONSerializer).enqueue(
+        "signalcraft.tasks.notify",
+        notice,
+        job_id=job_id.decode(),
+        job_timeout=jobs.NOTIFY_TIMEOUT_SECONDS,
+        ttl=jobs.NOTIFY_TTL_SECONDS,
+        result_ttl=0,
+        failure_ttl=jobs.NOTIFY_TTL_SECONDS,
+        description="new group 7",
+    )
+    assert ours == fields_of(clean_redis, job_id.decode())
+    assert our_queues == clean_redis.smembers("rq:queues")
+    assert ttl == clean_redis.ttl(f"rq:job:{job_id.decode()}")
+
+
 def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:
     delivery = accepted()
     jobs.take_in(clean_redis, delivery, ttl_seconds=60)
