@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from operator import attrgetter
 from typing import Self
 
@@ -15,7 +16,6 @@ from signalcraft import grouping, statements
 from signalcraft.alerts import Decision, Delivery, GroupStatus, NormalizedAlert, Severity
 from signalcraft.grouping import Place, Span, cut_into_runs, place, reason_to_open
 from signalcraft.lifecycle import Cause, snooze_holds
-from signalcraft.models import database
 from signalcraft.statements import query
 
 
@@ -171,8 +171,7 @@ def place_events(events: Mapping[int, Arrival], window: timedelta) -> Placements
     placements = Placements()
     for runs in _rounds(events, window):
         opened, refused = _upsert(runs, window, placements)
-        for run in [*refused, *_follow_previous(opened, placements)]:
-            _place_apart(run, window, placements)
+        _place_apart([*refused, *_follow_previous(opened, placements)], window, placements)
     return placements
 
 
@@ -248,49 +247,51 @@ def _follow_previous(opened: Mapping[int, _Run], placements: Placements) -> list
     return [opened[group_id] for group_id in misplaced]
 
 
-def _place_apart(run: _Run, window: timedelta, placements: Placements) -> None:
-    """Place the events of a run one by one among all groups of its key; those with one place go there together."""
-    spans = _lock_spans(run, window)
-    pieces: dict[Place, list[tuple[int, Arrival]]] = defaultdict(list)
-    for event in run.events:
-        pieces[place(_received_at(event), spans, window)].append(event)
-    for where, events in pieces.items():
-        piece = _Run(events, where)
-        if where.joins is not None:
-            _join(piece, where.joins, placements)
-        else:
-            _open(piece, window, placements)
+def _place_apart(runs: Sequence[_Run], window: timedelta, placements: Placements) -> None:
+    """Place the events of runs one by one among all groups of their key; those with one place go there together."""
+    spans = _lock_spans(runs, window)
+    joining, opening = list[_Run](), list[list[_Run]]()
+    for run in runs:
+        pieces: dict[Place, list[tuple[int, Arrival]]] = defaultdict(list)
+        for event in run.events:
+            pieces[place(_received_at(event), spans[run.key], window)].append(event)
+        placed = [_Run(events, where) for where, events in pieces.items()]
+        joining += [piece for piece in placed if piece.place.joins is not None]
+        opening.append([piece for piece in placed if piece.place.joins is None])
+    _join(joining, placements)
+    for round_of_keys in zip_longest(*opening):
+        _open([piece for piece in round_of_keys if piece is not None], window, placements)
 
 
-def _join(run: _Run, group_id: int, placements: Placements) -> None:
-    row = run.row | {"id": group_id}
-    values = tuple(row[name] for name in statements.JOIN_COLUMNS)
-    for _, _, _, severity, status, snoozed_until, _ in query(
-        statements.JOIN_GROUPS,
-        statements.JOIN_COLUMNS,
-        [values],
-    ):
-        _settle([_Joined(group_id, run, Severity(severity), GroupStatus(status), snoozed_until)], placements)
-
-
-def _open(run: _Run, window: timedelta, placements: Placements) -> None:
-    """Nobody else can have opened a current group meanwhile: the old one, or the one taken back, is locked by us."""
-    if run.place.is_current:
-        workspace_id, group_key = run.key
-        database.execute_sql(statements.RETIRE_CURRENT, {"workspace_id": workspace_id, "group_key": group_key})
-    opened, _ = _upsert([run], window, placements)
-    for group_id in opened:
-        placements.add(run, group_id, run.place.decision)
-
-
-def _lock_spans(run: _Run, window: timedelta) -> list[Span]:
-    workspace_id, group_key = run.key
-    since = run.first_seen_at - window
-    cursor = database.execute_sql(
-        statements.LOCK_SPANS,
-        {"workspace_id": workspace_id, "group_key": group_key, "since": since},
+def _join(pieces: Sequence[_Run], placements: Placements) -> None:
+    by_id = {piece.place.joins: piece for piece in pieces}
+    rows = [tuple((piece.row | {"id": id_})[name] for name in statements.JOIN_COLUMNS) for id_, piece in by_id.items()]
+    joined = query(statements.JOIN_GROUPS, statements.JOIN_COLUMNS, rows)
+    _settle(
+        [
+            _Joined(group_id, by_id[group_id], Severity(severity), GroupStatus(status), snoozed_until)
+            for group_id, _, _, severity, status, snoozed_until, _ in joined
+        ],
+        placements,
     )
-    return [_span(row) for row in cursor.fetchall()]
+
+
+def _open(pieces: Sequence[_Run], window: timedelta, placements: Placements) -> None:
+    """Nobody else can have opened a current group meanwhile: the old one, or the one taken back, is locked by us."""
+    current = [piece.key for piece in pieces if piece.place.is_current]
+    query(statements.RETIRE_CURRENT, statements.KEY_COLUMNS, current)
+    opened, _ = _upsert(pieces, window, placements)
+    for group_id, piece in opened.items():
+        placements.add(piece, group_id, piece.place.decision)
+
+
+def _lock_spans(runs: Sequence[_Run], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
+    """All groups that the events of ``runs`` may belong to, by key."""
+    spans: dict[tuple[int, str], list[Span]] = defaultdict(list)
+    since = [(*run.key, run.first_seen_at - window) for run in runs]
+    for workspace_id, group_key, *row in query(statements.LOCK_SPANS, statements.REFUSED_COLUMNS, since):
+        spans[workspace_id, group_key].append(_span(row))
+    return spans
 
 
 def _span(row: Sequence[object]) -> Span:

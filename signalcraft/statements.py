@@ -172,22 +172,25 @@ FOLLOW_PREVIOUS = """
 #: Take back a group that was opened in this transaction for alerts that belong elsewhere.
 TAKE_BACK = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
 
-#: The groups of one key that ``grouping.place`` may need for alerts from ``since`` on, locked, and the last before.
+#: The groups of each key that ``grouping.place`` may need for alerts from ``since`` on, and the last before; locked.
+REFUSED_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text", "since": "timestamptz"}
 LOCK_SPANS = f"""
-    SELECT {_SPAN} FROM alert_group g
-    WHERE g.workspace_id = %(workspace_id)s AND g.group_key = %(group_key)s
-      AND (g.is_current OR g.last_seen_at >= %(since)s OR g.resolved_at >= %(since)s OR g.id = (
-          SELECT p.id FROM alert_group p
-          WHERE p.workspace_id = %(workspace_id)s AND p.group_key = %(group_key)s AND NOT p.is_current
-            AND p.first_seen_at < %(since)s
-          ORDER BY p.first_seen_at DESC LIMIT 1
-      ))
-    ORDER BY g.id FOR UPDATE"""
+    SELECT g.workspace_id, g.group_key, {_SPAN}
+    FROM {{rows}} LEFT JOIN LATERAL (
+        SELECT p.id FROM alert_group p
+        WHERE p.workspace_id = r.workspace_id AND p.group_key = r.group_key AND NOT p.is_current
+          AND p.first_seen_at < r.since
+        ORDER BY p.first_seen_at DESC LIMIT 1
+    ) AS before ON true
+    JOIN alert_group g ON g.workspace_id = r.workspace_id AND g.group_key = r.group_key
+     AND (g.is_current OR g.last_seen_at >= r.since OR g.resolved_at >= r.since OR g.id = before.id)
+    ORDER BY g.workspace_id, g.group_key, g.id FOR UPDATE OF g"""
 
 #: The current group of a key stays as it is, but takes no more alerts.
+KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}
 RETIRE_CURRENT = """
-    UPDATE alert_group SET is_current = false
-    WHERE workspace_id = %(workspace_id)s AND group_key = %(group_key)s AND is_current"""
+    UPDATE alert_group g SET is_current = false
+    FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
 
 #: Point the events at their groups, and only now write what takes most of a row: copies of an event never send theirs.
 HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "text"}
