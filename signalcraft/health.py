@@ -154,7 +154,7 @@ def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
 
 
 def _age(backlog: jobs.Backlog) -> float:
-    oldest = backlog.oldest_enqueued_at
+    oldest = backlog.oldest_created_at
     return (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
 
 

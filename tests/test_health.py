@@ -105,7 +105,7 @@ def test_a_job_that_has_waited_too_long_makes_it_not_ready(client: FlaskClient, 
     jobs.take_in(clean_redis, waiting, ttl_seconds=60)
     assert states(client)["queue"] == "ok"
     then = utcformat(datetime.now(UTC) - timedelta(seconds=61))
-    clean_redis.hset(f"rq:job:{waiting.delivery_id}", "enqueued_at", then)
+    clean_redis.hset(f"rq:job:{waiting.delivery_id}", "created_at", then)
     assert states(client)["queue"] == "behind"
 
 
