@@ -13,7 +13,7 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, durability, jobs, logs, metrics, models, slowness, tasks
+from signalcraft import chores, durability, episodes, jobs, logs, metrics, models, slowness, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
 from signalcraft.errors import InvalidSetting
@@ -49,6 +49,7 @@ def main() -> int:
     drainer = Drainer(tasks.process_deliveries, batch_size=settings.batch_size)
     drainer.start()
     chores.start(settings, jobs.connect_web(settings.redis_url))
+    episodes.start(tasks.notifier(), jobs.connect_web(settings.redis_url))
     status = _work(_batching_worker, settings, burst=arguments.burst)
     drainer.stop()
     return status

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import deliveries, drain, growth, intake, latency, lists, memory, single, workers
+from bench import deliveries, drain, growth, intake, latency, lists, memory, refusals, single, workers
 from bench.arena import Arena, BenchError
 from bench.figures import ROOT, Figure, show, write
 from signalcraft import embedded
@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "drain": drain.run,
     "latency": latency.run,
     "intake": intake.run,
+    "refusals": refusals.run,
     "workers": workers.run,
     "memory": memory.run,
     "growth": growth.run,

@@ -19,7 +19,7 @@ import-linter holds it to that (``pyproject.toml``).
     parameters | parts | pipeline | previews | explanations | canary
                             kinds of values; what routes use; the life of an alert; where one would land; why one is
                             where it is, in words; a delivery of our own that tries the whole way out
-    notices                 rules and notifications
+    notices | episodes      rules and notifications; trouble of our own, told of through them
     workbench | checkups | diagnosis
                             what the worker works by; what doctor looks at; why a signature is not good
     intake | health | chores | cursors | versions | deliveries | problems | samples
@@ -31,7 +31,8 @@ import-linter holds it to that (``pyproject.toml``).
                             shelf; Redis: jobs and limits; both servers from wheels
     border | hours          what may pass into the tables; what each hour counts
     placing                 which group an event goes into
-    statements | slowness   the SQL of that; which of it was slow
+    statements | slowness | capacity | catalogue
+                            the SQL of that; which of it was slow; how much there is; the page of all metrics
     filters                 which groups are meant
     models | migrations | metrics | breaker | client | documents | durability | patience | history
                             the tables, what is counted, what failed is left alone for a moment, what Redis would

@@ -16,7 +16,7 @@ from signalcraft.models import constraint_name
 from signalcraft.placing import Arrival
 
 #: In characters. What is indexed has to fit into a page of an index; the rest is far above what sources cut to.
-LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 1_000, "title": 2_000}
+LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 1_000, "title": 500}
 
 #: Two transactions met on the same rows, and one has to try again.
 _TRY_AGAIN: Final = frozenset({"alert_group_current_key"})

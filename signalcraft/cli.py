@@ -244,7 +244,7 @@ def dev(port: int, data: Path) -> None:
         console.status(_STARTING) as status,
         deployed(
             data,
-            os.environ,
+            {"SLOW_QUERY_MS": "0", **os.environ},  # all of them
             port=port,
             secret=known.get("SENTRY_CLIENT_SECRET", ""),
             token=known.get("API_TOKEN", ""),

@@ -9,7 +9,7 @@ at a time are served: it must never take a thread from taking in.
 import hmac
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import click
@@ -23,6 +23,7 @@ from rq_dashboard import web as pages
 from werkzeug.serving import run_simple
 
 from signalcraft import jobs
+from signalcraft.errors import TooManyRequests
 
 AT_ONCE: Final = 2
 PREFIX: Final = "/rq"
@@ -69,8 +70,11 @@ class _Worker(Worker):
         return super().all(connection, job_class=_Job, serializer=JSONSerializer)
 
 
-def create_dashboard(redis_url: str, password: str) -> Flask:
-    """The application; without a password it lets everybody in. Connects to nothing yet."""
+def create_dashboard(redis_url: str, password: str, *, refused: Callable[[], None] | None = None) -> Flask:
+    """The application; without a password it lets everybody in. Connects to nothing yet.
+
+    ``refused`` is told of each wrong password, and raises TooManyRequests when there were enough.
+    """
     app = Flask("signalcraft.dashboard", static_folder=rq_dashboard.blueprint.static_folder)
     # Shown on its pages as the name of the instance; nothing connects to it, see below.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("redis://signalcraft",)
@@ -79,7 +83,8 @@ def create_dashboard(redis_url: str, password: str) -> Flask:
     pages.config.serializer = JSONSerializer
     pages.Job, pages.Worker = _Job, _Worker
     _keep_connection()
-    app.before_request(lambda: _let_in(password))
+    app.before_request(lambda: _let_in(password, refused))
+    app.register_error_handler(TooManyRequests, _answer_too_many)
     app.after_request(_add_headers)
     app.register_blueprint(rq_dashboard.blueprint)
     app.wsgi_app = _FewAtOnce(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
@@ -117,14 +122,20 @@ def _keep_connection() -> None:
         before.remove(pages.push_rq_connection)
 
 
-def _let_in(password: str) -> Response | None:
+def _let_in(password: str, refused: Callable[[], None] | None) -> Response | None:
     given = request.authorization
     offered = given.password if given is not None and given.type == "basic" and given.password else ""
     if password and not hmac.compare_digest(password.encode(), offered.encode(errors="surrogateescape")):
+        if offered and refused:
+            refused()
         return Response("A password is needed.\n", 401, {"WWW-Authenticate": 'Basic realm="queues"'})
     if request.method not in ("GET", "HEAD") or (request.endpoint and request.endpoint not in _PAGES):
         abort(Response("Only to be looked at.\n", 403))
     return None
+
+
+def _answer_too_many(refusal: TooManyRequests) -> Response:
+    return Response("Too many wrong passwords.\n", refusal.status, refusal.headers)
 
 
 def _add_headers(response: Response) -> Response:

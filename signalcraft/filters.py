@@ -58,11 +58,17 @@ def conditions(wanted: GroupFilter, now: datetime) -> Iterator[Node]:
     if wanted.current is not None:
         yield _G.is_current == wanted.current
     if wanted.q:
-        yield _G.title ** ("%" + _LIKE_METACHARACTERS.sub(r"\\\1", wanted.q) + "%")
+        yield holds(_G.title, wanted.q)
     if wanted.since is not None:
         yield _G.last_seen_at >= wanted.since
     if wanted.until is not None:
         yield _G.last_seen_at < wanted.until
+
+
+def holds(title: "Field[str]", words: str) -> Expression:
+    """Whether ``words`` stand in ``title``, in capitals or not."""
+    found: Expression = title ** ("%" + _LIKE_METACHARACTERS.sub(r"\\\1", words) + "%")
+    return found
 
 
 def _chosen(column: "Field[str]", choice: Choice) -> Iterator[Node]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from redis import Redis
 
-from signalcraft import durability, inbox, jobs, metrics, migrations, models
+from signalcraft import capacity, durability, inbox, jobs, metrics, migrations, models
 
 #: How long an answer may take, for all parts together: whoever asks gives up after a second.
 PATIENCE_SECONDS: Final = 0.8
@@ -144,6 +144,9 @@ def gauges(redis: Redis) -> Mapping[str, metrics.Gauge]:
         "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
         "signalcraft_inbox_depth": _in_session(inbox.depth),
         "signalcraft_failed_deliveries": _in_session(inbox.failed_depth),
+        "signalcraft_database_connections": lambda: {(state,): held for state, held in capacity.connections().items()},
+        "signalcraft_table_rows": lambda: {(name,): size.rows for name, size in _tables().items()},
+        "signalcraft_table_bytes": lambda: {(name,): size.bytes for name, size in _tables().items()},
     }
 
 
@@ -156,6 +159,11 @@ def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
 def _age(backlog: jobs.Backlog) -> float:
     oldest = backlog.oldest_created_at
     return (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+
+
+def _tables() -> Mapping[str, capacity.TableSize]:
+    with models.session():
+        return capacity.table_sizes()
 
 
 def _in_session(read: Callable[[], int]) -> metrics.Gauge:

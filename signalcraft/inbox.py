@@ -4,6 +4,7 @@ Call everything inside ``models.session()``.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from signalcraft.alerts import AcceptedDelivery, Delivery
@@ -69,6 +70,17 @@ def _read(row: Mapping[str, Any]) -> AcceptedDelivery:
 def depth() -> int:
     """How many deliveries are on the shelf."""
     return Inbox.select().count()
+
+
+def waits() -> bool:
+    """Whether anything is on the shelf."""
+    return Inbox.select().exists()
+
+
+def failed_since(moment: datetime) -> bool:
+    """Whether a delivery was set aside at ``moment`` or later that was not replayed yet."""
+    lately = FailedDelivery.select().where(FailedDelivery.replayed_at.is_null() & (FailedDelivery.failed_at >= moment))
+    return lately.exists()
 
 
 def failed_depth() -> int:

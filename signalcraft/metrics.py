@@ -125,6 +125,10 @@ DECLARED = (
     _gauge("signalcraft_worker_heartbeat_seconds", "Since a worker last went to the queue for work.", "queue"),
     _gauge("signalcraft_inbox_depth", "Deliveries that wait in PostgreSQL because Redis could not take them."),
     _gauge("signalcraft_failed_deliveries", "Deliveries set aside and not replayed."),
+    # PostgreSQL
+    _gauge("signalcraft_database_connections", "Of the web process that answers; state: in_use, idle, most.", "state"),
+    _gauge("signalcraft_table_rows", "Rows, as PostgreSQL's planner thinks; 0 before its first look.", "table"),
+    _gauge("signalcraft_table_bytes", "Size on disk with indexes and large values.", "table"),
 )
 
 

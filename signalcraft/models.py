@@ -229,7 +229,9 @@ class AlertGroup(_Table):
                 "CREATE INDEX alert_group_previous ON alert_group (previous_group_id)"
                 " WHERE previous_group_id IS NOT NULL",
             ),
-            SQL("CREATE INDEX alert_group_listing ON alert_group (workspace_id, last_seen_at DESC, id DESC)"),
+            SQL(
+                f"CREATE INDEX alert_group_listing ON alert_group (workspace_id, {_NEWEST_FIRST}) INCLUDE (title)",
+            ),
             SQL("CREATE INDEX alert_group_export ON alert_group (workspace_id, id)"),
             SQL("CREATE INDEX alert_group_first_seen ON alert_group (workspace_id, first_seen_at DESC, id DESC)"),
             SQL("CREATE INDEX alert_group_size ON alert_group (workspace_id, count DESC, id DESC)"),

@@ -16,7 +16,7 @@ from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
 from signalcraft.breaker import Breaker
 from signalcraft.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
 from signalcraft.settings import Settings
-from signalcraft.workbench import Workbench
+from signalcraft.workbench import QueueNotification, Workbench
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,11 @@ def equip(settings: Settings, redis: Redis) -> None:
     _Equipment.bench = Workbench.from_settings(settings)
     _Equipment.redis = redis
     _Equipment.breaker = Breaker(QueueUnavailable)
+
+
+def notifier() -> QueueNotification:
+    """What NOTIFIER names."""
+    return _Equipment.bench.queue_notification
 
 
 def process_delivery(argument: Mapping[str, Any]) -> None:

@@ -43,16 +43,19 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    limiter = _put_together(app, settings)
+    refused = Rate(limiter, "address", settings.ratelimit_address)
     if settings.dashboard_password:
-        queues = dashboard.create_dashboard(settings.redis_url, settings.dashboard_password)
+        queues = dashboard.create_dashboard(
+            settings.redis_url, settings.dashboard_password, refused=lambda: refused.hit(_address())
+        )
         app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {dashboard.PREFIX: queues})  # type: ignore[method-assign]  # as Flask's documentation says
     if settings.trusted_proxies:
         proxied = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies)
         app.wsgi_app = proxied  # type: ignore[method-assign]  # as Flask's documentation says
     models.open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
     slowness.watch(settings.slow_query_ms)
-    limiter = _put_together(app, settings)
-    _answer_exceptions(app, Rate(limiter, "address", settings.ratelimit_address))
+    _answer_exceptions(app, refused)
     app.after_request(_add_headers)
     for blueprint in (views.webhooks, views.operations, reading, changing, manual):
         app.register_blueprint(blueprint)

@@ -1,7 +1,7 @@
 """SignalCraft with a door as one would build it first: SET NX on the delivery key, then ``Queue.enqueue``.
 
-Served by ``make chaos-broken``, which has to see deliveries get lost. Between the two steps the web process or Redis
-can go away; the sender, who heard nothing or a 503, sends again, and is told that it is a duplicate.
+Served by ``make chaos``, whose second run has to see deliveries get lost. Between the two steps the web process or
+Redis can go away; the sender, who heard nothing or a 503, sends again, and is told that it is a duplicate.
 """
 
 import os

@@ -5,13 +5,27 @@ ones there are used instead: on the first a database is created and dropped agai
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import redis
 
 from signalcraft import embedded, migrations, models
 from signalcraft.settings import Settings
+
+#: What every test's application is configured with: nothing that a test makes us write may hold one of them.
+SECRETS = ("test-client-secret", "test-api-token")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test during which a secret was logged or printed."""
+    report = yield
+    for section, written in report.sections:
+        if report.outcome == "passed" and any(secret in written for secret in SECRETS):
+            report.outcome = "failed"
+            report.longrepr = f"{section}: a secret was written down"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +82,8 @@ def environ(
     return {
         "DATABASE_URL": clean_database,
         "REDIS_URL": redis_url,
-        "SENTRY_CLIENT_SECRET": "test-client-secret",
-        "API_TOKEN": "test-api-token",
+        "SENTRY_CLIENT_SECRET": SECRETS[0],
+        "API_TOKEN": SECRETS[1],
     }
 
 

@@ -224,6 +224,7 @@ def test_dev_stays_up_keeps_its_data_and_goes_in_good_order(tmp_path: Path) -> N
             client.get(f"http://127.0.0.1:{port}/healthz")
     assert counts == [36, 72]
     assert environments[0] == environments[1]
+    assert "store._insert_events" in (tmp_path / "worker.log").read_text(), "in development every query is logged"
 
 
 def _start_dev(directory: Path, port: int) -> "subprocess.Popen[str]":

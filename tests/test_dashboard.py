@@ -11,6 +11,7 @@ from redis import Redis
 
 from signalcraft import dashboard, jobs, tasks
 from signalcraft.batching import BatchingWorker
+from signalcraft.parts import EXTENSION
 from tests.builders import accepted
 from tests.client import web
 
@@ -57,6 +58,17 @@ def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: Flas
     (shown,) = client.get("/0/data/workers.json", headers=WITH_PASSWORD).get_json()["workers"]
     assert shown["queues"] == ["alerts"]
     assert snapshot(clean_redis) == before
+
+
+def test_passwords_cannot_be_tried_for_ever(environ: dict[str, str]) -> None:
+    client = web(environ, DASHBOARD_PASSWORD=PASSWORD, RATELIMIT_ADDRESS="3/minute")
+    wrong = {"Authorization": "Basic " + b64encode(b"anybody:guess").decode()}
+    answers = [client.get("/rq/", headers=wrong) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert client.get("/rq/").status_code == 401, "a browser that has not asked for the password yet"
+    assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 200
+    client.application.extensions[EXTENSION].desk.redis.close()
 
 
 def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, clean_redis: Redis) -> None:

@@ -1,0 +1,19 @@
+"""Find words in titles without reading the groups: the index of the listing holds the titles too."""
+
+UP = """
+CREATE INDEX alert_group_listing_titles ON alert_group (workspace_id, last_seen_at DESC, id DESC) INCLUDE (title);
+DROP INDEX alert_group_listing;
+ALTER INDEX alert_group_listing_titles RENAME TO alert_group_listing;
+"""
+DOWN = """
+DROP INDEX alert_group_listing;
+CREATE INDEX alert_group_listing ON alert_group (workspace_id, last_seen_at DESC, id DESC);
+"""
+
+
+def up(migrator, db) -> None:
+    db.execute_sql(UP)
+
+
+def down(migrator, db) -> None:
+    db.execute_sql(DOWN)

@@ -1,0 +1,146 @@
+"""When SignalCraft itself is in trouble: people hear of it through the same notifier as of their alerts.
+
+A thread of each worker looks every few seconds for three things: deliveries that were lately set aside, deliveries
+that wait in PostgreSQL because Redis did not take them, and PostgreSQL out of reach for a minute. Each is one episode,
+however many deliveries it concerns and workers see it: it is told of once, and is over when it has not been seen for
+``OVER_AFTER_SECONDS``. Redis knows which episodes are on; while it is away, each worker knows its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from signalcraft import inbox, metrics, models
+from signalcraft.alerts import GroupSnapshot, GroupStatus, Severity
+from signalcraft.errors import RecoverableError
+from signalcraft.workbench import QueueNotification
+
+log = structlog.get_logger(__name__)
+
+OVER_AFTER_SECONDS: Final = 300
+AWAY_SECONDS: Final = 60.0
+_LOOK_EVERY_SECONDS: Final = 10.0
+_ON: Final = "signalcraft:episode:"
+
+
+class Episode(StrEnum):
+    """What is wrong; the value is the reason that a notifier is handed."""
+
+    SET_ASIDE = "deliveries_set_aside"
+    INBOX_IN_USE = "inbox_in_use"
+    DATABASE_AWAY = "database_away"
+
+
+_TITLES: Final = {
+    Episode.SET_ASIDE: "SignalCraft could not work off deliveries: see signalcraft failed list",
+    Episode.INBOX_IN_USE: "SignalCraft keeps deliveries in PostgreSQL: Redis does not take them",
+    Episode.DATABASE_AWAY: "A SignalCraft worker cannot reach PostgreSQL",
+}
+
+
+class Watch:
+    """Sees episodes begin and end, and tells of each once."""
+
+    def __init__(
+        self,
+        tell: QueueNotification,
+        redis: Redis,
+        *,
+        away_seconds: float = AWAY_SECONDS,
+        over_after: int = OVER_AFTER_SECONDS,
+    ) -> None:
+        """``tell`` is the workbench's notifier; ``redis`` a client that fails soon."""
+        self._tell = tell
+        self._redis = redis
+        self._away_seconds = away_seconds
+        self._over_after = over_after
+        self._reached_at = time.monotonic()
+        self._on: dict[Episode, float] = {}
+
+    def look(self) -> None:
+        """See what is on now, and tell of what was not on before."""
+        for episode in self._seen():
+            if self._begins(episode):
+                self._tell_of(episode)
+
+    def _seen(self) -> list[Episode]:
+        lately = datetime.now(UTC) - timedelta(seconds=self._over_after)
+        try:
+            with models.session():
+                waits, failed = inbox.waits(), inbox.failed_since(lately)
+        except RecoverableError:
+            is_long = time.monotonic() - self._reached_at >= self._away_seconds
+            return [Episode.DATABASE_AWAY] if is_long else []
+        self._reached_at = time.monotonic()
+        found = {Episode.SET_ASIDE: failed, Episode.INBOX_IN_USE: waits}
+        return [episode for episode, is_on in found.items() if is_on]
+
+    def _begins(self, episode: Episode) -> bool:
+        """Whether nobody has seen it lately; from now on it has been seen."""
+        before, now = self._on.get(episode), time.monotonic()
+        self._on[episode] = now
+        known_here = before is not None and now - before < self._over_after
+        try:
+            known = self._redis.set(_ON + episode, "on", ex=self._over_after, get=True) is not None
+        except RedisError:
+            return not known_here
+        return not known and not known_here
+
+    def _tell_of(self, episode: Episode) -> None:
+        """Whatever the notifier raises, it may be Redis that is wrong: the next look tries again."""
+        log.error("episode begins", stage="watch", episode=episode.value)
+        try:
+            self._tell(episode.value, _as_group(episode))
+        except Exception:
+            metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
+            log.exception("nobody could be told", stage="watch", episode=episode.value)
+            self._forget(episode)
+
+    def _forget(self, episode: Episode) -> None:
+        del self._on[episode]
+        try:
+            self._redis.delete(_ON + episode)
+        except RedisError:
+            return
+
+
+def start(tell: QueueNotification, redis: Redis) -> Callable[[], None]:
+    """Watch, in a thread of its own; what comes back stops it."""
+    stopped = threading.Event()
+    watch = Watch(tell, redis)
+
+    def run() -> None:
+        while not stopped.wait(_LOOK_EVERY_SECONDS):
+            watch.look()
+
+    threading.Thread(target=run, name="episodes", daemon=True).start()
+    return stopped.set
+
+
+def _as_group(episode: Episode) -> GroupSnapshot:
+    """What a notifier is handed: a group that is in no table, of no workspace."""
+    now = datetime.now(UTC)
+    return GroupSnapshot(
+        id=0,
+        workspace_id=0,
+        source="signalcraft",
+        project="signalcraft",
+        environment="prod",
+        fingerprint=f"episode:{episode}",
+        title=_TITLES[episode],
+        severity=Severity.CRITICAL,
+        status=GroupStatus.OPEN,
+        count=1,
+        first_seen_at=now,
+        last_seen_at=now,
+        link=None,
+        previous_group_id=None,
+        escalated=False,
+    )

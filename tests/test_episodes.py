@@ -1,0 +1,124 @@
+"""Trouble of our own is told of through the notifier, once an episode, on real Redis and PostgreSQL."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+
+from signalcraft import inbox, jobs, models, pipeline, tasks
+from signalcraft.alerts import GroupSnapshot
+from signalcraft.episodes import Watch
+from signalcraft.errors import MissingTitle, QueueUnavailable
+from signalcraft.models import FailedDelivery, Inbox
+from signalcraft.settings import Settings
+from tests.builders import accepted
+from tests.client import add_workspace
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+class Told(list[str]):
+    """A notifier that keeps what it is told."""
+
+    def __call__(self, reason: str, group: GroupSnapshot) -> None:
+        assert group.title
+        self.append(reason)
+
+
+@pytest.fixture(autouse=True)
+def _workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    add_workspace()
+
+
+def set_aside(number: int) -> None:
+    for _ in range(number):
+        pipeline.set_aside(accepted(), MissingTitle("it has none"), stage="normalize")
+
+
+def let_time_pass() -> None:
+    """Nobody has seen anything for longer than an episode lasts."""
+    with models.session():
+        FailedDelivery.update(failed_at=datetime.now(UTC) - timedelta(hours=1)).execute()
+        Inbox.delete().execute()
+
+
+def test_fifty_deliveries_set_aside_are_told_of_once_however_many_workers_look(clean_redis: Redis) -> None:
+    told = Told()
+    workers = [Watch(told, clean_redis) for _ in range(3)]
+    for worker in workers:
+        worker.look()
+    assert told == []
+    for _ in range(5):
+        set_aside(10)
+        for worker in workers:
+            worker.look()
+    assert told == ["deliveries_set_aside"]
+
+
+def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_told_of_again(clean_redis: Redis) -> None:
+    told = Told()
+    watch = Watch(told, clean_redis, over_after=1)
+    set_aside(1)
+    watch.look()
+    let_time_pass()
+    watch.look()
+    time.sleep(1.1)
+    watch.look()
+    assert told == ["deliveries_set_aside"]
+    set_aside(1)
+    watch.look()
+    assert told == ["deliveries_set_aside"] * 2
+
+
+def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
+    told = Told()
+    watch = Watch(told, jobs.connect_web(NOWHERE))
+    with models.session():
+        inbox.keep(accepted())
+    for _ in range(3):
+        watch.look()
+    assert told == ["inbox_in_use"]
+
+
+def test_postgresql_out_of_reach_is_told_of_after_a_while_and_not_before(clean_redis: Redis, database_url: str) -> None:
+    told = Told()
+    watch = Watch(told, clean_redis, away_seconds=0.3)
+    watch.look()
+    models.database.close_idle()
+    models.open_database("postgresql://127.0.0.1:1/nowhere")
+    try:
+        watch.look()
+        assert told == []
+        time.sleep(0.4)
+        for _ in range(3):
+            watch.look()
+        assert told == ["database_away"]
+    finally:
+        models.open_database(database_url)
+
+
+def test_what_could_not_be_told_is_told_with_the_next_look(clean_redis: Redis) -> None:
+    told = Told()
+
+    def tell(reason: str, group: GroupSnapshot) -> None:
+        if not attempts:
+            attempts.append(reason)
+            raise QueueUnavailable
+        told(reason, group)
+
+    attempts: list[str] = []
+    watch = Watch(tell, clean_redis)
+    set_aside(1)
+    watch.look()
+    assert (told, attempts) == ([], ["deliveries_set_aside"])
+    watch.look()
+    watch.look()
+    assert told == ["deliveries_set_aside"]
+
+
+def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redis: Redis, settings: Settings) -> None:
+    tasks.equip(settings, clean_redis)
+    set_aside(2)
+    Watch(tasks.notifier(), clean_redis).look()
+    assert jobs.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
