@@ -6,6 +6,7 @@ of single requests on a kept connection, asked in turns.
 
 import contextlib
 import json
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,9 @@ from functools import partial
 from http.client import HTTPConnection
 from urllib.parse import urlencode
 
-from bench.arena import TOKEN, Arena, BenchError
+from bench import draining
+from bench.arena import TOKEN, Arena, BenchError, Lane
+from bench.deliveries import Maker, enqueue
 from bench.figures import Figure
 from bench.load import Size, fill
 from bench.pairs import percentile, take_turns
@@ -71,12 +74,36 @@ def run(arena: Arena) -> Iterator[Figure]:
                         "p50 small, ms": percentile(measured.baseline, 50) * 1000,
                     },
                 )
+            yield _patches(many, asker, 500 if arena.quick else 3_000)
     yield Figure(
         benchmark="lists",
         name=f"loading {large.groups:,} groups, {large.events:,} events",
         value=seconds,
         unit="s",
         at_most=300,
+    )
+
+
+def _patches(lane: Lane, asker: "Asker", number: int) -> Figure:
+    """Changes of groups anywhere in the table, one after the other, for as long as a worker drains at full speed."""
+    chance = random.Random(4)  # noqa: S311 - chance here is no secret
+    times: list[float] = []
+    with draining.ours(lane, first=10_000_000) as worker:
+        for held in worker.workers:
+            held.hold()
+        enqueue(lane.redis_url, Maker(seed=9, first=10_000_000).accepted(10 * number))
+        for held in worker.workers:
+            held.let_go()
+        while not worker.is_drained():
+            group = 1 + LARGE.workspaces * chance.randrange(SMALL.groups // LARGE.workspaces)
+            times.append(asker.assign(group, f"bench:{len(times)}"))
+    return Figure(
+        benchmark="lists",
+        name="p99 of PATCH while a worker drains",
+        value=percentile(times, 99) * 1000,
+        unit="ms",
+        at_most=15,
+        detail={"p50, ms": percentile(times, 50) * 1000, "changes": len(times), "deliveries": 10 * number},
     )
 
 
@@ -94,6 +121,21 @@ class Asker:
             began = time.perf_counter()
             self._get(connection, query)
             return time.perf_counter() - began
+
+    def assign(self, group_id: int, assignee: str) -> float:
+        """Seconds until a group was given to somebody."""
+        body = json.dumps({"assignee_user_id": assignee})
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
+            connection.connect()
+            began = time.perf_counter()
+            connection.request("PATCH", f"/api/v1/groups/{group_id}", body, headers)
+            response = connection.getresponse()
+            answer = response.read()
+            seconds = time.perf_counter() - began
+        if response.status != 200:
+            raise BenchError(f"PATCH was answered with {response.status}: {answer[:300]!r}")
+        return seconds
 
     def tenth_page(self) -> dict[str, str]:
         """What asks for the tenth page."""

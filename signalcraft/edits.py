@@ -12,7 +12,7 @@ from typing import Final, TypedDict
 
 from signalcraft import border
 from signalcraft.alerts import GroupStatus
-from signalcraft.errors import Conflict, IllegalTransition, NotFound, PreconditionFailed, Refusal
+from signalcraft.errors import Conflict, DatabaseUnavailable, IllegalTransition, NotFound, PreconditionFailed, Refusal
 from signalcraft.filters import GroupFilter, conditions
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause, follow, status_at
@@ -104,8 +104,15 @@ def change(workspace_id: int, group_id: int, edit: Edit, *, versions: Collection
         NotFound: the workspace has no such group.
         PreconditionFailed: its version is another.
         Conflict: its state does not allow the change.
-        DatabaseUnavailable: another transaction came first; nothing was changed, try again.
+        DatabaseUnavailable: other transactions came first, twice; nothing was changed, try again.
     """
+    try:
+        _change_one(workspace_id, group_id, edit, versions)
+    except DatabaseUnavailable:  # another group of the key has just become current, and can be seen now
+        _change_one(workspace_id, group_id, edit, versions)
+
+
+def _change_one(workspace_id: int, group_id: int, edit: Edit, versions: Collection[int] | None) -> None:
     with border.refusals(), database.atomic():
         groups = _lock(workspace_id, [group_id])
         if not groups:

@@ -9,11 +9,12 @@ from types import MappingProxyType
 
 
 class Actor(StrEnum):
-    """What kind of hand changed a group: an API token, the word of a source, or an alert that joined."""
+    """What kind of hand changed a group: an API token, the word of a source, an alert that joined, or long quiet."""
 
     TOKEN = "token"  # noqa: S105 - a word, no secret
     SOURCE = "source"
     ALERT = "alert"
+    CLOCK = "clock"
 
 
 _UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""

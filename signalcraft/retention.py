@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
 from signalcraft.models import database
 from signalcraft.statements import status_after
@@ -34,13 +35,19 @@ _DROP_PAYLOADS = f"""
     UPDATE alert_event SET payload_json = NULL WHERE id IN (
         SELECT e.id {_WITH_PAYLOAD} AND e.id BETWEEN %(first)s AND %(last)s
     )"""
-_RESOLVE_QUIET = f"""
-    UPDATE alert_group
-    SET status = {status_after(Cause.LONG_QUIET, "status")}, resolved_at = %(now)s, is_current = false
-    WHERE id IN (
-        SELECT id FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s
-        ORDER BY workspace_id, group_key, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    )"""
+_LOCK_QUIET = """
+    SELECT id FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s
+    ORDER BY workspace_id, group_key, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+_RESOLVE_QUIET = noting(
+    f"""
+    UPDATE alert_group g
+    SET status = {status_after(Cause.LONG_QUIET, "g.status")}, resolved_at = %(now)s, is_current = false,
+        version = g.version + 1
+    WHERE g.id = ANY(%(ids)s)""",
+    Actor.CLOCK,
+    by="'AUTO_RESOLVE_DAYS'",
+    at="%(now)s::timestamptz",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +83,18 @@ def transactions(before: datetime) -> int:
 
 def resolve_quiet(before: datetime, now: datetime) -> int:
     """Resolve open and acknowledged groups that have been quiet since ``before``; how many."""
-    parameters = {"before": before, "now": now, "limit": BATCH_SIZE}
-    resolved = batch = int(database.execute_sql(_RESOLVE_QUIET, parameters).rowcount)
-    while batch == BATCH_SIZE:
-        batch = int(database.execute_sql(_RESOLVE_QUIET, parameters).rowcount)
+    resolved = 0
+    while batch := _resolve_some(before, now):
         resolved += batch
     return resolved
+
+
+def _resolve_some(before: datetime, now: datetime) -> int:
+    with database.atomic():
+        locked = database.execute_sql(_LOCK_QUIET, {"before": before, "limit": BATCH_SIZE}).fetchall()
+        ids = [group_id for (group_id,) in locked]
+        database.execute_sql(_RESOLVE_QUIET, {"ids": ids, "now": now})
+    return len(ids)
 
 
 def _count(which: str, before: datetime) -> int:

@@ -1,9 +1,12 @@
 """Changing groups over HTTP: what a user may do, when not, what it leaves behind, and who may at all."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg2
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -35,6 +38,27 @@ def history(client: FlaskClient, group_id: int) -> list[tuple[str, str, str | No
     """Who changed what, from what, to what; oldest first."""
     rows = ask(client, f"/groups/{group_id}/history").get_json()["changes"]
     return [(row["by"], row["field"], row["from"], row["to"]) for row in reversed(rows)]
+
+
+#: Of all that a group has, as the current one of its key; committed by whoever asked.
+_COPY_AS_CURRENT = """
+    INSERT INTO alert_group (workspace_id, group_key, source, project, environment, fingerprint, title, severity,
+                             alert_severity, count, first_seen_at, last_seen_at, latest_event_id)
+    SELECT workspace_id, group_key, source, project, environment, fingerprint, title, severity,
+           alert_severity, count, first_seen_at, last_seen_at, latest_event_id
+    FROM alert_group WHERE id = %s"""
+
+
+def wait_for_lock(database_url: str) -> None:
+    """Until somebody waits for another's transaction."""
+    deadline = time.monotonic() + 5
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        waiting = False
+        while not waiting:
+            assert time.monotonic() < deadline
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            (waiting,) = cursor.fetchone()
+            time.sleep(0.01)
 
 
 def soon(minutes: float = 60) -> str:
@@ -301,6 +325,21 @@ def test_a_filter_that_means_too_many_says_that_there_are_more(
     body = {"filter": {"status": "open"}, "set": {"status": "ack"}}
     first, second = bulk(client, body).get_json(), bulk(client, body).get_json()
     assert [(len(told["results"]), told["more"]) for told in (first, second)] == [(2, True), (1, False)]
+
+
+def test_whoever_loses_the_race_to_reopen_is_told_of_the_newer_group(client: FlaskClient, database_url: str) -> None:
+    """The new group is not committed yet when the older one is to become current: PostgreSQL lets the second wait."""
+    record(arrival("a", 0))
+    (old,) = groups()
+    change(client, old.id, status="resolved")
+    with closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(1) as threads:
+        with other.cursor() as cursor:
+            cursor.execute(_COPY_AS_CURRENT, (old.id,))
+            late = threads.submit(change, client, old.id, status="open")
+            wait_for_lock(database_url)
+        other.commit()
+        response = late.result(timeout=10)
+    assert (response.status_code, code_of(response)) == (409, "conflict")
 
 
 def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:

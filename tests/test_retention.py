@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 
 from signalcraft import chores, models, retention
-from signalcraft.models import AlertEvent, Workspace
+from signalcraft.models import AlertEvent, GroupChange, Workspace
 from signalcraft.retention import Purge
 from signalcraft.settings import Settings
 from tests.builders import arrival, at, change_group, groups, record
@@ -86,6 +86,11 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
     change_group(by_issue["3"], status="snoozed")
     with models.session():
         assert retention.resolve_quiet(at(5), at(1_000)) == 2
+        traces = GroupChange.select().order_by(GroupChange.from_value.desc())
+        assert [(one.actor, one.changed_by, one.from_value, one.to_value) for one in traces] == [
+            ("clock", "AUTO_RESOLVE_DAYS", before, "resolved") for before in ("open", "ack")
+        ]
+    assert {group.version for group in groups() if group.status == "resolved"} == {2}
     assert {group.issue_id: group.status for group in groups()} == {
         "1": "resolved",
         "2": "resolved",
