@@ -130,8 +130,8 @@ class SharedCounters(Storage):
             self._awake.clear()
             try:
                 self._tell()
-            # The last two: the client was closed while this read from it. Whatever it is, this thread must not end.
-            except (RedisError, OSError, ValueError):
+            # All but the first: the client was closed while this read from it. This thread must not end of that.
+            except (RedisError, OSError, ValueError, AttributeError):
                 time.sleep(PAUSE_SECONDS)
                 self._awake.set()
             time.sleep(TELL_SECONDS)

@@ -24,6 +24,7 @@ from signalcraft.settings import Settings
 from tests.builders import accepted, groups
 from tests.client import no_database, sample, send, web
 from tests.test_crash_sweep import Doomed, let_time_pass, work
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
     bool(os.environ.get("TEST_DATABASE_URL") or os.environ.get("TEST_REDIS_URL")),
@@ -75,13 +76,6 @@ def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
 
 def wait_for_events(number: int, *, seconds: float = 30) -> None:
     wait_until(lambda: count_events() == number, seconds=seconds)
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def count_events() -> int:

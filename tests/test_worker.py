@@ -26,6 +26,7 @@ from signalcraft.jobs import AllowedJob
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
 from tests.builders import accepted, groups
+from tests.waiting import wait_until
 
 Work = Callable[..., BatchingWorker]
 
@@ -254,13 +255,6 @@ def worker_process(environ: dict[str, str], redis: Redis) -> Iterator[Callable[[
     for process in started:
         process.kill()
         process.wait()
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float) -> None:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_a_worker_that_is_told_to_stop_leaves_within_seconds(

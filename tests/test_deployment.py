@@ -1,0 +1,168 @@
+"""The ``Procfile`` on a machine of our own: what a platform would do with it, and what a sender sees meanwhile."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from honcho.environ import parse_procfile
+from redis import Redis
+
+from signalcraft import client, embedded
+from signalcraft.errors import SignalCraftError
+from systemtest import checking
+from systemtest.senders import Senders
+from tests.client import SECRET, TOKEN, sample
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
+#: What Kubernetes and Docker give a process before they kill it; Heroku gives thirty.
+DRAIN_SECONDS = 10
+PROCFILE = parse_procfile((ROOT / "Procfile").read_text()).processes
+
+
+@dataclass
+class Platform:
+    """Runs lines of a Procfile as a platform would; what still runs at the end is killed."""
+
+    environ: dict[str, str]
+    directory: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.environ['PORT']}"
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        with (self.directory / "processes.log").open("ab") as log:
+            process = subprocess.Popen(
+                shlex.split(command), cwd=ROOT, env=self.environ, stdout=log, stderr=log, start_new_session=True
+            )
+        self.started.append(process)
+        return process
+
+    def release(self) -> None:
+        assert self.start(PROCFILE["release"]).wait(60) == 0
+
+    def deliver(self) -> int:
+        sent = sample()
+        return client.post(f"{self.url}/webhooks/sentry", sent.body, sent.headers).status
+
+    def is_up(self) -> bool:
+        with suppress(SignalCraftError):
+            return client.get(f"{self.url}/healthz").status == 200
+        return False
+
+    def has_group(self) -> bool:
+        return bool(client.get(f"{self.url}/api/v1/groups", token=TOKEN).body["groups"])
+
+    def end(self) -> None:
+        for process in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def platform(database_url: str, redis_url: str, clean_redis: Redis, tmp_path: Path) -> Iterator[Platform]:  # noqa: ARG001 - for that it is clean
+    """On a database that no release has seen."""
+    name = f"signalcraft_deployment_{os.getpid()}"
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATABASE_URL": embedded.create_database(database_url, name),
+        "REDIS_URL": redis_url,
+        "SENTRY_CLIENT_SECRET": SECRET,
+        "API_TOKEN": TOKEN,
+        "PORT": str(embedded.free_port()),
+        "RATELIMIT_WEBHOOK": "1000000/minute",
+    }
+    platform = Platform(environ, tmp_path)
+    yield platform
+    platform.end()
+    embedded.drop_database(database_url, name)
+
+
+def stop(process: subprocess.Popen[bytes]) -> float:
+    """Tell it to; how many seconds it took."""
+    began = time.monotonic()
+    process.terminate()
+    process.wait(DRAIN_SECONDS + 5)
+    return time.monotonic() - began
+
+
+def test_release_web_worker_and_notifier_are_a_deployment_and_each_leaves_in_time(platform: Platform) -> None:
+    platform.release()
+    processes = {name: platform.start(PROCFILE[name]) for name in ("web", "worker", "notifier")}
+    wait_until(platform.is_up)
+    assert platform.deliver() == 202
+    wait_until(platform.has_group)
+    for name, process in processes.items():
+        assert stop(process) < DRAIN_SECONDS, name
+        assert process.returncode == 0, name
+
+
+def test_a_release_that_fails_starts_nothing_new_and_says_why(platform: Platform) -> None:
+    platform.environ["DATABASE_URL"] = "postgresql://127.0.0.1:1/nowhere"
+    assert platform.start(PROCFILE["release"]).wait(60) != 0
+    assert "connection to server" in (platform.directory / "processes.log").read_text()
+
+
+def test_one_dyno_runs_all_of_it_and_leaves_nothing_behind(platform: Platform) -> None:
+    platform.release()
+    honcho = platform.start("honcho start -f Procfile.one")
+    wait_until(platform.is_up)
+    assert platform.deliver() == 202
+    wait_until(platform.has_group)
+    family = psutil.Process(honcho.pid).children(recursive=True)
+    assert stop(honcho) < DRAIN_SECONDS
+    wait_until(lambda: not any(process.is_running() for process in family), seconds=5)
+
+
+def test_a_rolling_restart_under_load_refuses_nothing_and_loses_nothing(platform: Platform) -> None:
+    """A new gunicorn on the same socket before the old one leaves, then the workers one after the other."""
+    platform.environ["WEB_CONCURRENCY"] = "2"
+    platform.release()
+    web, *workers = (platform.start(PROCFILE[name]) for name in ("web", "worker", "worker"))
+    wait_until(platform.is_up)
+    senders = Senders(f"{platform.url}/webhooks/sentry", SECRET, number=8, per_second=80, seed=7)
+    with senders.sending():
+        time.sleep(1)
+        for _ in range(2):
+            web = roll(web)
+            for number, worker in enumerate(workers):
+                workers[number] = platform.start(PROCFILE["worker"])
+                assert stop(worker) < DRAIN_SECONDS
+        time.sleep(1)
+    findings = checking.check(senders.history, platform.environ["DATABASE_URL"], patience_seconds=30)
+    assert findings.sent > 300
+    assert set(findings.answers) <= {200, 202}, findings.answers
+    assert findings.held, "\n".join(findings.lines())
+    os.kill(web.pid, signal.SIGTERM)
+
+
+def roll(web: "subprocess.Popen[bytes] | psutil.Process") -> psutil.Process:
+    """Have gunicorn start its successor, and leave once that one serves: https://gunicorn.org/signals/."""
+    old = psutil.Process(web.pid)
+    before = {child.pid for child in old.children()}
+    old.send_signal(signal.SIGUSR2)
+
+    def successor() -> psutil.Process | None:
+        return next((child for child in old.children() if child.pid not in before and child.children()), None)
+
+    wait_until(lambda: successor() is not None)
+    new = successor()
+    assert new is not None
+    wait_until(lambda: len(new.children()) == 2)
+    time.sleep(1)  # its workers say nowhere that they listen
+    old.terminate()
+    wait_until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, seconds=DRAIN_SECONDS)
+    return new
