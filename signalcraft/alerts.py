@@ -203,7 +203,7 @@ class StatusChange:
     ``project`` may be empty: then the fingerprint alone (within workspace and source) decides.
     ``substatus`` is the source's own word, e.g. Sentry's ``archived_until_escalating``;
     ``snoozed_until`` is the end of an archiving that has one; ``assignee`` is who now has it, for
-    ``ASSIGNED`` (``sentry:user:31``), or ``None`` where nobody has.
+    ``ASSIGNED`` (``sentry:user:31``), or ``None`` where nobody has. ``source_count`` is as an alert's.
     """
 
     source: str
@@ -214,6 +214,7 @@ class StatusChange:
     substatus: str = ""
     snoozed_until: datetime | None = None
     assignee: str | None = None
+    source_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

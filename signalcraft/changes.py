@@ -1,8 +1,9 @@
 """What a source says about the state of its groups, carried over to them.
 
 A change concerns the groups of one fingerprint in every environment. It is idempotent, and what arrives late is
-measured by when it was received: a "resolved" from before a group's last alert does not close it, and nothing from
-before the source's last word changes a status. Call everything here inside ``models.session()``.
+measured by when it was received: a "resolved" from before a group's last alert does not close it, an "archived" from
+before a group began does not snooze it, and nothing from before the source's last word on a status, or on whose a
+group is, changes that. Call everything here inside ``models.session()``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,10 +25,13 @@ _LOCK = """
      AND (r.project = '' OR g.project = r.project)
     ORDER BY g.workspace_id, g.group_key, g.id FOR UPDATE OF g"""
 
-#: The groups a change concerns, unless the source has said something newer since.
-_CONCERNED = """
+#: The groups a change is about.
+_MEANT = """
     g.workspace_id = %(workspace_id)s AND g.fingerprint = %(fingerprint)s AND g.source = %(source)s
-    AND (%(project)s = '' OR g.project = %(project)s)
+    AND (%(project)s = '' OR g.project = %(project)s)"""
+
+#: Those whose status it concerns: the source has said nothing newer of it since.
+_CONCERNED = f"""{_MEANT}
     AND (g.source_status_at IS NULL OR g.source_status_at <= %(received_at)s)"""
 
 _NO_OTHER_CURRENT = """
@@ -49,7 +53,7 @@ _ARCHIVE = f"""
     UPDATE alert_group g
     SET status = {status_after(Cause.SOURCE_ARCHIVED, "g.status")},
         snoozed_until = %(snoozed_until)s, version = g.version + 1
-    WHERE {_CONCERNED} AND g.status <> 'resolved'
+    WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.first_seen_at <= %(received_at)s
       AND (g.status <> 'snoozed' OR g.snoozed_until IS DISTINCT FROM %(snoozed_until)s)"""
 
 #: A snooze outlasts the window, so the group that is snoozed must be the one that alerts meet.
@@ -67,12 +71,17 @@ _UNRESOLVE = f"""
       AND (g.resolved_at IS NULL OR g.resolved_at <= %(received_at)s)
       AND g.id IN ({_NEWEST_OF_KEY.format(which=_CONCERNED, order=_BY_AGE)})"""
 
+_TO_ASSIGN = f"{_MEANT} AND (g.assigned_at IS NULL OR g.assigned_at <= %(received_at)s)"
 _ASSIGN = f"""
     UPDATE alert_group g SET assignee_user_id = %(assignee)s, version = g.version + 1
-    WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.assignee_user_id IS DISTINCT FROM %(assignee)s"""
+    WHERE {_TO_ASSIGN} AND g.status <> 'resolved' AND g.assignee_user_id IS DISTINCT FROM %(assignee)s"""
 
-#: Remember when the source last spoke of the status, also where that changed nothing.
+#: Remember when the source last spoke, also where that changed nothing; and how often it has seen the issue by then.
 _REMEMBER = f"UPDATE alert_group g SET source_status_at = %(received_at)s WHERE {_CONCERNED}"
+_REMEMBER_ASSIGNMENT = f"UPDATE alert_group g SET assigned_at = %(received_at)s WHERE {_TO_ASSIGN}"
+_REMEMBER_COUNT = f"""
+    UPDATE alert_group g SET source_count = %(source_count)s
+    WHERE {_MEANT} AND %(source_count)s > coalesce(g.source_count, -1)"""
 
 
 def _noted(update: str) -> str:
@@ -84,7 +93,7 @@ _STEPS: Mapping[Change, Sequence[str]] = MappingProxyType(
         Change.RESOLVED: (_noted(_RESOLVE), _REMEMBER),
         Change.ARCHIVED: (_noted(_ARCHIVE), _MAKE_NEWEST_UNRESOLVED_CURRENT, _REMEMBER),
         Change.UNRESOLVED: (_noted(_UNRESOLVE), _REMEMBER),
-        Change.ASSIGNED: (_noted(_ASSIGN),),
+        Change.ASSIGNED: (_noted(_ASSIGN), _REMEMBER_ASSIGNMENT),
     }
 )
 
@@ -114,8 +123,11 @@ def _apply(workspace_id: int, change: StatusChange) -> int:
         "received_at": change.received_at,
         "snoozed_until": change.snoozed_until,
         "assignee": change.assignee,
+        "source_count": change.source_count,
     }
     first, *others = _STEPS[change.change]
+    if change.source_count is not None:
+        others.append(_REMEMBER_COUNT)
     changed = {group_id for (group_id,) in database.execute_sql(first, parameters).fetchall()}
     for statement in others:
         database.execute_sql(statement, parameters)

@@ -102,9 +102,10 @@ def _from_rewriting(body: bytes, offered: str, candidates: Sequence[Candidate]) 
     for change, original in _originals(body):
         match = _signer(original, offered, candidates)
         if match is not None:
+            signer = f"the retired secret {match.secret.name}" if match.retired else match.secret.name
             return Diagnosis(
                 verdict=Verdict.RE_ENCODED,
-                says=f"The body was re-encoded on its way: {change}, {match.secret.name} signed it.",
+                says=f"The body was re-encoded on its way: {change}, {signer} signed it.",
                 advice="Whatever stands in front must pass the body's bytes on as they came.",
             )
     return None
@@ -180,6 +181,8 @@ def _family_of(body: bytes, secret: Secret) -> Family:
     if secret.kind == SECRET_KINDS[Family.SERVICE_HOOK]:
         return Family.SERVICE_HOOK
     keys = _keys(body)
+    if {"project", "group", "event"} <= keys:
+        return Family.SERVICE_HOOK
     return Family.UI_COMPONENT if not body or {"fields", "installationId"} <= keys else Family.INTEGRATION
 
 

@@ -48,6 +48,8 @@ _UPDATE = noting(
     UPDATE alert_group g
     SET status = %(status)s, snoozed_until = %(snoozed_until)s, resolved_at = %(resolved_at)s,
         is_current = %(is_current)s, assignee_user_id = %(assignee_user_id)s, runbook_url = %(runbook_url)s,
+        assigned_at = CASE WHEN g.assignee_user_id IS DISTINCT FROM %(assignee_user_id)s THEN %(at)s
+                           ELSE g.assigned_at END,
         version = g.version + 1
     WHERE g.id = %(id)s""",
     Actor.TOKEN,

@@ -174,6 +174,7 @@ class AlertGroup(_Table):
     ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
     ``began_after`` is when the group before it was resolved: alerts received before then are not this one's.
     ``source_status_at`` is when the source last spoke of its status: what it said before then comes too late.
+    ``assigned_at`` is the same of whose it is, whoever said so.
     ``version`` rises with each change of its state by a user, a source or an alert, not with each alert.
     """
 
@@ -199,6 +200,7 @@ class AlertGroup(_Table):
     snoozed_until = DateTimeTZField(null=True)
     resolved_at = DateTimeTZField(null=True)
     source_status_at = DateTimeTZField(null=True)
+    assigned_at = DateTimeTZField(null=True)
     began_after = DateTimeTZField(null=True)
     previous_group = ForeignKeyField("self", null=True, on_delete="SET NULL", index=False)
     assignee_user_id = TextField(null=True)

@@ -146,7 +146,17 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
     for arrival in arrivals:
         border.check(arrival)
     prepared.arrivals += arrivals
-    prepared.changes += [(workspace_id, one) for one in meaning.outcomes if isinstance(one, StatusChange)]
+    changed = [outcome for outcome in meaning.outcomes if isinstance(outcome, StatusChange)]
+    for one in changed:
+        log.info(
+            "source speaks of a state",
+            stage="normalize",
+            delivery_id=delivery_id,
+            workspace=accepted.workspace,
+            change=one.change.value,
+            substatus=one.substatus or None,
+        )
+    prepared.changes += [(workspace_id, one) for one in changed]
     if not meaning.outcomes:
         prepared.unhandled.append(accepted)
 

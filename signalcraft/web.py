@@ -3,6 +3,7 @@
 It connects to nothing and starts no thread, so it may run before gunicorn forks.
 """
 
+from http import HTTPStatus
 from typing import cast
 
 import structlog
@@ -18,13 +19,14 @@ from signalcraft.breaker import Breaker
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
 from signalcraft.directory import Directory
-from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests
+from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests, UiComponentRequest
 from signalcraft.intake import Intake
 from signalcraft.manual import manual
 from signalcraft.parts import EXTENSION, Parts
 from signalcraft.rates import Rate, SharedCounters, network_of
 from signalcraft.reading import reading
 from signalcraft.settings import Settings
+from signalcraft.sources.sentry.signature import Family, family_of
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +91,14 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
     return limiter
 
 
+def _answer_http(error: HTTPException) -> Response:
+    """What Werkzeug says no to. Sentry's UI components call other paths of a webhook's host: they are told so."""
+    is_elsewhere = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+    if is_elsewhere and family_of({name.lower(): value for name, value in request.headers}) is Family.UI_COMPONENT:
+        return problems.from_refusal(UiComponentRequest())
+    return problems.from_http(error)
+
+
 def _answer_exceptions(app: Flask, refused: Rate) -> None:
     """Every exception as a problem. ``refused`` limits, by address, those whom no signature or token vouches for."""
 
@@ -105,7 +115,7 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
     app.register_error_handler(ValidationError, problems.from_validation)
     app.register_error_handler(DatabaseUnavailable, problems.from_outage)
     app.register_error_handler(QueueUnavailable, problems.from_outage)
-    app.register_error_handler(HTTPException, problems.from_http)
+    app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_fault)
 
 

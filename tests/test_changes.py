@@ -1,8 +1,10 @@
 import pytest
 
-from signalcraft import changes, models
-from signalcraft.alerts import Change, StatusChange
+from signalcraft import changes, edits, models
+from signalcraft.alerts import Change, GroupStatus, StatusChange
+from signalcraft.lifecycle import TRANSITIONS, Cause
 from signalcraft.models import Workspace
+from signalcraft.statements import status_after
 from tests.builders import arrival, at, change_group, groups, record
 
 pytestmark = pytest.mark.usefixtures("workspaces")
@@ -130,3 +132,71 @@ def test_assigned_names_who_has_it_and_unassigned_takes_the_name_away() -> None:
 def test_no_changes_are_no_trouble() -> None:
     with models.session():
         assert changes.apply_changes([]) == 0
+
+
+def assignees() -> list[str | None]:
+    return [group.assignee_user_id for group in groups()]
+
+
+def test_an_assignment_that_arrives_late_does_not_undo_a_newer_one() -> None:
+    record(arrival("a", 0))
+    assert apply(Change.ASSIGNED, 9, assignee="sentry:user:9") == 1
+    assert apply(Change.ASSIGNED, 8, assignee="sentry:user:8") == 0
+    assert assignees() == ["sentry:user:9"]
+
+
+def test_an_assignment_from_before_a_newer_status_still_counts() -> None:
+    record(arrival("a", 0))
+    apply(Change.ARCHIVED, 9)
+    assert apply(Change.ASSIGNED, 8, assignee="sentry:user:8") == 1
+    assert (assignees(), statuses()) == (["sentry:user:8"], ["snoozed"])
+
+
+def test_an_assignment_that_arrives_late_does_not_undo_a_users() -> None:
+    record(arrival("a", 0))
+    mine: edits.Fields = {"assignee_user_id": "me"}
+    with models.session():
+        edits.change(1, groups()[0].id, edits.Edit(fields=mine, by="token", at=at(9)))
+    assert apply(Change.ASSIGNED, 8, assignee="sentry:user:8") == 0
+    assert apply(Change.ASSIGNED, 10, assignee="sentry:user:10") == 1
+
+
+def test_an_archiving_from_before_a_group_began_leaves_it_open() -> None:
+    record(arrival("a", 0), arrival("b", 500))
+    assert apply(Change.ARCHIVED, 300) == 1
+    assert [(group.status, group.is_current) for group in groups()] == [("snoozed", False), ("open", True)]
+
+
+def test_sentrys_own_count_is_kept_and_only_grows() -> None:
+    record(arrival("a", 0))
+    for minute, told in enumerate((None, 41, 7, 0)):
+        apply(Change.ARCHIVED, minute, source_count=told)
+    assert [(group.count, group.source_count) for group in groups()] == [(1, 41)]
+
+
+@pytest.mark.parametrize("status", GroupStatus)
+@pytest.mark.parametrize("cause", Cause)
+def test_postgresql_walks_every_cell_of_the_lifecycle_as_python_does(cause: Cause, status: GroupStatus) -> None:
+    sql = f"SELECT {status_after(cause, 's.status')} FROM (SELECT %(status)s::text AS status) AS s"  # noqa: S608 - of the table
+    with models.session():
+        ((after,),) = models.database.execute_sql(sql, {"status": status.value}).fetchall()
+    assert after == TRANSITIONS[cause].get(status, status)
+
+
+@pytest.mark.parametrize("status", GroupStatus)
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (Change.RESOLVED, Cause.SOURCE_RESOLVED),
+        (Change.ARCHIVED, Cause.SOURCE_ARCHIVED),
+        (Change.UNRESOLVED, Cause.SOURCE_UNRESOLVED),
+    ],
+)
+def test_what_a_source_says_does_to_a_group_what_the_lifecycle_says(
+    change: Change, cause: Cause, status: GroupStatus
+) -> None:
+    record(arrival("a", 0))
+    is_resolved = status is GroupStatus.RESOLVED
+    change_group(1, status=status.value, is_current=not is_resolved, resolved_at=at(1) if is_resolved else None)
+    apply(change, 5)
+    assert statuses() == [TRANSITIONS[cause][status]]

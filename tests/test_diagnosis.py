@@ -102,3 +102,8 @@ def test_what_is_no_signature_of_sentrys_is_told(signature: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 100_000, b"nul", b'"\\ud800"', b"[]"])
 def test_it_says_something_of_any_bytes(body: bytes) -> None:
     assert verdict(body, "a" * 64) in Verdict
+
+
+def test_a_service_hooks_body_under_an_integrations_secret_is_of_another_family() -> None:
+    body = b'{"project":{},"group":{},"event":{}}'
+    assert verdict(body, sign(body, SECRET)) is Verdict.OTHER_FAMILY

@@ -217,6 +217,15 @@ def test_without_a_secret_nothing_comes_in(environ: dict[str, str]) -> None:
     assert send(client, sample(), headers={"Sentry-Hook-Signature": ""}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/options"), ("POST", "/alert-rule"), ("GET", "/webhooks/sentry")]
+)
+def test_a_ui_components_call_of_another_path_is_told_what_it_is(door: FlaskClient, method: str, path: str) -> None:
+    response = door.open(path, method=method, headers={"Sentry-App-Signature": "0" * 64})
+    assert (response.status_code, code_of(response)) == (422, "ui_component_request")
+    assert door.open(path, method=method).status_code in (404, 405)
+
+
 def test_a_call_of_a_ui_component_is_told_what_it_is(door: FlaskClient) -> None:
     body = b'{"fields":[],"installationId":"x"}'
     headers = {"Content-Type": "application/json", "Sentry-App-Signature": signature.sign(body, SECRET.encode())}

@@ -1,5 +1,6 @@
 """Every field of an alert: where it is read, in which order, and what stands in for it."""
 
+import time
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -578,3 +579,44 @@ def test_a_warning_says_where_and_quotes_nothing() -> None:
 def test_normalize_is_a_pure_function() -> None:
     for name in (*EVENTS, "issue.created", "metric_alert.critical", "issue.archived"):
         assert sentry.normalize(deliver(name)) == sentry.normalize(deliver(name))
+
+
+def test_masking_a_long_word_takes_no_time_worth_speaking_of() -> None:
+    began = time.process_time()
+    fingerprint.made("a" * 500 + "g", "deadbeef-" * 60 + "g", "0" * 500)
+    assert time.process_time() - began < 0.5, "it was minutes: many ways to match one text"
+
+
+@pytest.mark.parametrize(
+    "changing",
+    ["7", "0x1f", "deadbeef", "deadbeefcafe", "0123456789abcdef", "3b9f4c1d-2e8a-4756-9c0d-1f2e3a4b5c6d"],
+)
+def test_two_titles_that_differ_in_a_number_or_an_id_are_alike(changing: str) -> None:
+    assert fingerprint.made(f"order {changing} failed") == fingerprint.made("order 8 failed")
+    assert fingerprint.made("order feedback failed") != fingerprint.made("order 8 failed")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "field"),
+    [
+        ("event_alert.triggered", "data.triggered_rule", "data.triggered_rule"),
+        ("metric_alert.critical", "data.web_url", "data.web_url"),
+    ],
+)
+def test_what_should_be_there_and_is_not_is_noted_by_its_name(name: str, path: str, field: str) -> None:
+    assert field in warned(damaged(name, path))
+
+
+def test_an_alert_whose_issue_nothing_names_is_noted() -> None:
+    assert "data.event.issue_id" in warned(with_event(issue_id=ABSENT, issue_url=ABSENT, web_url=ABSENT))
+
+
+def test_the_oldest_messages_of_the_legacy_plugin_have_a_title() -> None:
+    event = {"id": 1, "sentry.interfaces.Message": {"message": "disk %s is full"}}
+    body = {"id": "27", "project": "api", "message": "", "event": event}
+    assert alert(carrying(body, like="legacy.ancient")).title == "disk %s is full"
+
+
+def test_more_rules_than_are_kept_are_noted() -> None:
+    body = body_of("legacy.modern") | {"triggering_rules": [f"rule {number}" for number in range(25)]}
+    assert "triggering_rules" in warned(carrying(body, like="legacy.modern"))

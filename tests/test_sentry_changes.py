@@ -30,6 +30,7 @@ def test_a_change_of_an_issue_acts_on_its_groups(name: str, meant: Change, subst
         fingerprint=f"issue:{ISSUE}",
         received_at=RECEIVED_AT,
         substatus=substatus,
+        source_count=41,
     )
     assert warned(deliver(name)) == []
 
@@ -142,10 +143,6 @@ def test_only_an_archiving_has_an_end() -> None:
         (None, {"type": "team", "id": "7"}, "sentry:team:7"),
         ({"type": "user", "id": 31}, {"type": "team", "id": "7"}, "sentry:user:31"),
         ({"type": "robot", "id": 31}, {"type": "team", "id": "7"}, "sentry:team:7"),
-        ({"type": "user", "id": None}, None, None),
-        ({"type": "user"}, None, None),
-        ({"type": ["user"], "id": 1}, None, None),
-        ("mira", [], None),
         (ABSENT, None, None),
         (None, None, None),
     ],
@@ -187,3 +184,20 @@ def test_a_change_of_nothing_is_set_aside() -> None:
 @pytest.mark.parametrize("project", [ABSENT, None, {}, {"slug": None}, {"slug": 7}, "checkout"])
 def test_without_a_project_the_fingerprint_alone_decides(project: object) -> None:
     assert change(damaged("issue.resolved", "data.issue.project", project)).project == ""
+
+
+@pytest.mark.parametrize(
+    "assignee",
+    ["mira", {"type": "user"}, {"type": "user", "id": None}, {"type": ["user"], "id": 1}, {"type": "robot", "id": 7}],
+)
+def test_who_is_assigned_and_cannot_be_read_changes_nothing_and_is_noted(assignee: object) -> None:
+    body = body_of("issue.assigned")
+    body["data"]["assignee"] = assignee
+    body["data"]["issue"]["assignedTo"] = None
+    delivery = carrying(body, like="issue.assigned")
+    assert sentry.normalize(delivery).outcomes == ()
+    assert "data.assignee" in warned(delivery)
+
+
+def test_a_change_tells_how_often_sentry_has_seen_the_issue() -> None:
+    assert change(damaged("issue.resolved", "data.issue.count", "4100")).source_count == 4100

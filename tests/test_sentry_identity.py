@@ -20,7 +20,18 @@ from signalcraft.errors import (
 )
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import envelope
-from tests.sentry_bodies import ABSENT, RECEIVED_AT, body_of, carrying, damaged, deliver, sample, with_event
+from tests.sentry_bodies import (
+    ABSENT,
+    RECEIVED_AT,
+    alert,
+    body_of,
+    carrying,
+    damaged,
+    deliver,
+    sample,
+    with_event,
+    with_value,
+)
 
 OTHER_KEY = "ffeeddccbbaa99887766554433221100"
 
@@ -364,3 +375,27 @@ def test_a_key_is_short_plain_text() -> None:
         assert len(digest) == 64
     assert len(key(with_event(event_id="e" * 64))) < 100
     assert key(deliver(rule="\ud800"))
+
+
+@pytest.mark.parametrize("name", ["issue.resolved", "issue.archived", "issue.unresolved", "issue.assigned"])
+def test_a_second_attempt_at_a_change_shares_its_key_though_sentry_wrote_the_body_anew(name: str) -> None:
+    first, second = damaged(name, "data.issue.count", "41"), damaged(name, "data.issue.count", "42")
+    assert first.body != second.body
+    assert key(first) == key(second)
+    bare = [replace(one, headers={**one.headers, "idempotency-key": ""}) for one in (first, second)]
+    assert key(bare[0]) != key(bare[1])
+
+
+def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules_is_one() -> None:
+    occurrence = {"issueTitle": "N+1 Query", "level": "info"}
+    one, other = (with_event(occurrence=occurrence, issue_id=issue) for issue in ("111", "222"))
+    assert key(one) != key(other)
+    assert alert(one).source_event_id != alert(other).source_event_id
+    by_another_rule = carrying(with_value(json.loads(one.body), "data.triggered_rule", "Other"))
+    assert key(by_another_rule) != key(one)
+    assert alert(by_another_rule).source_event_id == alert(one).source_event_id
+
+
+def test_an_activity_about_the_status_that_we_do_not_know_is_kept() -> None:
+    identity = sentry.identify(damaged("activity_alert.triggered", "data.activity.type", "status_on_the_moon"))
+    assert (identity.ignored, identity.is_unknown) == (sentry.ACTION_UNKNOWN, True)

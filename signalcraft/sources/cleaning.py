@@ -47,7 +47,10 @@ def text(value: object, limit: int) -> str | None:
     if not isinstance(value, str):
         return None
     # Cutting first bounds the work on a text of megabytes.
-    return cut(_printable(value[: 2 * limit]).strip(), limit, more=len(value) > 2 * limit) or None
+    short = value[: 2 * limit]
+    if "\r" in short:
+        short = short.replace("\r\n", "\n").replace("\r", "\n")
+    return cut(_printable(short).strip(), limit, more=len(value) > 2 * limit) or None
 
 
 def line(value: object, limit: int) -> str | None:

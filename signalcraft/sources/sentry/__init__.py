@@ -96,7 +96,7 @@ def _ignored(envelope: Envelope) -> str:
     if (envelope.resource, envelope.action) not in DISPATCH:
         return ACTION_UNKNOWN
     if envelope.resource == "activity_alert" and changes.meaning_of_activity(envelope) is None:
-        return NO_ALERT
+        return ACTION_UNKNOWN if changes.is_about_status(envelope) else NO_ALERT
     return ""
 
 

@@ -55,7 +55,11 @@ ASSIGNEE = paths("data.assignee", "data.issue.assignedTo")
 
 def of_issue(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
     """``issue.resolved`` and its like. The action is the change; the state is of the moment of sending."""
-    return [_change(envelope, reader, ISSUE_ACTIONS[envelope.action], "")]
+    change = ISSUE_ACTIONS[envelope.action]
+    names_somebody = change is Change.ASSIGNED and any(path.follow(reader.body) for path in ASSIGNEE)
+    if names_somebody and envelope.action != "unassigned" and _assignee(envelope, reader) is None:
+        return []  # somebody who cannot be read is not nobody
+    return [_change(envelope, reader, change, "")]
 
 
 def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
@@ -68,6 +72,12 @@ def meaning_of_activity(envelope: Envelope) -> tuple[Change, str] | None:
     """The change that an activity is, with its substatus; ``None`` for Seer's, a pull request's and new ones."""
     kind = ACTIVITY_TYPE.follow(envelope.body)
     return ACTIVITIES.get(kind) if isinstance(kind, str) else None
+
+
+def is_about_status(envelope: Envelope) -> bool:
+    """Whether an activity is a change of status, known or new."""
+    kind = ACTIVITY_TYPE.follow(envelope.body)
+    return isinstance(kind, str) and kind.startswith("status_")
 
 
 def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
@@ -100,6 +110,7 @@ def _change(envelope: Envelope, reader: Reader, change: Change, implied: str) ->
         substatus=implied or _substatus(reader, change),
         snoozed_until=_snoozed_until(reader, received_at) if change is Change.ARCHIVED else None,
         assignee=_assignee(envelope, reader) if change is Change.ASSIGNED else None,
+        source_count=reader.first(ISSUE.count, cleaning.count, "a count"),
     )
 
 

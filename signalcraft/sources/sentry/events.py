@@ -43,7 +43,8 @@ def of_event(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequ
     event_id = subject.event_id(reader, reading.fields)
     if event_id is None:
         raise MissingIdentity("there is no event id", field=reading.fields.event_id[0].text)
-    return [_alert(reading, event_id)]
+    issue_id = subject.issue_of_occurrence(reader, reading.fields)
+    return [_alert(reading, f"{event_id}:{issue_id}" if issue_id else event_id)]
 
 
 def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
@@ -61,6 +62,8 @@ def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
     rules = (
         [cleaning.line(rule, cleaning.RULE_LIMIT) for rule in sent_by[:MAX_RULES]] if isinstance(sent_by, list) else []
     )
+    if len(rules) == MAX_RULES < len(sent_by or ()):
+        reader.warn(reading.fields.rule[0], f"names more than {MAX_RULES} rules; the first were kept")
     return [replace(alert, triggered_rule=rule) for rule in rules] or [alert]
 
 
@@ -91,6 +94,8 @@ def metric_rule_id(reader: Reader, fields: AlertFields) -> str | None:
 def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
     reader, fields, received_at = reading.reader, reading.fields, reading.envelope.delivery.received_at
     issue_id = subject.issue_id(reader, fields)
+    if issue_id is None and fields.issue_id:
+        reader.warn(fields.issue_id[0], "is missing")
     environment = _environment(reading)
     title = reader.first(fields.title, headline, "a title")
     if title is None:
@@ -109,7 +114,7 @@ def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
         received_at=received_at,
         link=_link(reading, issue_id),
         issue_id=issue_id,
-        triggered_rule=reader.first(fields.rule, _rule, "a rule's label"),
+        triggered_rule=_triggered_rule(reading),
         source_count=reader.first(fields.count, cleaning.count, "a count"),
     )
 
@@ -124,6 +129,14 @@ def headline(value: object) -> str | None:
 
 def _description(value: object) -> str | None:
     return cleaning.text(value, cleaning.DESCRIPTION_LIMIT)
+
+
+def _triggered_rule(reading: Reading) -> str | None:
+    fields = reading.fields
+    if not fields.rule:
+        return None
+    look = reading.reader.first if "rule" in fields.may_lack else reading.reader.wanted
+    return look(fields.rule, _rule, "a rule's label")
 
 
 def _rule(value: object) -> str | None:
@@ -200,7 +213,7 @@ def _tags(reading: Reading) -> Sequence[tuple[str, str]]:
 def _link(reading: Reading, issue_id: str | None) -> str | None:
     reader, fields = reading.reader, reading.fields
     if fields.url_as_link:
-        return reader.first(fields.url_as_link, links.as_sent, "an http(s) URL")
+        return reader.wanted(fields.url_as_link, links.as_sent, "an http(s) URL")
     link = links.issue_link(reader.each(fields.urls, links.read), issue_id)
     if link is None:
         reader.warn(fields.urls[0], "names no organization to make a link of")

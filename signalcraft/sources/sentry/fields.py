@@ -19,6 +19,7 @@ class AlertFields:
 
     event_id: Paths = ()
     issue_id: Paths = ()
+    occurrence: Paths = ()
     project: Paths = ()
     project_id: Paths = ()
     urls: Paths = ()
@@ -49,6 +50,7 @@ def _event(at: str) -> AlertFields:
     return AlertFields(
         event_id=paths(f"{at}.event_id"),
         issue_id=paths(f"{at}.issue_id"),
+        occurrence=paths(f"{at}.occurrence"),
         project=paths(f"{at}.project_slug", f"{at}.project"),
         project_id=paths(f"{at}.project"),
         urls=paths(f"{at}.url", f"{at}.web_url", f"{at}.issue_url"),
@@ -137,12 +139,15 @@ LEGACY = AlertFields(
         "message",
         "event.message",
         "event.logentry.formatted",
+        "event[sentry.interfaces.Message].message",
     ),
     description=paths(
         "message",
         "event.message",
         "event.logentry.formatted",
+        "event[sentry.interfaces.Message].message",
         "event.exception.values[-1].value",
+        "event[sentry.interfaces.Exception].values[-1].value",
         "event.metadata.value",
         "culprit",
     ),
@@ -150,9 +155,14 @@ LEGACY = AlertFields(
     tags=paths("event.tags"),
     fingerprint=paths("event.fingerprint"),
     hashes=paths("event.hashes"),
-    kind=paths("event.exception.values[-1].type", "event.metadata.type"),
+    kind=paths(
+        "event.exception.values[-1].type",
+        "event[sentry.interfaces.Exception].values[-1].type",
+        "event.metadata.type",
+    ),
     culprit=paths("culprit", "event.culprit"),
     rule=paths("triggering_rules"),
+    may_lack=frozenset({"rule"}),
 )
 
 #: Sentry's ``get_payload_v0``: the event as the API shows it.

@@ -2,7 +2,8 @@
 
 Never of ``Request-ID`` or the timestamp, which are new on each attempt, nor of the resource header,
 which is not signed. ``Idempotency-Key`` is not signed either, but it is all that tells two deliveries
-of the same bytes apart (resolved, unresolved, resolved), so it is added where they may happen.
+of the same bytes apart (resolved, unresolved, resolved), and all that a second attempt at a change of an
+issue shares with the first: Sentry writes the body anew each time, with the counts of that moment.
 """
 
 import hashlib
@@ -37,14 +38,21 @@ def delivery_key(envelope: Envelope) -> str:
 def _name(envelope: Envelope) -> list[str]:
     resource, action = envelope.resource, envelope.action
     if resource in OF_EVENTS and (event := subject.event_id(Reader(envelope.body), FIELDS[resource])):
-        return [action, event, _rule(envelope, FIELDS[resource])]
-    if (resource, action) == ("issue", "created") and (
-        issue := subject.issue_id(Reader(envelope.body), FIELDS[resource])
-    ):
+        return [action, event, *_issue_of_occurrence(envelope), _rule(envelope, FIELDS[resource])]
+    issue = subject.issue_id(Reader(envelope.body), FIELDS[resource]) if resource == "issue" else None
+    if issue and action == "created":
         return [action, issue]
     attempt = envelope.delivery.headers.get(IDEMPOTENCY_HEADER, "")
     told_apart = resource in OF_STATE and _IDEMPOTENCY_KEY.fullmatch(attempt)
+    if issue and told_apart:
+        return [action, issue, attempt]
     return ["body", hashlib.sha256(envelope.delivery.body).hexdigest(), attempt if told_apart else ""]
+
+
+def _issue_of_occurrence(envelope: Envelope) -> list[str]:
+    """The issue of an event that occurs in several: one trace can be slow in two ways, which are two issues."""
+    issue = subject.issue_of_occurrence(Reader(envelope.body), FIELDS[envelope.resource])
+    return [issue] if issue else []
 
 
 def _rule(envelope: Envelope, fields: AlertFields) -> str:

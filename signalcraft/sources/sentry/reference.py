@@ -41,7 +41,8 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
     {
         "source": "`sentry`",
         "source_event_id": (
-            "`event_id`, as 32 lower-case hex digits. `issue.created`: `issue:<id>:created`. `metric_alert`: "
+            "`event_id`, as 32 lower-case hex digits, with an `occurrence` `<event>:<issue>`. `issue.created`: "
+            "`issue:<id>:created`. `metric_alert`: "
             "`metric:<incident>:<action>:<digest of the delivery key>`. Legacy without an event: "
             "`legacy:<issue>:<received_at>`. None of these: `identity_missing`, set aside"
         ),
@@ -144,7 +145,7 @@ def _outcomes() -> list[tuple[str, ...]]:
         if resource not in FIELDS
     ]
     others = [
-        ("of the above", "any other", f"ignored (`{sentry.ACTION_UNKNOWN}`)", "", "the body"),
+        ("of the above", "any other", f"ignored (`{sentry.ACTION_UNKNOWN}`), kept raw", "", "the body"),
         ("any other", "any", f"ignored (`{sentry.RESOURCE_UNKNOWN}`), kept raw", "nothing", "the body"),
     ]
     return [*known, *quiet, *others]
@@ -160,9 +161,13 @@ def _identity(resource: str, action: str) -> tuple[str, str]:
     """What proves a resource, and what its delivery key is made of."""
     proof = " and ".join(f"`data.{key}`" for key in sorted(PROOFS.get(resource, ()))) or "the signature header"
     if resource in OF_EVENTS:
-        return proof, "event id and rule"
+        fields = FIELDS[resource]
+        names = {"event id": fields.event_id, "issue id of an occurrence": fields.occurrence, "rule": fields.rule}
+        return proof, ", ".join(name for name, places in names.items() if places)
     if (resource, action) == ("issue", "created"):
         return proof, "issue id"
+    if resource == "issue":
+        return proof, "issue id and `Idempotency-Key`, else the body"
     return proof, "the body and `Idempotency-Key`" if resource in OF_STATE else "the body"
 
 

@@ -30,6 +30,20 @@ def issue_id(reader: Reader, fields: AlertFields) -> str | None:
     return found or next((url.issue_id for url in reader.each(fields.urls, links.read) if url.issue_id), None)
 
 
+def issue_of_occurrence(reader: Reader, fields: AlertFields) -> str | None:
+    """The issue of an event that is there because something occurred (slow queries, a missed check-in), else ``None``.
+
+    Such an event may be of several issues at a time; an error is of one.
+    """
+    if not any(reader.each(fields.occurrence, _as_object)):
+        return None
+    return issue_id(reader, fields)
+
+
+def _as_object(value: object) -> dict[str, object] | None:
+    return value if isinstance(value, dict) and value else None
+
+
 def project_slug(reader: Reader, fields: AlertFields) -> str:
     """The slug of the project, empty where the body does not tell it.
 
