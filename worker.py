@@ -46,7 +46,7 @@ def main() -> int:
     metrics.start_flushing(jobs.connect_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
         return _work(_notifier, settings, burst=arguments.burst)
-    drainer = Drainer(tasks.process_deliveries, batch_size=settings.batch_size)
+    drainer = Drainer(tasks, batch_size=settings.batch_size)
     drainer.start()
     chores.start(settings, jobs.connect_web(settings.redis_url))
     episodes.start(tasks.notifier(), jobs.connect_web(settings.redis_url))

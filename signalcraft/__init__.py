@@ -5,13 +5,12 @@ import-linter holds it to that (``pyproject.toml``).
 
 ::
 
-    web | tasks | cli | arrivals
-                            entry points: wiring, what RQ runs, the command line, how gunicorn takes requests in
+    web | cli | arrivals    entry points: wiring, the command line, how gunicorn takes requests in
     manual | views | reading | changing | batching | draining | demo | care | rescue | doctor | dashboard
                             the routes; the RQ worker that takes many jobs at once; the thread that works off
                             PostgreSQL's shelf; the demonstration; commands for whoever looks after it, and
                             for whoever wonders whether it works; the queues to look at
-    description             the API, described
+    description | tasks     the API, described; what RQ runs
     answers                 the shapes of its answers
     schemas | inputs | gate | deployment | hosting | recovery | reconciling
                             the API's words, out and in; who may call it; web and worker on a laptop, servers for
@@ -34,7 +33,7 @@ import-linter holds it to that (``pyproject.toml``).
     statements | slowness | capacity | catalogue
                             the SQL of that; which of it was slow; how much there is; the page of all metrics
     filters                 which groups are meant
-    models | migrations | metrics | breaker | client | documents | durability | patience | history
+    places | models | migrations | metrics | breaker | client | documents | durability | patience | history
                             the tables, what is counted, what failed is left alone for a moment, what Redis would
                             forget, who changed what
     sources | grouping      what a sender means, what belongs together

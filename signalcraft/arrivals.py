@@ -34,7 +34,7 @@ SEND_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 2.0
 #: A head over this goes to gunicorn unfinished, which refuses it.
 LARGEST_HEAD: Final = 65_536
-#: The most bytes of unfinished requests that a process holds, beside one request of the largest size.
+#: The most bytes of requests that a process holds, beside one request of the largest size.
 MOST_HELD: Final = 64 * 1024 * 1024
 MOST_LINGERING: Final = 64
 
@@ -145,6 +145,12 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self.poller.register(connection.sock, EVENT_READ, partial(self._gather, arrival))
         self._gather(arrival, connection.sock)
 
+    def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
+        """A thread is done with a request, and its bytes are no longer held."""
+        self._held -= connection.held
+        connection.held = 0
+        super().finish_request(connection, outcome)
+
     def murder_pending(self) -> None:
         """Hang up on whoever has had long enough. Called about once a second."""
         super().murder_pending()
@@ -198,6 +204,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         """Give the request to a thread, which finds all of it read already."""
         connection = arrival.connection
         self._forget(connection)
+        connection.held = len(arrival.received)
+        self._held += connection.held
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_SECONDS
         connection.parser.unreader.unread(bytes(arrival.received))
@@ -257,6 +265,7 @@ class _Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
     def __init__(self, worker: GatheringWorker, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401 - gunicorn's
         super().__init__(worker.cfg, sock, client, server)
         self._worker = worker
+        self.held = 0  # bytes of the request that a thread has, or waits for one
 
     def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         if graceful:

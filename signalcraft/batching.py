@@ -11,14 +11,15 @@ With one queue RQ moves a job with BLMOVE into an intermediate list; with two it
 killed at that moment takes the job with it. So this worker reads exactly one.
 """
 
+import faulthandler
 import random
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from redis import Redis
@@ -33,33 +34,23 @@ from signalcraft import metrics, pipeline
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
 from signalcraft.errors import PermanentError, RecoverableError
+from signalcraft.inbox import MOST_BYTES
 from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
+from signalcraft.workbench import Stages
 
 log = structlog.get_logger(__name__)
 
-#: How often workers look for what dead ones left, in seconds.
+#: How often workers look for what dead ones left, in seconds. Maintenance is done between two waits for a job, and RQ
+#: waits for 15 s less than the worker's own time to live.
 MAINTENANCE_SECONDS: Final = 8
+_WORKER_TTL: Final = MAINTENANCE_SECONDS + 15
+#: How long reading a batch may take: 16 MB need a fraction of a second. A body that our code never gets done with may
+#: not even let go of the interpreter; then the process ends, and the job is tried alone and in the end set aside.
+PREPARE_SECONDS: Final = 30
 
 #: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
 _FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
 _LONGEST_DELAY: Final = 2.0
-
-
-class Stages(Protocol):
-    """The steps of working deliveries off, each handed what the one before came to.
-
-    ``record`` may run in another thread while the next batch is prepared, but never twice at a time. It is to be
-    idempotent, and to raise RecoverableError where it should be called again.
-    """
-
-    def prepare(self, deliveries: Sequence[AcceptedDelivery], /) -> Any:  # noqa: ANN401 - between the stages
-        """Find out what ``deliveries`` mean; touches nothing that is stored."""
-
-    def record(self, batch: Any, /) -> Any:  # noqa: ANN401 - likewise
-        """Store them."""
-
-    def conclude(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
-        """Do what comes after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +116,7 @@ class BatchingWorker(SimpleWorker):
             [queue],
             connection=connection,
             serializer=JSONSerializer,
-            worker_ttl=30,
+            worker_ttl=_WORKER_TTL,
             maintenance_interval=MAINTENANCE_SECONDS,
             log_job_description=False,
         )
@@ -157,7 +148,7 @@ class BatchingWorker(SimpleWorker):
             current = storing.in_hand
             following = self._look_ahead(current.claim) if time.monotonic() < until else None
             try:
-                outcome = storing.outcome.result()
+                outcome = self._await(storing, following)
             except RecoverableError as error:
                 _give_back(following)
                 return self._hold(current, error)
@@ -173,10 +164,20 @@ class BatchingWorker(SimpleWorker):
 
     def _prepare(self, claim: Claim) -> _InHand | None:
         """Read the jobs of ``claim``, let go of those that are not ours; None if that was all of them."""
-        deliveries, refused = _read(claim.jobs)
+        deliveries, refused, unread = _read(claim.jobs)
+        if unread:
+            claim.of(unread).give_back()
+            claim = claim.of([job for job in claim.jobs if job not in unread])
         for one, error in refused.items():
             self._refuse(one, claim.queue, error)
-        return _InHand(claim.without(list(refused)), self._stages.prepare(deliveries)) if deliveries else None
+        if not deliveries:
+            return None
+        faulthandler.dump_traceback_later(PREPARE_SECONDS, exit=True)
+        try:
+            batch = self._stages.prepare(deliveries)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        return _InHand(claim.without(list(refused)), batch)
 
     def _look_ahead(self, claim: Claim) -> _InHand | None:
         """What is worked off after ``claim``, if the queue had more than a batch."""
@@ -190,6 +191,14 @@ class BatchingWorker(SimpleWorker):
             return None
         metrics.observe("signalcraft_batch_size", len(in_hand.claim.jobs))
         return _Storing(in_hand, self._storing.submit(self._stages.record, in_hand.batch))
+
+    def _await(self, storing: _Storing, following: _InHand | None) -> Any:  # noqa: ANN401 - of the stages
+        """What storing comes to. However long that takes, what is in hand stays ours."""
+        while not wait([storing.outcome], timeout=LEASE_SECONDS / 3).done:
+            for in_hand in filter(None, (storing.in_hand, following)):
+                in_hand.claim.renewed()
+            self.heartbeat()
+        return storing.outcome.result()
 
     def _hold(self, in_hand: _InHand, error: RecoverableError) -> None:
         """Keep the claim and burn no retries while PostgreSQL is away; told to stop, give it back."""
@@ -230,16 +239,24 @@ def _give_back(in_hand: _InHand | None) -> None:
         in_hand.claim.give_back()
 
 
-def _read(jobs: Sequence[ClaimedJob]) -> tuple[list[AcceptedDelivery], dict[ClaimedJob, ForbiddenJob]]:
-    """What the jobs carry, and those that are no jobs of ours."""
+def _read(
+    jobs: Sequence[ClaimedJob],
+) -> tuple[list[AcceptedDelivery], dict[ClaimedJob, ForbiddenJob], Sequence[ClaimedJob]]:
+    """What the jobs carry, those that are no jobs of ours, and those for which there was no room."""
     deliveries: list[AcceptedDelivery] = []
     refused: dict[ClaimedJob, ForbiddenJob] = {}
-    for job in jobs:
+    room = MOST_BYTES
+    for position, job in enumerate(jobs):
+        if room <= 0:
+            return deliveries, refused, jobs[position:]
         try:
-            deliveries.append(job.delivery())
+            delivery = job.delivery()
         except ForbiddenJob as error:
             refused[job] = error
-    return deliveries, refused
+        else:
+            deliveries.append(delivery)
+            room -= len(delivery.delivery.body)
+    return deliveries, refused, ()
 
 
 def _set_aside_abandoned(queue: Queue) -> None:

@@ -1,5 +1,6 @@
 """What a worker does once a day, whichever worker comes first: retention, and resolving what has long been quiet."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,8 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import models, retention
-from signalcraft.errors import RecoverableError
+from signalcraft import logs, models, retention
 from signalcraft.retention import Purge
 from signalcraft.settings import Settings
 
@@ -42,9 +42,10 @@ def do_once_a_day(settings: Settings, redis: Redis, now: datetime) -> bool:
             _do(settings, now)
     except RedisError:
         return False
-    except RecoverableError as error:
-        log.warning("chores put off", stage="chores", reason=str(error))
-        redis.delete(_LOCK)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next worker that looks tries again
+        log.warning("chores put off", stage="chores", **logs.fault(error))
+        with contextlib.suppress(RedisError):
+            redis.delete(_LOCK)
         return False
     return True
 

@@ -123,6 +123,10 @@ class Claim:
         claimed = [ClaimedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
         return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed, ends_at=ends_at)
 
+    def of(self, jobs: Sequence[ClaimedJob]) -> Self:
+        """The claim on ``jobs``, some of its own, which are all still held."""
+        return replace(self, jobs=jobs)
+
     def without(self, refused: Sequence[ClaimedJob]) -> Self:
         """The claim without some of its jobs, which are let go."""
         if refused:

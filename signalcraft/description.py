@@ -34,6 +34,7 @@ _BODY = (
     errors.BodyNotJson,
     errors.BodyNotObject,
     errors.BodyTooDeep,
+    errors.BodyTooManyValues,
     errors.LengthRequired,
     errors.BodyTooLarge,
     errors.UnsupportedMedia,

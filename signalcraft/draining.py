@@ -5,14 +5,13 @@ transaction: a worker that dies in between leaves them as they were.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from signalcraft import inbox, metrics, models
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft import inbox, logs, metrics, models
 from signalcraft.errors import RecoverableError
+from signalcraft.workbench import Stages
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +22,9 @@ _AFTER_FAILURE_SECONDS: Final = 2.0
 class Drainer:
     """Works the shelf off, oldest first, some at a time, together with other workers' drainers."""
 
-    def __init__(self, process: Callable[[Sequence[AcceptedDelivery]], None], *, batch_size: int) -> None:
-        """``process`` is to be idempotent, and to raise RecoverableError where it should be called again."""
-        self._process = process
+    def __init__(self, stages: Stages, *, batch_size: int) -> None:
+        """``stages`` are those of the worker: what it does with jobs, this does with rows."""
+        self._stages = stages
         self._batch_size = batch_size
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
@@ -45,11 +44,14 @@ class Drainer:
         Raises:
             RecoverableError: PostgreSQL is away or busy; everything is as it was.
         """
+        outcome: Any = None
         with models.session(), models.database.atomic():
             taken = inbox.take(self._batch_size)
             if taken:
-                self._process(list(taken.values()))
+                outcome = self._stages.record(self._stages.prepare(list(taken.values())))
                 inbox.remove(taken)
+        if taken:
+            self._stages.conclude(outcome)
         return len(taken)
 
     def _run(self) -> None:
@@ -63,6 +65,10 @@ class Drainer:
         except RecoverableError as error:
             metrics.count("signalcraft_errors_total", stage="drain", kind="recoverable")
             log.warning("shelf left alone for a moment", stage="drain", reason=str(error))
+            return _AFTER_FAILURE_SECONDS
+        except Exception as error:  # noqa: BLE001 - whatever it is, what is on the shelf was acknowledged: try again
+            metrics.count("signalcraft_errors_total", stage="drain", kind="permanent")
+            log.error("shelf cannot be worked off", stage="drain", **logs.fault(error))  # noqa: TRY400 - fault says why
             return _AFTER_FAILURE_SECONDS
         if drained:
             log.info("shelf worked off", stage="drain", batch_size=drained)

@@ -47,7 +47,13 @@ class BodyNotObject(Refusal):
 class BodyTooDeep(Refusal):
     status = 400
     code = "body_too_deep"
-    title = "The body nests too deeply or holds too much."
+    title = "The body nests too deeply."
+
+
+class BodyTooManyValues(Refusal):
+    status = 400
+    code = "body_too_many_values"
+    title = "The body holds too many values."
 
 
 class InvalidCursor(Refusal):
@@ -197,6 +203,12 @@ class UnexpectedShape(PermanentError):
     """A required field is missing or of another JSON type."""
 
     code = "shape_unexpected"
+
+
+class UnreadableDelivery(PermanentError):
+    """Our own code failed on it: a fault to be mended, after which `replay --failed` works it off."""
+
+    code = "delivery_unreadable"
 
 
 class NotStorable(PermanentError):

@@ -7,8 +7,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from peewee import fn
+
 from signalcraft.alerts import AcceptedDelivery, Delivery
 from signalcraft.models import FailedDelivery, Inbox, Workspace, columns_of
+
+#: The most bytes of bodies that are worked off at once, beside the last one: a batch of the largest deliveries would
+#: take a gigabyte.
+MOST_BYTES: Final = 16 * 1024 * 1024
 
 _NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
 _KEPT: Final = (*_NAMES, "headers_json", "body", "received_at")
@@ -37,7 +43,25 @@ def _waiting(accepted: AcceptedDelivery) -> str | None:
 
 
 def take(most: int) -> dict[int, AcceptedDelivery]:
-    """The oldest deliveries that no other worker has in hand, by row id, locked until the transaction ends."""
+    """The oldest deliveries that no other worker has in hand, by row id, locked until the transaction ends.
+
+    Up to ``most``, and up to ``MOST_BYTES`` of bodies.
+    """
+    locked: Any = (
+        Inbox.select(Inbox.id, fn.octet_length(Inbox.body))
+        .order_by(Inbox.id)
+        .limit(most)
+        .for_update(skip_locked=True)
+        .tuples()
+    )
+    ids, room = [], MOST_BYTES
+    for row_id, size in locked:
+        if room <= 0:
+            break
+        ids.append(row_id)
+        room -= size
+    if not ids:
+        return {}
     rows: Any = (
         Inbox.select(
             *(getattr(Inbox, name) for name in ("id", *_KEPT)),
@@ -45,9 +69,8 @@ def take(most: int) -> dict[int, AcceptedDelivery]:
             Workspace.slug.alias("workspace"),
         )
         .join(Workspace)
+        .where(Inbox.id.in_(ids))
         .order_by(Inbox.id)
-        .limit(most)
-        .for_update(of=Inbox, skip_locked=True)
         .dicts()
     )
     return {row["id"]: _read(row) for row in rows}

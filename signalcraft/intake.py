@@ -100,6 +100,8 @@ def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
             return jobs.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
     except QueueUnavailable as error:
         if intake.durability == "redis":
+            if not asked:
+                return _ask_anyway(accepted, intake)
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     try:
         return _shelve(accepted)

@@ -6,6 +6,9 @@ client: the web's must fail within the second that a sender waits, the worker's 
 
 import base64
 import hashlib
+import math
+import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +23,7 @@ from uuid import uuid4
 import orjson
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -60,6 +64,8 @@ _WEB: Mapping[str, Any] = MappingProxyType(
         "driver_info": None,
     }
 )
+#: In all: with a password and a database to select, a slow Redis would take that long for each.
+_TAKE_IN_SECONDS: Final = 0.5
 #: A read waits longer than RQ's blocking pop does; a connection that idled is pinged before it is used.
 _WORKER: Mapping[str, Any] = MappingProxyType(
     {
@@ -113,6 +119,26 @@ class ForbiddenJob(PermanentError):  # noqa: N818 - reads as the errors of error
     """A job that we did not write: another function, a callback, a webhook or a dependency."""
 
     code = "job_forbidden"
+
+
+class _Deadline(threading.local):
+    """When the answers that this thread waits for are due, on the monotonic clock."""
+
+    at = math.inf
+
+
+_deadline: Final = _Deadline()
+
+
+class _InTime(AbstractConnection):
+    """A connection that waits for no answer past the thread's deadline."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
+        """Read an answer; what is left until the deadline is the most that it may take."""
+        left = _deadline.at - time.monotonic()
+        if left < _WEB["socket_timeout"]:
+            options["timeout"] = max(0.001, left)
+        return super().read_response(*args, **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +232,10 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
 
 def connect_web(url: str) -> Redis:
     """A client for the web process: it answers within 0.5 s, or fails. Connects to nothing yet."""
-    return Redis.from_url(url, **_WEB, **_tls(url))
+    redis = Redis.from_url(url, **_WEB, **_tls(url))
+    pool = redis.connection_pool
+    pool.connection_class = type("InTime", (_InTime, pool.connection_class), {})
+    return redis
 
 
 def connect_worker(url: str) -> Redis:
@@ -238,7 +267,7 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> Ta
     """
     keys = (_delivery_key(accepted), Queue.redis_queues_keys, _ALERTS_KEY, Job.key_for(accepted.delivery_id))
     values = (accepted.delivery_id, ttl_seconds, *chain.from_iterable(_job_fields(accepted).items()))
-    with away_as_unavailable():
+    with away_as_unavailable(), _within(_TAKE_IN_SECONDS):
         first = _run_script(redis, keys, values)
     return TakenIn(fresh=first is None, delivery_id=accepted.delivery_id if first is None else first.decode())
 
@@ -340,6 +369,16 @@ def last_heartbeat(redis: Redis, name: str) -> datetime | None:
         workers: Any = redis.smembers(WORKERS_BY_QUEUE_KEY % name)
         beats: Any = [redis.hget(worker, "last_heartbeat") for worker in workers]
     return max((datetime.fromisoformat(beat.decode()) for beat in beats if beat), default=None)
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """All answers that the block waits for are due within so many seconds together."""
+    _deadline.at = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _deadline.at = math.inf
 
 
 @contextmanager

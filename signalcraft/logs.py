@@ -16,6 +16,7 @@ import math
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
@@ -28,6 +29,8 @@ _FIRST = ("timestamp", "level", "logger", "event")
 _MASK = "[masked]"
 _LONGEST_TEXT = 8_000
 _DEEPEST = 6
+#: Libraries whose errors quote rows.
+_QUOTING = ("peewee", "psycopg2")
 
 #: `secret_name`, `token_id` and the like are made to be logged.
 _SECRET_FIELD = re.compile(
@@ -46,7 +49,8 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     (``rq.logutils.setup_loghandlers``).
     """
     stream = stream or sys.stderr
-    rendering: list[Processor] = [structlog.processors.format_exc_info, scrub, _renderer(fmt, stream)]
+    exceptions = structlog.processors.ExceptionRenderer(_without_messages_of_databases)
+    rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, stream)]
     context: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -68,6 +72,22 @@ def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     ordered = {name: event[name] for name in _FIRST if name in event}
     ordered.update(event)
     return {name: _scrubbed(name, value) for name, value in ordered.items()}
+
+
+def fault(error: BaseException) -> dict[str, str]:
+    """What may be logged of an exception: what and where it is, and not its message, which can quote a row of ours."""
+    return {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
+
+
+def _without_messages_of_databases(exc_info: structlog.typing.ExcInfo) -> str:
+    """A traceback as Python writes it; what PostgreSQL says of a row is left out, since it quotes the row."""
+    written = "".join(traceback.format_exception(*exc_info)).rstrip()
+    error: BaseException | None = exc_info[1]
+    while error is not None:
+        if type(error).__module__.startswith(_QUOTING) and str(error):
+            written = written.replace(str(error).rstrip(), "[left out]")
+        error = error.__cause__ or error.__context__
+    return written
 
 
 class _LineWriter:

@@ -20,8 +20,10 @@ from peewee import (
     CompositeKey,
     ForeignKeyField,
     InterfaceError,
+    InternalError,
     Model,
     OperationalError,
+    ProgrammingError,
     TextField,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
@@ -30,14 +32,18 @@ from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.errors import DatabaseUnavailable
 
-#: What every connection is opened with. Times in milliseconds but for ``connect_timeout``, in seconds.
+#: What every connection is opened with: https://www.postgresql.org/docs/current/libpq-connect.html says in which units.
 _CONNECTION = {
     "connect_timeout": 3,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # a network that swallows everything would hold a thread for a quarter of an hour
     "application_name": "signalcraft",
 }
+#: SQLSTATEs of a server that is there and cannot serve us: it takes no writes (a failover), a migration is missing, or
+#: the transaction was given up already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_PASSING = frozenset({"25006", "25P02", "25P03", "42P01", "42703"})
 _TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
 
 database = PooledPostgresqlDatabase(None)
@@ -76,6 +82,11 @@ def session() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         _throw_away()
+        raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
+    except (InternalError, ProgrammingError) as error:
+        _throw_away()
+        if getattr(driver_error(error), "pgcode", None) not in _PASSING:
+            raise
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except MaxConnectionsExceeded as error:
         raise DatabaseUnavailable("the pool is exhausted") from error

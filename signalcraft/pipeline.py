@@ -19,8 +19,9 @@ from signalcraft.alerts import (
     StatusChange,
     Vocabulary,
 )
-from signalcraft.errors import PermanentError
+from signalcraft.errors import PermanentError, UnreadableDelivery
 from signalcraft.intake import Answer, Intake, Receipt
+from signalcraft.logs import fault
 from signalcraft.placing import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.workbench import Workbench
@@ -95,6 +96,10 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
                 _normalize(accepted, vocabulary, prepared)
             except PermanentError as error:
                 prepared.failures.append((accepted, error))
+            except Exception as error:  # noqa: BLE001 - a fault of ours in reading one: it must cost none of the others
+                why = fault(error)
+                log.error("delivery cannot be read", stage="normalize", delivery_id=accepted.delivery_id, **why)  # noqa: TRY400
+                prepared.failures.append((accepted, UnreadableDelivery(type(error).__name__)))
     return prepared
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from signalcraft import border, pipeline, store
 from signalcraft.alerts import AcceptedDelivery, Delivery, NormalizedAlert
-from signalcraft.errors import PermanentError
+from signalcraft.errors import PermanentError, RecoverableError
 from signalcraft.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
 from signalcraft.placing import Arrival
 from signalcraft.sources import SOURCES
@@ -142,13 +142,27 @@ def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: 
         good.append(one)
     total.deliveries += len(some)
     if dry_run:
-        total.alerts += len(store.preview(arrivals, bench.policy).homes) if arrivals else 0
+        _preview(arrivals, bench, total)
         return
     try:
         total.alerts += _work_off(good, bench)
-    except PermanentError:  # the database refuses one of them, which is to cost no other
+    except RecoverableError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever one of them does, it is to cost no other
         for one in good:
             total.alerts += _work_off_alone(one, bench, total)
+
+
+def _preview(arrivals: Sequence[Arrival], bench: Workbench, total: Replayed) -> None:
+    """What would be stored: of all at once, or one by one where the database refuses some."""
+    try:
+        total.alerts += len(store.preview(arrivals, bench.policy).homes) if arrivals else 0
+    except PermanentError:
+        if len(arrivals) == 1:
+            total.again += 1
+        else:
+            for arrival in arrivals:
+                _preview([arrival], bench, total)
 
 
 def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
@@ -177,7 +191,9 @@ def _work_off(some: Sequence[Kept], bench: Workbench) -> int:
 def _work_off_alone(one: Kept, bench: Workbench, total: Replayed) -> int:
     try:
         return _work_off([one], bench)
-    except PermanentError:
+    except RecoverableError:
+        raise
+    except Exception:  # noqa: BLE001 - it stays where it is kept, and is counted
         total.again += 1
         return 0
 

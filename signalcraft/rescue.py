@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from signalcraft import jobs, models, reconciling, recovery
+from signalcraft import jobs, models, reconciling, recovery, tasks
 from signalcraft.recovery import Period, Replayed
 from signalcraft.settings import Settings
-from signalcraft.workbench import Workbench
 
 _MOST_LISTED = 100
 _MOST_SHOWN = 2_000
@@ -67,7 +66,7 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     """
     period, total = Period(since=since, until=until), Replayed()
     with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
-        bench = Workbench.from_settings(settings)
+        bench = tasks.equip(settings, jobs.connect_web(settings.redis_url))
         task = progress.add_task("Replaying", total=recovery.count(period, failed=failed))
         for some in recovery.kept(period, failed=failed):
             recovery.replay(some, bench, total, dry_run=dry_run)

@@ -3,7 +3,6 @@
 A worker process calls ``equip`` once before it works.
 """
 
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from signalcraft import canary, jobs, models, pipeline, store
 from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
 from signalcraft.breaker import Breaker
 from signalcraft.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
+from signalcraft.logs import fault
 from signalcraft.settings import Settings
 from signalcraft.workbench import QueueNotification, Workbench
 
@@ -29,7 +29,7 @@ class _Equipment:
     breaker: Breaker
 
 
-def equip(settings: Settings, redis: Redis) -> None:
+def equip(settings: Settings, redis: Redis) -> Workbench:
     """Set this process up as a worker; ``redis`` is for what must not wait: a client without retries.
 
     Raises:
@@ -38,6 +38,7 @@ def equip(settings: Settings, redis: Redis) -> None:
     _Equipment.bench = Workbench.from_settings(settings)
     _Equipment.redis = redis
     _Equipment.breaker = Breaker(QueueUnavailable)
+    return _Equipment.bench
 
 
 def notifier() -> QueueNotification:
@@ -99,7 +100,8 @@ def record(batch: Batch) -> Outcome:
             "batch failed, working it off one by one",
             stage="store",
             batch_size=len(prepared.deliveries),
-            **_fault(error),
+            **fault(error),
+            constraint=models.constraint_name(error),
         )
         return [outcome for delivery in prepared.deliveries for outcome in _record_alone(delivery)]
 
@@ -121,18 +123,9 @@ def _record_alone(delivery: AcceptedDelivery) -> Outcome:
     except PermanentError as error:
         pipeline.set_aside(delivery, error, stage="store")
     except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
-        log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **_fault(error))  # noqa: TRY400 - _fault says why
+        log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **fault(error))  # noqa: TRY400 - fault says why
         pipeline.set_aside(delivery, NotStorable(type(error).__name__), stage="store")
     return []
-
-
-def _fault(error: Exception) -> dict[str, object]:
-    """What may be logged of an exception: where it was raised, and not its message, which can quote a row of ours."""
-    return {
-        "error": type(error).__name__,
-        "constraint": models.constraint_name(error),
-        "traceback": "".join(traceback.format_tb(error.__traceback__)),
-    }
 
 
 def queue_notification(reason: str, group: GroupSnapshot) -> None:

@@ -21,8 +21,10 @@ from signalcraft.cursors import Cursors
 from signalcraft.directory import Directory
 from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests, UiComponentRequest
 from signalcraft.intake import Intake
+from signalcraft.logs import fault
 from signalcraft.manual import manual
 from signalcraft.parts import EXTENSION, Parts
+from signalcraft.places import keep_room
 from signalcraft.rates import Rate, SharedCounters, network_of
 from signalcraft.reading import reading
 from signalcraft.settings import Settings
@@ -58,6 +60,7 @@ def create_app(settings: Settings) -> Flask:
     models.open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
     slowness.watch(settings.slow_query_ms)
     _answer_exceptions(app, refused)
+    keep_room(app)
     app.after_request(_add_headers)
     for blueprint in (views.webhooks, views.operations, reading, changing, manual):
         app.register_blueprint(blueprint)
@@ -121,7 +124,7 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
 
 def _answer_fault(error: Exception) -> Response:
     """A fault of ours: the trace is for us, the sender learns only that it is not theirs."""
-    log.error("request failed", path=request.path, exc_info=error)
+    log.error("request failed", path=request.path, **fault(error))
     return problems.from_refusal(Refusal())
 
 

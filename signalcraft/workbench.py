@@ -1,15 +1,16 @@
 """What the worker works by: how alerts are grouped and worded, which rules look at groups, who is told.
 
-``RULES`` and ``NOTIFIER`` are the two places where people put code of their own.
+``RULES`` and ``NOTIFIER`` are the two places where people put code of their own. ``Stages`` are the steps that whoever
+takes deliveries from somewhere, a queue or the shelf, is handed.
 """
 
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import Any, Protocol, Self
 
-from signalcraft.alerts import ENVIRONMENT_ALIASES, Decision, GroupSnapshot, Vocabulary
+from signalcraft.alerts import ENVIRONMENT_ALIASES, AcceptedDelivery, Decision, GroupSnapshot, Vocabulary
 from signalcraft.settings import Settings
 from signalcraft.store import Policy
 
@@ -41,6 +42,23 @@ class Workbench:
             rules=[pkgutil.resolve_name(path) for path in settings.rules],
             queue_notification=pkgutil.resolve_name(settings.notifier),
         )
+
+
+class Stages(Protocol):
+    """The steps of working deliveries off, each handed what the one before came to.
+
+    ``record`` may run in another thread while the next batch is prepared, but never twice at a time. It is to be
+    idempotent, and to raise RecoverableError where it should be called again.
+    """
+
+    def prepare(self, deliveries: Sequence[AcceptedDelivery], /) -> Any:  # noqa: ANN401 - between the stages
+        """Find out what ``deliveries`` mean; touches nothing that is stored."""
+
+    def record(self, batch: Any, /) -> Any:  # noqa: ANN401 - likewise
+        """Store them."""
+
+    def conclude(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
+        """Do what comes after."""
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -87,7 +87,7 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
 
 def _drain(settings: Settings, _order: Mapping[str, Any]) -> None:
     tasks.equip(settings, jobs.connect_web(settings.redis_url))
-    Drainer(tasks.process_deliveries, batch_size=200).drain()
+    Drainer(tasks, batch_size=200).drain()
 
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:

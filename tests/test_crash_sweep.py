@@ -134,7 +134,7 @@ def drain() -> None:
     deadline = time.monotonic() + 5
     while shelved():
         assert time.monotonic() < deadline
-        Drainer(tasks.process_deliveries, batch_size=200).drain()
+        Drainer(tasks, batch_size=200).drain()
 
 
 def shelved() -> int:

@@ -1,7 +1,8 @@
 """The shelf is worked off straight from PostgreSQL: in order, once, and whether or not Redis is there."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 from redis import Redis
@@ -12,6 +13,7 @@ from signalcraft.draining import Drainer
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
+from signalcraft.workbench import Stages
 from tests.builders import accepted, groups
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -36,7 +38,12 @@ def depth() -> int:
 
 
 def drainer(batch_size: int = 100) -> Drainer:
-    return Drainer(tasks.process_deliveries, batch_size=batch_size)
+    return Drainer(tasks, batch_size=batch_size)
+
+
+def storing(record: Callable[[Sequence[AcceptedDelivery]], object]) -> Stages:
+    """Stages of which only the middle one does anything."""
+    return SimpleNamespace(prepare=lambda deliveries: deliveries, record=record, conclude=lambda _outcome: None)
 
 
 def test_what_is_on_the_shelf_becomes_groups_and_the_shelf_is_empty() -> None:
@@ -55,7 +62,7 @@ def test_it_takes_the_oldest_first_some_at_a_time() -> None:
 
     deliveries = [accepted() for _ in range(5)]
     shelve(*deliveries)
-    one = Drainer(process, batch_size=2)
+    one = Drainer(storing(process), batch_size=2)
     assert [one.drain() for _ in range(4)] == [2, 2, 1, 0]
     assert seen == [delivery.delivery_id for delivery in deliveries]
 
@@ -64,7 +71,7 @@ def test_what_it_hands_on_is_what_was_kept() -> None:
     kept = accepted()
     seen: list[AcceptedDelivery] = []
     shelve(kept)
-    Drainer(seen.extend, batch_size=9).drain()
+    Drainer(storing(seen.extend), batch_size=9).drain()
     assert seen == [kept]
 
 
@@ -82,7 +89,7 @@ def test_a_failure_leaves_everything_as_it_was() -> None:
 
     shelve(accepted())
     with pytest.raises(DatabaseUnavailable):
-        Drainer(process, batch_size=9).drain()
+        Drainer(storing(process), batch_size=9).drain()
     assert (depth(), groups()) == (1, [])
     assert drainer().drain() == 1
 
@@ -110,10 +117,57 @@ def test_two_drainers_take_each_delivery_once() -> None:
 
     deliveries = [accepted() for _ in range(4)]
     shelve(*deliveries)
-    threads = [threading.Thread(target=Drainer(process, batch_size=2).drain) for _ in range(2)]
+    threads = [threading.Thread(target=Drainer(storing(process), batch_size=2).drain) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(seen) == sorted(delivery.delivery_id for delivery in deliveries)
     assert depth() == 0
+
+
+def test_people_are_told_after_the_commit() -> None:
+    """A slow notifier must hold no locks, and one that was told of what was then rolled back would be told again."""
+    stages = storing(tasks.process_deliveries)
+    seen: list[int] = []
+    stages.conclude = lambda _outcome: seen.append(depth())
+    shelve(accepted())
+    Drainer(stages, batch_size=9).drain()
+    assert seen == [0]
+
+
+def test_whatever_goes_wrong_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signalcraft.draining._AFTER_FAILURE_SECONDS", 0.01)
+    answers = iter([ZeroDivisionError("of somebody's row"), DatabaseUnavailable("away"), None])
+    done = threading.Event()
+
+    def process(deliveries: Sequence[AcceptedDelivery]) -> None:
+        answer = next(answers)
+        if answer:
+            raise answer
+        tasks.process_deliveries(deliveries)
+        done.set()
+
+    shelve(accepted())
+    one = Drainer(storing(process), batch_size=9)
+    one.start()
+    assert done.wait(10)
+    one.stop()
+    assert depth() == 0
+
+
+def test_a_server_that_takes_no_writes_is_away_and_no_fault_of_ours() -> None:
+    """After a failover the old primary answers, and refuses."""
+    shelve(accepted())
+    with models.session():
+        models.database.execute_sql("SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseUnavailable, match="ReadOnlySqlTransaction"):
+        drainer().drain()
+    assert drainer().drain() == 1
+
+
+def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    deliveries = [accepted() for _ in range(5)]
+    monkeypatch.setattr(inbox, "MOST_BYTES", len(deliveries[0].delivery.body) + 1)
+    shelve(*deliveries)
+    assert [drainer().drain() for _ in range(4)] == [2, 2, 1, 0]

@@ -6,6 +6,7 @@ Short outages here; ``make outages`` and ``make chaos`` take their time.
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,14 +16,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import embedded, inbox, jobs, models, tasks
+from signalcraft import embedded, inbox, jobs, models, places, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
 from tests.builders import accepted, groups
-from tests.client import no_database, sample, send, web
+from tests.client import ask, no_database, sample, send, web
 from tests.test_crash_sweep import Doomed, let_time_pass, work
 from tests.waiting import wait_until
 
@@ -224,3 +225,38 @@ def test_with_both_hanging_the_answer_is_a_503_within_a_second(
     time.sleep(2.1)
     assert send(door, sample()).status_code == 202
     assert redis.ping()
+
+
+def test_a_redis_that_stumbled_is_asked_again_where_there_is_no_shelf(
+    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+) -> None:
+    door = web(environ, INGEST_DURABILITY="redis")
+    servers.redis.freeze()
+    assert send(door, sample()).status_code == 503  # and the breaker is open
+    servers.redis.thaw()
+    assert send(door, sample()).status_code == 202
+    assert redis.llen("rq:queue:alerts") == 1
+
+
+def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
+    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+) -> None:
+    door = web(environ)
+    assert send(door, sample()).status_code == 202
+    assert ask(door, "/groups").status_code == 200
+    servers.postgres.freeze()
+    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(places.AT_ONCE)]
+    try:
+        for thread in hanging:
+            thread.start()
+        time.sleep(0.3)
+        assert ask(door, "/groups").status_code == 503, "no more of these"
+        assert door.get("/metrics").status_code == 503
+        assert door.get("/healthz").status_code == 200
+        assert send(door, sample()).status_code == 202
+    finally:
+        servers.postgres.thaw()
+    for thread in hanging:
+        thread.join(10)
+    assert ask(door, "/groups").status_code == 200
+    assert redis.llen("rq:queue:alerts") == 2

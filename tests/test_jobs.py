@@ -1,11 +1,15 @@
 """Taking in through Redis: one script, an ordinary RQ job, once."""
 
 import json
+import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -160,6 +164,41 @@ def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded.Servers) ->
             with pytest.raises(QueueUnavailable):
                 jobs.take_in(redis, accepted(), ttl_seconds=60)
             assert time.monotonic() - began < 0.55
+
+
+def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_url: str) -> None:
+    """Each in time for itself: a password, a database, the script, and the script once more."""
+    url = urlsplit(redis_url)
+    with slowed(url.hostname or "", url.port or 0, seconds=0.2) as port:
+        slow = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}", path="/3").geturl()
+        with jobs.connect_web(slow) as redis:
+            began = time.monotonic()
+            with pytest.raises(QueueUnavailable):
+                jobs.take_in(redis, accepted(), ttl_seconds=60)
+            assert time.monotonic() - began < 0.6
+
+
+@contextmanager
+def slowed(host: str, port: int, *, seconds: float) -> Iterator[int]:
+    """A port that is another one's, but for that answers take so long."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def carry(source: socket.socket, target: socket.socket, pause: float) -> None:
+            with suppress(OSError):
+                while piece := source.recv(65_536):
+                    time.sleep(pause)
+                    target.sendall(piece)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    near, _ = server.accept()
+                    far = socket.create_connection((host, port))
+                    for source, target, pause in ((near, far, 0.0), (far, near, seconds)):
+                        threading.Thread(target=carry, args=(source, target, pause), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield int(server.getsockname()[1])
 
 
 def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:

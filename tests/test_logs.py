@@ -8,6 +8,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 
+import peewee
+import psycopg2
 import pytest
 import structlog
 from rq.logutils import setup_loghandlers
@@ -202,3 +204,12 @@ def test_the_console_format_is_for_people(stream: io.StringIO) -> None:
     assert "group_id=7" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(stream.getvalue())
+
+
+def test_what_postgresql_says_of_a_row_is_left_out_of_a_trace(lines: Lines) -> None:
+    error = peewee.IntegrityError("Failing row contains (mira@example.com)")
+    error.__cause__ = psycopg2.IntegrityError("Failing row contains (mira@example.com)")
+    structlog.get_logger().error("it failed", exc_info=error)
+    (line,) = lines()
+    assert "mira" not in str(line)
+    assert "IntegrityError: [left out]" in line["exception"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import models, retrieval, tenants
+from signalcraft import models, places, retrieval, tenants
 from tests.builders import arrival, record
 from tests.client import TOKEN, add_workspace, ask, code_of, web
 
@@ -41,6 +41,15 @@ def test_an_export_has_every_group_once_as_the_list_has_it(
     assert sorted(exported, key=lambda group: group["id"]) == exported
     assert sorted(listed, key=lambda group: group["id"]) == exported
     assert lines(client, "/groups/export?environment=dev") == []
+
+
+def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: FlaskClient) -> None:
+    record(arrival("a"))
+    open_ones = [ask(client, "/groups/export") for _ in range(places.AT_ONCE)]
+    assert ask(client, "/groups").status_code == 503
+    for response in open_ones:
+        response.close()
+    assert ask(client, "/groups").status_code == 200
 
 
 def test_an_export_has_every_event_of_a_group(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Ways back: ``reconcile``, ``replay`` and ``failed``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from redis import Redis
 from rq import Queue
 
-from signalcraft import jobs, models, reconciling, samples, store, tasks
+from signalcraft import jobs, models, pipeline, reconciling, samples, store, tasks
 from signalcraft.alerts import AcceptedDelivery, Vocabulary
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
@@ -17,6 +17,7 @@ from signalcraft.errors import MissingTitle
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
+from signalcraft.workbench import Workbench
 from tests.builders import NOON, accepted, groups
 
 Run = Callable[..., Result]
@@ -120,8 +121,36 @@ def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: 
     assert [group.count for group in groups()] == [2]
 
 
+def test_people_are_told_of_what_a_replay_finds(redis: Redis, run: Run) -> None:
+    set_aside(accepted())
+    del tasks._Equipment.bench, tasks._Equipment.redis, tasks._Equipment.breaker  # as in a process of its own
+    run("replay", "--failed")
+    assert redis.llen("rq:queue:notifications") == 1
+
+
+def test_one_that_our_own_code_stumbles_over_costs_no_other(
+    redis: Redis,  # noqa: ARG001 - for the workspace
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poison = accepted()
+    process = pipeline.process
+
+    def stumble(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.Recorded:
+        if poison.delivery_id in {one.delivery_id for one in deliveries}:
+            raise ZeroDivisionError
+        return process(deliveries, bench)
+
+    monkeypatch.setattr(pipeline, "process", stumble)
+    set_aside(accepted(), poison, accepted())
+    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
+
+
 def test_one_that_the_database_refuses_costs_no_other(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     set_aside(accepted(), replace(accepted(), workspace_id=99), accepted())
+    assert said(run("replay", "--failed", "--dry-run")) == (
+        "3 deliveries: 2 alerts would be added, 1 cannot be worked off."
+    )
     assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
     with models.session():
         assert FailedDelivery.select().where(FailedDelivery.replayed_at.is_null()).count() == 1

@@ -12,6 +12,7 @@ from signalcraft.errors import (
     BodyNotJson,
     BodyNotObject,
     BodyTooDeep,
+    BodyTooManyValues,
     InvalidFields,
     Refusal,
     ResourceMismatch,
@@ -118,7 +119,7 @@ def test_closing_brackets_in_texts_do_not_hide_nesting() -> None:
 
 def test_too_many_values_are_refused_before_they_are_parsed() -> None:
     body = b'{"action":"created","data":{"x":[' + b"0," * envelope.MAX_VALUES + b"0]}}"
-    assert type(refusal(carrying(body))) is BodyTooDeep
+    assert type(refusal(carrying(body))) is BodyTooManyValues
     text = b'{"action":"created","data":{"comment":"' + b"x" * (2 * envelope.MAX_VALUES) + b'"}}'
     assert sentry.identify(carrying(text, sentry_hook_resource=None)).action == "created"
 

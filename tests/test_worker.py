@@ -18,7 +18,7 @@ from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from signalcraft import jobs, models, tasks
+from signalcraft import jobs, models, pipeline, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.errors import DatabaseUnavailable
@@ -196,6 +196,72 @@ def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis
     assert count_events() == 4
 
 
+def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signalcraft.batching.LEASE_SECONDS", 0.15)
+    ends: list[float] = []
+
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        for _ in range(4):
+            ends.append(min(score for _, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True)))
+            time.sleep(0.1)
+        return tasks.record(batch)
+
+    take_in(redis, accepted(), accepted())
+    work(stages=stages(record=record))
+    assert ends[0] < ends[-1], "the lease is renewed meanwhile"
+    assert count_events() == 2
+
+
+def test_a_delivery_that_our_own_code_stumbles_over_is_set_aside_with_what_it_was(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, poison, better = (accepted() for _ in range(3))
+    normalize = pipeline._normalize
+
+    def stumble(one: AcceptedDelivery, *others: Any) -> None:  # noqa: ANN401 - as it is
+        if one.delivery_id == poison.delivery_id:
+            raise ZeroDivisionError("a value of somebody's")
+        normalize(one, *others)
+
+    monkeypatch.setattr(pipeline, "_normalize", stumble)
+    take_in(redis, good, poison, better)
+    work()
+    (kept,) = failed()
+    assert (kept.delivery_id, kept.stage, kept.code) == (poison.delivery_id, "normalize", "delivery_unreadable")
+    assert kept.reason == "ZeroDivisionError"
+    assert count_events() == 2
+
+
+def test_a_batch_is_bounded_in_bytes_and_what_had_no_room_keeps_its_place(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = [accepted() for _ in range(5)]
+    monkeypatch.setattr("signalcraft.batching.MOST_BYTES", len(deliveries[0].delivery.body) + 1)
+    seen: list[list[str]] = []
+
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        seen.append([one.delivery_id for one in batch.prepared.deliveries])
+        return tasks.record(batch)
+
+    take_in(redis, *deliveries)
+    work(stages=stages(record=record))
+    names = [delivery.delivery_id for delivery in deliveries]
+    assert seen == [names[:2], names[2:4], names[4:]]
+    assert redis.zcard("rq:wip:alerts") == 0
+
+
+def test_a_body_that_our_code_never_gets_done_with_ends_the_process(
+    redis: Redis, worker_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """The interpreter may be held by a regular expression, so nothing in Python could help."""
+    take_in(redis, accepted())
+    process = worker_process("tests/stuck_worker.py")
+    assert process.wait(timeout=30) == 1
+    assert redis.zcard("rq:wip:alerts") == 1, "it comes back when its lease is over"
+
+
 def test_jobs_of_two_batches_in_hand_come_back_in_their_order(redis: Redis, work: Work) -> None:
     deliveries = [accepted() for _ in range(5)]
     take_in(redis, *deliveries)
@@ -245,9 +311,10 @@ def worker_process(environ: dict[str, str], redis: Redis) -> Iterator[Callable[[
     """Start ``python worker.py`` for real; what still runs at the end is killed."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> subprocess.Popen[bytes]:
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
         root = Path(__file__).parent.parent
-        process = subprocess.Popen([sys.executable, "worker.py"], cwd=root, env=os.environ | environ)
+        command = [sys.executable, *(arguments or ("worker.py",))]
+        process = subprocess.Popen(command, cwd=root, env=os.environ | environ | {"PYTHONPATH": str(root)})
         started.append(process)
         return process
 

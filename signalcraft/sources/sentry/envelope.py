@@ -18,6 +18,7 @@ from signalcraft.errors import (
     BodyNotJson,
     BodyNotObject,
     BodyTooDeep,
+    BodyTooManyValues,
     ResourceMismatch,
     UiComponentRequest,
 )
@@ -136,10 +137,10 @@ def parse(raw: bytes) -> dict[str, Any]:
     """The JSON object in ``raw``.
 
     Raises:
-        BodyNotJson, BodyNotObject, BodyTooDeep: there is none within bounds.
+        BodyNotJson, BodyNotObject, BodyTooDeep, BodyTooManyValues: there is none within bounds.
     """
     if len(raw) > MAX_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
-        raise BodyTooDeep
+        raise BodyTooManyValues
     try:
         body = _loads(raw)
     except RecursionError:
