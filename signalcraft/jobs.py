@@ -31,7 +31,7 @@ from redis.retry import Retry
 from rq import Queue
 from rq import Retry as JobRetry
 from rq.exceptions import DeserializationError
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
@@ -78,20 +78,23 @@ _WORKER: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-#: KEYS: delivery key, RQ's set of queues, the queue, the job. ARGV: delivery id, seconds, the job's fields.
+#: KEYS: delivery key, RQ's set of queues, the queue, the job. ARGV: delivery id, seconds, the job's fields that differ
+#: from job to job. Those that all have alike stand in the script: redis-py takes 2 µs for each thing it sends.
 #: The delivery key is set last: should a write before it be refused, nothing calls the next attempt a duplicate.
 #: GET and SET instead of SET NX GET, which Redis has since 7.0 only; a script is alone anyway.
 _TAKE_IN = """
 local first = redis.call("GET", KEYS[1])
 if first then return first end
 redis.call("SADD", KEYS[2], KEYS[3])
-redis.call("HSET", KEYS[4], unpack(ARGV, 3))
+redis.call("HSET", KEYS[4], {same}, unpack(ARGV, 3))
 redis.call("RPUSH", KEYS[3], ARGV[1])
 redis.call("SET", KEYS[1], ARGV[1], "EX", ARGV[2])
 return false
 """
-_TAKE_IN_SHA1 = hashlib.sha1(_TAKE_IN.encode(), usedforsecurity=False).hexdigest()
 
+
+#: zlib's level 4 takes 58 µs for a delivery of 6.5 kB where its own choice takes 85; 40 bytes more of 2,500.
+_COMPRESSION: Final = 4
 
 _WRITTEN: Final = "signalcraft:written"
 _ALERTS_KEY: Final = Queue.redis_queue_namespace_prefix + ALERTS
@@ -280,9 +283,10 @@ def notify(redis: Redis, notice: Mapping[str, Any], *, description: str) -> None
     """
     job_id = str(uuid4())
     key = Job.key_for(job_id)
+    fields = _template(NOTIFY) | _fields(NOTIFY, notice, description)
     with away_as_unavailable(), redis.pipeline() as pipeline:
         pipeline.sadd(Queue.redis_queues_keys, _NOTIFICATIONS_KEY)
-        pipeline.hset(key, items=list(chain.from_iterable(_fields(NOTIFY, notice, description).items())))
+        pipeline.hset(key, mapping=fields)
         pipeline.expire(key, NOTIFY_TTL_SECONDS)
         pipeline.rpush(_NOTIFICATIONS_KEY, job_id)
         pipeline.execute()
@@ -294,17 +298,16 @@ def _job_fields(accepted: AcceptedDelivery) -> dict[str, Any]:
 
 
 def _fields(function: str, argument: Mapping[str, Any], description: str) -> dict[str, Any]:
-    """What ``Queue.enqueue(function, argument, …)`` would write, but for what goes without saying; tests compare.
+    """With ``_template``, what ``Queue.enqueue(function, argument, …)`` would write; tests compare.
 
     Going through RQ's objects for each job takes twice as long as serializing and compressing a delivery: so they are
     asked once, and what differs is filled in.
     """
     call: tuple[Any, ...] = (function, None, (argument,), {})
-    now = utcformat(datetime.now(UTC))
-    return _template(function) | {
-        "created_at": now,
+    return {
+        "created_at": utcformat(datetime.now(UTC)),
         "description": description,
-        "data": zlib.compress(JSONSerializer.dumps(call)),  # type: ignore[no-untyped-call] # RQ's
+        "data": zlib.compress(orjson.dumps(call), _COMPRESSION),
     }
 
 
@@ -314,7 +317,17 @@ def _template(function: str) -> dict[str, Any]:
     name, options = _OPTIONS[function]
     never_asked = Redis()
     job = queue(never_asked, name).create_job(function, result_ttl=0, **options)
-    return {name: value for name, value in job.to_dict().items() if value != "" and name not in _LEFT_OUT}
+    varying = {"created_at", "description", "data"}
+    said = {name: value for name, value in job.to_dict().items() if value != "" and name not in varying | _LEFT_OUT}
+    return {name: str(value.value if isinstance(value, JobStatus) else value) for name, value in said.items()}
+
+
+@cache
+def _take_in_script() -> tuple[str, str]:
+    """The script that takes a delivery in, and its SHA-1."""
+    same = ", ".join(f'"{name}", "{value}"' for name, value in _template(PROCESS_DELIVERY).items())
+    script = _TAKE_IN.replace("{same}", same)
+    return script, hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _delivery_key(accepted: AcceptedDelivery) -> str:
@@ -323,10 +336,11 @@ def _delivery_key(accepted: AcceptedDelivery) -> str:
 
 
 def _run_script(redis: Redis, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - Lua's answer
+    script, sha1 = _take_in_script()
     try:
-        return redis.evalsha(_TAKE_IN_SHA1, len(keys), *keys, *values)
+        return redis.evalsha(sha1, len(keys), *keys, *values)
     except NoScriptError:  # a Redis that has just started; eval also loads it
-        return redis.eval(_TAKE_IN, len(keys), *keys, *values)
+        return redis.eval(script, len(keys), *keys, *values)
 
 
 def backlog(redis: Redis, name: str) -> Backlog:

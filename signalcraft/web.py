@@ -71,7 +71,8 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
     redis = jobs.connect_web(settings.redis_url)
     limiter = Limiter(
         _address,
-        app=app,
+        # Of its own: limits are hit where they are due, and ours would be looked through for some before each request.
+        app=Flask("limits", static_folder=None),
         storage_uri=f"{SharedCounters.STORAGE_SCHEME[0]}://",
         storage_options=cast("dict[str, str | int]", {"redis": redis}),
     )

@@ -33,12 +33,14 @@ def queued(redis: Redis) -> list[str]:
     return [as_text(job_id) for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
 
 
-def fields_of(redis: Redis, job_id: str) -> dict[str, bytes | str]:
+def fields_of(redis: Redis, job_id: str) -> dict[str, Any]:
+    """Its data unpacked: how hard it is compressed, and which blanks JSON has, is nobody's business."""
     fields = {as_text(name): value for name, value in redis.hgetall(f"rq:job:{job_id}").items()}
+    fields["data"] = json.loads(zlib.decompress(fields["data"]))
     return {name: value for name, value in fields.items() if name not in _TIMES}
 
 
-def said(fields: dict[str, bytes | str]) -> dict[str, bytes | str]:
+def said(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value and name not in _UNSAID}
 
 
