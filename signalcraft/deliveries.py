@@ -1,6 +1,6 @@
 """An HTTP request into a ``Delivery``: the body's bytes as they came, bounded, and the headers that a source reads."""
 
-from collections.abc import Container
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from flask import Request
@@ -10,7 +10,7 @@ from signalcraft.alerts import Delivery
 from signalcraft.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
 
 
-def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int) -> Delivery:
+def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) -> Delivery:
     """The delivery in ``request``. The body is neither decoded nor parsed: its bytes are what is signed.
 
     ``kept_headers`` are lower-case. A header that came twice was joined with a comma by WSGI, and proves nothing.
@@ -20,9 +20,9 @@ def read(request: Request, *, kept_headers: Container[str], max_body_bytes: int)
     """
     body = _read_body(request, max_body_bytes)
     _check_media(request)
-    headers = ((name.lower(), value) for name, value in request.headers.items())
+    sent = {name: request.environ.get(f"HTTP_{name.upper().replace('-', '_')}") for name in kept_headers}
     return Delivery(
-        headers={name: value for name, value in headers if name in kept_headers},
+        headers={name: value for name, value in sent.items() if value is not None},
         body=body,
         received_at=datetime.now(UTC),
         url_token=request.args.get("token", ""),

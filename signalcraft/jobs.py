@@ -283,7 +283,7 @@ def notify(redis: Redis, notice: Mapping[str, Any], *, description: str) -> None
     """
     job_id = str(uuid4())
     key = Job.key_for(job_id)
-    fields = _template(NOTIFY) | _fields(NOTIFY, notice, description)
+    fields: Mapping[Any, Any] = _template(NOTIFY) | _fields(NOTIFY, notice, description)
     with away_as_unavailable(), redis.pipeline() as pipeline:
         pipeline.sadd(Queue.redis_queues_keys, _NOTIFICATIONS_KEY)
         pipeline.hset(key, mapping=fields)

@@ -5,6 +5,7 @@ find a thread all the same.
 """
 
 import threading
+from collections.abc import Iterable
 from typing import Final
 
 from flask import Flask, Response, g, request
@@ -15,16 +16,17 @@ from signalcraft.errors import Unavailable
 AT_ONCE: Final = 8
 #: How long one waits for a place: many short requests at once are no reason to refuse any.
 _PATIENCE_SECONDS: Final = 0.1
-#: What needs no place: deliveries, and the question whether the process is up.
-_FREE: Final = ("/webhooks/", "/healthz")
 
 
-def keep_room(app: Flask, at_once: int = AT_ONCE) -> None:
-    """Serve at most ``at_once`` requests of ``app`` at a time that are no deliveries; others are told 503."""
+def keep_room(app: Flask, scopes: Iterable[str], at_once: int = AT_ONCE) -> None:
+    """Serve at most ``at_once`` requests at a time of the blueprints named ``scopes``; others are told 503.
+
+    The hooks are those blueprints' own, so a delivery runs through none. Whether the process is up can always be asked.
+    """
     places = threading.BoundedSemaphore(at_once)
 
     def take() -> None:
-        if request.path.startswith(_FREE):
+        if request.path == "/healthz":
             return
         if not places.acquire(timeout=_PATIENCE_SECONDS):
             raise Unavailable(retry_after=1)
@@ -39,6 +41,7 @@ def keep_room(app: Flask, at_once: int = AT_ONCE) -> None:
         if g.pop("holds_place", False):
             places.release()
 
-    app.before_request(take)
-    app.after_request(keep_while_it_streams)
-    app.teardown_request(give_back)
+    for scope in scopes:
+        app.before_request_funcs[scope].append(take)
+        app.after_request_funcs[scope].append(keep_while_it_streams)
+        app.teardown_request_funcs[scope].append(give_back)

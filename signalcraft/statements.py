@@ -173,17 +173,25 @@ FOLLOW_PREVIOUS = """
 TAKE_BACK = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
 
 #: The groups of each key that ``grouping.place`` may need for alerts from ``since`` on, and the last before; locked.
+#: Current groups and others are looked up apart: each kind has an index of its own, and a look-up of both has none.
 REFUSED_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text", "since": "timestamptz"}
+_OF_KEY = "g.workspace_id = r.workspace_id AND g.group_key = r.group_key"
 LOCK_SPANS = f"""
+    WITH r AS (SELECT * FROM {{rows}}),
+    concerned AS (
+        SELECT g.id FROM r JOIN alert_group g ON {_OF_KEY} AND g.is_current
+        UNION
+        SELECT g.id FROM r JOIN alert_group g ON {_OF_KEY} AND NOT g.is_current
+        WHERE g.last_seen_at >= r.since OR g.resolved_at >= r.since
+        UNION
+        SELECT before.id FROM r CROSS JOIN LATERAL (
+            SELECT g.id FROM alert_group g
+            WHERE {_OF_KEY} AND NOT g.is_current AND g.first_seen_at < r.since
+            ORDER BY g.first_seen_at DESC LIMIT 1
+        ) AS before
+    )
     SELECT g.workspace_id, g.group_key, {_SPAN}
-    FROM {{rows}} LEFT JOIN LATERAL (
-        SELECT p.id FROM alert_group p
-        WHERE p.workspace_id = r.workspace_id AND p.group_key = r.group_key AND NOT p.is_current
-          AND p.first_seen_at < r.since
-        ORDER BY p.first_seen_at DESC LIMIT 1
-    ) AS before ON true
-    JOIN alert_group g ON g.workspace_id = r.workspace_id AND g.group_key = r.group_key
-     AND (g.is_current OR g.last_seen_at >= r.since OR g.resolved_at >= r.since OR g.id = before.id)
+    FROM concerned JOIN alert_group g ON g.id = concerned.id
     ORDER BY g.workspace_id, g.group_key, g.id FOR UPDATE OF g"""
 
 #: The current group of a key stays as it is, but takes no more alerts.

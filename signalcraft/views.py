@@ -9,6 +9,7 @@ import time
 from typing import Final
 from uuid import uuid4
 
+import orjson
 import structlog
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -45,8 +46,8 @@ def take_in(workspace: str = "") -> ResponseReturnValue:
     delivery = deliveries.read(request, kept_headers=sentry.HEADERS, max_body_bytes=settings.max_body_bytes)
     receipt = pipeline.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, desk=parts().desk)
     g.receipt = receipt
-    response = jsonify(schemas.dump_receipt(receipt))
-    response.status_code = 202 if receipt.answer is Answer.ACCEPTED else 200
+    status = 202 if receipt.answer is Answer.ACCEPTED else 200
+    response = Response(orjson.dumps(schemas.dump_receipt(receipt)), status, mimetype="application/json")
     if _HEADER_SAFE.fullmatch(receipt.identity.project):
         response.headers["Sentry-Hook-Project"] = receipt.identity.project
     return response

@@ -60,9 +60,10 @@ def create_app(settings: Settings) -> Flask:
     models.open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
     slowness.watch(settings.slow_query_ms)
     _answer_exceptions(app, refused)
-    keep_room(app)
     app.after_request(_add_headers)
-    for blueprint in (views.webhooks, views.operations, reading, changing, manual):
+    others = (views.operations, reading, changing, manual)
+    keep_room(app, [blueprint.name for blueprint in others])
+    for blueprint in (views.webhooks, *others):
         app.register_blueprint(blueprint)
     return app
 

@@ -28,7 +28,7 @@ class Family(StrEnum):
 
 
 #: The headers this source reads, lower-case. Nothing else of a request's head needs to be kept.
-HEADERS = frozenset({RESOURCE_HEADER, IDEMPOTENCY_HEADER, *filter(None, Family)})
+HEADERS = frozenset({RESOURCE_HEADER, IDEMPOTENCY_HEADER, *(family.value for family in Family if family)})
 
 #: The kind of secret that explains a family.
 SECRET_KINDS: Mapping[Family, str] = MappingProxyType(
