@@ -56,8 +56,8 @@ coverage: .coverage ## how much the tests reach; runs them unless they just ran 
 settings: $(READY) ## write .env.example and the README's table anew from Settings
 	$(BIN)/python -m signalcraft settings --write
 
-bench: $(READY) ## measure
-	$(BIN)/python -m bench
+bench: $(READY) ## measure; or some, elsewhere: make bench ARGS="drain --database-url ... --redis-url ..."
+	$(BIN)/python -m bench $(ARGS)
 
 chaos: $(READY) ## kill and freeze everything under load, and count what is lost; SECONDS=60
 	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60)

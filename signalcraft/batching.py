@@ -152,6 +152,9 @@ class BatchingWorker(SimpleWorker):
             except RecoverableError as error:
                 _give_back(following)
                 return self._hold(current, error)
+            except Exception:
+                _give_back(following)
+                raise
             if self._stop_requested:
                 _give_back(following)
                 following = None
@@ -170,6 +173,7 @@ class BatchingWorker(SimpleWorker):
             claim = claim.of([job for job in claim.jobs if job not in unread])
         for one, error in refused.items():
             self._refuse(one, claim.queue, error)
+        claim = claim.without(list(refused))
         if not deliveries:
             return None
         faulthandler.dump_traceback_later(PREPARE_SECONDS, exit=True)
@@ -177,7 +181,7 @@ class BatchingWorker(SimpleWorker):
             batch = self._stages.prepare(deliveries)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return _InHand(claim.without(list(refused)), batch)
+        return _InHand(claim, batch)
 
     def _look_ahead(self, claim: Claim) -> _InHand | None:
         """What is worked off after ``claim``, if the queue had more than a batch."""
@@ -190,13 +194,17 @@ class BatchingWorker(SimpleWorker):
         if in_hand is None:
             return None
         metrics.observe("signalcraft_batch_size", len(in_hand.claim.jobs))
+        return self._store(in_hand)
+
+    def _store(self, in_hand: _InHand) -> _Storing:
         return _Storing(in_hand, self._storing.submit(self._stages.record, in_hand.batch))
 
     def _await(self, storing: _Storing, following: _InHand | None) -> Any:  # noqa: ANN401 - of the stages
         """What storing comes to. However long that takes, what is in hand stays ours."""
         while not wait([storing.outcome], timeout=LEASE_SECONDS / 3).done:
-            for in_hand in filter(None, (storing.in_hand, following)):
-                in_hand.claim.renewed()
+            claim = storing.in_hand.claim.renewed()
+            if following:
+                following.claim.renewed(behind=claim)
             self.heartbeat()
         return storing.outcome.result()
 
@@ -212,7 +220,7 @@ class BatchingWorker(SimpleWorker):
             self.heartbeat()
             time.sleep(next(delays) * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
             try:
-                outcome = self._stages.record(in_hand.batch)
+                outcome = self._await(self._store(in_hand), None)
             except RecoverableError as another:
                 error = another
             else:

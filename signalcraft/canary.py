@@ -85,8 +85,12 @@ def let_through(canaries: Iterable[Canary], policy: store.Policy, redis: Redis) 
         RecoverableError: PostgreSQL is away or busy.
     """
     for canary in canaries:
-        _store_unseen(canary.arrivals, policy)
-        _prove(canary.accepted, redis)
+        try:
+            _store_unseen(canary.arrivals, policy)
+        except PermanentError as error:
+            log.warning("canary cannot be stored", stage="canary", reason=str(error))
+        else:
+            _prove(canary.accepted, redis)
 
 
 def post(url: str, secret: str) -> client.Answer:
@@ -184,8 +188,8 @@ def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arriva
     """What a delivery that mentions a canary holds, if it is one; nothing if it is not."""
     try:
         outcomes = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary).outcomes
-    except PermanentError:
-        return []  # whatever it is, the pipeline sets it aside with its reason
+    except Exception:  # noqa: BLE001 - whatever it is, the pipeline sets it aside with its reason
+        return []
     alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == PROJECT]
     return [
         Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)

@@ -18,12 +18,13 @@ from signalcraft.statements import Columns, query, status_after
 
 _MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text", "project": "text"}
 
-#: Lock the groups that any of the changes concerns, in the order in which everybody locks groups.
+#: Lock the groups that any of the changes concerns, in the order in which everybody locks groups. Not their keys: an
+#: alert that opens a group after one of these refers to it, and may hold the place that a reopening waits for.
 _LOCK = """
     SELECT g.id FROM alert_group g JOIN {rows}
       ON g.workspace_id = r.workspace_id AND g.fingerprint = r.fingerprint AND g.source = r.source
      AND (r.project = '' OR g.project = r.project)
-    ORDER BY g.workspace_id, g.group_key, g.id FOR UPDATE OF g"""
+    ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE OF g"""
 
 #: The groups a change is about.
 _MEANT = """

@@ -63,6 +63,17 @@ return claimed
 """
 
 
+#: KEYS: queue, started registry. ARGV: prefix of job keys, lease, ids, the last first.
+_GIVE_BACK: Final = """
+for i = 3, #ARGV do
+    if redis.call("ZREM", KEYS[2], ARGV[i] .. ":" .. ARGV[2]) == 1 then
+        redis.call("HSET", ARGV[1] .. ARGV[i], "status", "queued", "started_at", "", "worker_name", "")
+        redis.call("LPUSH", KEYS[1], ARGV[i])
+    end
+end
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedJob:
     """A job in hand: its id and RQ's ``data``, compressed."""
@@ -133,9 +144,9 @@ class Claim:
             self.redis.zrem(self._registry, *(self._entry(job) for job in refused))
         return replace(self, jobs=[job for job in self.jobs if job not in refused])
 
-    def renewed(self) -> Self:
-        """The claim under another lease from now on."""
-        ends_at = time.time() + LEASE_SECONDS
+    def renewed(self, *, behind: Self | None = None) -> Self:
+        """The claim under another lease from now on; should the worker die, its jobs come back ``behind`` others'."""
+        ends_at = behind.ends_at - len(behind.jobs) * _STEP if behind else time.time() + LEASE_SECONDS
         scores = {self._entry(job): ends_at - position * _STEP for position, job in enumerate(self.jobs)}
         if scores:
             self.redis.zadd(self._registry, scores, xx=True)
@@ -150,13 +161,13 @@ class Claim:
             pipeline.execute()
 
     def give_back(self) -> None:
-        """Put the jobs back where they were, at the front of the queue, as if never taken."""
-        with self.redis.pipeline() as pipeline:
-            for job in reversed(self.jobs):
-                pipeline.hset(job.key, mapping={"status": "queued", "started_at": "", "worker_name": ""})
-                pipeline.lpush(self.queue.key, job.job_id)
-            pipeline.zrem(self._registry, *(self._entry(job) for job in self.jobs))
-            pipeline.execute()
+        """Put the jobs back where they were, at the front of the queue, as if never taken.
+
+        Those whose lease was over may be in other hands, or done: they are left alone.
+        """
+        ids = [job.job_id for job in reversed(self.jobs)]
+        keys = [self.queue.key, self._registry]
+        self.redis.register_script(_GIVE_BACK)(keys=keys, args=[Job.redis_job_namespace_prefix, self.lease, *ids])
 
     @property
     def _registry(self) -> str:

@@ -36,7 +36,7 @@ _LOCK = """
            g.assignee_user_id, g.runbook_url
     FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.id = ANY(%(ids)s)
-    ORDER BY g.workspace_id, g.group_key, g.id FOR UPDATE"""
+    ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE"""
 
 #: Of the keys of the groups, those that have a current group, and which that is. Asked once the groups are locked.
 _FIND_CURRENT = """

@@ -74,10 +74,15 @@ class Span:
         return moment >= self.first_seen_at - window
 
     def reaches_on_to(self, moment: datetime, window: timedelta) -> bool:
-        """Whether an alert received at ``moment`` is not too late for this group."""
+        """Whether an alert received at ``moment`` is not too late for this group.
+
+        A snooze outlasts the window only where alerts meet it: in an old group it would swallow what the group after
+        it, reopened since, refuses.
+        """
         if self.was_resolved_by(moment):
             return False
-        return moment <= self.last_seen_at + window or snooze_holds(self.status, self.snoozed_until, moment)
+        outlasts = self.is_current and snooze_holds(self.status, self.snoozed_until, moment)
+        return outlasts or moment <= self.last_seen_at + window
 
     def was_resolved_by(self, moment: datetime) -> bool:
         """Whether the group had been resolved when an alert was received at ``moment``."""

@@ -75,24 +75,34 @@ def session() -> Iterator[None]:
         DatabaseUnavailable: PostgreSQL is away or gave up; the connection is thrown away, the work may be tried again.
     """
     if not database.is_closed():
-        yield
+        with _absence():
+            yield
         return
     try:
-        database.connect()
+        with _absence():
+            database.connect()
+            yield
+    except (DatabaseUnavailable, InternalError, ProgrammingError):
+        _throw_away()  # nobody knows in which state it is
+        raise
+    finally:
+        if not database.is_closed():
+            database.close()
+
+
+@contextmanager
+def _absence() -> Iterator[None]:
+    """Say of an error whether PostgreSQL is away, or gave up what may be tried again."""
+    try:
         yield
     except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        _throw_away()
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except (InternalError, ProgrammingError) as error:
-        _throw_away()
         if getattr(driver_error(error), "pgcode", None) not in _PASSING:
             raise
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except MaxConnectionsExceeded as error:
         raise DatabaseUnavailable("the pool is exhausted") from error
-    finally:
-        if not database.is_closed():
-            database.close()
 
 
 def driver_error(error: Exception) -> BaseException:

@@ -6,7 +6,7 @@ at the same time.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from operator import attrgetter
@@ -252,15 +252,53 @@ def _place_apart(runs: Sequence[_Run], window: timedelta, placements: Placements
     spans = _lock_spans(runs, window)
     joining, opening = list[_Run](), list[list[_Run]]()
     for run in runs:
-        pieces: dict[Place, list[tuple[int, Arrival]]] = defaultdict(list)
-        for event in run.events:
-            pieces[place(_received_at(event), spans[run.key], window)].append(event)
-        placed = [_Run(events, where) for where, events in pieces.items()]
-        joining += [piece for piece in placed if piece.place.joins is not None]
-        opening.append([piece for piece in placed if piece.place.joins is None])
+        into, new = _take_apart(run, spans[run.key], window)
+        joining += into
+        opening.append(new)
     _join(joining, placements)
+    opened: dict[tuple[int, str], list[int]] = defaultdict(list)
     for round_of_keys in zip_longest(*opening):
-        _open([piece for piece in round_of_keys if piece is not None], window, placements)
+        _open([piece for piece in round_of_keys if piece is not None], window, placements, opened)
+
+
+def _take_apart(run: _Run, spans: Sequence[Span], window: timedelta) -> tuple[list[_Run], list[_Run]]:
+    """The pieces of a run that join groups which are there, and those that open some, in the order in which they do.
+
+    Each event is placed as if it came alone after those before it: a group that one joined reaches further for the
+    next, and so does one that was opened. Until they are, groups go by -1, -2, …
+    """
+    known = {span.group_id: span for span in spans}
+    events: dict[int, list[tuple[int, Arrival]]] = defaultdict(list)
+    places: dict[int, Place] = {}
+    for event in run.events:
+        moment = _received_at(event)
+        where = place(moment, list(known.values()), window)
+        target = where.joins if where.joins is not None else -1 - sum(one < 0 for one in places)
+        if where.joins is None:
+            if where.is_current:
+                known = {group_id: replace(span, is_current=False) for group_id, span in known.items()}
+            known[target] = _opened_at(moment, target, where)
+        span = known[target]
+        first, last = min(span.first_seen_at, moment), max(span.last_seen_at, moment)
+        known[target] = replace(span, first_seen_at=first, last_seen_at=last)
+        places.setdefault(target, where)
+        events[target].append(event)
+    pieces = {target: _Run(events[target], where) for target, where in places.items()}
+    return [piece for target, piece in pieces.items() if target > 0], [
+        piece for target, piece in pieces.items() if target < 0
+    ]
+
+
+def _opened_at(moment: datetime, group_id: int, where: Place) -> Span:
+    follows = where.follows
+    return Span(
+        group_id=group_id,
+        first_seen_at=moment,
+        last_seen_at=moment,
+        status=GroupStatus.OPEN,
+        is_current=where.is_current,
+        began_after=follows.resolved_at if follows and follows.was_resolved_by(moment) else None,
+    )
 
 
 def _join(pieces: Sequence[_Run], placements: Placements) -> None:
@@ -276,13 +314,32 @@ def _join(pieces: Sequence[_Run], placements: Placements) -> None:
     )
 
 
-def _open(pieces: Sequence[_Run], window: timedelta, placements: Placements) -> None:
-    """Nobody else can have opened a current group meanwhile: the old one, or the one taken back, is locked by us."""
+def _open(
+    pieces: Sequence[_Run],
+    window: timedelta,
+    placements: Placements,
+    opened_before: dict[tuple[int, str], list[int]],
+) -> None:
+    """Nobody else can have opened a current group meanwhile: the old one, or the one taken back, is locked by us.
+
+    ``opened_before`` has the ids that the groups of earlier pieces got, by key; a piece may follow one of them.
+    """
+    pieces = [_following(piece, opened_before[piece.key]) for piece in pieces]
     current = [piece.key for piece in pieces if piece.place.is_current]
     query(statements.RETIRE_CURRENT, statements.KEY_COLUMNS, current)
     opened, _ = _upsert(pieces, window, placements)
     for group_id, piece in opened.items():
         placements.add(piece, group_id, piece.place.decision)
+        opened_before[piece.key].append(group_id)
+
+
+def _following(piece: _Run, opened: Sequence[int]) -> _Run:
+    """The piece, with the real id of the group that it follows."""
+    follows = piece.place.follows
+    if follows is None or follows.group_id > 0:
+        return piece
+    real = replace(follows, group_id=opened[-1 - follows.group_id])
+    return replace(piece, place=replace(piece.place, follows=real))
 
 
 def _lock_spans(runs: Sequence[_Run], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:

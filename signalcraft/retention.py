@@ -25,7 +25,9 @@ _DISPENSABLE = """
       AND e.received_at > g.first_seen_at AND e.received_at < g.last_seen_at"""
 _WITH_PAYLOAD = "FROM alert_event e WHERE e.received_at < %(before)s AND e.payload_json IS NOT NULL"
 
-_OLDEST = "SELECT min(id), max(id) FROM alert_event WHERE received_at < %(before)s"
+#: OFFSET 0 keeps PostgreSQL from looking for the largest id from the end, past all that is younger.
+_OLDEST = """
+    SELECT min(id), max(id) FROM (SELECT id FROM alert_event WHERE received_at < %(before)s OFFSET 0) AS old"""
 
 _DELETE_EVENTS = f"""
     DELETE FROM alert_event WHERE id IN (
@@ -37,7 +39,7 @@ _DROP_PAYLOADS = f"""
     )"""
 _LOCK_QUIET = """
     SELECT id FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s
-    ORDER BY workspace_id, group_key, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+    ORDER BY workspace_id, group_key, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED"""
 _RESOLVE_QUIET = noting(
     f"""
     UPDATE alert_group g

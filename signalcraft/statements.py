@@ -192,7 +192,7 @@ LOCK_SPANS = f"""
     )
     SELECT g.workspace_id, g.group_key, {_SPAN}
     FROM concerned JOIN alert_group g ON g.id = concerned.id
-    ORDER BY g.workspace_id, g.group_key, g.id FOR UPDATE OF g"""
+    ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE OF g"""
 
 #: The current group of a key stays as it is, but takes no more alerts.
 KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}

@@ -200,3 +200,11 @@ def test_what_a_source_says_does_to_a_group_what_the_lifecycle_says(
     change_group(1, status=status.value, is_current=not is_resolved, resolved_at=at(1) if is_resolved else None)
     apply(change, 5)
     assert statuses() == [TRANSITIONS[cause][status]]
+
+
+def test_an_old_group_that_is_still_archived_swallows_nothing_once_a_newer_one_is_back() -> None:
+    record(arrival("a", 0), arrival("b", 500))
+    apply(Change.ARCHIVED, 510)
+    apply(Change.UNRESOLVED, 600)
+    record(arrival("c", 1000))
+    assert [(group.status, group.count) for group in groups()] == [("snoozed", 1), ("open", 1), ("open", 1)]

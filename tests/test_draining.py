@@ -168,6 +168,32 @@ def test_a_server_that_takes_no_writes_is_away_and_no_fault_of_ours() -> None:
 
 def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = [accepted() for _ in range(5)]
-    monkeypatch.setattr(inbox, "MOST_BYTES", len(deliveries[0].delivery.body) + 1)
+    monkeypatch.setattr(inbox, "MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries))
     shelve(*deliveries)
     assert [drainer().drain() for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_table_that_is_locked_for_long_sets_nothing_aside() -> None:
+    """Inside the drainer's transaction, too, what may be tried again is told from what never works."""
+    shelve(accepted(), accepted())
+    taken, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with models.session(), models.database.atomic():
+            models.database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+            taken.set()
+            release.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait(5)
+    with models.session():
+        models.database.execute_sql("SET lock_timeout = 100")
+    with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
+        drainer().drain()
+    release.set()
+    holder.join()
+    assert depth() == 2
+    assert drainer().drain() == 2
+    with models.session():
+        assert FailedDelivery.select().count() == 0

@@ -229,3 +229,44 @@ class TestSpikes:
     def test_it_can_be_off(self) -> None:
         record(*(arrival(f"{number}", 0) for number in range(50)), policy=store.Policy(spike_count=0))
         assert not groups()[0].spiked
+
+
+def test_alerts_that_a_current_group_refuses_land_in_a_batch_as_they_would_one_by_one() -> None:
+    """12:15 joins the group that was resolved at 12:20, 12:50 the current one, which then reaches on to 13:40."""
+
+    def setting() -> None:
+        record(arrival("before", 10, issue="1"), arrival("before-2", 10, issue="2"))
+        for group_id in (1, 2):
+            change_group(group_id, status="resolved", resolved_at=at(20), is_current=False)
+        record(arrival("after", 30, issue="1"), arrival("after-2", 30, issue="2"))
+
+    setting()
+    record(*(arrival(f"batch-{minute}", minute, issue="1") for minute in (15, 50, 100)))
+    for minute in (15, 50, 100):
+        record(arrival(f"single-{minute}", minute, issue="2"))
+    by_issue = {
+        issue: [(group.count, group.first_seen_at, group.last_seen_at) for group in groups() if group.issue_id == issue]
+        for issue in ("1", "2")
+    }
+    assert by_issue["1"] == by_issue["2"] == [(2, at(10), at(15)), (3, at(30), at(100))]
+
+
+def test_old_alerts_in_one_batch_open_as_many_groups_as_one_by_one_and_each_knows_the_one_before() -> None:
+    for issue in ("1", "2"):
+        record(arrival(f"now-{issue}", 5000, issue=issue))
+        change_group(len(groups()), began_after=at(4000))
+    minutes = (0, 40, 200, 230, 4500)
+    record(*(arrival(f"batch-{minute}", minute, issue="1") for minute in minutes))
+    for minute in minutes:
+        record(arrival(f"single-{minute}", minute, issue="2"))
+    shapes = {}
+    for issue in ("1", "2"):
+        ours = [group for group in groups() if group.issue_id == issue]
+        place_of = {
+            group.id: position for position, group in enumerate(sorted(ours, key=lambda one: one.first_seen_at))
+        }
+        shapes[issue] = sorted(
+            (place_of[group.id], group.count, group.is_current, place_of.get(group.previous_group_id)) for group in ours
+        )
+    assert shapes["1"] == shapes["2"]
+    assert len(shapes["1"]) == 4

@@ -20,7 +20,8 @@ from rq.serializers import JSONSerializer
 
 from signalcraft import jobs, models, pipeline, tasks
 from signalcraft.alerts import AcceptedDelivery
-from signalcraft.batching import BatchingWorker
+from signalcraft.batching import AlertQueue, BatchingWorker
+from signalcraft.claims import LEASE_SECONDS, Claim
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.jobs import AllowedJob
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
@@ -238,7 +239,7 @@ def test_a_batch_is_bounded_in_bytes_and_what_had_no_room_keeps_its_place(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliveries = [accepted() for _ in range(5)]
-    monkeypatch.setattr("signalcraft.batching.MOST_BYTES", len(deliveries[0].delivery.body) + 1)
+    monkeypatch.setattr("signalcraft.batching.MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries))
     seen: list[list[str]] = []
 
     def record(batch: tasks.Batch) -> tasks.Outcome:
@@ -262,7 +263,40 @@ def test_a_body_that_our_code_never_gets_done_with_ends_the_process(
     assert redis.zcard("rq:wip:alerts") == 1, "it comes back when its lease is over"
 
 
-def test_jobs_of_two_batches_in_hand_come_back_in_their_order(redis: Redis, work: Work) -> None:
+def test_told_to_stop_while_a_batch_is_stored_it_finishes_that_and_gives_the_next_back(
+    redis: Redis, work: Work
+) -> None:
+    deliveries = [accepted() for _ in range(6)]
+
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        time.sleep(0.1)  # for the next batch to be claimed
+        os.kill(os.getpid(), signal.SIGTERM)
+        return tasks.record(batch)
+
+    take_in(redis, *deliveries)
+    work(stages=stages(record=record), batch_size=2)
+    waiting = [name.decode() for name in redis.lrange("rq:queue:alerts", 0, -1)]
+    assert waiting == [delivery.delivery_id for delivery in deliveries[2:]]
+    assert redis.zcard("rq:wip:alerts") == 0
+    assert count_events() == 2
+
+
+def test_jobs_that_went_into_other_hands_are_not_given_back(redis: Redis) -> None:
+    delivery = accepted()
+    take_in(redis, delivery)
+    queue = AlertQueue(jobs.ALERTS, connection=redis)
+    claim = Claim.take("", queue, worker_name="slow", most=9)
+    redis.zremrangebyrank("rq:wip:alerts", 0, -1)  # its lease was over
+    claim.give_back()
+    assert redis.llen("rq:queue:alerts") == 0
+    assert redis.hget(f"rq:job:{delivery.delivery_id}", "status") == b"started"
+
+
+@pytest.mark.parametrize("wait_seconds", [LEASE_SECONDS, 0.06], ids=["at once", "after a renewal"])
+def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch, wait_seconds: float
+) -> None:
+    monkeypatch.setattr("signalcraft.batching.LEASE_SECONDS", wait_seconds)
     deliveries = [accepted() for _ in range(5)]
     take_in(redis, *deliveries)
 
