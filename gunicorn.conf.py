@@ -40,6 +40,8 @@ workers = _settings.web_concurrency
 GatheringWorker.most_body_bytes = _settings.max_body_bytes
 worker_class = GatheringWorker
 threads = 16
+# A line as long as a head may be: what is too long for a parameter is to be told by the parameter's name.
+limit_request_line = 0
 # With what else a process has open, well under the 1,024 files that many systems allow.
 worker_connections = 512
 

@@ -66,10 +66,11 @@ class Outcome(Schema):
 
 
 class Outcomes(Schema):
-    """What became of each group; ``more`` says that the filter holds for others, too."""
+    """What became of each group; ``more``: the filter may mean others too, and ``next_cursor`` goes on to them."""
 
     results = fields.List(fields.Nested(Outcome), required=True)
     more = fields.Boolean(required=True)
+    next_cursor = _text(null=True)
 
 
 class KeyParts(Schema):

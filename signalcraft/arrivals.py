@@ -9,6 +9,7 @@ thread. Where too much is held, who has been at it longest is hung up on; a send
 
 import contextlib
 import errno
+import json
 import re
 import socket
 import time
@@ -18,9 +19,18 @@ from selectors import EVENT_READ
 from typing import Any, Final
 
 import structlog
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    ExpectationFailed,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from signalcraft import metrics
+from signalcraft import logs, metrics, problems
+from signalcraft.errors import Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +42,7 @@ READ_SECONDS: Final = 0.2
 SEND_SECONDS: Final = 5.0
 #: How long one that we hang up on may still read the answer.
 LINGER_SECONDS: Final = 2.0
-#: A head over this goes to gunicorn unfinished, which refuses it.
+#: A head over this is refused.
 LARGEST_HEAD: Final = 65_536
 #: The most bytes of requests that a process holds, beside one request of the largest size.
 MOST_HELD: Final = 64 * 1024 * 1024
@@ -43,6 +53,42 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An answer of RFC 9457 to what never becomes a request."""
+
+    status: int
+    code: str
+    title: str
+
+    def as_bytes(self) -> bytes:
+        """All of the answer."""
+        problem = {
+            "type": f"urn:signalcraft:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+        }
+        body = json.dumps(problem).encode()
+        head = f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+        return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _refusal(code: str) -> _Refusal:
+    return _Refusal(problems.FRAMEWORK_CODES[code][0], code, problems.FRAMEWORK_CODES[code][1])
+
+
+_HEAD_TOO_LARGE: Final = _refusal("headers_too_large")
+_MALFORMED: Final = _refusal("request_malformed")
+_FAULT: Final = _Refusal(Refusal.status, Refusal.code, Refusal.title)
+_REFUSALS: Final = (
+    (LimitRequestLine, _refusal("uri_too_long")),
+    (LimitRequestHeaders, _HEAD_TOO_LARGE),
+    (UnsupportedTransferCoding, _refusal("transfer_coding_unsupported")),
+    (ExpectationFailed, _refusal("expectation_failed")),
+)
 
 
 class _BoundedSocket(socket.socket):
@@ -151,6 +197,18 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.held = 0
         super().finish_request(connection, outcome)
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401, ARG002 - gunicorn's
+        """Refuse what is no request, in the words in which we say no to everything else. Nothing of it is logged."""
+        is_theirs = isinstance(exc, ParseException) and not isinstance(exc, ConfigurationProblem)
+        refusal = next((one for kind, one in _REFUSALS if isinstance(exc, kind)), _MALFORMED if is_theirs else _FAULT)
+        metrics.count("signalcraft_rejected_total", code=refusal.code)
+        if is_theirs:
+            log.warning("no request", stage="receive", status=refusal.status, reason=type(exc).__name__)
+        else:
+            log.error("request failed", stage="receive", **logs.fault(exc))
+        with contextlib.suppress(OSError):
+            client.sendall(refusal.as_bytes())
+
     def murder_pending(self) -> None:
         """Hang up on whoever has had long enough. Called about once a second."""
         super().murder_pending()
@@ -204,12 +262,23 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         """Give the request to a thread, which finds all of it read already."""
         connection = arrival.connection
         self._forget(connection)
+        if arrival.expected is None:
+            self._refuse(connection, _HEAD_TOO_LARGE)
+            return
         connection.held = len(arrival.received)
         self._held += connection.held
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_SECONDS
         connection.parser.unreader.unread(bytes(arrival.received))
         super().enqueue_req(connection)
+
+    def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's
+        """Answer in the loop, without a thread, and hang up."""
+        self.nr_conns -= 1
+        metrics.count("signalcraft_rejected_total", code=refusal.code)
+        with contextlib.suppress(OSError):
+            connection.sock.send(refusal.as_bytes())
+        connection.close(graceful=True)
 
     def _keepalive_after(self, connection: Any, keepalive: bool) -> bool:  # noqa: ANN401, FBT001 - gunicorn's
         """Whether the connection can be used again: not if there is more to throw away than has come."""

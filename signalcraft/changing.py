@@ -1,7 +1,7 @@
 """The routes of the API that change groups. A token needs the scope to write."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -10,6 +10,7 @@ from signalcraft import deliveries, edits, gate, inputs, models, retrieval, sche
 from signalcraft.edits import Edit
 from signalcraft.errors import NotFound
 from signalcraft.parts import parts
+from signalcraft.retrieval import Position
 from signalcraft.sources.sentry import envelope
 
 changing = Blueprint("changing", __name__, url_prefix="/api/v1")
@@ -40,11 +41,15 @@ def change_groups() -> ResponseReturnValue:
     bulk = inputs.load_bulk_edit(_body(), now=now)
     edit = Edit(fields=bulk.fields, by=caller.token, at=now)
     with models.session():
-        ids, more = bulk.ids, False
+        ids, ended = bulk.ids, None
+        scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
         if bulk.wanted is not None:
-            ids, more = edits.find(caller.workspace_id, bulk.wanted, now=now)
-        outcomes = edits.change_many(caller.workspace_id, ids, edit)
-    return jsonify(schemas.dump_outcomes(outcomes, more=more))
+            after = parts().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
+            start = (cast("datetime", after.value), after.id) if after else None
+            ids, ended = edits.find(caller.workspace_id, bulk.wanted, now=now, after=start)
+        outcomes = edits.change_many(caller.workspace_id, ids, edit, wanted=bulk.wanted)
+    following = parts().cursors.write(Position(value=ended[0], id=ended[1]), scope=scope) if ended else None
+    return jsonify(schemas.dump_outcomes(outcomes, next_cursor=following))
 
 
 def _body() -> dict[str, Any]:

@@ -156,12 +156,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             refusals=(errors.BadToken, errors.TooManyRequests, *_ALWAYS),
             is_open=True,
         ),
-        "manual.show_description": Operation(summary="This description.", refusals=(Refusal,), is_open=True),
+        "manual.show_description": Operation(summary="This description.", refusals=_ALWAYS, is_open=True),
         "manual.show_manual": Operation(
-            summary="This description, to read.", media="text/html", refusals=(Refusal,), is_open=True
+            summary="This description, to read.", media="text/html", refusals=_ALWAYS, is_open=True
         ),
         "manual.show_style": Operation(
-            summary="How that page looks.", media="text/css", refusals=(Refusal,), is_open=True
+            summary="How that page looks.", media="text/css", refusals=_ALWAYS, is_open=True
         ),
     },
 )

@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
+
+from peewee import Tuple
 
 from signalcraft import border
 from signalcraft.alerts import GroupStatus
@@ -124,20 +126,33 @@ def _change_one(workspace_id: int, group_id: int, edit: Edit, versions: Collecti
         _change(groups[0], edit, _current(workspace_id, groups))
 
 
-def change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit) -> list[Outcome]:
+def change_many(
+    workspace_id: int, group_ids: Sequence[int], edit: Edit, *, wanted: GroupFilter | None = None
+) -> list[Outcome]:
     """Change up to ``MOST_AT_ONCE`` groups in one transaction; what became of each, in the order of ``group_ids``.
 
-    One that cannot be changed is left alone and keeps none of the others from it.
+    One that cannot be changed is left alone and keeps none of the others from it; so is one that is no longer what
+    ``wanted`` means when it is locked.
 
     Raises:
-        DatabaseUnavailable: another transaction came first; nothing was changed, try again.
+        DatabaseUnavailable: other transactions came first, twice; nothing was changed, try again.
     """
+    try:
+        return _change_many(workspace_id, group_ids, edit, wanted)
+    except DatabaseUnavailable:  # as for one
+        return _change_many(workspace_id, group_ids, edit, wanted)
+
+
+def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted: GroupFilter | None) -> list[Outcome]:
     refusals: dict[int, Refusal | None] = {group_id: NotFound() for group_id in group_ids}
     with border.refusals(), database.atomic():
         groups = _lock(workspace_id, group_ids)
         current = _current(workspace_id, groups)
+        meant = {group.id for group in groups} if wanted is None else _still_meant(groups, wanted, now=edit.at)
         for group in groups:
             try:
+                if group.id not in meant:
+                    raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
                 _change(group, edit, current)
                 refusals[group.id] = None
             except Conflict as conflict:
@@ -145,14 +160,30 @@ def change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit) -> list
     return [Outcome(group_id, refusal) for group_id, refusal in refusals.items()]
 
 
-def find(workspace_id: int, wanted: GroupFilter, *, now: datetime) -> tuple[list[int], bool]:
-    """The ids of the groups that were seen last, up to ``MOST_AT_ONCE``, and whether there are more."""
-    query = AlertGroup.select(AlertGroup.id).where(AlertGroup.workspace == workspace_id)
+def find(
+    workspace_id: int, wanted: GroupFilter, *, now: datetime, after: tuple[datetime, int] | None = None
+) -> tuple[list[int], tuple[datetime, int] | None]:
+    """The ids of the groups that were seen last, up to ``MOST_AT_ONCE``; and, if there are more, where these ended.
+
+    ``after`` is where others ended: the time when the last one was seen, and its id.
+    """
+    seen = (AlertGroup.last_seen_at, AlertGroup.id)
+    query = AlertGroup.select(*seen).where(AlertGroup.workspace == workspace_id)
+    if after is not None:
+        query = query.where(Tuple(*seen) < after)
     for condition in conditions(wanted, now):
         query = query.where(condition)
-    query = query.order_by(AlertGroup.last_seen_at.desc(), AlertGroup.id.desc()).limit(MOST_AT_ONCE + 1)
-    found = [group.id for group in query]
-    return found[:MOST_AT_ONCE], len(found) > MOST_AT_ONCE
+    found: list[Any] = list(query.order_by(*(node.desc() for node in seen)).limit(MOST_AT_ONCE + 1).tuples())
+    some = found[:MOST_AT_ONCE]
+    return [group_id for _, group_id in some], some[-1] if len(found) > len(some) else None
+
+
+def _still_meant(groups: Sequence[_Group], wanted: GroupFilter, *, now: datetime) -> set[int]:
+    query = AlertGroup.select(AlertGroup.id).where(AlertGroup.id.in_([group.id for group in groups]))
+    for condition in conditions(wanted, now):
+        query = query.where(condition)
+    rows: Any = query.tuples()
+    return {group_id for (group_id,) in rows}
 
 
 def _lock(workspace_id: int, group_ids: Sequence[int]) -> list[_Group]:

@@ -29,7 +29,7 @@ class Listing:
     """What a query string asks for. ``scope`` names the list, whatever its page: a cursor is bound to it."""
 
     limit: int
-    cursor: str
+    cursor: str | None
     scope: str
     wanted: GroupFilter = field(default_factory=GroupFilter)
     order: Order = field(default_factory=Order)
@@ -43,6 +43,7 @@ class BulkEdit:
     fields: Fields
     ids: Sequence[int]
     wanted: GroupFilter | None
+    cursor: str | None
 
 
 class NothingQuery(Schema):
@@ -53,7 +54,7 @@ class PageQuery(Schema):
     """A page of a list."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))
-    cursor = fields.String(load_default="")
+    cursor = fields.String(load_default=None)
 
 
 class FilterQuery(Schema):
@@ -118,12 +119,15 @@ class BulkBody(Schema):
         validate=validate.Length(1, MOST_AT_ONCE),
     )
     filter = fields.Nested(FilterQuery)
+    cursor = fields.String()
     set = fields.Nested(EditBody, required=True)
 
     @validates_schema
     def _check_which(self, loaded: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - marshmallow's signature
         if ("ids" in loaded) is ("filter" in loaded):
             raise ValidationError("Either ids or filter must be given.", "ids")
+        if "cursor" in loaded and "filter" not in loaded:
+            raise ValidationError("Only with a filter.", "cursor")
 
 
 _GROUPS_QUERY, _PAGE_QUERY, _FILTER_QUERY, _NOTHING = GroupsQuery(), PageQuery(), FilterQuery(), NothingQuery()
@@ -205,7 +209,12 @@ def load_bulk_edit(body: Mapping[str, Any], *, now: datetime) -> BulkEdit:
     """
     loaded = _BULK.load(body)
     _check_end(loaded["set"], now, "set.snoozed_until")
-    return BulkEdit(fields=loaded["set"], ids=list(dict.fromkeys(loaded.get("ids", ()))), wanted=loaded.get("filter"))
+    return BulkEdit(
+        fields=loaded["set"],
+        ids=list(dict.fromkeys(loaded.get("ids", ()))),
+        wanted=loaded.get("filter"),
+        cursor=loaded.get("cursor"),
+    )
 
 
 def _full_hour(moment: datetime) -> datetime:
@@ -232,5 +241,6 @@ def _is_choice(field: Any) -> bool:  # noqa: ANN401 - a field of marshmallow's, 
 
 
 def _canonical(args: Args) -> str:
-    """The query without what differs from page to page."""
-    return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in _PAGE_QUERY.fields))
+    """The query without what may differ from page to page."""
+    differs = {*_PAGE_QUERY.fields, "total"}
+    return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in differs))

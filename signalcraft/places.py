@@ -5,41 +5,76 @@ find a thread all the same.
 """
 
 import threading
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from flask import Flask, Response, g, request
 
 from signalcraft.errors import Unavailable
 
-#: Half of gunicorn's threads.
-AT_ONCE: Final = 8
+#: Half of gunicorn's threads for people, of which exports, which last for as long as they are read, get half; and some
+#: for whoever scrapes. What is left is always there for deliveries.
+FOR_PEOPLE: Final = 8
+FOR_EXPORTS: Final = 4
+FOR_OPERATIONS: Final = 2
 #: How long one waits for a place: many short requests at once are no reason to refuse any.
 _PATIENCE_SECONDS: Final = 0.1
+#: What never waits long, and must be told: whether the process is up, and whether all of it is well.
+_ALWAYS_ASKED: Final = ("/healthz", "/readyz")
 
 
-def keep_room(app: Flask, scopes: Iterable[str], at_once: int = AT_ONCE) -> None:
-    """Serve at most ``at_once`` requests at a time of the blueprints named ``scopes``; others are told 503.
+class _Held:
+    """Places that a request has. They are freed once, however often that is said."""
 
-    The hooks are those blueprints' own, so a delivery runs through none. Whether the process is up can always be asked.
-    """
-    places = threading.BoundedSemaphore(at_once)
+    def __init__(self) -> None:
+        self._places: list[threading.BoundedSemaphore] = []
 
-    def take() -> None:
-        if request.path == "/healthz":
-            return
+    def take(self, places: threading.BoundedSemaphore) -> None:
+        """Take one of ``places``.
+
+        Raises:
+            Unavailable: there is none.
+        """
         if not places.acquire(timeout=_PATIENCE_SECONDS):
             raise Unavailable(retry_after=1)
-        g.holds_place = True
+        self._places.append(places)
+
+    def free(self) -> None:
+        """Give all back."""
+        while self._places:
+            self._places.pop().release()
+
+    def until_read(self, parts: Iterable[Any]) -> Iterator[Any]:
+        """``parts``, and the places back after the last of them."""
+        yield from parts
+        self.free()
+
+
+def keep_room(app: Flask, scopes: Iterable[str], at_once: int) -> None:
+    """Serve at most ``at_once`` requests at a time of the blueprints named ``scopes``; others are told 503.
+
+    The hooks are those blueprints' own, so a delivery runs through none.
+    """
+    places, exports = threading.BoundedSemaphore(at_once), threading.BoundedSemaphore(FOR_EXPORTS)
+
+    def take() -> None:
+        if request.path in _ALWAYS_ASKED:
+            return
+        g.places = _Held()
+        if request.path.endswith("/export"):
+            g.places.take(exports)
+        g.places.take(places)
 
     def keep_while_it_streams(response: Response) -> Response:
-        if response.is_streamed and g.pop("holds_place", False):
-            response.call_on_close(places.release)
+        if response.is_streamed and "places" in g:
+            held: _Held = g.pop("places")
+            response.response = held.until_read(response.response)
+            response.call_on_close(held.free)  # also where it is not read to its end
         return response
 
     def give_back(_error: BaseException | None) -> None:
-        if g.pop("holds_place", False):
-            places.release()
+        if "places" in g:
+            g.pop("places").free()
 
     for scope in scopes:
         app.before_request_funcs[scope].append(take)

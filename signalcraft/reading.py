@@ -136,6 +136,7 @@ def show_stats() -> ResponseReturnValue:
 @reading.post("/preview")
 def preview_delivery() -> ResponseReturnValue:
     """Where a delivery (body and Sentry's headers) would land, were it sent now. Its signature is not looked at."""
+    inputs.refuse_parameters(request.args)
     max_body_bytes = parts().settings.max_body_bytes
     found, warnings = previews.preview(
         deliveries.read(request, kept_headers=sentry.HEADERS, max_body_bytes=max_body_bytes),
@@ -154,7 +155,7 @@ def _group(group_id: int) -> schemas.Row:
 
 
 def _after(listing: Listing) -> Position | None:
-    return parts().cursors.read(listing.cursor, scope=listing.scope) if listing.cursor else None
+    return parts().cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
 
 
 def _next_cursor(page: Page, listing: Listing) -> str | None:
@@ -162,10 +163,11 @@ def _next_cursor(page: Page, listing: Listing) -> str | None:
 
 
 def _tagged(answer: schemas.Json, version: int | None = None) -> Response:
-    """The answer with its ETag; 304 to a poller that has it."""
+    """The answer with its ETag; 304 to a poller that has it. ``If-Match`` is for changes, and means nothing here."""
     response = jsonify(answer)
     response.set_etag(versions.tag(response.get_data(), version))
-    response.make_conditional(request)
+    response.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})
+    response.headers["Cache-Control"] = "private, no-cache"  # kept, and asked about each time
     return response
 
 

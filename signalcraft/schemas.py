@@ -1,6 +1,7 @@
 """The API's words: JSON out."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -147,9 +148,10 @@ def dump_history(rows: Iterable[Row], next_cursor: str | None) -> Json:
     return {"changes": [_dump(_CHANGE, row) for row in rows], "next_cursor": next_cursor}
 
 
-def dump_outcomes(outcomes: Iterable[Outcome], *, more: bool) -> Json:
-    """What became of each of many groups; ``more`` says that the filter holds for others, too."""
-    return {"results": [_dump_outcome(outcome) for outcome in outcomes], "more": more}
+def dump_outcomes(outcomes: Iterable[Outcome], *, next_cursor: str | None) -> Json:
+    """What became of each of many groups; there is a ``next_cursor`` if the filter may mean others, too."""
+    results = [_dump_outcome(outcome) for outcome in outcomes]
+    return {"results": results, "more": next_cursor is not None, "next_cursor": next_cursor}
 
 
 def _dump_outcome(outcome: Outcome) -> Json:
@@ -230,7 +232,13 @@ def _parse(payload: str | None) -> Any:  # noqa: ANN401 - whatever JSON holds
     """The body as JSON; what JSON does not know (``NaN``) is null, and a number too long for Python its text."""
     if payload is None:
         return None
-    return json.loads(payload, parse_constant=lambda _: None, parse_int=_parse_int)
+    return json.loads(payload, parse_constant=lambda _: None, parse_int=_parse_int, parse_float=_parse_float)
+
+
+def _parse_float(literal: str) -> float | None:
+    """``1e400`` is a number in JSON and none in Python, which would write ``Infinity``."""
+    number = float(literal)
+    return number if math.isfinite(number) else None
 
 
 def _parse_int(literal: str) -> int | str:

@@ -83,4 +83,5 @@ def _top_groups(workspace_id: int, period: Period) -> list[tuple[int, str, int]]
     seen = (AlertGroup.last_seen_at >= period.since) & (AlertGroup.last_seen_at < period.until)
     query = AlertGroup.select(AlertGroup.id, AlertGroup.title, AlertGroup.count)
     query = query.where((AlertGroup.workspace == workspace_id) & seen)
-    return [(group.id, group.title, group.count) for group in query.order_by(AlertGroup.count.desc()).limit(TOP)]
+    query = query.order_by(AlertGroup.count.desc(), AlertGroup.id).limit(TOP)
+    return [(group.id, group.title, group.count) for group in query]

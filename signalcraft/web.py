@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import dashboard, jobs, metrics, models, problems, slowness, views, workbench
+from signalcraft import dashboard, jobs, metrics, models, places, problems, slowness, views, workbench
 from signalcraft.breaker import Breaker
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
@@ -61,9 +61,10 @@ def create_app(settings: Settings) -> Flask:
     slowness.watch(settings.slow_query_ms)
     _answer_exceptions(app, refused)
     app.after_request(_add_headers)
-    others = (views.operations, reading, changing, manual)
-    keep_room(app, [blueprint.name for blueprint in others])
-    for blueprint in (views.webhooks, *others):
+    for_people = (reading, changing, manual)
+    keep_room(app, [blueprint.name for blueprint in for_people], places.FOR_PEOPLE)
+    keep_room(app, [views.operations.name], places.FOR_OPERATIONS)
+    for blueprint in (views.webhooks, views.operations, *for_people):
         app.register_blueprint(blueprint)
     return app
 

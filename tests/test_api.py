@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -344,3 +345,58 @@ def test_times_are_always_of_one_length() -> None:
     times = [schemas.dump_group(row)[name] for name in row]
     assert len({len(time) for time in times}) == 1
     assert all(time.endswith("Z") for time in times)
+
+
+def test_an_empty_cursor_is_no_cursor_of_ours(client: FlaskClient) -> None:
+    response = ask(client, "/groups?cursor=")
+    assert (response.status_code, code_of(response)) == (400, "cursor_invalid")
+
+
+def test_the_estimate_is_asked_for_on_any_page(client: FlaskClient) -> None:
+    record(arrival(issue="1"), arrival(issue="2"))
+    first = ask(client, "/groups?limit=1&total=estimate").get_json()
+    assert ask(client, f"/groups?limit=1&cursor={first['next_cursor']}").status_code == 200
+
+
+def test_if_match_means_nothing_to_who_only_reads(client: FlaskClient) -> None:
+    record(arrival(issue="1"))
+    headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": '"another"'}
+    response = client.get("/api/v1/groups/1", headers=headers)
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "private, no-cache")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+def test_an_event_with_a_number_that_is_none_is_still_json(client: FlaskClient, number: str) -> None:
+    record(replace(arrival("a"), payload='{"x":' + number + "}"))
+
+    def fail(constant: str) -> None:
+        raise AssertionError(constant)
+
+    told = json.loads(ask(client, "/events/1").get_data(), parse_constant=fail)
+    assert told["payload"] == {"x": None}
+
+
+def test_a_preview_takes_no_parameters(client: FlaskClient) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    response = client.post("/api/v1/preview?unknown=1", data=b"{}", headers=headers)
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, ["unknown"])
+
+
+def test_no_route_tells_one_workspace_of_anothers(client: FlaskClient) -> None:
+    """Every route that names a group or an event, whichever it is tomorrow."""
+    record(arrival("mine"))
+    add_workspace("acme")
+    with models.session():
+        stranger = tenants.create_token("acme", can_write=True, name="acme")
+    tried = 0
+    for rule in client.application.url_map.iter_rules():
+        if not {"group_id", "event_id"} & rule.arguments:
+            continue
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        path = rule.build(dict.fromkeys(rule.arguments, 1))[1]  # type: ignore[index]  # it has all it needs
+        for token, expected in ((stranger, {404}), (TOKEN, {200})):
+            headers = {"Authorization": f"Bearer {token}"}
+            response = client.open(path, method=method, headers=headers, json={} if method == "PATCH" else None)
+            assert response.status_code in expected, (method, path, token == stranger)
+        tried += 1
+    assert tried >= 7

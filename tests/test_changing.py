@@ -12,8 +12,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from signalcraft import changes, edits, models, store, tenants
-from signalcraft.alerts import Change, Severity, StatusChange
+from signalcraft.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.edits import Edit
+from signalcraft.filters import Choice, GroupFilter
 from signalcraft.models import AlertGroup, GroupChange
 from tests.builders import arrival, at, change_group, groups, record
 from tests.client import TOKEN, add_workspace, ask, code_of, web
@@ -325,6 +326,44 @@ def test_a_filter_that_means_too_many_says_that_there_are_more(
     body = {"filter": {"status": "open"}, "set": {"status": "ack"}}
     first, second = bulk(client, body).get_json(), bulk(client, body).get_json()
     assert [(len(told["results"]), told["more"]) for told in (first, second)] == [(2, True), (1, False)]
+
+
+def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_means(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "MOST_AT_ONCE", 2)
+    for number in range(5):
+        record(arrival(issue=str(number), minute=number % 3))
+    body: dict[str, object] = {"filter": {"status": "open"}, "set": {"assignee_user_id": "me"}}
+    seen: list[int] = []
+    while True:
+        told = bulk(client, body).get_json()
+        seen += [one["id"] for one in told["results"]]
+        if not told["more"]:
+            break
+        body["cursor"] = told["next_cursor"]
+    assert sorted(seen) == [group.id for group in groups()]
+    assert {group.assignee_user_id for group in groups()} == {"me"}
+    other = body | {"filter": {"status": "ack"}}
+    assert (bulk(client, other).status_code, code_of(bulk(client, other))) == (400, "cursor_invalid")
+    assert bulk(client, {"ids": [1], "set": {}, "cursor": "x"}).get_json()["errors"] == {
+        "cursor": ["Only with a filter."]
+    }
+
+
+def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: FlaskClient) -> None:
+    record(arrival(issue="1"), arrival(issue="2"))
+    now = datetime.now(UTC)
+    wanted = GroupFilter(status=Choice(include=("open",)))
+    with models.session():
+        found, _ = edits.find(1, wanted, now=now)
+    change(client, 1, status="ack")  # somebody else, in between
+    with models.session():
+        outcomes = edits.change_many(
+            1, found, edits.Edit(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
+        )
+    assert {one.group_id: one.refusal is None for one in outcomes} == {1: False, 2: True}
+    assert [group.status for group in groups()] == ["ack", "resolved"]
 
 
 def test_whoever_loses_the_race_to_reopen_is_told_of_the_newer_group(client: FlaskClient, database_url: str) -> None:

@@ -245,13 +245,12 @@ def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
     assert send(door, sample()).status_code == 202
     assert ask(door, "/groups").status_code == 200
     servers.postgres.freeze()
-    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(places.AT_ONCE)]
+    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(places.FOR_PEOPLE)]
     try:
         for thread in hanging:
             thread.start()
         time.sleep(0.3)
         assert ask(door, "/groups").status_code == 503, "no more of these"
-        assert door.get("/metrics").status_code == 503
         assert door.get("/healthz").status_code == 200
         assert send(door, sample()).status_code == 202
     finally:

@@ -45,8 +45,8 @@ def test_an_export_has_every_group_once_as_the_list_has_it(
 
 def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: FlaskClient) -> None:
     record(arrival("a"))
-    open_ones = [ask(client, "/groups/export") for _ in range(places.AT_ONCE)]
-    assert ask(client, "/groups").status_code == 503
+    open_ones = [ask(client, "/groups/export") for _ in range(places.FOR_EXPORTS)]
+    assert ask(client, "/groups/export").status_code == 503
     for response in open_ones:
         response.close()
     assert ask(client, "/groups").status_code == 200

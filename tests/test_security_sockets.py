@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ from signalcraft import models
 from signalcraft.arrivals import LARGEST_HEAD, Arrival
 from signalcraft.models import Workspace
 from signalcraft.samples import Sample
-from tests.client import PATH, SECRET, sample
+from tests.client import PATH, SECRET, TOKEN, sample
 
 LIMIT = 1_000_000
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,7 @@ def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         "REDIS_URL": redis_url,
         "PORT": str(port),
         "SENTRY_CLIENT_SECRET": SECRET,
+        "API_TOKEN": TOKEN,
         "MAX_BODY_BYTES": str(LIMIT),
         "RATELIMIT_WEBHOOK": "100000/minute",
         "RATELIMIT_ADDRESS": "100000/minute",
@@ -70,6 +72,9 @@ def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathF
     finally:
         process.terminate()
         process.wait(20)
+    written = log.read_text()
+    assert SECRET not in written
+    assert TOKEN not in written
     Redis.from_url(redis_url).flushdb()
 
 
@@ -197,12 +202,12 @@ def test_memory_stays_bounded_whatever_is_sent(server: Server, record_property: 
     [
         ({"Content-Length": "", "Transfer-Encoding": "chunked"}, (411, "length_required")),
         ({"Content-Length": ""}, (411, "length_required")),
-        ({"Content-Length": "-1"}, (400, None)),
-        ({"Content-Length": "1e3"}, (400, None)),
+        ({"Content-Length": "-1"}, (400, "request_malformed")),
+        ({"Content-Length": "1e3"}, (400, "request_malformed")),
         ({"Content-Length": "9" * 30}, (413, "body_too_large")),
-        ({"Transfer-Encoding": "chunked"}, (400, None)),
+        ({"Transfer-Encoding": "chunked"}, (400, "request_malformed")),
         ({"Content-Length": "", "Transfer-Encoding": "gzip, chunked"}, (411, "length_required")),
-        ({"Content-Length": "", "Transfer-Encoding": "xchunked"}, (501, None)),
+        ({"Content-Length": "", "Transfer-Encoding": "xchunked"}, (501, "transfer_coding_unsupported")),
         ({"Content-Encoding": "gzip"}, (415, "media_unsupported")),
         ({"Content-Encoding": "br"}, (415, "media_unsupported")),
         ({"Content-Type": "text/plain"}, (415, "media_unsupported")),
@@ -212,8 +217,10 @@ def test_memory_stays_bounded_whatever_is_sent(server: Server, record_property: 
         ({"Content-Type": ""}, (415, "media_unsupported")),
         ({"Sentry-Hook-Signature": "\xe9" * 64}, (401, "signature_invalid")),
         ({"X-SignalCraft-Workspace": "\xff\xfe"}, (401, "signature_invalid")),
-        ({"X-Long": "x" * 100_000}, (431, None)),
-        ({"Bad Name": "x"}, (400, None)),
+        ({"X-Long": "x" * 100_000}, (431, "headers_too_large")),
+        ({"X-Long": "x" * 10_000}, (431, "headers_too_large")),
+        ({"Expect": "200-maybe"}, (417, "expectation_failed")),
+        ({"Bad Name": "x"}, (400, "request_malformed")),
     ],
 )
 def test_what_is_framed_otherwise_is_refused_at_once_and_never_a_fault_of_ours(
@@ -222,6 +229,22 @@ def test_what_is_framed_otherwise_is_refused_at_once_and_never_a_fault_of_ours(
     sent = sample()
     began = time.monotonic()
     assert exchange(server, head(sent, **more), sent.body) == expected
+    assert time.monotonic() - began < 1
+
+
+def test_ten_kilobytes_of_a_parameter_are_refused_by_its_name(server: Server) -> None:
+    request = f"GET /api/v1/groups?q={'x' * 10_000} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(request.encode())
+        status, problem = answer(connection)
+    assert (status, problem.get("code")) == (422, "fields_invalid"), problem
+    assert list(cast("dict[str, object]", problem["errors"])) == ["q"]
+
+
+@pytest.mark.parametrize("head_bytes", [b"GET /" + b"x" * 100_000, b"x" * 100_000])
+def test_a_line_that_never_ends_is_refused_at_once(server: Server, head_bytes: bytes) -> None:
+    began = time.monotonic()
+    assert exchange(server, head_bytes) == (431, "headers_too_large")
     assert time.monotonic() - began < 1
 
 
