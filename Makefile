@@ -5,7 +5,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := app.py gunicorn.conf.py $(wildcard worker.py) signalcraft migrations tests $(wildcard bench systemtest)
-FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md .env.example
+FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md CHANGELOG.md .env.example \
+          Procfile Procfile.one Dockerfile compose.yaml app.json requirements.txt $(wildcard docs/* ops/*/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run dashboard test check format lint types floors security coverage settings bench chaos sweep outages audit outdated clean

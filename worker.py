@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from redis.exceptions import RedisError
@@ -49,7 +50,11 @@ def main() -> int:
     drainer = Drainer(tasks, batch_size=settings.batch_size)
     drainer.start()
     chores.start(settings, jobs.connect_web(settings.redis_url))
-    episodes.start(tasks.notifier(), jobs.connect_web(settings.redis_url))
+    episodes.start(
+        tasks.notifier(),
+        jobs.connect_web(settings.redis_url),
+        inbox_is_trouble=settings.ingest_durability != "inbox",
+    )
     status = _work(_batching_worker, settings, burst=arguments.burst)
     drainer.stop()
     return status
@@ -57,18 +62,17 @@ def main() -> int:
 
 def _work(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
     """Run one worker after the other until one was told to stop, or has emptied the queue in a burst."""
-    while True:
-        try:
-            worker = build(settings)
-            worker.work(burst=burst, logging_level=settings.log_level)
-            if burst or worker._shutdown_requested_date:  # noqa: SLF001 - RQ tells it nowhere else
-                return 0
+    with suppress(StopRequested):  # also between two workers: the first one's handler stays
+        while True:
+            try:
+                worker = build(settings)
+                worker.work(burst=burst, logging_level=settings.log_level)
+                if burst or worker._shutdown_requested_date:  # noqa: SLF001 - RQ tells it nowhere else
+                    break
+            except RedisError as error:
+                log.warning("waiting for Redis", reason=type(error).__name__)
             time.sleep(_RECONNECT_SECONDS)
-        except RedisError as error:
-            log.warning("waiting for Redis", reason=type(error).__name__)
-            time.sleep(_RECONNECT_SECONDS)
-        except StopRequested:
-            return 0
+    return 0
 
 
 def _batching_worker(settings: Settings) -> BaseWorker:

@@ -29,7 +29,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from signalcraft import logs, metrics, problems
+from signalcraft import deliveries, logs, metrics, problems
 from signalcraft.errors import Refusal
 
 log = structlog.get_logger(__name__)
@@ -191,6 +191,11 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self.poller.register(connection.sock, EVENT_READ, partial(self._gather, arrival))
         self._gather(arrival, connection.sock)
 
+    def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
+        """Serve a request, in a thread. What it waited for one counts: the sender waited, too."""
+        deliveries.note_arrival(connection.there_at)
+        return super().handle(connection)
+
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
         """A thread is done with a request, and its bytes are no longer held."""
         self._held -= connection.held
@@ -266,6 +271,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._refuse(connection, _HEAD_TOO_LARGE)
             return
         connection.held = len(arrival.received)
+        connection.there_at = time.monotonic()
         self._held += connection.held
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_SECONDS
@@ -335,6 +341,7 @@ class _Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
         super().__init__(worker.cfg, sock, client, server)
         self._worker = worker
         self.held = 0  # bytes of the request that a thread has, or waits for one
+        self.there_at = time.monotonic()  # when all of that request was there
 
     def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         if graceful:

@@ -44,7 +44,7 @@ class Cursors:
         """
         try:
             value, row_id = self._serializer(scope).loads(cursor)
-        except BadData:
+        except (BadData, UnicodeError):  # the latter: half of a surrogate pair, which JSON can spell
             raise InvalidCursor from None
         return Position(value=datetime.fromisoformat(value) if isinstance(value, str) else value, id=row_id)
 

@@ -1,13 +1,34 @@
 """An HTTP request into a ``Delivery``: the body's bytes as they came, bounded, and the headers that a source reads."""
 
+import threading
+import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from flask import Request
 from werkzeug.exceptions import RequestTimeout
 
 from signalcraft.alerts import Delivery
 from signalcraft.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
+
+
+class _Arrival(threading.local):
+    """When the request that this thread has was there, on the monotonic clock; None where nobody noted it."""
+
+    at: float | None = None
+
+
+_arrival = _Arrival()
+
+
+def note_arrival(at: float) -> None:
+    """The request that this thread serves now was all there ``at`` that moment (monotonic); it may have waited."""
+    _arrival.at = at
+
+
+def seconds_waited() -> float:
+    """How long the request of this thread has been there."""
+    return 0.0 if _arrival.at is None else time.monotonic() - _arrival.at
 
 
 def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) -> Delivery:
@@ -24,7 +45,7 @@ def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) 
     return Delivery(
         headers={name: value for name, value in sent.items() if value is not None},
         body=body,
-        received_at=datetime.now(UTC),
+        received_at=datetime.now(UTC) - timedelta(seconds=seconds_waited()),
         url_token=request.args.get("token", ""),
     )
 

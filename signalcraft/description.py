@@ -108,7 +108,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             summary="Change many groups in one transaction, by ids or by filter.",
             body=inputs.BulkBody,
             answers={200: answers.Outcomes},
-            refusals=(*_BODY, *_CALLER, errors.NotAllowed),
+            refusals=(*_BODY, *_CALLER, errors.InvalidCursor, errors.NotAllowed),
         ),
         "reading.list_events": _polled(
             "A page of a group's events, newest first.", answers.EventsPage, _SOME_LIST, inputs.PageQuery

@@ -17,7 +17,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import inbox, metrics, models
+from signalcraft import inbox, logs, metrics, models
 from signalcraft.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.errors import RecoverableError
 from signalcraft.workbench import QueueNotification
@@ -55,8 +55,13 @@ class Watch:
         *,
         away_seconds: float = AWAY_SECONDS,
         over_after: int = OVER_AFTER_SECONDS,
+        inbox_is_trouble: bool = True,
     ) -> None:
-        """``tell`` is the workbench's notifier; ``redis`` a client that fails soon."""
+        """``tell`` is the workbench's notifier; ``redis`` a client that fails soon.
+
+        With INGEST_DURABILITY=inbox a delivery in the inbox is no trouble: all are there.
+        """
+        self._inbox_is_trouble = inbox_is_trouble
         self._tell = tell
         self._redis = redis
         self._away_seconds = away_seconds
@@ -79,7 +84,7 @@ class Watch:
             is_long = time.monotonic() - self._reached_at >= self._away_seconds
             return [Episode.DATABASE_AWAY] if is_long else []
         self._reached_at = time.monotonic()
-        found = {Episode.SET_ASIDE: failed, Episode.INBOX_IN_USE: waits}
+        found = {Episode.SET_ASIDE: failed, Episode.INBOX_IN_USE: waits and self._inbox_is_trouble}
         return [episode for episode, is_on in found.items() if is_on]
 
     def _begins(self, episode: Episode) -> bool:
@@ -98,9 +103,9 @@ class Watch:
         log.error("episode begins", stage="watch", episode=episode.value)
         try:
             self._tell(episode.value, _as_group(episode))
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - as said above
             metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
-            log.exception("nobody could be told", stage="watch", episode=episode.value)
+            log.error("nobody could be told", stage="watch", episode=episode.value, **logs.fault(error))  # noqa: TRY400
             self._forget(episode)
 
     def _forget(self, episode: Episode) -> None:
@@ -111,10 +116,10 @@ class Watch:
             return
 
 
-def start(tell: QueueNotification, redis: Redis) -> Callable[[], None]:
+def start(tell: QueueNotification, redis: Redis, *, inbox_is_trouble: bool = True) -> Callable[[], None]:
     """Watch, in a thread of its own; what comes back stops it."""
     stopped = threading.Event()
-    watch = Watch(tell, redis)
+    watch = Watch(tell, redis, inbox_is_trouble=inbox_is_trouble)
 
     def run() -> None:
         while not stopped.wait(_LOOK_EVERY_SECONDS):

@@ -39,7 +39,15 @@ _SECRET_FIELD = re.compile(
     r"(?!.*_(name|id|kind|count)$)",
     re.IGNORECASE,
 )
-_SECRET_TEXT = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=[?&]token=)[^&\s\"']+", re.IGNORECASE)
+#: In texts: a URL's account, a query's or a header's secret, an address of e-mail.
+_SECRET_TEXT = re.compile(
+    r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)"
+    r"|(?<=[?&]token=)[^&\s\"']+|(?<=[?&]api_key=)[^&\s\"']+"
+    r"|(?<=\bbearer )[^\s\"',]+|(?<=\bbasic )[^\s\"',]+|(?<=\bcookie: )[^\n\"']+"
+    r"|[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){1,4}",
+    re.IGNORECASE,
+)
+_MAY_HOLD_SECRETS = re.compile(r"[@=:]|bearer|basic", re.IGNORECASE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -191,7 +199,7 @@ def _is_secret(field: str) -> bool:
 
 
 def _safe(text: str, *, keep: str = "") -> str:
-    if "://" in text or "token=" in text:
+    if _MAY_HOLD_SECRETS.search(text):
         text = _SECRET_TEXT.sub(_MASK, text)
     if not text.isprintable():
         text = _COLOUR.sub("", text)

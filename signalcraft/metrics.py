@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from redis import Redis, RedisError
 
-from signalcraft.errors import QueueUnavailable, RecoverableError
+from signalcraft.errors import RecoverableError
 
 #: A gauge's value, or one for each tuple of its labels' values.
 Reading = float | Mapping[tuple[str, ...], float]
@@ -275,17 +275,14 @@ def start_flushing(redis: Redis, every: float = 1.0) -> Callable[[], None]:
 def exposition(redis: Redis, gauges: Mapping[str, Gauge], *, registry: Registry = _registry) -> str:
     """All metrics in Prometheus's text format: the sums in Redis, and each gauge read now.
 
-    A gauge whose source is away is left out: absent is true, zero would not be.
+    What cannot be read is left out: absent is true, zero would not be. While Redis is away that is all sums.
 
     Raises:
         LookupError: a gauge is not declared.
-        QueueUnavailable: Redis is away.
     """
-    try:
-        sums = cast("dict[bytes, bytes]", redis.hgetall(_SUMS))
-    except RedisError as error:
-        raise QueueUnavailable(type(error).__name__) from error
-    families = [*_summed(sums, registry.declared), *_read(gauges, registry.declared)]
+    families = list(_read(gauges, registry.declared))
+    with contextlib.suppress(RedisError):
+        families += _summed(cast("dict[bytes, bytes]", redis.hgetall(_SUMS)), registry.declared)
     collected = CollectorRegistry()
     collected.register(_Collected(families))
     return generate_latest(collected).decode()

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 import structlog
 
-from signalcraft import metrics, store
+from signalcraft import logs, metrics, store
 from signalcraft.alerts import Decision, GroupSnapshot
+from signalcraft.errors import RecoverableError
 from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
@@ -29,9 +30,10 @@ def notify(recorded: store.Recorded, bench: Workbench) -> None:
             with metrics.timed("signalcraft_stage_seconds", stage="notify"):
                 for reason in reasons:
                     bench.queue_notification(reason, group)
-        except Exception:
-            metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
-            log.exception("rule or notifier failed", stage="notify", group_id=group_id)
+        except Exception as error:  # noqa: BLE001 - as said above
+            kind = "recoverable" if isinstance(error, RecoverableError) else "permanent"
+            metrics.count("signalcraft_errors_total", stage="notify", kind=kind)
+            log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.fault(error))  # noqa: TRY400
 
 
 def notice(group: GroupSnapshot, decision: Decision) -> Iterable[str]:

@@ -6,6 +6,7 @@ the worker, over one delivery or five hundred alike, in three steps that a worke
 be lost any more.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -71,6 +72,9 @@ class Prepared:
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
     unhandled: list[AcceptedDelivery] = field(default_factory=list)
+    #: What storing its alerts came to, once that is committed: whatever fails then, it is not done or counted again.
+    recorded: store.Recorded | None = None
+    stored_in: float = 0.0
 
 
 def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.Recorded:
@@ -110,10 +114,13 @@ def record(prepared: Prepared, policy: store.Policy) -> store.Recorded:
         RecoverableError: PostgreSQL is away or busy: try again later.
         NotStorable: PostgreSQL refuses what one of several deliveries holds: work them off one by one.
     """
+    began = time.perf_counter()
     with models.session():
         _set_aside(prepared.failures, stage="normalize")
         store.keep_unhandled(prepared.unhandled)
-        return _store(prepared, policy)
+        recorded = _store(prepared, policy)
+    prepared.stored_in = time.perf_counter() - began
+    return recorded
 
 
 def conclude(prepared: Prepared, recorded: store.Recorded, bench: Workbench) -> None:
@@ -169,21 +176,27 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
 def _store(prepared: Prepared, policy: store.Policy) -> store.Recorded:
     """Alerts first, then what the source says of their groups, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
-        recorded = store.record(prepared.arrivals, policy) if prepared.arrivals else store.Recorded()
-        changed = changes.apply_changes(prepared.changes)
+        if prepared.recorded is None:
+            prepared.recorded = store.record(prepared.arrivals, policy) if prepared.arrivals else store.Recorded()
+            _count(prepared.recorded)
+        metrics.count("signalcraft_status_changes_total", changes.apply_changes(prepared.changes))
+    return prepared.recorded
+
+
+def _count(recorded: store.Recorded) -> None:
+    metrics.observe("signalcraft_stage_seconds", recorded.grouped_in, stage="group")
     metrics.count("signalcraft_alerts_total", len(recorded.homes))
     metrics.count("signalcraft_duplicates_total", recorded.duplicates)
     metrics.count("signalcraft_groups_created_total", recorded.created)
     metrics.count("signalcraft_groups_updated_total", recorded.updated)
-    metrics.count("signalcraft_status_changes_total", changed)
     for home in recorded.homes:
         metrics.count("signalcraft_decisions_total", decision=home.decision.value)
-    return recorded
 
 
 def _set_aside(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stage: str) -> None:
     for accepted, error in failures:
-        store.set_aside(accepted, error, stage=stage)
+        if not store.set_aside(accepted, error, stage=stage):
+            continue
         metrics.count("signalcraft_errors_total", stage=stage, kind="permanent")
         log.warning(
             "delivery set aside",
@@ -214,4 +227,5 @@ def _report(prepared: Prepared, recorded: store.Recorded) -> None:
             event_id=home.event_id if home else None,
             group_id=home.group_id if home else None,
             decision=home.decision.value if home else None,
+            duration_ms=round(prepared.stored_in * 1000, 2),
         )

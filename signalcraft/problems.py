@@ -11,6 +11,7 @@ from flask import Response, g
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from signalcraft import metrics
 from signalcraft.errors import InvalidFields, RecoverableError, Refusal, Unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -60,6 +61,7 @@ def from_http(error: HTTPException) -> Response:
 def _response(problem: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     named = {"type": f"urn:signalcraft:problem:{problem['code']}", **problem}
     g.problem_code = problem["code"]
+    metrics.count("signalcraft_rejected_total", code=str(problem["code"]))
     return Response(json.dumps(named), status=problem["status"], mimetype=MEDIA_TYPE, headers=dict(headers))
 
 

@@ -166,7 +166,7 @@ def groups_by_id(workspace_id: int, wanted: GroupFilter, *, after: Position | No
 def events(workspace_id: int, group_id: int, *, limit: int, after: Position | None) -> Page:
     """A page of a group's events, newest first, without payloads."""
     query = _E.select(*_EVENT_COLUMNS, _E.received_at.alias("sort_value"))
-    query = query.where((_E.workspace == workspace_id) & (_E.alert_group == group_id))
+    query = query.where(_E.alert_group == _own_group(workspace_id, group_id))
     if after is not None:
         query = query.where(_beyond((_E.received_at, _E.id), after, descending=True))
     query = query.order_by(_E.received_at.desc(), _E.id.desc())
@@ -176,10 +176,19 @@ def events(workspace_id: int, group_id: int, *, limit: int, after: Position | No
 def changes(workspace_id: int, group_id: int, *, limit: int, after: Position | None) -> Page:
     """A page of what was changed of a group, newest first: a row for each field."""
     query = _C.select(*_CHANGE_COLUMNS, _C.id.alias("sort_value"))
-    query = query.where((_C.workspace == workspace_id) & (_C.alert_group == group_id))
+    query = query.where(_C.alert_group == _own_group(workspace_id, group_id))
     if after is not None:
         query = query.where(_C.id < after.id)
     return _cut(_rows(query.order_by(_C.id.desc()).limit(limit + 1)), limit)
+
+
+def _own_group(workspace_id: int, group_id: int) -> "ModelSelect[Any]":
+    """The id of the group, if the workspace has it.
+
+    The workspace is asked for here and not in the rows: with it PostgreSQL read all rows of a large group, and sorted
+    them, where the index of the group has them in order.
+    """
+    return _G.select(_G.id).where((_G.workspace == workspace_id) & (_G.id == group_id))
 
 
 def _rows(query: "ModelSelect[Any]") -> list[Row]:

@@ -142,8 +142,13 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
         "status": group.status.value,
         "count": group.count,
     }
-    with _Equipment.breaker.guard():
-        jobs.notify(_Equipment.redis, notice, description=f"{reason} group {group.id}")
+    try:
+        with _Equipment.breaker.guard():
+            jobs.notify(_Equipment.redis, notice, description=f"notification of group {group.id}")
+    except QueueUnavailable:
+        if group.id:
+            raise
+        notify(notice)  # trouble of our own, which Redis may well be: it is not put off until that is over
 
 
 def notify(notice: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import dashboard, jobs, metrics, models, places, problems, slowness, views, workbench
+from signalcraft import dashboard, jobs, models, places, problems, slowness, views, workbench
 from signalcraft.breaker import Breaker
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
@@ -114,7 +114,6 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
                 refused.hit(_address())
             except TooManyRequests as too_many:
                 refusal = too_many
-        metrics.count("signalcraft_rejected_total", code=refusal.code)
         return problems.from_refusal(refusal)
 
     app.register_error_handler(Refusal, answer_refusal)
@@ -127,7 +126,7 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
 
 def _answer_fault(error: Exception) -> Response:
     """A fault of ours: the trace is for us, the sender learns only that it is not theirs."""
-    log.error("request failed", path=request.path, **fault(error))
+    log.error("request failed", path=request.path, delivery_id=g.get("delivery_id"), **fault(error))
     return problems.from_refusal(Refusal())
 
 

@@ -143,9 +143,12 @@ def run(arguments: argparse.Namespace) -> checking.Findings:
             only = _AT_THE_DOOR if arguments.broken else ""
             with senders.sending():
                 torment(deployment, senders, seconds=arguments.seconds, seed=arguments.seed, only=only)
-            return checking.check(
+            findings = checking.check(
                 senders.history, deployment.database_url, patience_seconds=20 if arguments.broken else 60
             )
+        telling = [log.name for log in directory.glob("*.log") if secret in log.read_text(errors="replace")]
+        assert not telling, f"the secret stands in {', '.join(telling)}"
+        return findings
 
 
 def main() -> int:

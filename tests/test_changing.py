@@ -346,6 +346,8 @@ def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_mean
     assert {group.assignee_user_id for group in groups()} == {"me"}
     other = body | {"filter": {"status": "ack"}}
     assert (bulk(client, other).status_code, code_of(bulk(client, other))) == (400, "cursor_invalid")
+    strange = bulk(client, body | {"cursor": "\ud800"})
+    assert (strange.status_code, code_of(strange)) == (400, "cursor_invalid")
     assert bulk(client, {"ids": [1], "set": {}, "cursor": "x"}).get_json()["errors"] == {
         "cursor": ["Only with a filter."]
     }

@@ -121,7 +121,7 @@ def test_a_release_that_fails_starts_nothing_new_and_says_why(platform: Platform
 
 def test_one_dyno_runs_all_of_it_and_leaves_nothing_behind(platform: Platform) -> None:
     platform.release()
-    honcho = platform.start("honcho start -f Procfile.one")
+    honcho = platform.start("honcho start --no-prefix -f Procfile.one")
     wait_until(platform.is_up)
     assert platform.deliver() == 202
     wait_until(platform.has_group)
@@ -177,10 +177,15 @@ def roll(web: "subprocess.Popen[bytes] | psutil.Process") -> psutil.Process:
     """Have gunicorn start its successor, and leave once that one serves: https://gunicorn.org/signals/."""
     old = psutil.Process(web.pid)
     before = {child.pid for child in old.children()}
-    old.send_signal(signal.SIGUSR2)
+    asked = 0.0
 
     def successor() -> psutil.Process | None:
-        return next((child for child in old.children() if child.pid not in before and child.children()), None)
+        nonlocal asked
+        new = [child for child in old.children() if child.pid not in before]
+        if not new and time.monotonic() - asked > 2:  # one that has just taken over hears nothing for a second
+            old.send_signal(signal.SIGUSR2)
+            asked = time.monotonic()
+        return next((child for child in new if child.children()), None)
 
     wait_until(lambda: successor() is not None)
     new = successor()

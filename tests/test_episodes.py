@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from signalcraft import inbox, jobs, models, pipeline, tasks
 from signalcraft.alerts import GroupSnapshot
@@ -122,3 +123,25 @@ def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redi
     set_aside(2)
     Watch(tasks.notifier(), clean_redis).look()
     assert jobs.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
+
+
+def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_notifier(
+    settings: Settings,
+) -> None:
+    tasks.equip(settings, jobs.connect_web(NOWHERE))
+    with models.session():
+        inbox.keep(accepted())
+    watch = Watch(tasks.notifier(), jobs.connect_web(NOWHERE))
+    with capture_logs() as lines:
+        watch.look()
+        watch.look()
+    told = [line["reason"] for line in lines if line["event"] == "notification"]
+    assert told == ["inbox_in_use"]
+
+
+def test_where_every_delivery_goes_through_the_inbox_it_is_no_trouble(clean_redis: Redis) -> None:
+    told = Told()
+    with models.session():
+        inbox.keep(accepted())
+    Watch(told, clean_redis, inbox_is_trouble=False).look()
+    assert told == []

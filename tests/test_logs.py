@@ -213,3 +213,21 @@ def test_what_postgresql_says_of_a_row_is_left_out_of_a_trace(lines: Lines) -> N
     (line,) = lines()
     assert "mira" not in str(line)
     assert "IntegrityError: [left out]" in line["exception"]
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("mail to mira.k+x@mail.example.com failed", "mira.k"),
+        ("Authorization: Bearer abcdef.ghi", "abcdef"),
+        ("proxy said Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("GET /x?a=1&api_key=s3cr3t&b=2", "s3cr3t"),
+        ("Cookie: session=s3cr3t; other=2", "s3cr3t"),
+        ("redis://:s3cr3t@host/0", "s3cr3t"),
+    ],
+)
+def test_what_is_secret_is_masked_inside_a_text_too(lines: Lines, text: str, secret: str) -> None:
+    structlog.get_logger().info("it happened", reason=text)
+    logging.getLogger("peewee").warning("theirs: %s", text)
+    assert secret not in str(lines())
+    assert len(lines()) == 2

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from signalcraft import jobs, metrics, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.metrics import Kind
 from signalcraft.settings import Settings
-from tests.client import add_workspace, sample, send, web
+from signalcraft.sources.sentry.signature import sign
+from tests.client import SECRET, add_workspace, ask, no_database, sample, send, web
 
 ROOT = Path(__file__).parent.parent
 ALERTS = ROOT / "ops/prometheus/alerts.yml"
@@ -30,6 +32,10 @@ def exposed() -> set[str]:
     names = {declaration.name for declaration in metrics.DECLARED}
     histograms = {declaration.name for declaration in metrics.DECLARED if declaration.kind is Kind.HISTOGRAM}
     return (names - histograms) | {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
+
+
+def signed(body: bytes) -> dict[str, str]:
+    return {**sample().headers, "Sentry-Hook-Signature": sign(body, SECRET.encode())}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -98,12 +104,39 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_worked(
     door = web(environ)
     assert send(door, sample()).status_code == 202
     assert send(door, sample(), headers={"Sentry-Hook-Signature": "0" * 64}).status_code == 401
+    again = sample(event_id="a" * 32)
+    assert [send(door, again).status_code for _ in range(2)] == [202, 200]
+    assert send(door, sample("error.created", event_id="a" * 32)).status_code == 202
+    body = b'{"action":"triggered","data":{"event":{"title":"no id"}}}'
+    assert send(door, replace(sample(), body=body, headers=signed(body))).status_code == 202
+    with no_database(settings.database_url):
+        assert ask(door, "/groups").status_code == 503
     BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=5).work(burst=True)
     metrics.flush(clean_redis)
     scraped = door.get("/metrics").text
     declared = {one.name for one in metrics.DECLARED if one.kind is Kind.GAUGE}
     assert declared <= set(re.findall(r"^# TYPE (\w+) gauge$", scraped, re.MULTILINE))
-    assert 'signalcraft_webhooks_total{answer="accepted",resource="event_alert"} 1.0' in scraped
+    values = dict(re.findall(r"^(\S+) (\S+)$", scraped, re.MULTILINE))
+    expected = {
+        'signalcraft_webhooks_total{answer="accepted",resource="event_alert"}': 3,
+        'signalcraft_webhooks_total{answer="duplicate",resource="event_alert"}': 1,
+        'signalcraft_webhooks_total{answer="signature_invalid",resource="unknown"}': 1,
+        'signalcraft_rejected_total{code="signature_invalid"}': 1,
+        'signalcraft_rejected_total{code="unavailable"}': 1,
+        "signalcraft_ack_seconds_count": 6,
+        "signalcraft_webhook_bytes_count": 6,
+        "signalcraft_batch_size_sum": 4,
+        "signalcraft_alerts_total": 2,
+        "signalcraft_duplicates_total": 1,
+        "signalcraft_groups_created_total": 1,
+        'signalcraft_decisions_total{decision="new"}': 1,
+        'signalcraft_decisions_total{decision="joined"}': 1,
+        'signalcraft_errors_total{kind="permanent",stage="normalize"}': 1,
+        "signalcraft_failed_deliveries": 1,
+    }
+    assert {name: float(values.get(name, "nan")) for name in expected} == expected
+    for stage in ("verify", "identify", "queue", "normalize", "group", "store", "rules", "notify"):
+        assert float(values[f'signalcraft_stage_seconds_count{{stage="{stage}"}}']) > 0, stage
     _promtool(("check", "metrics"), scraped)
 
 

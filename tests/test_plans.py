@@ -33,6 +33,23 @@ _LOAD = """
     FROM generate_series(1, 100000) AS n, (SELECT '{info,low,med,high,critical}'::text[]) AS of (scale)"""
 
 
+#: 100,000 more, spread over the groups but for 2,000 of one, and as many changes of that one.
+_EVENTS = """
+    INSERT INTO alert_event (
+        workspace_id, alert_group_id, source, source_event_id, delivery_id, project, environment, severity, fingerprint,
+        title, message, tags_json, triggered_rules, occurred_at, received_at, decision
+    )
+    SELECT g.workspace_id, g.id, 'sentry', 'event-' || n, 'delivery', g.project, g.environment, g.severity,
+           g.fingerprint, g.title, '', '[]', '[]', at, at, 'joined'
+    FROM generate_series(1, 100000) AS n
+    JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END,
+    LATERAL (SELECT g.last_seen_at - n * interval '1 second' AS at) AS moment"""
+_CHANGES = """
+    INSERT INTO group_change (workspace_id, alert_group_id, changed_at, actor, changed_by, field, from_value, to_value)
+    SELECT g.workspace_id, g.id, now(), 'token', 'me', 'status', 'open', 'ack'
+    FROM generate_series(1, 20000) AS n JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END"""
+
+
 @pytest.fixture(scope="module")
 def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
     """Loaded once for the tests of this file, and taken away again."""
@@ -42,9 +59,10 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
         add_workspace(f"w{number}")
     with models.session(), models.database.atomic():
         models.database.execute_sql("SET LOCAL statement_timeout = '120s'")
-        models.database.execute_sql(_LOAD)
+        for statement in (_LOAD, _EVENTS, _CHANGES):
+            models.database.execute_sql(statement)
     with models.session():
-        models.database.execute_sql("VACUUM (ANALYZE) alert_group")
+        models.database.execute_sql("VACUUM (ANALYZE) alert_group, alert_event, group_change")
     yield
     with models.session():
         models.database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
@@ -146,6 +164,21 @@ def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
 def test_an_estimate_is_near_the_truth() -> None:
     with models.session():
         assert 4_000 < retrieval.estimate(7, GroupFilter(), now=NOW) < 6_000
+
+
+def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained: list[dict[str, Any]]) -> None:
+    with models.session():
+        assert retrieval.group(7, 6, now=NOW)
+        assert retrieval.event(7, retrieval.events(7, 6, limit=1, after=None).rows[0]["id"])
+        for ask in (retrieval.events, retrieval.changes):
+            first = ask(7, 6, limit=PAGE, after=None)
+            second = ask(7, 6, limit=PAGE, after=first.end)
+            assert [len(found.rows) for found in (first, second)] == [PAGE, PAGE]
+    assert len(explained) == 7
+    for plan in explained:
+        check(plan)
+        for node in nodes(plan):
+            assert node["Actual Rows"] <= PAGE + 1, json.dumps(node, indent=1)
 
 
 @pytest.fixture
