@@ -148,8 +148,9 @@ def test_the_first_page_and_the_tenth_of_every_order(
 )
 def test_the_first_page_of_every_filter(explained: list[dict[str, Any]], wanted: GroupFilter) -> None:
     page(wanted)
-    (plan,) = explained
-    check(plan)
+    assert explained
+    for plan in explained:
+        check(plan)
 
 
 def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:

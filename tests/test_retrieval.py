@@ -214,3 +214,30 @@ def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone
     assert event is not None
     assert event["payload_json"] == "{}"
     assert event["alert_group_id"] == group.id
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
+    workspace: int, monkeypatch: pytest.MonkeyPatch, *, descending: bool
+) -> None:
+    monkeypatch.setattr(retrieval, "MOST_TITLES", 4)
+    for number in range(13):
+        open_group(f"needle {number}" if number % 6 == 0 else f"hay {number}", number)
+    order, after, pages = Order(descending=descending), None, list[list[int]]()
+    while True:
+        page = retrieval.groups(workspace, GroupFilter(q="needle"), order, limit=2, after=after, now=LATER)
+        pages.append([int(row["title"].split()[1]) for row in page.rows])
+        if page.end is None:
+            break
+        after = page.end
+    found = [issue for one in pages for issue in one]
+    assert found == ([12, 6, 0] if descending else [0, 6, 12])
+    assert [] in pages, "one of them had nothing"
+
+
+def test_a_search_that_ends_with_the_titles_has_no_next_page(workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "MOST_TITLES", 3)
+    for number in range(3):
+        open_group(f"hay {number}", number)
+    page = retrieval.groups(workspace, GroupFilter(q="needle"), Order(), limit=2, after=None, now=LATER)
+    assert (page.rows, page.end) == ([], None)
