@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import structlog
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import NoSuchJobError
 from rq.intermediate_queue import IntermediateQueue
@@ -46,7 +47,7 @@ MAINTENANCE_SECONDS: Final = 8
 _WORKER_TTL: Final = MAINTENANCE_SECONDS + 15
 #: How long reading a batch may take: 16 MB need a fraction of a second. A body that our code never gets done with may
 #: not even let go of the interpreter; then the process ends, and the job is tried alone and in the end set aside.
-PREPARE_SECONDS: Final = 30
+PREPARE_SECONDS: Final = 8
 
 #: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
 _FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
@@ -146,7 +147,7 @@ class BatchingWorker(SimpleWorker):
         storing = self._begin(in_hand)
         while storing:
             current = storing.in_hand
-            following = self._look_ahead(current.claim) if time.monotonic() < until else None
+            following = self._look_ahead(current.claim, until)
             try:
                 outcome = self._await(storing, following)
             except RecoverableError as error:
@@ -183,11 +184,15 @@ class BatchingWorker(SimpleWorker):
             faulthandler.cancel_dump_traceback_later()
         return _InHand(claim, batch)
 
-    def _look_ahead(self, claim: Claim) -> _InHand | None:
-        """What is worked off after ``claim``, if the queue had more than a batch."""
-        if not 1 < self._batch_size <= len(claim.jobs) or self._stop_requested:
+    def _look_ahead(self, claim: Claim, until: float) -> _InHand | None:
+        """What is worked off after ``claim``, if the queue had more than a batch, and it is not ``until`` yet."""
+        if not 1 < self._batch_size <= len(claim.jobs) or self._stop_requested or time.monotonic() >= until:
             return None
-        return self._prepare(claim.take_following(worker_name=self.name, most=self._batch_size))
+        try:
+            return self._prepare(claim.take_following(worker_name=self.name, most=self._batch_size))
+        except RedisError as error:  # what is being stored is brought to its end all the same
+            log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
+            return None
 
     def _begin(self, in_hand: _InHand | None) -> _Storing | None:
         """Have a batch stored by the thread that does nothing else."""
@@ -202,10 +207,13 @@ class BatchingWorker(SimpleWorker):
     def _await(self, storing: _Storing, following: _InHand | None) -> Any:  # noqa: ANN401 - of the stages
         """What storing comes to. However long that takes, what is in hand stays ours."""
         while not wait([storing.outcome], timeout=LEASE_SECONDS / 3).done:
-            claim = storing.in_hand.claim.renewed()
-            if following:
-                following.claim.renewed(behind=claim)
-            self.heartbeat()
+            try:
+                claim = storing.in_hand.claim.renewed()
+                if following:
+                    following.claim.renewed(behind=claim)
+                self.heartbeat()
+            except RedisError as error:  # it is stored, and people are told, whether or not we can say so to Redis
+                log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
         return storing.outcome.result()
 
     def _hold(self, in_hand: _InHand, error: RecoverableError) -> None:

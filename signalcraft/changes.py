@@ -82,7 +82,7 @@ _REMEMBER = f"UPDATE alert_group g SET source_status_at = %(received_at)s WHERE 
 _REMEMBER_ASSIGNMENT = f"UPDATE alert_group g SET assigned_at = %(received_at)s WHERE {_TO_ASSIGN}"
 _REMEMBER_COUNT = f"""
     UPDATE alert_group g SET source_count = %(source_count)s
-    WHERE {_MEANT} AND %(source_count)s > coalesce(g.source_count, -1)"""
+    WHERE {_MEANT} AND g.status <> 'resolved' AND %(source_count)s > coalesce(g.source_count, -1)"""
 
 
 def _noted(update: str) -> str:
@@ -126,9 +126,9 @@ def _apply(workspace_id: int, change: StatusChange) -> int:
         "assignee": change.assignee,
         "source_count": change.source_count,
     }
+    if change.source_count is not None:  # before it may be resolved: an old group keeps the count of its day
+        database.execute_sql(_REMEMBER_COUNT, parameters)
     first, *others = _STEPS[change.change]
-    if change.source_count is not None:
-        others.append(_REMEMBER_COUNT)
     changed = {group_id for (group_id,) in database.execute_sql(first, parameters).fetchall()}
     for statement in others:
         database.execute_sql(statement, parameters)

@@ -72,4 +72,4 @@ class Drainer:
             return _AFTER_FAILURE_SECONDS
         if drained:
             log.info("shelf worked off", stage="drain", batch_size=drained)
-        return 0 if drained == self._batch_size else _LOOK_EVERY_SECONDS
+        return 0 if drained else _LOOK_EVERY_SECONDS

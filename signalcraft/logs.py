@@ -22,7 +22,6 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, TextIO
 
-import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -129,16 +128,12 @@ def _renderer(fmt: str, stream: TextIO) -> Processor:
     return structlog.processors.JSONRenderer(serializer=_as_json)
 
 
-#: In ASCII, for what orjson does not write: integers of more than 64 bits.
+#: In ASCII: U+2028 and its like end a line for some readers.
 _ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 
 
 def _as_json(event: EventDict, **_: object) -> str:
-    """One line; ``scrub`` has escaped whatever could end it, U+2028 and its like included."""
-    try:
-        return orjson.dumps(event, default=str).decode()
-    except orjson.JSONEncodeError:
-        return _ENCODER.encode(event)
+    return _ENCODER.encode(event)
 
 
 def _route_standard_library(level: str, context: list[Processor], rendering: list[Processor], stream: TextIO) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,11 +11,12 @@ from redis import Redis
 from rq import Queue
 
 from signalcraft import jobs, models, pipeline, reconciling, samples, store, tasks
-from signalcraft.alerts import AcceptedDelivery, Vocabulary
+from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Vocabulary
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
 from signalcraft.errors import MissingTitle
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.placing import Arrival
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.workbench import Workbench
@@ -142,6 +144,24 @@ def test_one_that_our_own_code_stumbles_over_costs_no_other(
         return process(deliveries, bench)
 
     monkeypatch.setattr(pipeline, "process", stumble)
+    set_aside(accepted(), poison, accepted())
+    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
+
+
+def test_one_that_our_own_code_cannot_even_read_costs_no_other(
+    redis: Redis,  # noqa: ARG001 - for the workspace
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poison = accepted(title="poison")
+    of = Arrival.of
+
+    def stumble(alert: NormalizedAlert, *arguments: Any, **options: Any) -> Arrival:  # noqa: ANN401 - as it is
+        if alert.title == "poison":
+            raise ZeroDivisionError
+        return of(alert, *arguments, **options)
+
+    monkeypatch.setattr(Arrival, "of", stumble)
     set_aside(accepted(), poison, accepted())
     assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
 
