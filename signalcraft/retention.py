@@ -1,9 +1,9 @@
 """What is kept, and for how long.
 
-Of a group's events the first, the last and the turning points (those that opened a group) stay for as long as the
-group does; the others go after ``RETENTION_DAYS``, and what came with them after ``PAYLOAD_RETENTION_DAYS``. Counts
-stay as they are: they say what happened, not what is still there. Everything works in small transactions, so that
-no lock is held for long. Call it inside ``models.session()``.
+Of a group's events the first, the last and the turning points (those that opened a group, and those that were worse
+than all before) stay for as long as the group does; the others go after ``RETENTION_DAYS``, and what came with them
+after ``PAYLOAD_RETENTION_DAYS``. Counts stay as they are: they say what happened, not what is still there. Everything
+works in small transactions, so that no lock is held for long. Call it inside ``models.session()``.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from typing import Final
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
 from signalcraft.models import database
-from signalcraft.statements import status_after
+from signalcraft.statements import rank, status_after
 
 #: Rows a transaction: measured, deleting as many takes some 20 ms.
 BATCH_SIZE: Final = 500
@@ -22,7 +22,12 @@ BATCH_SIZE: Final = 500
 _DISPENSABLE = """
     FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
     WHERE e.received_at < %(before)s AND e.decision = 'joined'
-      AND e.received_at > g.first_seen_at AND e.received_at < g.last_seen_at"""
+      AND e.received_at > g.first_seen_at AND e.received_at < g.last_seen_at
+      AND EXISTS (
+          SELECT FROM alert_event p
+          WHERE p.alert_group_id = e.alert_group_id AND p.received_at < e.received_at
+            AND {earlier} >= {here}
+      )""".format(earlier=rank("p.severity"), here=rank("e.severity"))
 _WITH_PAYLOAD = "FROM alert_event e WHERE e.received_at < %(before)s AND e.payload_json IS NOT NULL"
 
 #: OFFSET 0 keeps PostgreSQL from looking for the largest id from the end, past all that is younger.

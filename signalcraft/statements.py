@@ -81,12 +81,13 @@ def _status_after_one_of(causes: Sequence[Cause], cause: str, status: str) -> st
 _SCALE = "'{" + ",".join(severity.value for severity in Severity) + "}'::text[]"
 
 
-def _rank(severity: str) -> str:
+def rank(severity: str) -> str:
+    """How bad a severity is, as SQL: the place of the column ``severity`` on the scale."""
     return f"array_position({_SCALE}, {severity})"
 
 
 def _one_step_up(severity: str) -> str:
-    return f"({_SCALE})[least({_rank(severity)} + 1, {len(Severity)})]"
+    return f"({_SCALE})[least({rank(severity)} + 1, {len(Severity)})]"
 
 
 def _merge_into_group(new: str) -> str:
@@ -140,7 +141,7 @@ JOIN_GROUPS = f"""
 #: What the alerts that joined did to severity and status, by cause.
 SETTLE_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
 _SETTLED = _status_after_one_of((Cause.WORSE_ALERT, Cause.SNOOZE_END), "r.cause", "g.status")
-_WORST = f"CASE WHEN {_rank('r.severity')} > {_rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
+_WORST = f"CASE WHEN {rank('r.severity')} > {rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
 _SETTLE = f"""
     UPDATE alert_group g
     SET alert_severity = {_WORST},

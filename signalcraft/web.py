@@ -3,6 +3,8 @@
 It connects to nothing and starts no thread, so it may run before gunicorn forks.
 """
 
+import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import cast
 
@@ -18,7 +20,7 @@ from signalcraft import dashboard, jobs, models, places, problems, slowness, vie
 from signalcraft.breaker import Breaker
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
-from signalcraft.directory import Directory
+from signalcraft.directory import Caller, Directory
 from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests, UiComponentRequest
 from signalcraft.intake import Intake
 from signalcraft.logs import fault
@@ -62,6 +64,7 @@ def create_app(settings: Settings) -> Flask:
     _answer_exceptions(app, refused)
     app.after_request(_add_headers)
     for_people = (reading, changing, manual)
+    _note_requests(app, [blueprint.name for blueprint in for_people])
     keep_room(app, [blueprint.name for blueprint in for_people], places.FOR_PEOPLE)
     keep_room(app, [views.operations.name], places.FOR_OPERATIONS)
     for blueprint in (views.webhooks, views.operations, *for_people):
@@ -122,6 +125,33 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
     app.register_error_handler(QueueUnavailable, problems.from_outage)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_fault)
+
+
+def _note_requests(app: Flask, scopes: Iterable[str]) -> None:
+    """A line for each request of the blueprints named ``scopes``, without its query; deliveries have their own."""
+
+    def begin() -> None:
+        g.began = time.perf_counter()
+
+    def note(response: Response) -> Response:
+        caller: Caller | None = g.get("caller")
+        log.info(
+            "request answered",
+            stage="api",
+            method=request.method,
+            path=request.path,
+            workspace_id=caller.workspace_id if caller else None,
+            token_name=caller.token if caller else None,
+            status=response.status_code,
+            code=g.get("problem_code"),
+            duration_ms=round((time.perf_counter() - g.began) * 1000, 2),
+            address=request.remote_addr,
+        )
+        return response
+
+    for scope in scopes:
+        app.before_request_funcs[scope].append(begin)
+        app.after_request_funcs[scope].append(note)
 
 
 def _answer_fault(error: Exception) -> Response:

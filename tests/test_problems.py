@@ -2,6 +2,7 @@
 
 import pytest
 from flask.testing import FlaskClient
+from structlog.testing import capture_logs
 from werkzeug.exceptions import ClientDisconnected
 
 from signalcraft import errors
@@ -105,3 +106,19 @@ def test_without_redis_there_are_the_metrics_of_postgresql(environ: dict[str, st
     assert response.status_code == 200
     assert "\nsignalcraft_inbox_depth 0.0\n" in response.text
     assert "signalcraft_webhooks_total" not in response.text
+
+
+def test_a_call_of_the_api_is_a_line_in_the_log_without_its_query(client: FlaskClient) -> None:
+    with capture_logs() as lines:
+        assert ask(client, "/groups?q=somebody").status_code == 200
+        assert ask(client, "/groups/99").status_code == 404
+        assert client.get("/api/v1/groups").status_code == 401
+    told = [line for line in lines if line["event"] == "request answered"]
+    assert [(one["path"], one["status"], one["code"]) for one in told] == [
+        ("/api/v1/groups", 200, None),
+        ("/api/v1/groups/99", 404, "not_found"),
+        ("/api/v1/groups", 401, "token_invalid"),
+    ]
+    assert [one["workspace_id"] for one in told] == [1, 1, None]
+    assert all(one["duration_ms"] > 0 and one["address"] for one in told)
+    assert "somebody" not in str(lines)

@@ -4,6 +4,7 @@ import pytest
 from redis import Redis
 
 from signalcraft import chores, models, retention
+from signalcraft.alerts import Severity
 from signalcraft.models import AlertEvent, GroupChange, Workspace
 from signalcraft.retention import Purge
 from signalcraft.settings import Settings
@@ -117,3 +118,18 @@ def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Red
     finally:
         models.open_database(database_url)
     assert chores.do_once_a_day(settings, clean_redis, at(0))
+
+
+def test_the_events_that_were_worse_than_all_before_stay() -> None:
+    severities = (
+        Severity.LOW,
+        Severity.LOW,
+        Severity.HIGH,
+        Severity.MED,
+        Severity.HIGH,
+        Severity.CRITICAL,
+        Severity.LOW,
+    )
+    record(*(arrival(f"{number}", number, severity=severity) for number, severity in enumerate(severities)))
+    delete_events(1_000)
+    assert ids() == ["0", "2", "5", "6"]
