@@ -46,7 +46,8 @@ _SECRET_TEXT = re.compile(
     r"|[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){1,4}",
     re.IGNORECASE,
 )
-_MAY_HOLD_SECRETS = re.compile(r"[@=:]|bearer|basic", re.IGNORECASE)
+#: Without one of these there is none: most texts are told by this alone.
+_MAY_HOLD_SECRETS = re.compile(r"[@=]|://|bearer |basic |cookie: ", re.IGNORECASE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
