@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_SECONDS: Final = 0.5
 _AFTER_FAILURE_SECONDS: Final = 2.0
+#: Less than the 10 s that a platform gives.
+_STOP_SECONDS: Final = 8.0
 
 
 class Drainer:
@@ -34,9 +36,9 @@ class Drainer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is in hand and end."""
+        """Finish what is in hand and end; while PostgreSQL hangs, leave it: its transaction ends with the process."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_STOP_SECONDS)
 
     def drain(self) -> int:
         """Work off one batch; how many deliveries it had.
