@@ -146,8 +146,9 @@ def _named(
     found = titled.select(*nodes).where((titled.workspace == workspace_id) & holds(titled.title, words))
     if after is not None:
         found = found.where(_beyond(nodes, after, descending=order.descending))
-    if until is not None:
-        found = found.where(~_beyond(nodes, until, descending=order.descending))
+    if until is not None:  # not as what is not beyond it: only a comparison is a place to stop in an index
+        here, there = Tuple(*nodes), Tuple(until.value, until.id)
+        found = found.where(here >= there if order.descending else here <= there)
     return found.order_by(*_sorted(nodes, order))
 
 
