@@ -58,6 +58,11 @@ def _url(*schemes: str) -> Parse[str]:
     return parse
 
 
+def _database_url(text: str) -> str:
+    """Heroku writes ``postgres://``, which libpq reads and Peewee takes for the name of a database."""
+    return f"postgresql://{_url('postgres', 'postgresql')(text).partition('://')[2]}"
+
+
 def _text(text: str) -> str:
     return text
 
@@ -102,7 +107,7 @@ class Settings:
 
     database_url: str = _setting(
         "DATABASE_URL",
-        _url("postgres", "postgresql"),
+        _database_url,
         "PostgreSQL, as libpq reads it.",
         default=None,
         secret=True,

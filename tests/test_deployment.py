@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
+import psycopg2
 import pytest
 from honcho.environ import parse_procfile
 from redis import Redis
@@ -28,6 +31,8 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parent.parent
 #: What Kubernetes and Docker give a process before they kill it; Heroku gives thirty.
 DRAIN_SECONDS = 10
+#: Heroku's smallest PostgreSQL allows twenty connections.
+SMALLEST_PLAN = 20
 PROCFILE = parse_procfile((ROOT / "Procfile").read_text()).processes
 
 
@@ -64,6 +69,9 @@ class Platform:
             return client.get(f"{self.url}/healthz").status == 200
         return False
 
+    def list_groups(self) -> int:
+        return client.get(f"{self.url}/api/v1/groups", token=TOKEN).status
+
     def has_group(self) -> bool:
         return bool(client.get(f"{self.url}/api/v1/groups", token=TOKEN).body["groups"])
 
@@ -94,6 +102,13 @@ def platform(database_url: str, redis_url: str, clean_redis: Redis, tmp_path: Pa
     embedded.drop_database(database_url, name)
 
 
+def connections(watching: Any) -> int:  # noqa: ANN401 - psycopg2 ships no types
+    """How many there are to its database, but for itself."""
+    with watching.cursor() as cursor:
+        cursor.execute("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
+
+
 def stop(process: subprocess.Popen[bytes]) -> float:
     """Tell it to; how many seconds it took."""
     began = time.monotonic()
@@ -111,6 +126,26 @@ def test_release_web_worker_and_notifier_are_a_deployment_and_each_leaves_in_tim
     for name, process in processes.items():
         assert stop(process) < DRAIN_SECONDS, name
         assert process.returncode == 0, name
+
+
+def test_it_stays_within_the_connections_of_a_small_plan(platform: Platform) -> None:
+    """Twenty to PostgreSQL, for a web process, a worker and a notifier, while deliveries and lists come at once."""
+    platform.environ["DATABASE_URL"] = platform.environ["DATABASE_URL"].replace("postgresql://", "postgres://")
+    platform.release()
+    for name in ("web", "worker", "notifier"):
+        platform.start(PROCFILE[name])
+    wait_until(platform.is_up)
+    senders = Senders(f"{platform.url}/webhooks/sentry", SECRET, number=16, per_second=160, seed=11)
+    most = 0
+    with closing(psycopg2.connect(platform.environ["DATABASE_URL"])) as watching, senders.sending():
+        watching.autocommit = True
+        with ThreadPoolExecutor(16) as readers:
+            reading = [readers.submit(platform.list_groups) for _ in range(400)]
+            while not all(one.done() for one in reading):
+                most = max(most, connections(watching))
+                time.sleep(0.05)
+    assert {one.result() for one in reading} <= {200, 503}
+    assert 3 <= most <= SMALLEST_PLAN, most
 
 
 def test_a_release_that_fails_starts_nothing_new_and_says_why(platform: Platform) -> None:

@@ -113,3 +113,9 @@ def test_every_default_is_one_that_would_be_accepted() -> None:
             setting.metadata["parse"](setting.metadata["default"])
         if setting.metadata["example"]:
             setting.metadata["parse"](setting.metadata["example"])
+
+
+def test_the_scheme_that_heroku_writes_is_the_one_that_peewee_reads() -> None:
+    assert _read(DATABASE_URL="postgres://u:p@h:5432/d?sslmode=require").database_url == (
+        "postgresql://u:p@h:5432/d?sslmode=require"
+    )
