@@ -3,6 +3,7 @@
 Each setting is explained at https://gunicorn.org/reference/settings/.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -70,7 +71,8 @@ control_socket_disable = True
 
 
 def when_ready(_server: Arbiter) -> None:
-    """Say once what Redis, as it is set up, could lose."""
+    """Say once what Redis, as it is set up, could lose. What was imported is shared by all workers, and stays so."""
+    gc.freeze()
     durability.report(jobs.connect_web(_settings.redis_url), _settings.ingest_durability)
 
 
