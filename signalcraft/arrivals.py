@@ -9,7 +9,6 @@ thread. Where too much is held, who has been at it longest is hung up on; a send
 
 import contextlib
 import errno
-import json
 import re
 import socket
 import time
@@ -65,19 +64,14 @@ class _Refusal:
 
     def as_bytes(self) -> bytes:
         """All of the answer."""
-        problem = {
-            "type": f"urn:signalcraft:problem:{self.code}",
-            "title": self.title,
-            "status": self.status,
-            "code": self.code,
-        }
-        body = json.dumps(problem).encode()
-        head = f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+        body = problems.as_json({"title": self.title, "status": self.status, "code": self.code}).encode()
+        head = f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: {problems.MEDIA_TYPE}\r\nConnection: close\r\n"
         return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _refusal(code: str) -> _Refusal:
-    return _Refusal(problems.FRAMEWORK_CODES[code][0], code, problems.FRAMEWORK_CODES[code][1])
+    status, title = problems.FRAMEWORK_CODES[code]
+    return _Refusal(status, code, title)
 
 
 _HEAD_TOO_LARGE: Final = _refusal("headers_too_large")

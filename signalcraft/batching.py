@@ -171,7 +171,7 @@ class BatchingWorker(SimpleWorker):
         deliveries, refused, unread = _read(claim.jobs)
         if unread:
             claim.of(unread).give_back()
-            claim = claim.of([job for job in claim.jobs if job not in unread])
+            claim = claim.of(claim.jobs[: -len(unread)])
         for one, error in refused.items():
             self._refuse(one, claim.queue, error)
         claim = claim.without(list(refused))

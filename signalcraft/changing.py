@@ -1,7 +1,7 @@
 """The routes of the API that change groups. A token needs the scope to write."""
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -10,7 +10,6 @@ from signalcraft import deliveries, edits, gate, inputs, models, retrieval, sche
 from signalcraft.edits import Edit
 from signalcraft.errors import NotFound
 from signalcraft.parts import parts
-from signalcraft.retrieval import Position
 from signalcraft.sources.sentry import envelope
 
 changing = Blueprint("changing", __name__, url_prefix="/api/v1")
@@ -41,14 +40,14 @@ def change_groups() -> ResponseReturnValue:
     bulk = inputs.load_bulk_edit(_body(), now=now)
     edit = Edit(fields=bulk.fields, by=caller.token, at=now)
     with models.session():
-        ids, ended = bulk.ids, None
+        ids, end = bulk.ids, None
         scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
         if bulk.wanted is not None:
             after = parts().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
-            start = (cast("datetime", after.value), after.id) if after else None
-            ids, ended = edits.find(caller.workspace_id, bulk.wanted, now=now, after=start)
+            found = retrieval.newest(caller.workspace_id, bulk.wanted, limit=edits.MOST_AT_ONCE, after=after, now=now)
+            ids, end = [row["id"] for row in found.rows], found.end
         outcomes = edits.change_many(caller.workspace_id, ids, edit, wanted=bulk.wanted)
-    following = parts().cursors.write(Position(value=ended[0], id=ended[1]), scope=scope) if ended else None
+    following = parts().cursors.write(end, scope=scope) if end else None
     return jsonify(schemas.dump_outcomes(outcomes, next_cursor=following))
 
 

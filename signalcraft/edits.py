@@ -10,8 +10,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
-from peewee import Tuple
-
 from signalcraft import border
 from signalcraft.alerts import GroupStatus
 from signalcraft.errors import Conflict, DatabaseUnavailable, IllegalTransition, NotFound, PreconditionFailed, Refusal
@@ -160,29 +158,9 @@ def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted
     return [Outcome(group_id, refusal) for group_id, refusal in refusals.items()]
 
 
-def find(
-    workspace_id: int, wanted: GroupFilter, *, now: datetime, after: tuple[datetime, int] | None = None
-) -> tuple[list[int], tuple[datetime, int] | None]:
-    """The ids of the groups that were seen last, up to ``MOST_AT_ONCE``; and, if there are more, where these ended.
-
-    ``after`` is where others ended: the time when the last one was seen, and its id.
-    """
-    seen = (AlertGroup.last_seen_at, AlertGroup.id)
-    query = AlertGroup.select(*seen).where(AlertGroup.workspace == workspace_id)
-    if after is not None:
-        query = query.where(Tuple(*seen) < after)
-    for condition in conditions(wanted, now):
-        query = query.where(condition)
-    found: list[Any] = list(query.order_by(*(node.desc() for node in seen)).limit(MOST_AT_ONCE + 1).tuples())
-    some = found[:MOST_AT_ONCE]
-    return [group_id for _, group_id in some], some[-1] if len(found) > len(some) else None
-
-
 def _still_meant(groups: Sequence[_Group], wanted: GroupFilter, *, now: datetime) -> set[int]:
-    query = AlertGroup.select(AlertGroup.id).where(AlertGroup.id.in_([group.id for group in groups]))
-    for condition in conditions(wanted, now):
-        query = query.where(condition)
-    rows: Any = query.tuples()
+    ids = [group.id for group in groups]
+    rows: Any = AlertGroup.select(AlertGroup.id).where(AlertGroup.id.in_(ids), *conditions(wanted, now)).tuples()
     return {group_id for (group_id,) in rows}
 
 

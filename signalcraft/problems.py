@@ -58,11 +58,15 @@ def from_http(error: HTTPException) -> Response:
     return _response({"title": error.name, "status": status, "code": code}, kept)
 
 
+def as_json(problem: Mapping[str, Any]) -> str:
+    """A problem (title, status, code, and what else there is to say), as it is sent."""
+    return json.dumps({"type": f"urn:signalcraft:problem:{problem['code']}", **problem})
+
+
 def _response(problem: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    named = {"type": f"urn:signalcraft:problem:{problem['code']}", **problem}
     g.problem_code = problem["code"]
     metrics.count("signalcraft_rejected_total", code=str(problem["code"]))
-    return Response(json.dumps(named), status=problem["status"], mimetype=MEDIA_TYPE, headers=dict(headers))
+    return Response(as_json(problem), status=problem["status"], mimetype=MEDIA_TYPE, headers=dict(headers))
 
 
 def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, Sequence[str]]]:  # noqa: ANN401 - marshmallow nests lists and dictionaries

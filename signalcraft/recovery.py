@@ -132,8 +132,6 @@ def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: 
     for one in some:
         try:
             meant = _arrivals(one.accepted, bench)
-        except RecoverableError:
-            raise
         except Exception:  # noqa: BLE001 - our own code may still stumble over what was set aside for that
             total.again += 1
             continue

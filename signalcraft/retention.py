@@ -19,15 +19,15 @@ from signalcraft.statements import rank, status_after
 #: Rows a transaction: measured, deleting as many takes some 20 ms.
 BATCH_SIZE: Final = 500
 
-_DISPENSABLE = """
+_DISPENSABLE = f"""
     FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
     WHERE e.received_at < %(before)s AND e.decision = 'joined'
       AND e.received_at > g.first_seen_at AND e.received_at < g.last_seen_at
       AND EXISTS (
           SELECT FROM alert_event p
           WHERE p.alert_group_id = e.alert_group_id AND p.received_at < e.received_at
-            AND {earlier} >= {here}
-      )""".format(earlier=rank("p.severity"), here=rank("e.severity"))
+            AND {rank("p.severity")} >= {rank("e.severity")}
+      )"""
 _WITH_PAYLOAD = "FROM alert_event e WHERE e.received_at < %(before)s AND e.payload_json IS NOT NULL"
 
 #: OFFSET 0 keeps PostgreSQL from looking for the largest id from the end, past all that is younger.

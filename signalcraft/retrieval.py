@@ -176,6 +176,16 @@ def estimate(workspace_id: int, wanted: GroupFilter, *, now: datetime) -> int:
     return int(plans[0]["Plan"]["Plan Rows"])
 
 
+def newest(workspace_id: int, wanted: GroupFilter, *, limit: int, after: Position | None, now: datetime) -> Page:
+    """The ids alone of the groups that were seen last, a page of any size."""
+    nodes = (_G.last_seen_at, _G.id)
+    query = _G.select(_G.id, _G.last_seen_at.alias("sort_value"))
+    query = query.where(_G.workspace == workspace_id, *conditions(wanted, now))
+    if after is not None:
+        query = query.where(_beyond(nodes, after, descending=True))
+    return _cut(_rows(query.order_by(*_sorted(nodes, Order())).limit(limit + 1)), limit)
+
+
 def groups_by_id(workspace_id: int, wanted: GroupFilter, *, after: Position | None, now: datetime) -> Page:
     """A page of an export: the one order in which no group moves while it lasts."""
     query = _G.select(*_GROUP_COLUMNS, _G.id.alias("sort_value")).where(_G.workspace == workspace_id)

@@ -70,14 +70,17 @@ def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> 
 
 def meaning_of_activity(envelope: Envelope) -> tuple[Change, str] | None:
     """The change that an activity is, with its substatus; ``None`` for Seer's, a pull request's and new ones."""
-    kind = ACTIVITY_TYPE.follow(envelope.body)
-    return ACTIVITIES.get(kind) if isinstance(kind, str) else None
+    return ACTIVITIES.get(_activity(envelope))
 
 
 def is_about_status(envelope: Envelope) -> bool:
     """Whether an activity is a change of status, known or new."""
+    return _activity(envelope).startswith("status_")
+
+
+def _activity(envelope: Envelope) -> str:
     kind = ACTIVITY_TYPE.follow(envelope.body)
-    return isinstance(kind, str) and kind.startswith("status_")
+    return kind if isinstance(kind, str) else ""
 
 
 def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
