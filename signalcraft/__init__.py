@@ -38,8 +38,8 @@ import-linter holds it to that (``pyproject.toml``).
                             forget, who changed what
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which
-    alerts | settings | logs | findings
-                            the words of the domain, configuration, log lines, what doctor finds
+    alerts | settings | logs | findings | payloads
+                            the words of the domain, configuration, log lines, what doctor finds, how bodies are kept
     errors                  how we say no, and the two kinds of failure
 
 ``pipeline`` is the product on one screen: start there. ``alerts``, ``errors``, ``grouping``,

@@ -48,7 +48,6 @@ def check(arrival: Arrival) -> None:
     _check_text("issue_id", alert.issue_id or "")
     _check_text("tags", "".join(chain.from_iterable(alert.tags)))
     _check_text("triggered_rule", "".join(arrival.rules))
-    _check_text("payload", arrival.payload)
     for name, moment in (("occurred_at", alert.occurred_at), ("received_at", alert.received_at)):
         if moment.utcoffset() is None:
             raise NotStorable("has no time zone", field=name)

@@ -31,6 +31,7 @@ from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.errors import DatabaseUnavailable
+from signalcraft.payloads import pack, unpack
 
 #: What every connection is opened with: https://www.postgresql.org/docs/current/libpq-connect.html says in which units.
 _CONNECTION = {
@@ -122,6 +123,18 @@ def _throw_away() -> None:
 
 class _BigIdentityField(BigAutoField):
     field_type = "BIGINT GENERATED ALWAYS AS IDENTITY"
+
+
+class PackedField(BlobField):
+    """Bytes that are kept compressed."""
+
+    def db_value(self, value: bytes | None) -> Any:  # noqa: ANN401 - as the driver takes bytes
+        """The bytes, compressed."""
+        return super().db_value(None if value is None else pack(value))  # type: ignore[no-untyped-call] # Peewee's
+
+    def python_value(self, value: memoryview | None) -> bytes | None:
+        """The bytes as they were."""
+        return None if value is None else unpack(bytes(value))
 
 
 class _Table(Model):
@@ -300,7 +313,7 @@ class AlertEvent(_Table):
     """One alert as it was stored; ``delivery_id`` is the delivery that brought it first.
 
     ``tags_json`` is a list of pairs, ``triggered_rules`` a sorted list of the labels of the rules that sent it,
-    ``payload_json`` the body as it came.
+    ``payload_json`` the body as it came, compressed.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -321,7 +334,7 @@ class AlertEvent(_Table):
     occurred_at = DateTimeTZField()
     received_at = DateTimeTZField()
     decision = TextField()
-    payload_json = TextField(null=True)
+    payload_json = PackedField(null=True)
 
     class Meta:
         constraints = [

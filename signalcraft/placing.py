@@ -16,6 +16,7 @@ from signalcraft import grouping, statements
 from signalcraft.alerts import Decision, Delivery, GroupStatus, NormalizedAlert, Severity
 from signalcraft.grouping import Place, Span, cut_into_runs, place, reason_to_open
 from signalcraft.lifecycle import Cause, snooze_holds
+from signalcraft.payloads import pack
 from signalcraft.statements import query
 
 
@@ -23,15 +24,15 @@ from signalcraft.statements import query
 class Arrival:
     """A normalized alert on its way into the tables.
 
-    ``group_key`` is what it groups by, ``payload`` the body that brought it, ``rules`` the labels of the rules that
-    sent it.
+    ``group_key`` is what it groups by, ``payload`` the body that brought it (see ``payloads``), ``rules`` the labels of
+    the rules that sent it.
     """
 
     workspace_id: int
     delivery_id: str
     group_key: str
     alert: NormalizedAlert
-    payload: str
+    payload: bytes
     rules: tuple[str, ...] = ()
 
     @classmethod
@@ -47,7 +48,7 @@ class Arrival:
                 fingerprint=alert.fingerprint,
             ),
             alert=alert,
-            payload=delivery.body.decode("utf-8", "replace"),
+            payload=pack(delivery.body),
             rules=(alert.triggered_rule,) if alert.triggered_rule else (),
         )
 

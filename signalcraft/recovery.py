@@ -117,7 +117,7 @@ def _of_event(row: dict[str, Any], slugs: dict[int, str]) -> AcceptedDelivery:
         workspace=slugs.get(row["workspace"], ""),
         source=row["source"],
         resource="",
-        delivery=SOURCES[row["source"]].recall(row["payload_json"].encode(), row["received_at"]),
+        delivery=SOURCES[row["source"]].recall(row["payload_json"], row["received_at"]),
     )
 
 

@@ -228,11 +228,12 @@ def _dump(schema: Schema, row: object) -> Json:
     return dumped
 
 
-def _parse(payload: str | None) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _parse(payload: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON holds
     """The body as JSON; what JSON does not know (``NaN``) is null, and a number too long for Python its text."""
     if payload is None:
         return None
-    return json.loads(payload, parse_constant=lambda _: None, parse_int=_parse_int, parse_float=_parse_float)
+    text = payload.decode("utf-8", "replace")
+    return json.loads(text, parse_constant=lambda _: None, parse_int=_parse_int, parse_float=_parse_float)
 
 
 def _parse_float(literal: str) -> float | None:

@@ -202,7 +202,7 @@ RETIRE_CURRENT = """
     FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
 
 #: Point the events at their groups, and only now write what takes most of a row: copies of an event never send theirs.
-HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "text"}
+HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "bytea"}
 POINT_EVENTS = """
     UPDATE alert_event e
     SET alert_group_id = r.alert_group_id, decision = r.decision, payload_json = r.payload_json

@@ -8,6 +8,7 @@ from signalcraft import models, samples, store
 from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Severity
 from signalcraft.grouping import group_key
 from signalcraft.models import AlertGroup
+from signalcraft.payloads import pack
 from signalcraft.placing import Arrival
 from signalcraft.sources import SOURCES
 
@@ -53,7 +54,7 @@ def arrival(
         delivery_id=f"delivery-of-{event_id}",
         group_key=key,
         alert=alert,
-        payload="{}",
+        payload=pack(b"{}"),
         rules=(rule,) if rule else (),
     )
 

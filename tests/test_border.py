@@ -45,11 +45,6 @@ def test_what_the_tables_cannot_hold_is_stopped_by_name(field: str, value: objec
     assert str(stopped.value) == f"{field}: {problem}"
 
 
-def test_a_body_with_a_nul_is_stopped() -> None:
-    with pytest.raises(NotStorable, match="payload: holds U\\+0000"):
-        border.check(replace(arrival(), payload="\0"))
-
-
 def test_a_refusal_of_postgresql_names_what_is_wrong(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with pytest.raises(NotStorable, match="the workspace does not exist"):
         record(arrival(workspace_id=7))

@@ -212,7 +212,7 @@ def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone
     assert "payload_json" not in first.rows[0]
     event = retrieval.event(workspace, first.rows[0]["id"])
     assert event is not None
-    assert event["payload_json"] == "{}"
+    assert event["payload_json"] == b"{}"
     assert event["alert_group_id"] == group.id
 
 

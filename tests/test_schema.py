@@ -7,6 +7,7 @@ import pytest
 from playhouse.migrations import Runner
 
 from signalcraft import embedded, migrations, models
+from signalcraft.models import AlertEvent
 
 _CATALOG = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -63,6 +64,34 @@ def test_down_undoes_up_and_up_can_be_done_again(empty_url: str) -> None:
     assert catalog(empty_url) == before
     assert migrations.apply(empty_url) == applied
     assert catalog(empty_url) == after
+
+
+_OLD_EVENT = """
+    INSERT INTO workspace (slug) VALUES ('one');
+    INSERT INTO alert_group (workspace_id, group_key, source, project, environment, fingerprint, title, severity,
+                             alert_severity, count, first_seen_at, last_seen_at, latest_event_id)
+    VALUES (1, 'k', 'sentry', 'shop', 'prod', 'issue:1', 'Error', 'high', 'high', 1, now(), now(), 'old');
+    INSERT INTO alert_event (workspace_id, alert_group_id, source, source_event_id, delivery_id, project, environment,
+                             severity, fingerprint, title, message, tags_json, triggered_rules, occurred_at,
+                             received_at, decision, payload_json)
+    VALUES (1, 1, 'sentry', 'old', 'd', 'shop', 'prod', 'high', 'issue:1', 'Error', '', '[]', '[]', now(), now(),
+            'new', '{"a":"café"}')"""
+
+
+def test_bodies_survive_the_way_from_text_to_bytes_and_back(empty_url: str) -> None:
+    models.database.close_all()
+    models.open_database(empty_url)
+    with models.session():
+        runner = Runner(models.database, str(migrations.DIRECTORY))
+        names = runner.up()
+        last_of_text = names.index("0011_keep_bodies_as_bytes") - 1
+        runner.down(names[last_of_text + 1])
+        models.database.execute_sql(_OLD_EVENT)
+        runner.up()
+        assert [event.payload_json for event in AlertEvent.select()] == ['{"a":"café"}'.encode()]
+        AlertEvent.update(payload_json=b'{"a":"packed"}').execute()
+        runner.down(names[last_of_text + 1])
+        assert models.database.execute_sql("SELECT payload_json FROM alert_event").fetchall() == [('{"a":"packed"}',)]
 
 
 def test_applying_twice_applies_nothing(empty_url: str) -> None:
