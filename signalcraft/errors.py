@@ -56,6 +56,12 @@ class BodyTooManyValues(Refusal):
     title = "The body holds too many values."
 
 
+class BodyNumberTooLong(Refusal):
+    status = 400
+    code = "body_number_too_long"
+    title = "The body holds an integer of too many digits."
+
+
 class InvalidCursor(Refusal):
     status = 400
     code = "cursor_invalid"

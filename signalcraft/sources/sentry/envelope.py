@@ -17,6 +17,7 @@ from signalcraft.alerts import Delivery
 from signalcraft.errors import (
     BodyNotJson,
     BodyNotObject,
+    BodyNumberTooLong,
     BodyTooDeep,
     BodyTooManyValues,
     ResourceMismatch,
@@ -29,8 +30,10 @@ from signalcraft.sources.sentry.signature import RESOURCE_HEADER, Family, family
 MAX_DEPTH = 64
 #: A value takes a comma or a bracket of its own, so a body with fewer of them holds fewer values.
 MAX_VALUES = 1_000_000
-#: What CPython converts (``sys.int_info``); a longer literal stays text.
+#: What CPython converts (``sys.int_info``); a longer literal stays text, …
 MAX_INT_DIGITS = 4_000
+#: … up to this. Sentry sends none of over 20: its ingestion makes floats of them.
+MAX_NUMBER = 10_000
 
 UNKNOWN = "unknown"
 LEGACY = "legacy"
@@ -137,7 +140,7 @@ def parse(raw: bytes) -> dict[str, Any]:
     """The JSON object in ``raw``.
 
     Raises:
-        BodyNotJson, BodyNotObject, BodyTooDeep, BodyTooManyValues: there is none within bounds.
+        BodyNotJson, BodyNotObject, BodyNumberTooLong, BodyTooDeep, BodyTooManyValues: there is none within bounds.
     """
     if len(raw) > MAX_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise BodyTooManyValues
@@ -171,6 +174,8 @@ def _loads(raw: bytes) -> object:
 
 
 def _short_int(literal: str) -> int | str:
+    if len(literal) > MAX_NUMBER:
+        raise BodyNumberTooLong
     return int(literal) if len(literal) <= MAX_INT_DIGITS else literal[:20] + "…"
 
 
