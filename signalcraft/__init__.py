@@ -33,8 +33,8 @@ import-linter holds it to that (``pyproject.toml``).
     statements | slowness | capacity | catalogue
                             the SQL of that; which of it was slow; how much there is; the page of all metrics
     filters                 which groups are meant
-    places | models | migrations | metrics | breaker | client | documents | durability | patience | history
-                            the tables, what is counted, what failed is left alone for a moment, what Redis would
+    places | models | migrations | metrics | breaker | client | documents | durability | patience | watchdog |
+    history                 the tables, what is counted, what failed is left alone for a moment, what Redis would
                             forget, who changed what
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which

@@ -11,7 +11,6 @@ With one queue RQ moves a job with BLMOVE into an intermediate list; with two it
 killed at that moment takes the job with it. So this worker reads exactly one.
 """
 
-import faulthandler
 import random
 import time
 from collections.abc import Sequence
@@ -31,13 +30,13 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
-from signalcraft import metrics, pipeline
+from signalcraft import metrics, pipeline, watchdog
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
-from signalcraft.errors import PermanentError, RecoverableError
+from signalcraft.errors import AbandonedDelivery, RecoverableError
 from signalcraft.inbox import MOST_BYTES
 from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
-from signalcraft.workbench import Stages
+from signalcraft.workbench import PREPARE_SECONDS, Stages
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +44,6 @@ log = structlog.get_logger(__name__)
 #: waits for 15 s less than the worker's own time to live.
 MAINTENANCE_SECONDS: Final = 8
 _WORKER_TTL: Final = MAINTENANCE_SECONDS + 15
-#: How long reading a batch may take: 16 MB need a fraction of a second. A body that our code never gets done with may
-#: not even let go of the interpreter; then the process ends, and the job is tried alone and in the end set aside.
-PREPARE_SECONDS: Final = 8
 
 #: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
 _FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
@@ -68,12 +64,6 @@ class _Storing:
 
     in_hand: _InHand
     outcome: "Future[Any]"
-
-
-class AbandonedDelivery(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
-    """Whoever took it died, as often as RQ would put it back."""
-
-    code = "worker_killed"
 
 
 class _QuickIntermediateQueue(IntermediateQueue):
@@ -177,12 +167,8 @@ class BatchingWorker(SimpleWorker):
         claim = claim.without(list(refused))
         if not deliveries:
             return None
-        faulthandler.dump_traceback_later(PREPARE_SECONDS, exit=True)
-        try:
-            batch = self._stages.prepare(deliveries)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        return _InHand(claim, batch)
+        with watchdog.at_most(PREPARE_SECONDS):
+            return _InHand(claim, self._stages.prepare(deliveries))
 
     def _look_ahead(self, claim: Claim, until: float) -> _InHand | None:
         """What is worked off after ``claim``, if the queue had more than a batch, and it is not ``until`` yet."""

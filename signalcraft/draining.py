@@ -1,17 +1,21 @@
 """A thread of the worker that works off PostgreSQL's shelf: what was acknowledged while Redis was away.
 
 It needs no Redis, so it goes on while Redis is still away. Rows are taken, worked off and removed in one
-transaction: a worker that dies in between leaves them as they were.
+transaction: a worker that dies in between leaves them as they were, but for a note that they were tried, which is made
+before. What was tried as often as the queue would try it is set aside.
 """
 
 import threading
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 import structlog
 
-from signalcraft import inbox, logs, metrics, models
-from signalcraft.errors import RecoverableError
-from signalcraft.workbench import Stages
+from signalcraft import inbox, logs, metrics, models, pipeline, watchdog
+from signalcraft.errors import AbandonedDelivery, RecoverableError
+from signalcraft.jobs import MOST_RETRIES
+from signalcraft.workbench import PREPARE_SECONDS, Stages
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +23,8 @@ _LOOK_EVERY_SECONDS: Final = 0.5
 _AFTER_FAILURE_SECONDS: Final = 2.0
 #: Less than the 10 s that a platform gives.
 _STOP_SECONDS: Final = 8.0
+#: As often as a job is tried.
+MOST_TRIES: Final = 1 + MOST_RETRIES
 
 
 class Drainer:
@@ -28,6 +34,7 @@ class Drainer:
         """``stages`` are those of the worker: what it does with jobs, this does with rows."""
         self._stages = stages
         self._batch_size = batch_size
+        self._trying: Sequence[int] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
 
@@ -46,15 +53,35 @@ class Drainer:
         Raises:
             RecoverableError: PostgreSQL is away or busy; everything is as it was.
         """
-        outcome: Any = None
-        with models.session(), models.database.atomic():
-            taken = inbox.take(self._batch_size)
-            if taken:
-                outcome = self._stages.record(self._stages.prepare(list(taken.values())))
-                inbox.remove(taken)
-        if taken:
-            self._stages.conclude(outcome)
+        with models.session():
+            self._begin()
+            with models.database.atomic():
+                taken = inbox.take(self._trying)
+                conclude = self._work_off(taken)
+                inbox.remove(row.row_id for row in taken)
+        self._trying = []
+        conclude()
         return len(taken)
+
+    def _begin(self) -> None:
+        """Note what is tried next. What was tried last is here still if PostgreSQL did not see it through."""
+        with models.database.atomic():
+            inbox.forgive(self._trying)
+            trying = inbox.begin(self._batch_size)
+        self._trying = trying
+
+    def _work_off(self, taken: Sequence[inbox.Shelved]) -> Callable[[], None]:
+        """Work rows off; what is left to do once that is committed."""
+        if not taken:
+            return _nothing
+        first = taken[0]
+        if first.tries > MOST_TRIES:
+            reason = AbandonedDelivery("its worker died each time that it was tried")
+            pipeline.set_aside(first.accepted, reason, stage="drain")
+            return _nothing
+        with watchdog.at_most(PREPARE_SECONDS):
+            batch = self._stages.prepare([row.accepted for row in taken])
+        return partial(self._stages.conclude, self._stages.record(batch))
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -75,3 +102,7 @@ class Drainer:
         if drained:
             log.info("shelf worked off", stage="drain", batch_size=drained)
         return 0 if drained else _LOOK_EVERY_SECONDS
+
+
+def _nothing() -> None:
+    """What is left to do of deliveries that were not worked off."""

@@ -223,5 +223,11 @@ class NotStorable(PermanentError):
     code = "not_storable"
 
 
+class AbandonedDelivery(PermanentError):
+    """Whoever took it died, as often as it is tried again."""
+
+    code = "worker_killed"
+
+
 class IllegalTransition(SignalCraftError):
     """A status cannot follow another for this reason."""

@@ -3,21 +3,31 @@
 Call everything inside ``models.session()``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from peewee import fn
 
 from signalcraft.alerts import AcceptedDelivery, Delivery
-from signalcraft.models import FailedDelivery, Inbox, Workspace, columns_of
+from signalcraft.models import FailedDelivery, Inbox, Workspace, columns_of, database
 
 #: The most bytes of bodies that are worked off at once, beside the last one: a batch of the largest deliveries would
 #: take a gigabyte.
 MOST_BYTES: Final = 16 * 1024 * 1024
 
+#: Any number, as long as nobody else in this database locks by it.
+_TURN: Final = 0x5167_6E62
 _NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
 _KEPT: Final = (*_NAMES, "headers_json", "body", "received_at")
+
+
+class Shelved(NamedTuple):
+    """A row of the shelf: its id, how often it was tried, this time included, and what it holds."""
+
+    row_id: int
+    tries: int
+    accepted: AcceptedDelivery
 
 
 def keep(accepted: AcceptedDelivery) -> str:
@@ -42,38 +52,57 @@ def _waiting(accepted: AcceptedDelivery) -> str | None:
     return found
 
 
-def take(most: int) -> dict[int, AcceptedDelivery]:
-    """The oldest deliveries that no other worker has in hand, by row id, locked until the transaction ends.
+def begin(most: int) -> list[int]:
+    """Note that deliveries are being tried, the oldest that no other worker has in hand; the ids of their rows.
 
-    Up to ``most``, and up to ``MOST_BYTES`` of bodies.
+    Up to ``most``, and up to ``MOST_BYTES`` of bodies. One that was tried before comes alone: if it was what killed a
+    worker, it must not take others with it. Commit before ``take``, or the note is gone with whoever dies; until then
+    this connection keeps other workers from beginning, to whom the rows would look free.
     """
+    database.execute_sql("SELECT pg_advisory_lock(%s)", (_TURN,))
     locked: Any = (
-        Inbox.select(Inbox.id, fn.octet_length(Inbox.body))
+        Inbox.select(Inbox.id, Inbox.tries, fn.octet_length(Inbox.body))
         .order_by(Inbox.id)
         .limit(most)
         .for_update(skip_locked=True)
         .tuples()
     )
-    ids, room = [], MOST_BYTES
-    for row_id, size in locked:
-        if room <= 0:
+    ids, room = list[int](), MOST_BYTES
+    for row_id, tries, size in locked:
+        if ids and (tries or room <= 0):
             break
         ids.append(row_id)
         room -= size
-    if not ids:
-        return {}
-    rows: Any = (
+        if tries:
+            break
+    if ids:
+        Inbox.update(tries=Inbox.tries + 1).where(Inbox.id.in_(ids)).execute()
+    return ids
+
+
+def forgive(row_ids: Sequence[int]) -> None:
+    """Take back the last try of each: nobody died of it."""
+    if row_ids:
+        Inbox.update(tries=Inbox.tries - 1).where(Inbox.id.in_(row_ids)).execute()
+
+
+def take(row_ids: Sequence[int]) -> list[Shelved]:
+    """Those of ``row_ids``, which ``begin`` gave, oldest first, locked until the transaction ends."""
+    query = (
         Inbox.select(
-            *(getattr(Inbox, name) for name in ("id", *_KEPT)),
+            *(getattr(Inbox, name) for name in ("id", "tries", *_KEPT)),
             Inbox.workspace.alias("workspace_id"),
             Workspace.slug.alias("workspace"),
         )
         .join(Workspace)
-        .where(Inbox.id.in_(ids))
+        .where(Inbox.id.in_(row_ids))
         .order_by(Inbox.id)
+        .for_update(of=Inbox, skip_locked=True)
         .dicts()
     )
-    return {row["id"]: _read(row) for row in rows}
+    rows: Any = list(query) if row_ids else []
+    database.execute_sql("SELECT pg_advisory_unlock(%s)", (_TURN,))
+    return [Shelved(row["id"], row["tries"], _read(row)) for row in rows]
 
 
 def remove(row_ids: Iterable[int]) -> None:

@@ -24,6 +24,7 @@ from peewee import (
     Model,
     OperationalError,
     ProgrammingError,
+    SmallIntegerField,
     TextField,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
@@ -371,7 +372,10 @@ class HourlyCount(Model):
 
 
 class Inbox(_Table):
-    """Acknowledged deliveries that Redis could not take; a worker takes them straight from here."""
+    """Acknowledged deliveries that Redis could not take; a worker takes them straight from here.
+
+    ``tries`` is how often one was taken by a worker that died then, or has it in hand.
+    """
 
     workspace = ForeignKeyField(Workspace, index=False)
     delivery_id = TextField()
@@ -381,6 +385,7 @@ class Inbox(_Table):
     headers_json = BinaryJSONField(index=False)
     body = BlobField()
     received_at = DateTimeTZField()
+    tries = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         constraints = [SQL("CONSTRAINT inbox_delivery_key_key UNIQUE (workspace_id, source, delivery_key)")]

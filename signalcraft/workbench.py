@@ -8,12 +8,15 @@ import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from signalcraft.alerts import ENVIRONMENT_ALIASES, AcceptedDelivery, Decision, GroupSnapshot, Vocabulary
 from signalcraft.settings import Settings
 from signalcraft.store import Policy
 
+#: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. With a body that our code never gets done
+#: with the process ends; its deliveries are tried again, alone, and the one that it is about is set aside in the end.
+PREPARE_SECONDS: Final = 8
 #: A rule: why people should hear of a group, given what has just happened to it. No reason: they should not.
 Evaluate = Callable[[GroupSnapshot, Decision], Iterable[str]]
 #: A notifier: sees to it that people hear of a group for one reason. It should only queue what takes time.

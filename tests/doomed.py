@@ -71,23 +71,32 @@ def _watch(steps: _Steps) -> None:
 
 
 def _work(settings: Settings, order: Mapping[str, Any]) -> None:
-    """Everything that waits, as a worker with --burst does; ``poison`` is a delivery that kills whoever takes it."""
+    """Everything that waits, as a worker with --burst does."""
     redis = jobs.connect_worker(settings.redis_url)
     tasks.equip(settings, jobs.connect_web(settings.redis_url))
 
-    def prepare(deliveries: Sequence[AcceptedDelivery]) -> tasks.Batch:
-        if order.get("poison") in {delivery.delivery_id for delivery in deliveries}:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return tasks.prepare(deliveries)
-
-    stages: Any = SimpleNamespace(prepare=prepare, record=tasks.record, conclude=tasks.conclude)
+    stages = _stages(order.get("poison"))
     batch_size = order.get("batch_size", 200)
     BatchingWorker(jobs.ALERTS, connection=redis, stages=stages, batch_size=batch_size).work(burst=True)
 
 
-def _drain(settings: Settings, _order: Mapping[str, Any]) -> None:
+def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
+    """All that is on the shelf."""
     tasks.equip(settings, jobs.connect_web(settings.redis_url))
-    Drainer(tasks, batch_size=200).drain()
+    drainer = Drainer(_stages(order.get("poison")), batch_size=200)
+    while drainer.drain():
+        pass
+
+
+def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stands for them
+    """The worker's; ``poison`` is a delivery that kills whoever reads it."""
+
+    def prepare(deliveries: Sequence[AcceptedDelivery]) -> tasks.Batch:
+        if poison in {delivery.delivery_id for delivery in deliveries}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return tasks.prepare(deliveries)
+
+    return SimpleNamespace(prepare=prepare, record=tasks.record, conclude=tasks.conclude)
 
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:

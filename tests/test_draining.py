@@ -187,13 +187,15 @@ def test_a_table_that_is_locked_for_long_sets_nothing_aside() -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     taken.wait(5)
-    with models.session():
-        models.database.execute_sql("SET lock_timeout = 100")
-    with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
-        drainer().drain()
+    one = drainer()
+    for _ in range(3):
+        with models.session():
+            models.database.execute_sql("SET lock_timeout = 100")
+        with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
+            one.drain()
     release.set()
     holder.join()
     assert depth() == 2
-    assert drainer().drain() == 2
+    assert one.drain() == 2, "nobody died of them, so they are taken together still"
     with models.session():
         assert FailedDelivery.select().count() == 0

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import embedded, inbox, jobs, models, places, tasks
+from signalcraft import draining, embedded, inbox, jobs, models, places, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.errors import DatabaseUnavailable
@@ -175,6 +175,36 @@ def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_
     assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
     assert kept.code == "worker_killed"
     assert is_clean(redis)
+
+
+def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_neighbours_are_stored(
+    environ: dict[str, str],
+    redis: Redis,  # noqa: ARG001 - for the workspace
+) -> None:
+    poison, *neighbours = (accepted() for _ in range(5))
+    with models.session():
+        for delivery in (neighbours[0], poison, *neighbours[1:]):
+            inbox.keep(delivery)
+    doomed = Doomed(environ)
+    deaths = 0
+    while doomed.play("drainer", 0, poison=poison.delivery_id).killed:
+        deaths += 1
+        wait_until(_nobody_holds_the_shelf, seconds=10)
+    doomed.end()
+    assert deaths == draining.MOST_TRIES
+    assert count_events() == 4
+    with models.session():
+        (kept,) = FailedDelivery.select()
+        assert inbox.depth() == 0
+    assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
+    assert (kept.code, kept.stage) == ("worker_killed", "drain")
+
+
+def _nobody_holds_the_shelf() -> bool:
+    """Whether PostgreSQL has noticed that the process died."""
+    with models.session(), models.database.atomic():
+        free = models.Inbox.select(models.Inbox.id).for_update(skip_locked=True)
+        return len(list(free)) == inbox.depth()
 
 
 def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: Settings) -> None:
