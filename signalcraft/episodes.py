@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 import structlog
@@ -19,7 +20,8 @@ from redis.exceptions import RedisError
 
 from signalcraft import inbox, logs, metrics, models
 from signalcraft.alerts import GroupSnapshot, GroupStatus, Severity
-from signalcraft.errors import RecoverableError
+from signalcraft.errors import DatabaseUnavailable, RecoverableError
+from signalcraft.patience import Patience
 from signalcraft.workbench import QueueNotification
 
 log = structlog.get_logger(__name__)
@@ -27,6 +29,8 @@ log = structlog.get_logger(__name__)
 OVER_AFTER_SECONDS: Final = 300
 AWAY_SECONDS: Final = 60.0
 _LOOK_EVERY_SECONDS: Final = 10.0
+#: How long PostgreSQL may take to answer: frozen, it is as good as away.
+_ANSWER_SECONDS: Final = 3.0
 _ON: Final = "signalcraft:episode:"
 
 
@@ -68,6 +72,7 @@ class Watch:
         self._over_after = over_after
         self._reached_at = time.monotonic()
         self._on: dict[Episode, float] = {}
+        self._patience = Patience(DatabaseUnavailable)
 
     def look(self) -> None:
         """See what is on now, and tell of what was not on before."""
@@ -78,8 +83,7 @@ class Watch:
     def _seen(self) -> list[Episode]:
         lately = datetime.now(UTC) - timedelta(seconds=self._over_after)
         try:
-            with models.session():
-                waits, failed = inbox.waits(), inbox.failed_since(lately)
+            waits, failed = self._patience.do(partial(_ask_shelves, lately), seconds=_ANSWER_SECONDS)
         except RecoverableError:
             is_long = time.monotonic() - self._reached_at >= self._away_seconds
             return [Episode.DATABASE_AWAY] if is_long else []
@@ -114,6 +118,12 @@ class Watch:
             self._redis.delete(_ON + episode)
         except RedisError:
             return
+
+
+def _ask_shelves(lately: datetime) -> tuple[bool, bool]:
+    """Whether something waits on PostgreSQL's shelf, and whether something was set aside ``lately``."""
+    with models.session():
+        return inbox.waits(), inbox.failed_since(lately)
 
 
 def start(tell: QueueNotification, redis: Redis, *, inbox_is_trouble: bool = True) -> Callable[[], None]:

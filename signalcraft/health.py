@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from redis import Redis
 
 from signalcraft import capacity, durability, inbox, jobs, metrics, migrations, models
+from signalcraft.errors import DatabaseUnavailable
+from signalcraft.patience import Patience
+
+T = TypeVar("T")
 
 #: How long an answer may take, for all parts together: whoever asks gives up after a second.
 PATIENCE_SECONDS: Final = 0.8
@@ -21,6 +25,7 @@ OLDEST_SECONDS: Final = 60.0
 HEARTBEAT_SECONDS: Final = 45.0
 
 _QUEUES: Final = (jobs.ALERTS, jobs.NOTIFICATIONS)
+_patience: Final = Patience(DatabaseUnavailable)
 
 
 class State(StrEnum):
@@ -162,13 +167,22 @@ def _age(backlog: jobs.Backlog) -> float:
 
 
 def _tables() -> Mapping[str, capacity.TableSize]:
-    with models.session():
-        return capacity.table_sizes()
+    return _ask_tables(capacity.table_sizes)
 
 
 def _in_session(read: Callable[[], int]) -> metrics.Gauge:
-    def read_in_session() -> float:
+    return lambda: _ask_tables(read)
+
+
+def _ask_tables(read: Callable[[], T]) -> T:
+    """What ``read`` finds in PostgreSQL.
+
+    Raises:
+        DatabaseUnavailable: it is away, or frozen, which must not hold whoever reads the metrics.
+    """
+
+    def read_in_session() -> T:
         with models.session():
             return read()
 
-    return read_in_session
+    return _patience.do(read_in_session, seconds=PATIENCE_SECONDS)

@@ -19,6 +19,7 @@ from rq import Queue
 from signalcraft import draining, embedded, inbox, jobs, models, places, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
+from signalcraft.episodes import Watch
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
@@ -289,3 +290,36 @@ def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
         thread.join(10)
     assert ask(door, "/groups").status_code == 200
     assert redis.llen("rq:queue:alerts") == 2
+
+
+def test_a_frozen_postgresql_costs_whoever_reads_the_metrics_two_seconds_and_its_own_gauges(
+    environ: dict[str, str],
+    servers: embedded.Servers,
+    redis: Redis,  # noqa: ARG001 - for the workspace
+) -> None:
+    door = web(environ)
+    assert b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data
+    servers.postgres.freeze()
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            scraped = door.get("/metrics").data
+            assert time.monotonic() - began < 2.5
+            assert b"\nsignalcraft_inbox_depth " not in scraped
+            assert b'\nsignalcraft_queue_depth{queue="alerts"} ' in scraped
+    finally:
+        servers.postgres.thaw()
+    wait_until(lambda: b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data, seconds=10)
+
+
+def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded.Servers, redis: Redis) -> None:
+    told: list[str] = []
+    watch = Watch(lambda reason, _: told.append(reason), redis, away_seconds=0)
+    watch.look()
+    assert told == []
+    servers.postgres.freeze()
+    try:
+        watch.look()
+    finally:
+        servers.postgres.thaw()
+    assert told == ["database_away"]
