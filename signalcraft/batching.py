@@ -11,10 +11,12 @@ With one queue RQ moves a job with BLMOVE into an intermediate list; with two it
 killed at that moment takes the job with it. So this worker reads exactly one.
 """
 
+import math
 import random
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
@@ -33,7 +35,7 @@ from rq.worker import WorkerStatus
 from signalcraft import metrics, pipeline, watchdog
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
-from signalcraft.errors import AbandonedDelivery, RecoverableError
+from signalcraft.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
 from signalcraft.inbox import MOST_BYTES
 from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
 from signalcraft.workbench import PREPARE_SECONDS, Stages
@@ -45,6 +47,10 @@ log = structlog.get_logger(__name__)
 MAINTENANCE_SECONDS: Final = 8
 _WORKER_TTL: Final = MAINTENANCE_SECONDS + 15
 
+#: How often whoever waits for a batch to be stored looks up, in seconds: to renew the lease, and whether to stop.
+_LOOK_UP_SECONDS: Final = 1.0
+#: How long a batch may still take once we are told to stop, in seconds. A platform waits for 10.
+_STOP_SECONDS: Final = 4.0
 #: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
 _FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
 _LONGEST_DELAY: Final = 2.0
@@ -113,7 +119,6 @@ class BatchingWorker(SimpleWorker):
         )
         self._stages = stages
         self._batch_size = batch_size
-        self._storing = ThreadPoolExecutor(1, thread_name_prefix="storing")
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Claim, prepare, store, finish. A signal to stop that comes meanwhile is followed after the batch."""
@@ -188,11 +193,29 @@ class BatchingWorker(SimpleWorker):
         return self._store(in_hand)
 
     def _store(self, in_hand: _InHand) -> _Storing:
-        return _Storing(in_hand, self._storing.submit(self._stages.record, in_hand.batch))
+        storing = _Storing(in_hand, Future())
+        thread = threading.Thread(target=self._record, args=(storing,), name="storing", daemon=True)
+        thread.start()  # a daemon: one that hangs on a frozen PostgreSQL must not keep the process from ending
+        return storing
+
+    def _record(self, storing: _Storing) -> None:
+        try:
+            storing.outcome.set_result(self._stages.record(storing.in_hand.batch))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+            storing.outcome.set_exception(error)
 
     def _await(self, storing: _Storing, following: _InHand | None) -> Any:  # noqa: ANN401 - of the stages
-        """What storing comes to. However long that takes, what is in hand stays ours."""
-        while not wait([storing.outcome], timeout=LEASE_SECONDS / 3).done:
+        """What storing comes to. However long that takes, what is in hand stays ours, unless we are told to stop.
+
+        Raises:
+            RecoverableError: as ``record``, or PostgreSQL is frozen and a platform waits for us to end.
+        """
+        stop_at = math.inf
+        while not wait([storing.outcome], timeout=_LOOK_UP_SECONDS).done:
+            if self._stop_requested:
+                stop_at = min(stop_at, time.monotonic() + _STOP_SECONDS)
+            if time.monotonic() >= stop_at:
+                raise DatabaseUnavailable("it takes too long, and we are told to stop")
             try:
                 claim = storing.in_hand.claim.renewed()
                 if following:

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_SECONDS: Final = 0.5
 _AFTER_FAILURE_SECONDS: Final = 2.0
-#: Less than the 10 s that a platform gives.
-_STOP_SECONDS: Final = 8.0
+#: Less than what is left of a platform's 10 s once the queue's batch is done.
+_STOP_SECONDS: Final = 3.0
 #: As often as a job is tried.
 MOST_TRIES: Final = 1 + MOST_RETRIES
 

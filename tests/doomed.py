@@ -27,7 +27,7 @@ from signalcraft.settings import Settings
 from signalcraft.web import create_app
 
 #: The threads that do the work; others run beside it.
-_COUNTED = ("MainThread", "storing_0", "patience")
+_COUNTED = ("MainThread", "storing", "patience")
 
 
 class _Steps:

@@ -43,9 +43,19 @@ def redis(clean_redis: Redis, settings: Settings) -> Redis:
 
 
 @pytest.fixture
-def worker(environ: dict[str, str], redis: Redis, servers: embedded.Servers) -> Iterator[Callable[[], None]]:  # noqa: ARG001 - for the workspace
+def started() -> list[subprocess.Popen[bytes]]:
+    """The workers of ``worker``."""
+    return []
+
+
+@pytest.fixture
+def worker(
+    environ: dict[str, str],
+    redis: Redis,  # noqa: ARG001 - for the workspace
+    servers: embedded.Servers,
+    started: list[subprocess.Popen[bytes]],
+) -> Iterator[Callable[[], None]]:
     """Start ``python worker.py``; at the end the servers are back, and it is gone."""
-    started: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
         root = Path(__file__).parent.parent
@@ -323,3 +333,27 @@ def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded
     finally:
         servers.postgres.thaw()
     assert told == ["database_away"]
+
+
+def test_told_to_stop_while_postgresql_is_frozen_a_worker_ends_in_time_and_gives_back_what_it_has(
+    idle_worker: Redis,
+    servers: embedded.Servers,
+    started: list[subprocess.Popen[bytes]],
+) -> None:
+    servers.postgres.freeze()
+    deliveries = [accepted() for _ in range(3)]
+    take_in(idle_worker, *deliveries)
+    wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0, seconds=10)
+    (process,) = started
+    process.terminate()
+    try:
+        assert process.wait(10) == 0
+        assert idle_worker.zcard("rq:wip:alerts") == 0
+        assert sorted(idle_worker.lrange("rq:queue:alerts", 0, -1)) == sorted(
+            delivery.delivery_id.encode() for delivery in deliveries
+        )
+    finally:
+        servers.postgres.thaw()
+    work(idle_worker)
+    assert count_events() == 4
+    assert sum(group.count for group in groups()) == 4

@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from signalcraft import jobs, models, pipeline, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import AlertQueue, BatchingWorker
-from signalcraft.claims import LEASE_SECONDS, Claim
+from signalcraft.claims import Claim
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.jobs import AllowedJob
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
@@ -200,7 +200,7 @@ def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis
 def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signalcraft.batching.LEASE_SECONDS", 0.15)
+    monkeypatch.setattr("signalcraft.batching._LOOK_UP_SECONDS", 0.05)
     ends: list[float] = []
 
     def record(batch: tasks.Batch) -> tasks.Outcome:
@@ -292,11 +292,11 @@ def test_jobs_that_went_into_other_hands_are_not_given_back(redis: Redis) -> Non
     assert redis.hget(f"rq:job:{delivery.delivery_id}", "status") == b"started"
 
 
-@pytest.mark.parametrize("wait_seconds", [LEASE_SECONDS, 0.06], ids=["at once", "after a renewal"])
+@pytest.mark.parametrize("wait_seconds", [1.0, 0.02], ids=["at once", "after a renewal"])
 def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch, wait_seconds: float
 ) -> None:
-    monkeypatch.setattr("signalcraft.batching.LEASE_SECONDS", wait_seconds)
+    monkeypatch.setattr("signalcraft.batching._LOOK_UP_SECONDS", wait_seconds)
     deliveries = [accepted() for _ in range(5)]
     take_in(redis, *deliveries)
 
