@@ -143,15 +143,17 @@ def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
 
 def gauges(redis: Redis) -> Mapping[str, metrics.Gauge]:
     """What waits, and for how long: each is read when ``/metrics`` is."""
+    sizes = partial(_ask_tables, capacity.table_sizes)
     return {
         "signalcraft_queue_depth": lambda: {(name,): jobs.backlog(redis, name).depth for name in _QUEUES},
         "signalcraft_queue_oldest_seconds": lambda: {(name,): _age(jobs.backlog(redis, name)) for name in _QUEUES},
         "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
-        "signalcraft_inbox_depth": _in_session(inbox.depth),
-        "signalcraft_failed_deliveries": _in_session(inbox.failed_depth),
+        "signalcraft_inbox_depth": lambda: _ask_tables(inbox.depth),
+        "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_ask_tables(inbox.oldest_received_at)),
+        "signalcraft_failed_deliveries": lambda: _ask_tables(inbox.failed_depth),
         "signalcraft_database_connections": lambda: {(state,): held for state, held in capacity.connections().items()},
-        "signalcraft_table_rows": lambda: {(name,): size.rows for name, size in _tables().items()},
-        "signalcraft_table_bytes": lambda: {(name,): size.bytes for name, size in _tables().items()},
+        "signalcraft_table_rows": lambda: {(name,): size.rows for name, size in sizes().items()},
+        "signalcraft_table_bytes": lambda: {(name,): size.bytes for name, size in sizes().items()},
     }
 
 
@@ -162,16 +164,11 @@ def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
 
 
 def _age(backlog: jobs.Backlog) -> float:
-    oldest = backlog.oldest_created_at
-    return (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+    return _seconds_since(backlog.oldest_created_at)
 
 
-def _tables() -> Mapping[str, capacity.TableSize]:
-    return _ask_tables(capacity.table_sizes)
-
-
-def _in_session(read: Callable[[], int]) -> metrics.Gauge:
-    return lambda: _ask_tables(read)
+def _seconds_since(moment: datetime | None) -> float:
+    return (datetime.now(UTC) - moment).total_seconds() if moment else 0.0
 
 
 def _ask_tables(read: Callable[[], T]) -> T:

@@ -124,6 +124,12 @@ def depth() -> int:
     return Inbox.select().count()
 
 
+def oldest_received_at() -> datetime | None:
+    """When the oldest on the shelf was received; None while it is empty."""
+    moment: datetime | None = Inbox.select(fn.min(Inbox.received_at)).scalar()
+    return moment
+
+
 def waits() -> bool:
     """Whether anything is on the shelf."""
     return Inbox.select().exists()

@@ -104,11 +104,13 @@ def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
                 return _ask_anyway(accepted, intake)
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     try:
-        return _shelve(accepted)
+        taken_in = _shelve(accepted)
     except Unavailable:
         if asked or _seconds_left(accepted) < _ASKING_SECONDS:
             raise
         return _ask_anyway(accepted, intake)
+    metrics.count("signalcraft_shelved_total")
+    return taken_in
 
 
 def _ask_anyway(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:

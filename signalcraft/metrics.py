@@ -106,6 +106,7 @@ DECLARED = (
     _counter("signalcraft_rejected_total", "Requests that were refused.", "code"),
     _counter("signalcraft_rate_limited_total", "Requests over a rate limit.", "limit"),
     _counter("signalcraft_secret_matches_total", "Deliveries that a secret explained.", "workspace", "secret"),
+    _counter("signalcraft_shelved_total", "Deliveries that PostgreSQL took because Redis did not."),
     # Working off
     _histogram("signalcraft_stage_seconds", "Time in a stage; in the worker, of a whole batch.", _SECONDS, "stage"),
     _histogram("signalcraft_batch_size", "Jobs that were worked off at once.", _SIZES),
@@ -123,7 +124,8 @@ DECLARED = (
     _gauge("signalcraft_queue_depth", "Jobs that wait.", "queue"),
     _gauge("signalcraft_queue_oldest_seconds", "Age of the oldest job that waits; 0 for none.", "queue"),
     _gauge("signalcraft_worker_heartbeat_seconds", "Since a worker last went to the queue for work.", "queue"),
-    _gauge("signalcraft_inbox_depth", "Deliveries that wait in PostgreSQL because Redis could not take them."),
+    _gauge("signalcraft_inbox_depth", "Deliveries that wait in PostgreSQL."),
+    _gauge("signalcraft_inbox_oldest_seconds", "Age of the oldest of those; 0 for none."),
     _gauge("signalcraft_failed_deliveries", "Deliveries set aside and not replayed."),
     # PostgreSQL
     _gauge("signalcraft_database_connections", "Of the web process that answers; state: in_use, idle, most.", "state"),

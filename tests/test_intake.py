@@ -18,6 +18,7 @@ from signalcraft import embedded, models, tenants
 from signalcraft.models import Inbox
 from signalcraft.sources.sentry import signature
 from tests.client import PATH, SECRET, add_workspace, code_of, no_database, sample, send, web
+from tests.waiting import wait_until
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -446,6 +447,11 @@ def test_a_frozen_redis_costs_one_slow_answer_and_no_delivery(
     add_workspace()
     client = web(environ, REDIS_URL=servers.redis_url)
     assert send(client, sample()).status_code == 202
+
+    def scraped(series: str) -> float:
+        return value_of(series, client.get("/metrics").get_data(as_text=True))
+
+    before = scraped("signalcraft_shelved_total")
     frozen_redis()
     seconds = []
     for _ in range(5):
@@ -455,6 +461,9 @@ def test_a_frozen_redis_costs_one_slow_answer_and_no_delivery(
     assert max(seconds) < 0.7
     assert sorted(seconds)[-2] < 0.2
     assert len(shelf()) == 5
+    servers.redis.thaw()
+    wait_until(lambda: scraped("signalcraft_shelved_total") == before + 5)
+    assert scraped("signalcraft_inbox_oldest_seconds") > 0
 
 
 # --- what is written down
