@@ -228,4 +228,5 @@ def _report(prepared: Prepared, recorded: store.Recorded) -> None:
             group_id=home.group_id if home else None,
             decision=home.decision.value if home else None,
             duration_ms=round(prepared.stored_in * 1000, 2),
+            bytes=len(accepted.delivery.body),
         )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
+from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from signalcraft import jobs, models, tasks, tenants
@@ -320,3 +321,22 @@ def post_signed(client: FlaskClient, body: bytes) -> TestResponse:
         "Sentry-Hook-Signature": hmac.new(SECRET.encode(), body, "sha256").hexdigest(),
     }
     return client.post(PATH, data=body, headers=headers)
+
+
+def test_one_id_follows_a_delivery_from_the_request_to_its_group(client: FlaskClient, work: Callable[[], None]) -> None:
+    sent = sample(issue="5")
+    with capture_logs() as lines:
+        receipt = send(client, sent).get_json()
+        work()
+    (group,) = listed(client)
+    answered, worked_off = (
+        next(line for line in lines if line["event"] == event) for event in ("delivery answered", "delivery worked off")
+    )
+    assert answered["delivery_id"] == worked_off["delivery_id"] == receipt["delivery_id"]
+    both = {"workspace": "default", "source": "sentry", "resource": "event_alert", "bytes": len(sent.body)}
+    assert both.items() <= answered.items()
+    assert both.items() <= worked_off.items()
+    assert (answered["stage"], answered["status"], answered["address"]) == ("receive", 202, "127.0.0.1")
+    assert (worked_off["stage"], worked_off["group_id"], worked_off["decision"]) == ("store", group["id"], "new")
+    assert worked_off["event_id"] > 0
+    assert min(answered["duration_ms"], worked_off["duration_ms"]) > 0
