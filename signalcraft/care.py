@@ -46,6 +46,7 @@ def purge(*, dry_run: bool) -> None:
             return
         deleted = _with_progress("Events", retention.delete_events, old.events_before)
         dropped = _with_progress("Payloads", retention.drop_payloads, old.payloads_before)
+        retention.forget_words(old.events_before)
     click.echo(f"{deleted} events and {dropped} payloads are gone.")
 
 

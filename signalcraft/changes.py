@@ -3,20 +3,51 @@
 A change concerns the groups of one fingerprint in every environment. It is idempotent, and what arrives late is
 measured by when it was received: a "resolved" from before a group's last alert does not close it, an "archived" from
 before a group began does not snooze it, and nothing from before the source's last word on a status, or on whose a
-group is, changes that. Call everything here inside ``models.session()``.
+group is, changes that.
+
+With several workers a change may be worked off before an alert that was received before it, and find no group. So each
+is remembered, in a transaction of its own, before it is carried out; and whoever has stored alerts asks afterwards what
+was said since they were received. Whichever of the two commits first, the other one sees it. Call everything here
+inside ``models.session()``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 from signalcraft import border
-from signalcraft.alerts import Change, StatusChange
+from signalcraft.alerts import Change, NormalizedAlert, StatusChange
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
 from signalcraft.models import database
 from signalcraft.statements import Columns, query, status_after
 
 _MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text", "project": "text"}
+
+_WORD_COLUMNS: Columns = {
+    "workspace_id": "bigint",
+    "source": "text",
+    "fingerprint": "text",
+    "project": "text",
+    "change": "text",
+    "received_at": "timestamptz",
+    "snoozed_until": "timestamptz",
+    "assignee": "text",
+    "source_count": "bigint",
+}
+_SAID = ("received_at", "snoozed_until", "assignee", "source_count")
+_REMEMBER_WORDS = f"""
+    INSERT INTO last_word AS w ({", ".join(_WORD_COLUMNS)}) SELECT {", ".join(_WORD_COLUMNS)} FROM {{rows}}
+    ON CONFLICT (workspace_id, source, fingerprint, project, change) DO UPDATE
+    SET {", ".join(f"{name} = excluded.{name}" for name in _SAID)} WHERE w.received_at <= excluded.received_at"""
+
+_ALERT_COLUMNS: Columns = {**_MATCH_COLUMNS, "received_at": "timestamptz"}
+#: What was said of alerts after they were received.
+_WORDS_SINCE = f"""
+    SELECT DISTINCT {", ".join(f"w.{name}" for name in _WORD_COLUMNS)} FROM {{rows}} JOIN last_word w
+      ON w.workspace_id = r.workspace_id AND w.source = r.source AND w.fingerprint = r.fingerprint
+     AND (w.project = '' OR w.project = r.project) AND w.received_at >= r.received_at"""
 
 #: Lock the groups that any of the changes concerns, in the order in which everybody locks groups. Not their keys: an
 #: alert that opens a group after one of these refers to it, and may hold the place that a reopening waits for.
@@ -26,14 +57,17 @@ _LOCK = """
      AND (r.project = '' OR g.project = r.project)
     ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE OF g"""
 
-#: The groups a change is about.
+#: The groups a change is about, of those that are locked. Each statement sees what was committed before it began:
+#: without this, a group that appears between two of them would be told half of a change.
 _MEANT = """
-    g.workspace_id = %(workspace_id)s AND g.fingerprint = %(fingerprint)s AND g.source = %(source)s
+    g.id = ANY(%(locked)s)
+    AND g.workspace_id = %(workspace_id)s AND g.fingerprint = %(fingerprint)s AND g.source = %(source)s
     AND (%(project)s = '' OR g.project = %(project)s)"""
 
-#: Those whose status it concerns: the source has said nothing newer of it since.
+#: Those whose status it concerns: the source has said nothing newer of it since, nor, if it is told again, this.
 _CONCERNED = f"""{_MEANT}
-    AND (g.source_status_at IS NULL OR g.source_status_at <= %(received_at)s)"""
+    AND (g.source_status_at IS NULL OR g.source_status_at < %(received_at)s
+         OR NOT %(again)s AND g.source_status_at = %(received_at)s)"""
 
 _NO_OTHER_CURRENT = """
     NOT EXISTS (
@@ -68,11 +102,13 @@ _UNRESOLVE = f"""
     UPDATE alert_group g
     SET status = {status_after(Cause.SOURCE_UNRESOLVED, "g.status")},
         resolved_at = NULL, snoozed_until = NULL, is_current = true, version = g.version + 1
-    WHERE g.status IN ('resolved', 'snoozed') AND {_NO_OTHER_CURRENT}
+    WHERE g.status IN ('resolved', 'snoozed') AND {_NO_OTHER_CURRENT} AND g.first_seen_at <= %(received_at)s
       AND (g.resolved_at IS NULL OR g.resolved_at <= %(received_at)s)
       AND g.id IN ({_NEWEST_OF_KEY.format(which=_CONCERNED, order=_BY_AGE)})"""
 
-_TO_ASSIGN = f"{_MEANT} AND (g.assigned_at IS NULL OR g.assigned_at <= %(received_at)s)"
+_TO_ASSIGN = f"""{_MEANT} AND g.first_seen_at <= %(received_at)s
+    AND (g.assigned_at IS NULL OR g.assigned_at < %(received_at)s
+         OR NOT %(again)s AND g.assigned_at = %(received_at)s)"""
 _ASSIGN = f"""
     UPDATE alert_group g SET assignee_user_id = %(assignee)s, version = g.version + 1
     WHERE {_TO_ASSIGN} AND g.status <> 'resolved' AND g.assignee_user_id IS DISTINCT FROM %(assignee)s"""
@@ -99,24 +135,66 @@ _STEPS: Mapping[Change, Sequence[str]] = MappingProxyType(
 )
 
 
-def apply_changes(changes: Sequence[tuple[int, StatusChange]]) -> int:
-    """Carry out changes, each with its workspace's id, in the order in which they were received, in one transaction.
+#: A change, and the id of the workspace that it is about.
+Addressed = tuple[int, StatusChange]
+
+
+def apply_changes(changes: Sequence[Addressed]) -> int:
+    """Remember changes, and carry them out in the order in which they were received, in one transaction.
 
     How many times a group changed; one that was as the source says already does not count.
 
     Raises:
         DatabaseUnavailable: another transaction came first; nothing was changed, try again.
     """
+    latest = {_word(*change)[:5]: _word(*change) for change in _in_order(changes)}
+    with border.refusals(), database.atomic():
+        query(_REMEMBER_WORDS, _WORD_COLUMNS, [latest[key] for key in sorted(latest)])
+    return _carry_out(changes, again=False)
+
+
+def catch_up(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:
+    """Carry out what was said of ``alerts``, which are stored, since they were received; how often a group changed.
+
+    Raises:
+        DatabaseUnavailable: as ``apply_changes``.
+    """
+    since: dict[tuple[int, str, str, str], datetime] = {}
+    for workspace_id, alert in alerts:
+        key = (workspace_id, alert.source, alert.fingerprint, alert.project)
+        since[key] = min(since.get(key, alert.received_at), alert.received_at)
+    words = query(_WORDS_SINCE, _ALERT_COLUMNS, [(*key, moment) for key, moment in since.items()])
+    return _carry_out([_from_word(*word) for word in words], again=True)
+
+
+def _in_order(changes: Iterable[Addressed]) -> list[Addressed]:
+    return sorted(changes, key=lambda pair: pair[1].received_at)
+
+
+def _word(workspace_id: int, change: StatusChange) -> tuple[Any, ...]:
+    """In the order of ``_WORD_COLUMNS``."""
+    named = (change.source, change.fingerprint, change.project, change.change.value)
+    return (workspace_id, *named, *(getattr(change, name) for name in _SAID))
+
+
+def _from_word(workspace_id: int, *values: Any) -> Addressed:  # noqa: ANN401 - a row as SELECTed
+    said = dict(zip(list(_WORD_COLUMNS)[1:], values, strict=True))
+    return workspace_id, StatusChange(**said | {"change": Change(said["change"])})
+
+
+def _carry_out(changes: Sequence[Addressed], *, again: bool) -> int:
+    """``again``: they were carried out before, so groups that have heard them are left alone."""
     if not changes:
         return 0
     concerned = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
     with border.refusals(), database.atomic():
-        query(_LOCK, _MATCH_COLUMNS, sorted(concerned))
-        return sum(_apply(*change) for change in sorted(changes, key=lambda pair: pair[1].received_at))
+        locked = [group_id for (group_id,) in query(_LOCK, _MATCH_COLUMNS, sorted(concerned))]
+        return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
 
 
-def _apply(workspace_id: int, change: StatusChange) -> int:
+def _apply(workspace_id: int, change: StatusChange, locked: Sequence[int], *, again: bool) -> int:
     parameters = {
+        "locked": locked,
         "workspace_id": workspace_id,
         "source": change.source,
         "fingerprint": change.fingerprint,
@@ -125,6 +203,7 @@ def _apply(workspace_id: int, change: StatusChange) -> int:
         "snoozed_until": change.snoozed_until,
         "assignee": change.assignee,
         "source_count": change.source_count,
+        "again": again,
     }
     if change.source_count is not None:  # before it may be resolved: an old group keeps the count of its day
         database.execute_sql(_REMEMBER_COUNT, parameters)

@@ -62,6 +62,7 @@ def _do(settings: Settings, now: datetime) -> None:
     purge = purge_of(settings, now)
     events = sum(retention.delete_events(purge.events_before))
     payloads = sum(retention.drop_payloads(purge.payloads_before))
+    retention.forget_words(purge.events_before)
     resolved = 0
     if settings.auto_resolve_days:
         resolved = retention.resolve_quiet(now - timedelta(days=settings.auto_resolve_days), now)

@@ -352,6 +352,28 @@ class AlertEvent(_Table):
         ]
 
 
+class LastWord(_Table):
+    """What a source last said of the groups of one fingerprint, by kind of change: a ``StatusChange``.
+
+    ``project`` is empty where the source did not name one.
+    """
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    source = TextField()
+    fingerprint = TextField()
+    project = TextField()
+    change = TextField()
+    received_at = DateTimeTZField()
+    snoozed_until = DateTimeTZField(null=True)
+    assignee = TextField(null=True)
+    source_count = BigIntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, project, change)"),
+        ]
+
+
 class HourlyCount(Model):
     """What was received in one hour: alerts, copies among them, groups opened, and groups joined (once a batch)."""
 
@@ -442,6 +464,7 @@ TABLES = (
     AlertGroup,
     GroupChange,
     AlertEvent,
+    LastWord,
     HourlyCount,
     Inbox,
     FailedDelivery,

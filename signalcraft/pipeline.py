@@ -174,12 +174,14 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
 
 
 def _store(prepared: Prepared, policy: store.Policy) -> store.Recorded:
-    """Alerts first, then what the source says of their groups, each in a transaction of its own."""
+    """Alerts first, then what the source says of their groups and has said, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
             prepared.recorded = store.record(prepared.arrivals, policy) if prepared.arrivals else store.Recorded()
             _count(prepared.recorded)
-        metrics.count("signalcraft_status_changes_total", changes.apply_changes(prepared.changes))
+        changed = changes.catch_up((arrival.workspace_id, arrival.alert) for arrival in prepared.arrivals)
+        changed += changes.apply_changes(prepared.changes)
+        metrics.count("signalcraft_status_changes_total", changed)
     return prepared.recorded
 
 

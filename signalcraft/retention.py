@@ -13,7 +13,7 @@ from typing import Final
 
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
-from signalcraft.models import database
+from signalcraft.models import LastWord, database
 from signalcraft.statements import rank, status_after
 
 #: Rows a transaction: measured, deleting as many takes some 20 ms.
@@ -81,6 +81,11 @@ def delete_events(before: datetime) -> Iterator[int]:
 def drop_payloads(before: datetime) -> Iterator[int]:
     """Drop the payloads of events received before then, a transaction at a time; how many each dropped."""
     return _in_batches(_DROP_PAYLOADS, before)
+
+
+def forget_words(before: datetime) -> int:
+    """Forget what sources said before then: no alert from before it will come; how much that was."""
+    return int(LastWord.delete().where(LastWord.received_at < before).execute())
 
 
 def transactions(before: datetime) -> int:

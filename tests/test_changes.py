@@ -1,9 +1,14 @@
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 
-from signalcraft import changes, edits, models
+from signalcraft import changes, edits, models, retention
 from signalcraft.alerts import Change, GroupStatus, StatusChange
 from signalcraft.lifecycle import TRANSITIONS, Cause
-from signalcraft.models import Workspace
+from signalcraft.models import LastWord, Workspace
+from signalcraft.placing import Arrival
 from signalcraft.statements import status_after
 from tests.builders import arrival, at, change_group, groups, record
 
@@ -208,3 +213,146 @@ def test_an_old_group_that_is_still_archived_swallows_nothing_once_a_newer_one_i
     apply(Change.UNRESOLVED, 600)
     record(arrival("c", 1000))
     assert [(group.status, group.count) for group in groups()] == [("snoozed", 1), ("open", 1), ("open", 1)]
+
+
+# --- a change that is worked off before the alert that it is about
+
+
+def store(*arrivals: Arrival) -> int:
+    """As a worker does: alerts, then what was said of them."""
+    record(*arrivals)
+    with models.session():
+        return changes.catch_up((one.workspace_id, one.alert) for one in arrivals)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "assignee"),
+    [
+        (Change.RESOLVED, "resolved", None),
+        (Change.ARCHIVED, "snoozed", None),
+        (Change.UNRESOLVED, "open", None),
+        (Change.ASSIGNED, "open", "sentry:user:31"),
+    ],
+)
+def test_what_was_said_before_an_alert_was_stored_but_after_it_was_received_holds_for_it(
+    change: Change, status: str, assignee: str | None
+) -> None:
+    assert apply(change, 5, assignee=assignee) == 0
+    store(arrival("a", 4), arrival("b", 3, environment="staging"))
+    store(arrival("c", 2, environment="dev"))
+    assert {(group.status, group.assignee_user_id) for group in groups()} == {(status, assignee)}
+    assert len(groups()) == 3
+
+
+def test_the_last_of_what_was_said_holds_whatever_was_said_between() -> None:
+    for change, minute in ((Change.UNRESOLVED, 7), (Change.RESOLVED, 5), (Change.ARCHIVED, 6), (Change.RESOLVED, 8)):
+        apply(change, minute)
+    store(arrival("a", 4))
+    (group,) = groups()
+    assert (group.status, group.resolved_at) == ("resolved", at(8))
+
+
+def test_what_was_said_before_an_alert_was_received_does_not_hold_for_it() -> None:
+    apply(Change.RESOLVED, 5)
+    apply(Change.ASSIGNED, 5, assignee="sentry:user:31")
+    assert store(arrival("a", 6)) == 0
+    assert [(group.status, group.assignee_user_id) for group in groups()] == [("open", None)]
+
+
+def test_what_was_said_of_another_project_source_or_workspace_does_not_hold() -> None:
+    apply(Change.RESOLVED, 5, project="web")
+    apply(Change.RESOLVED, 5, source="grafana")
+    apply(Change.RESOLVED, 5, workspace_id=2)
+    apply(Change.RESOLVED, 5, fingerprint="issue:2")
+    store(arrival("a", 4))
+    assert statuses() == ["open"]
+    apply(Change.RESOLVED, 5, project="")
+    assert statuses() == ["resolved"]
+
+
+@pytest.mark.parametrize("change", [Change.ARCHIVED, Change.UNRESOLVED, Change.RESOLVED])
+def test_what_a_group_has_heard_is_not_told_again_over_what_a_user_did_since(change: Change) -> None:
+    """A batch that is worked off again, or replayed, brings alerts that are older than what was said of them."""
+    alert = arrival("a", 1)
+    store(alert)
+    apply(change, 5)
+    (group,) = groups()
+    change_group(group.id, status="ack", resolved_at=None, snoozed_until=None, is_current=True)
+    assert store(alert) == 0
+    assert statuses() == ["ack"]
+
+
+def test_an_old_reopening_leaves_a_group_alone_that_began_after_it() -> None:
+    apply(Change.UNRESOLVED, 5)
+    store(arrival("b", 10))
+    change_group(groups()[0].id, status="snoozed")
+    store(arrival("a", 4, environment="staging"))
+    assert statuses() == ["snoozed", "open"]
+
+
+def test_whichever_commits_first_the_other_sees_it() -> None:
+    """Alerts and their resolutions at the same moment, each by a thread of its own, many times over."""
+    together = threading.Barrier(2, timeout=30)
+
+    def run(work: Callable[[int], object]) -> None:
+        for number in range(60):
+            together.wait()
+            work(number)
+
+    threads = [
+        threading.Thread(target=run, args=(lambda number: store(arrival(f"e{number}", 1, issue=str(number))),)),
+        threading.Thread(target=run, args=(lambda number: apply(Change.RESOLVED, 2, fingerprint=f"issue:{number}"),)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses() == ["resolved"] * 60
+
+
+def test_a_change_that_is_being_written_down_while_the_alert_is_stored_finds_its_group() -> None:
+    """The alert is committed, and its worker has asked, before the change's own note can be seen."""
+    noted, stored = threading.Event(), threading.Event()
+
+    def say() -> None:
+        with models.session(), pause_before_commit(noted, stored):
+            one = StatusChange(
+                source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(2)
+            )
+            changes.apply_changes([(1, one)])
+
+    speaker = threading.Thread(target=say)
+    speaker.start()
+    assert noted.wait(10)
+    assert store(arrival("a", 1)) == 0
+    assert statuses() == ["open"]
+    stored.set()
+    speaker.join()
+    assert statuses() == ["resolved"]
+
+
+@contextmanager
+def pause_before_commit(reached: threading.Event, go_on: threading.Event) -> Iterator[None]:
+    """Hold the next commit of this thread."""
+    commit = models.database.commit
+    mine = threading.get_ident()
+
+    def wait_and_commit() -> object:
+        if threading.get_ident() == mine:
+            reached.set()
+            assert go_on.wait(10)
+        return commit()
+
+    models.database.commit = wait_and_commit
+    try:
+        yield
+    finally:
+        models.database.commit = commit
+
+
+def test_what_was_said_is_forgotten_with_the_events_of_its_day() -> None:
+    apply(Change.RESOLVED, 5)
+    apply(Change.RESOLVED, 50, fingerprint="issue:2")
+    with models.session():
+        assert retention.forget_words(at(10)) == 1
+        assert [word.fingerprint for word in LastWord.select()] == ["issue:2"]
