@@ -30,8 +30,9 @@ import-linter holds it to that (``pyproject.toml``).
                             shelf; Redis: jobs and limits; both servers from wheels
     border | hours          what may pass into the tables; what each hour counts
     placing                 which group an event goes into
-    statements | slowness | capacity | catalogue
-                            the SQL of that; which of it was slow; how much there is; the page of all metrics
+    statements | slowness | capacity | catalogue | exposition | runs
+                            the SQL of that; which of it was slow; how much there is; the page of all metrics, what
+                            /metrics says; alerts on their way into the tables
     filters                 which groups are meant
     places | models | migrations | metrics | breaker | client | documents | durability | patience | watchdog |
     history                 the tables, what is counted, what failed is left alone for a moment, what Redis would

@@ -13,7 +13,7 @@ from peewee import DataError, IntegrityError
 
 from signalcraft.errors import DatabaseUnavailable, NotStorable
 from signalcraft.models import constraint_name
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 
 #: In characters. What is indexed has to fit into a page of an index; the rest is far above what sources cut to.
 LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 1_000, "title": 500}

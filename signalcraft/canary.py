@@ -22,7 +22,7 @@ from signalcraft import client, jobs, metrics, models, samples, store
 from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Vocabulary
 from signalcraft.errors import PermanentError, SignalCraftError
 from signalcraft.models import AlertEvent, AlertGroup, HourlyCount, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from signalcraft.samples import Sample
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES

@@ -11,8 +11,9 @@ from typing import Final, TypeVar
 
 from redis import Redis
 
-from signalcraft import capacity, durability, inbox, jobs, metrics, migrations, models
+from signalcraft import capacity, durability, inbox, jobs, migrations, models
 from signalcraft.errors import DatabaseUnavailable
+from signalcraft.exposition import Gauge
 from signalcraft.patience import Patience
 
 T = TypeVar("T")
@@ -141,7 +142,7 @@ def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
     return (datetime.now(UTC) - beat).total_seconds() if beat else None
 
 
-def gauges(redis: Redis) -> Mapping[str, metrics.Gauge]:
+def gauges(redis: Redis) -> Mapping[str, Gauge]:
     """What waits, and for how long: each is read when ``/metrics`` is."""
     sizes = partial(_ask_tables, capacity.table_sizes)
     return {

@@ -11,7 +11,7 @@ from datetime import datetime
 from signalcraft import statements
 from signalcraft.alerts import Decision
 from signalcraft.grouping import bucket_start
-from signalcraft.placing import Arrival, Home
+from signalcraft.runs import Arrival, Home
 from signalcraft.statements import query
 
 Bucket = tuple[int, datetime, str, str, str]

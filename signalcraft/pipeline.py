@@ -23,7 +23,7 @@ from signalcraft.alerts import (
 from signalcraft.errors import PermanentError, UnreadableDelivery
 from signalcraft.intake import Answer, Intake, Receipt
 from signalcraft.logs import fault
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.workbench import Workbench
 

@@ -5,67 +5,17 @@ at the same time.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
-from operator import attrgetter
-from typing import Self
 
-from signalcraft import grouping, statements
-from signalcraft.alerts import Decision, Delivery, GroupStatus, NormalizedAlert, Severity
-from signalcraft.grouping import Place, Span, cut_into_runs, place, reason_to_open
+from signalcraft import statements
+from signalcraft.alerts import Decision, GroupStatus, Severity
+from signalcraft.grouping import Place, Span, place, reason_to_open
 from signalcraft.lifecycle import Cause, snooze_holds
-from signalcraft.payloads import pack
+from signalcraft.runs import Arrival, Home, Run, received_at, rounds
 from signalcraft.statements import query
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A normalized alert on its way into the tables.
-
-    ``group_key`` is what it groups by, ``payload`` the body that brought it (see ``payloads``), ``rules`` the labels of
-    the rules that sent it.
-    """
-
-    workspace_id: int
-    delivery_id: str
-    group_key: str
-    alert: NormalizedAlert
-    payload: bytes
-    rules: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str = "") -> Self:
-        """What ``alert``, read from ``delivery``, is stored as."""
-        return cls(
-            workspace_id=workspace_id,
-            delivery_id=delivery_id,
-            group_key=grouping.group_key(
-                source=alert.source,
-                project=alert.project,
-                environment=alert.environment,
-                fingerprint=alert.fingerprint,
-            ),
-            alert=alert,
-            payload=pack(delivery.body),
-            rules=(alert.triggered_rule,) if alert.triggered_rule else (),
-        )
-
-    @property
-    def identity(self) -> tuple[int, str, str]:
-        """What names the alert for ever: workspace, source, the source's event id."""
-        return self.workspace_id, self.alert.source, self.alert.source_event_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
-    """Where an event went."""
-
-    event_id: int
-    arrival: Arrival
-    group_id: int
-    decision: Decision
 
 
 @dataclass(slots=True)
@@ -75,71 +25,11 @@ class Placements:
     homes: list[Home] = field(default_factory=list)
     escalated: set[int] = field(default_factory=set)
 
-    def add(self, run: "_Run", group_id: int, decision: Decision) -> None:
+    def add(self, run: Run, group_id: int, decision: Decision) -> None:
         """The first event of a run that opened a group has the reason for it; the others joined."""
         for position, (event_id, arrival) in enumerate(run.events):
             one = decision if position == 0 else Decision.JOINED
             self.homes.append(Home(event_id=event_id, arrival=arrival, group_id=group_id, decision=one))
-
-
-_CURRENT = Place(decision=Decision.NEW, is_current=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """New events of one key with no gap over the window: what one row of an upsert stands for."""
-
-    events: Sequence[tuple[int, Arrival]]
-    place: Place = _CURRENT
-
-    @property
-    def key(self) -> tuple[int, str]:
-        arrival = self.events[0][1]
-        return arrival.workspace_id, arrival.group_key
-
-    @property
-    def first_seen_at(self) -> datetime:
-        return _received_at(self.events[0])
-
-    @property
-    def last_seen_at(self) -> datetime:
-        return _received_at(self.events[-1])
-
-    @property
-    def severity(self) -> Severity:
-        return max((arrival.alert.severity for _, arrival in self.events), key=attrgetter("rank"))
-
-    @property
-    def latest(self) -> NormalizedAlert:
-        alerts = (arrival.alert for _, arrival in self.events)
-        return max(alerts, key=lambda alert: (alert.received_at, alert.source_event_id))
-
-    @property
-    def row(self) -> dict[str, object]:
-        """The run as a new group would have it, by column."""
-        latest, follows = self.latest, self.place.follows
-        workspace_id, group_key = self.key
-        counts = (arrival.alert.source_count for _, arrival in self.events)
-        return {
-            "workspace_id": workspace_id,
-            "group_key": group_key,
-            "source": latest.source,
-            "project": latest.project,
-            "environment": latest.environment,
-            "fingerprint": latest.fingerprint,
-            "issue_id": latest.issue_id,
-            "title": latest.title,
-            "link": latest.link,
-            "severity": self.severity.value,
-            "count": len(self.events),
-            "source_count": max((count for count in counts if count is not None), default=None),
-            "first_seen_at": self.first_seen_at,
-            "last_seen_at": self.last_seen_at,
-            "latest_event_id": latest.source_event_id,
-            "is_current": self.place.is_current,
-            "previous_group_id": follows.group_id if follows else None,
-            "began_after": follows.resolved_at if follows and follows.was_resolved_by(self.first_seen_at) else None,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +37,7 @@ class _Joined:
     """A group that a run joined: its severity and status are still those from before."""
 
     group_id: int
-    run: _Run
+    run: Run
     severity: Severity
     status: GroupStatus
     snoozed_until: datetime | None
@@ -170,35 +60,20 @@ class _Joined:
 def place_events(events: Mapping[int, Arrival], window: timedelta) -> Placements:
     """Put each event (by its id) into a group that is there, or into a new one."""
     placements = Placements()
-    for runs in _rounds(events, window):
+    for runs in rounds(events, window):
         opened, refused = _upsert(runs, window, placements)
         _place_apart([*refused, *_follow_previous(opened, placements)], window, placements)
     return placements
 
 
-def _received_at(event: tuple[int, Arrival]) -> datetime:
-    return event[1].alert.received_at
-
-
-def _rounds(events: Mapping[int, Arrival], window: timedelta) -> Iterator[list[_Run]]:
-    """Run n of every key in round n, so that no statement meets a key twice."""
-    by_key: dict[tuple[int, str], list[tuple[int, Arrival]]] = defaultdict(list)
-    for event_id, arrival in events.items():
-        by_key[arrival.workspace_id, arrival.group_key].append((event_id, arrival))
-    queues = [cut_into_runs(one_key, window, received_at=_received_at) for one_key in by_key.values()]
-    while queues:
-        yield [_Run(runs.pop(0)) for runs in queues]
-        queues = [runs for runs in queues if runs]
-
-
 def _upsert(
-    runs: Sequence[_Run],
+    runs: Sequence[Run],
     window: timedelta,
     placements: Placements,
-) -> tuple[dict[int, _Run], list[_Run]]:
+) -> tuple[dict[int, Run], list[Run]]:
     """Open a group for each run or join the current one: the runs that opened one, by its id, and the refused."""
     waiting = {run.key: run for run in runs}
-    opened: dict[int, _Run] = {}
+    opened: dict[int, Run] = {}
     joined: list[_Joined] = []
     rows = [tuple(run.row.values()) for run in runs]
     answers = query(statements.UPSERT_GROUPS, statements.GROUP_COLUMNS, rows, window=window)
@@ -224,7 +99,7 @@ def _settle(joined: Iterable[_Joined], placements: Placements) -> None:
     query(statements.SETTLE_GROUPS, statements.SETTLE_COLUMNS, changes)
 
 
-def _follow_previous(opened: Mapping[int, _Run], placements: Placements) -> list[_Run]:
+def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[Run]:
     """Tie the opened groups to those before them; the runs that belong elsewhere, their groups taken back.
 
     A run belongs elsewhere if the group before it was resolved only after the run was received, or is newer than it.
@@ -248,10 +123,10 @@ def _follow_previous(opened: Mapping[int, _Run], placements: Placements) -> list
     return [opened[group_id] for group_id in misplaced]
 
 
-def _place_apart(runs: Sequence[_Run], window: timedelta, placements: Placements) -> None:
+def _place_apart(runs: Sequence[Run], window: timedelta, placements: Placements) -> None:
     """Place the events of runs one by one among all groups of their key; those with one place go there together."""
     spans = _lock_spans(runs, window)
-    joining, opening = list[_Run](), list[list[_Run]]()
+    joining, opening = list[Run](), list[list[Run]]()
     for run in runs:
         into, new = _take_apart(run, spans[run.key], window)
         joining += into
@@ -262,7 +137,7 @@ def _place_apart(runs: Sequence[_Run], window: timedelta, placements: Placements
         _open([piece for piece in round_of_keys if piece is not None], window, placements, opened)
 
 
-def _take_apart(run: _Run, spans: Sequence[Span], window: timedelta) -> tuple[list[_Run], list[_Run]]:
+def _take_apart(run: Run, spans: Sequence[Span], window: timedelta) -> tuple[list[Run], list[Run]]:
     """The pieces of a run that join groups which are there, and those that open some, in the order in which they do.
 
     Each event is placed as if it came alone after those before it: a group that one joined reaches further for the
@@ -272,7 +147,7 @@ def _take_apart(run: _Run, spans: Sequence[Span], window: timedelta) -> tuple[li
     events: dict[int, list[tuple[int, Arrival]]] = defaultdict(list)
     places: dict[int, Place] = {}
     for event in run.events:
-        moment = _received_at(event)
+        moment = received_at(event)
         where = place(moment, list(known.values()), window)
         target = where.joins if where.joins is not None else -1 - sum(one < 0 for one in places)
         if where.joins is None:
@@ -284,7 +159,7 @@ def _take_apart(run: _Run, spans: Sequence[Span], window: timedelta) -> tuple[li
         known[target] = replace(span, first_seen_at=first, last_seen_at=last)
         places.setdefault(target, where)
         events[target].append(event)
-    pieces = {target: _Run(events[target], where) for target, where in places.items()}
+    pieces = {target: Run(events[target], where) for target, where in places.items()}
     return [piece for target, piece in pieces.items() if target > 0], [
         piece for target, piece in pieces.items() if target < 0
     ]
@@ -302,7 +177,7 @@ def _opened_at(moment: datetime, group_id: int, where: Place) -> Span:
     )
 
 
-def _join(pieces: Sequence[_Run], placements: Placements) -> None:
+def _join(pieces: Sequence[Run], placements: Placements) -> None:
     by_id = {piece.place.joins: piece for piece in pieces}
     rows = [tuple((piece.row | {"id": id_})[name] for name in statements.JOIN_COLUMNS) for id_, piece in by_id.items()]
     joined = query(statements.JOIN_GROUPS, statements.JOIN_COLUMNS, rows)
@@ -316,7 +191,7 @@ def _join(pieces: Sequence[_Run], placements: Placements) -> None:
 
 
 def _open(
-    pieces: Sequence[_Run],
+    pieces: Sequence[Run],
     window: timedelta,
     placements: Placements,
     opened_before: dict[tuple[int, str], list[int]],
@@ -334,7 +209,7 @@ def _open(
         opened_before[piece.key].append(group_id)
 
 
-def _following(piece: _Run, opened: Sequence[int]) -> _Run:
+def _following(piece: Run, opened: Sequence[int]) -> Run:
     """The piece, with the real id of the group that it follows."""
     follows = piece.place.follows
     if follows is None or follows.group_id > 0:
@@ -343,7 +218,7 @@ def _following(piece: _Run, opened: Sequence[int]) -> _Run:
     return replace(piece, place=replace(piece.place, follows=real))
 
 
-def _lock_spans(runs: Sequence[_Run], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
+def _lock_spans(runs: Sequence[Run], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
     """All groups that the events of ``runs`` may belong to, by key."""
     spans: dict[tuple[int, str], list[Span]] = defaultdict(list)
     since = [(*run.key, run.first_seen_at - window) for run in runs]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from signalcraft import models, store
 from signalcraft.alerts import Delivery, FieldWarning, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.errors import InvalidFields, PermanentError
-from signalcraft.placing import Arrival, Home
+from signalcraft.runs import Arrival, Home
 from signalcraft.sources import SOURCES
 from signalcraft.store import Policy
 

@@ -12,7 +12,7 @@ from signalcraft import border, pipeline, store
 from signalcraft.alerts import AcceptedDelivery, Delivery, NormalizedAlert
 from signalcraft.errors import PermanentError, RecoverableError
 from signalcraft.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.workbench import Workbench
 

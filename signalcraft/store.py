@@ -29,7 +29,8 @@ from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupS
 from signalcraft.errors import PermanentError
 from signalcraft.grouping import bucket_start
 from signalcraft.models import FailedDelivery, UnhandledDelivery, columns_of, database
-from signalcraft.placing import Arrival, Home, Placements, place_events
+from signalcraft.placing import Placements, place_events
+from signalcraft.runs import Arrival, Home
 from signalcraft.statements import query
 
 #: How many deliveries of unknown meaning a workspace keeps.

@@ -14,7 +14,7 @@ import structlog
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import canary, deliveries, health, metrics, pipeline, schemas
+from signalcraft import canary, deliveries, exposition, health, metrics, pipeline, schemas
 from signalcraft.alerts import Identity
 from signalcraft.errors import BadToken
 from signalcraft.intake import Answer, Receipt
@@ -111,4 +111,4 @@ def show_metrics() -> ResponseReturnValue:
         raise BadToken
     redis = parts().desk.redis
     metrics.flush(redis)
-    return Response(metrics.exposition(redis, health.gauges(redis)), content_type="text/plain; version=0.0.4")
+    return Response(exposition.as_text(redis, health.gauges(redis)), content_type="text/plain; version=0.0.4")

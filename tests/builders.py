@@ -9,7 +9,7 @@ from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Severity
 from signalcraft.grouping import group_key
 from signalcraft.models import AlertGroup
 from signalcraft.payloads import pack
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
 
 SECRET = "test-client-secret"

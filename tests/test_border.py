@@ -7,7 +7,7 @@ from peewee import SQL
 from signalcraft import border, models
 from signalcraft.errors import DatabaseUnavailable, NotStorable
 from signalcraft.models import AlertGroup, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from tests.builders import arrival, record
 
 

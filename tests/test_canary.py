@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from signalcraft import canary, client, jobs, metrics, models, tasks
+from signalcraft import canary, client, exposition, jobs, metrics, models, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
@@ -59,7 +59,7 @@ def samples_of(redis: Redis) -> dict[tuple[str, ...], float]:
         metrics.flush(redis)
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(metrics.exposition(redis, {}))
+        for family in text_string_to_metric_families(exposition.as_text(redis, {}))
         for sample in family.samples
     }
 

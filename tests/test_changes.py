@@ -8,7 +8,7 @@ from signalcraft import changes, edits, models, retention
 from signalcraft.alerts import Change, GroupStatus, StatusChange
 from signalcraft.lifecycle import TRANSITIONS, Cause
 from signalcraft.models import LastWord, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from signalcraft.statements import status_after
 from tests.builders import arrival, at, change_group, groups, record
 

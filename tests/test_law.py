@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from signalcraft import models, store
 from signalcraft.alerts import Severity
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from tests.builders import arrival
 
 POLICY = store.Policy(spike_count=4, spike_minutes=5)

@@ -8,7 +8,7 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from signalcraft import embedded, metrics
+from signalcraft import embedded, exposition, metrics
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.metrics import Declaration, Kind, Registry
 
@@ -20,8 +20,8 @@ def registry() -> Registry:
     return Registry(metrics.DECLARED)
 
 
-def _scrape(client: "redis.Redis", **gauges: metrics.Gauge) -> dict[tuple[str, ...], float]:
-    text = metrics.exposition(client, gauges)
+def _scrape(client: "redis.Redis", **gauges: exposition.Gauge) -> dict[tuple[str, ...], float]:
+    text = exposition.as_text(client, gauges)
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -126,7 +126,7 @@ def test_a_gauge_whose_source_is_away_is_absent_and_the_others_are_there(clean_r
 
 def test_an_undeclared_gauge_is_refused(clean_redis: "redis.Redis") -> None:
     with pytest.raises(LookupError):
-        metrics.exposition(clean_redis, {"signalcraft_alerts_total": lambda: 1})
+        exposition.as_text(clean_redis, {"signalcraft_alerts_total": lambda: 1})
 
 
 def test_sums_of_another_release_are_passed_over(clean_redis: "redis.Redis") -> None:
@@ -140,7 +140,7 @@ def test_sums_of_another_release_are_passed_over(clean_redis: "redis.Redis") -> 
     older.count("signalcraft_alerts_total", old="x")
     older.flush(clean_redis)
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 0
-    assert "gone" not in metrics.exposition(clean_redis, {})
+    assert "gone" not in exposition.as_text(clean_redis, {})
 
 
 def test_while_redis_is_away_counts_wait_and_nobody_notices(registry: Registry, clean_redis: "redis.Redis") -> None:
@@ -148,7 +148,7 @@ def test_while_redis_is_away_counts_wait_and_nobody_notices(registry: Registry, 
         for _ in range(5):
             registry.count("signalcraft_alerts_total")
             assert not registry.flush(away)
-        assert metrics.exposition(away, {}) == ""
+        assert exposition.as_text(away, {}) == ""
     while registry._unsent or registry._sums:
         assert registry.flush(clean_redis)
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 5

@@ -16,7 +16,7 @@ from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
 from signalcraft.errors import MissingTitle
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.workbench import Workbench

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from signalcraft import models, store
 from signalcraft.alerts import Severity
 from signalcraft.models import AlertGroup, Workspace
-from signalcraft.placing import Arrival
+from signalcraft.runs import Arrival
 from tests.builders import NOON, arrival, change_group, record
 
 WINDOW = timedelta(minutes=60)

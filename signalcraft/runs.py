@@ -1,0 +1,142 @@
+"""Alerts on their way into the tables, and cut into runs: those of one key that no gap over the window separates."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Self
+
+from signalcraft import grouping
+from signalcraft.alerts import Decision, Delivery, NormalizedAlert, Severity
+from signalcraft.grouping import Place, cut_into_runs
+from signalcraft.payloads import pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A normalized alert on its way into the tables.
+
+    ``group_key`` is what it groups by, ``payload`` the body that brought it (see ``payloads``), ``rules`` the labels of
+    the rules that sent it.
+    """
+
+    workspace_id: int
+    delivery_id: str
+    group_key: str
+    alert: NormalizedAlert
+    payload: bytes
+    rules: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str = "") -> Self:
+        """What ``alert``, read from ``delivery``, is stored as."""
+        return cls(
+            workspace_id=workspace_id,
+            delivery_id=delivery_id,
+            group_key=grouping.group_key(
+                source=alert.source,
+                project=alert.project,
+                environment=alert.environment,
+                fingerprint=alert.fingerprint,
+            ),
+            alert=alert,
+            payload=pack(delivery.body),
+            rules=(alert.triggered_rule,) if alert.triggered_rule else (),
+        )
+
+    @property
+    def identity(self) -> tuple[int, str, str]:
+        """What names the alert for ever: workspace, source, the source's event id."""
+        return self.workspace_id, self.alert.source, self.alert.source_event_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Where an event went."""
+
+    event_id: int
+    arrival: Arrival
+    group_id: int
+    decision: Decision
+
+
+_CURRENT = Place(decision=Decision.NEW, is_current=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """New events of one key with no gap over the window: what one row of an upsert stands for."""
+
+    events: Sequence[tuple[int, Arrival]]
+    place: Place = _CURRENT
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Workspace and group key."""
+        arrival = self.events[0][1]
+        return arrival.workspace_id, arrival.group_key
+
+    @property
+    def first_seen_at(self) -> datetime:
+        """When the first was received."""
+        return received_at(self.events[0])
+
+    @property
+    def last_seen_at(self) -> datetime:
+        """When the last was received."""
+        return received_at(self.events[-1])
+
+    @property
+    def severity(self) -> Severity:
+        """The highest of all."""
+        return max((arrival.alert.severity for _, arrival in self.events), key=attrgetter("rank"))
+
+    @property
+    def latest(self) -> NormalizedAlert:
+        """The one whose title and link a group shows."""
+        alerts = (arrival.alert for _, arrival in self.events)
+        return max(alerts, key=lambda alert: (alert.received_at, alert.source_event_id))
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The run as a new group would have it, by column."""
+        latest, follows = self.latest, self.place.follows
+        workspace_id, group_key = self.key
+        counts = (arrival.alert.source_count for _, arrival in self.events)
+        return {
+            "workspace_id": workspace_id,
+            "group_key": group_key,
+            "source": latest.source,
+            "project": latest.project,
+            "environment": latest.environment,
+            "fingerprint": latest.fingerprint,
+            "issue_id": latest.issue_id,
+            "title": latest.title,
+            "link": latest.link,
+            "severity": self.severity.value,
+            "count": len(self.events),
+            "source_count": max((count for count in counts if count is not None), default=None),
+            "first_seen_at": self.first_seen_at,
+            "last_seen_at": self.last_seen_at,
+            "latest_event_id": latest.source_event_id,
+            "is_current": self.place.is_current,
+            "previous_group_id": follows.group_id if follows else None,
+            "began_after": follows.resolved_at if follows and follows.was_resolved_by(self.first_seen_at) else None,
+        }
+
+
+def received_at(event: tuple[int, Arrival]) -> datetime:
+    """When an event, which goes with its id, was received."""
+    return event[1].alert.received_at
+
+
+def rounds(events: Mapping[int, Arrival], window: timedelta) -> Iterator[list[Run]]:
+    """Run n of every key in round n, so that no statement meets a key twice."""
+    by_key: dict[tuple[int, str], list[tuple[int, Arrival]]] = defaultdict(list)
+    for event_id, arrival in events.items():
+        by_key[arrival.workspace_id, arrival.group_key].append((event_id, arrival))
+    queues = [cut_into_runs(one_key, window, received_at=received_at) for one_key in by_key.values()]
+    while queues:
+        yield [Run(runs.pop(0)) for runs in queues]
+        queues = [runs for runs in queues if runs]
