@@ -8,6 +8,7 @@ at a time are served: it must never take a thread from taking in.
 
 import hmac
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -48,10 +49,20 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
-    # Its scripts stand in its pages.
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+#: Underscore's templates, by which its pages fill their tables, are compiled in the browser: without 'unsafe-eval' a
+#: page says "Loading..." for ever. Its one script in each page is let run by a nonce, for it writes descriptions and
+#: errors of jobs into the page as they are. Bootstrap's arrows and switches are pictures in its stylesheet.
+_POLICY: Final = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SCRIPT: Final = '<script type="text/javascript">'
+#: What would be refused is not offered: the pages would not even say that nothing came of it.
+_STYLE: Final = """<style>
+#compact-btn, #requeue-all-btn, #requeue-job-btn, [data-role=requeue-job-btn] { display: none !important }
+</style>"""
 
 
 class _Job(jobs.AllowedJob):
@@ -85,7 +96,7 @@ def create_dashboard(redis_url: str, password: str, *, refused: Callable[[], Non
     _keep_connection()
     app.before_request(lambda: _let_in(password, refused))
     app.register_error_handler(TooManyRequests, _answer_too_many)
-    app.after_request(_add_headers)
+    app.after_request(_fit)
     app.register_blueprint(rq_dashboard.blueprint)
     app.wsgi_app = _FewAtOnce(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
     return app
@@ -138,8 +149,15 @@ def _answer_too_many(refusal: TooManyRequests) -> Response:
     return Response("Too many wrong passwords.\n", refusal.status, refusal.headers)
 
 
-def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
+def _fit(response: Response) -> Response:
+    """Add our headers, and to a page what it needs to work under them."""
+    nonce = secrets.token_urlsafe(16)
+    if response.mimetype == "text/html":
+        page = response.get_data(as_text=True)
+        response.set_data(
+            page.replace(_SCRIPT, f'<script nonce="{nonce}">').replace("</head>", f"{_STYLE}</head>", 1),
+        )
+    for name, value in {**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)}.items():
         response.headers.setdefault(name, value)
     return response
 

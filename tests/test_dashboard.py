@@ -1,5 +1,6 @@
 """rq-dashboard inside and beside the web process: it shows our queues, and changes nothing."""
 
+import re
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -58,6 +59,36 @@ def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: Flas
     (shown,) = client.get("/0/data/workers.json", headers=WITH_PASSWORD).get_json()["workers"]
     assert shown["queues"] == ["alerts"]
     assert snapshot(clean_redis) == before
+
+
+@pytest.mark.parametrize("path", ["/", "/0/view/jobs", "/0/view/workers"])
+def test_its_policy_lets_run_what_its_pages_need_and_no_script_of_a_job(client: FlaskClient, path: str) -> None:
+    """Seen in a browser: a page whose templates may not be compiled says "Loading..." for ever."""
+    page = client.get(path, headers=WITH_PASSWORD)
+    policy = page.headers["Content-Security-Policy"]
+    (scripts,) = re.findall(r"script-src ([^;]+);", policy)
+    (nonce,) = re.findall(r"'nonce-([^']+)'", scripts)
+    assert "'unsafe-eval'" in scripts, "Underscore's templates are compiled in the browser"
+    assert "'unsafe-inline'" not in scripts, "descriptions and errors of jobs are written into the page as they are"
+    inline = [
+        tag for tag in re.findall(r"<script[^>]*>", page.text) if "src=" not in tag and "text/template" not in tag
+    ]
+    assert inline == [f'<script nonce="{nonce}">']
+    assert "img-src 'self' data:" in policy, "Bootstrap's arrows are in its stylesheet"
+    assert client.get(path, headers=WITH_PASSWORD).headers["Content-Security-Policy"] != policy
+
+
+def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: Redis) -> None:
+    waiting = accepted()
+    jobs.take_in(clean_redis, waiting, ttl_seconds=60)
+    lists = ("/0/view/jobs/alerts/queued/8/asc/1", "/0/view/jobs/alerts/failed/8/asc/1")
+    for path in (*lists, f"/0/view/job/{waiting.delivery_id}"):
+        page = client.get(path, headers=WITH_PASSWORD).text
+        (hidden,) = re.findall(r"<style>\s*(.*?) { display: none !important }", page)
+        offered = {f"#{name}" for name in re.findall(r'id="([a-z-]+-btn)"', page)}
+        offered |= {f"[data-role={name}]" for name in re.findall(r'data-role="([a-z-]+-btn)"', page)}
+        assert offered
+        assert offered <= set(hidden.split(", ")), path
 
 
 def test_passwords_cannot_be_tried_for_ever(environ: dict[str, str]) -> None:
