@@ -3,7 +3,7 @@
 Its own application under ``/rq``: its pages need scripts that ours forbid. rq-dashboard 0.9.0 has no login, changes
 state on some GETs (``/requeue/<queue>``), and reads jobs with pickle in two places; so it is let in by password, by
 an allow-list of its pages, and with classes that read JSON. It has a Redis pool of its own, and at most two requests
-at a time are served: it must never take a thread from taking in.
+at a time ask Redis for something: it must never take a thread from taking in.
 """
 
 import hmac
@@ -163,13 +163,16 @@ def _fit(response: Response) -> Response:
 
 
 class _FewAtOnce:
-    """Serves some requests at a time and turns the others away at once."""
+    """Serves some requests at a time and turns the others away at once; but for files, of which a page loads six."""
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401 - WSGI's
         self._application = application
         self._places = threading.BoundedSemaphore(AT_ONCE)
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
+        if environ.get("PATH_INFO", "").startswith("/static/"):
+            files: Iterable[bytes] = self._application(environ, start_response)
+            return files
         if not self._places.acquire(blocking=False):
             return Response("Busy.\n", 503, {"Retry-After": "1"})(environ, start_response)
         try:

@@ -147,6 +147,26 @@ def test_a_third_request_at_the_same_time_is_turned_away() -> None:
     assert statuses == ["503 SERVICE UNAVAILABLE"]
 
 
+def test_a_page_gets_all_its_files_though_a_browser_asks_for_six_at_once() -> None:
+    together = threading.Barrier(6)
+
+    def slow(_environ: object, _start_response: object) -> list[bytes]:
+        together.wait(5)
+        return [b"done"]
+
+    few, answers = dashboard._FewAtOnce(slow), list[object]()
+
+    def ask() -> None:
+        answers.append(few({"REQUEST_METHOD": "GET", "PATH_INFO": "/static/js/jquery.js"}, lambda *_: None))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[b"done"]] * 6
+
+
 def test_its_redis_pool_is_its_own_and_has_two_connections(redis_url: str) -> None:
     pool = dashboard.create_dashboard(redis_url, PASSWORD).redis_conn.connection_pool  # type: ignore[attr-defined]  # likewise
     assert pool.max_connections == dashboard.AT_ONCE
