@@ -17,7 +17,9 @@ import click
 import rq_dashboard
 from flask import Flask, Response, abort, request
 from redis import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
 from rq import Worker
+from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq_dashboard import web as pages
@@ -95,7 +97,10 @@ def create_dashboard(redis_url: str, password: str, *, refused: Callable[[], Non
     pages.Job, pages.Worker = _Job, _Worker
     _keep_connection()
     app.before_request(lambda: _let_in(password, refused))
+    app.before_request(_begin_with_alerts)
     app.register_error_handler(TooManyRequests, _answer_too_many)
+    app.register_error_handler(NoSuchJobError, _answer_gone)
+    app.register_error_handler(RedisError, _answer_outage)
     app.after_request(_fit)
     app.register_blueprint(rq_dashboard.blueprint)
     app.wsgi_app = _FewAtOnce(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
@@ -145,8 +150,24 @@ def _let_in(password: str, refused: Callable[[], None] | None) -> Response | Non
     return None
 
 
+def _begin_with_alerts() -> None:
+    """Where no queue is named, rq-dashboard shows "default", and of that one we have none: no jobs, it would say."""
+    if request.endpoint == "rq_dashboard.jobs_overview" and request.view_args and not request.view_args["queue_name"]:
+        request.view_args["queue_name"] = jobs.ALERTS
+
+
 def _answer_too_many(refusal: TooManyRequests) -> Response:
     return Response("Too many wrong passwords.\n", refusal.status, refusal.headers)
+
+
+def _answer_gone(_: Exception) -> Response:
+    return Response(
+        "There is no such job any more: what is worked off is gone from Redis.\n", 404, mimetype="text/plain"
+    )
+
+
+def _answer_outage(_: Exception) -> Response:
+    return Response("Redis cannot be reached.\n", 503, {"Retry-After": "5"}, mimetype="text/plain")
 
 
 def _fit(response: Response) -> Response:

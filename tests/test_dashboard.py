@@ -91,6 +91,25 @@ def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: 
         assert offered <= set(hidden.split(", ")), path
 
 
+def test_without_the_name_of_a_queue_it_shows_the_jobs_of_alerts(client: FlaskClient, clean_redis: Redis) -> None:
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    assert "on queue <strong>alerts</strong>" in client.get("/0/view/jobs", headers=WITH_PASSWORD).text
+    named = client.get("/0/view/jobs/notifications/queued/8/asc/1", headers=WITH_PASSWORD).text
+    assert "on queue <strong>notifications</strong>" in named
+
+
+@pytest.mark.parametrize("path", ["/0/view/job/gone", "/0/data/job/gone.json"])
+def test_a_job_that_is_worked_off_meanwhile_is_no_fault_of_ours(client: FlaskClient, path: str) -> None:
+    answer = client.get(path, headers=WITH_PASSWORD)
+    assert (answer.status_code, answer.text.startswith("There is no such job any more")) == (404, True)
+
+
+def test_a_redis_that_is_away_is_said_in_a_line() -> None:
+    client = dashboard.create_dashboard("redis://127.0.0.1:1", PASSWORD).test_client()
+    answer = client.get("/0/data/queues.json", headers=WITH_PASSWORD)
+    assert (answer.status_code, answer.text) == (503, "Redis cannot be reached.\n")
+
+
 def test_passwords_cannot_be_tried_for_ever(environ: dict[str, str]) -> None:
     client = web(environ, DASHBOARD_PASSWORD=PASSWORD, RATELIMIT_ADDRESS="3/minute")
     wrong = {"Authorization": "Basic " + b64encode(b"anybody:guess").decode()}
