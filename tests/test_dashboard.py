@@ -1,21 +1,30 @@
 """rq-dashboard inside and beside the web process: it shows our queues, and changes nothing."""
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 import rq_dashboard
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import dashboard, jobs, tasks
+from signalcraft import cli, dashboard, embedded, jobs, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.parts import EXTENSION
 from tests.builders import accepted
 from tests.client import web
+from tests.waiting import wait_until
 
+ROOT = Path(__file__).parent.parent
 PASSWORD = "look, do not touch"
 WITH_PASSWORD = {"Authorization": "Basic " + b64encode(f"anybody:{PASSWORD}".encode()).decode()}
 
@@ -200,3 +209,42 @@ def test_the_web_process_has_it_only_if_there_is_a_password(environ: dict[str, s
     assert page.status_code == 200
     assert "/rq/static/" in page.get_data(as_text=True)
     assert client.get("/healthz").status_code == 200
+
+
+def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_told_to(
+    environ: dict[str, str], clean_redis: Redis
+) -> None:
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    port = embedded.free_port()
+    command = [sys.executable, "-m", "signalcraft", "dashboard", "--port", str(port)]
+    known = {"REDIS_URL": environ["REDIS_URL"], "DASHBOARD_PASSWORD": PASSWORD}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **known}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        wait_until(lambda: _asked(port, "/", {}) == (401, b"A password is needed.\n"), seconds=30)
+        status, queues = _asked(port, "/0/data/queues.json", WITH_PASSWORD)
+        assert (status, b'"name":"alerts"' in queues, b'"count":1' in queues) == (200, True, True)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=10)
+    assert f"http://127.0.0.1:{port}/" in output
+    assert _asked(port, "/", {}) is None
+
+
+def test_the_command_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    result = CliRunner().invoke(cli.main, ["dashboard"])
+    assert (result.exit_code, result.stderr) == (1, "Error: REDIS_URL is not set.\n")
+
+
+def _asked(port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes] | None:
+    """The status and the body; None where nobody listens."""
+    try:
+        with urlopen(Request(f"http://127.0.0.1:{port}{path}", headers=headers), timeout=5) as answer:
+            return answer.status, answer.read()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read()
+    except URLError:
+        return None
