@@ -6,6 +6,7 @@ from flask import Blueprint, Response, current_app, jsonify, render_template_str
 from flask.typing import ResponseReturnValue
 
 from signalcraft.description import codes, describe
+from signalcraft.problems import MEDIA_TYPE
 
 manual = Blueprint("manual", __name__)
 
@@ -23,19 +24,31 @@ td, th { text-align: left; vertical-align: top; border-bottom: 1px solid #eee; p
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>SignalCraft API</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>
+{% macro text(told) %}{% for part in told.split("`") %}
+{%- if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}{% endfor %}{% endmacro %}
+{% macro shape(content) %}{% for media, body in content.items() if media != problem %}
+{%- set name = body.schema.get("$ref", "").rpartition("/")[2] %}<code>{{ media }}</code>
+{%- if name %}, <a href="#{{ name }}">{{ name }}</a>{% elif body.schema.description %}: {{ body.schema.description }}
+{%- endif %}{% endfor %}{% endmacro %}
 <h1>SignalCraft API</h1>
-<p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Calls below <code>/api/</code> carry
+<p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Calls under <code>/api/</code> carry
 <code>Authorization: Bearer &lt;token&gt;</code>; the token names the workspace.</p>
+<ul>{% for path, methods in description.paths.items() %}{% for method, operation in methods.items() %}
+<li><a href="#{{ operation.operationId }}"><code>{{ method|upper }} {{ path }}</code></a> {{ operation.summary }}</li>
+{% endfor %}{% endfor %}
+<li><a href="#codes">Codes of problems</a></li>
+<li><a href="#shapes">Shapes</a></li></ul>
 {% for path, methods in description.paths.items() %}{% for method, operation in methods.items() %}
-<h2><code>{{ method|upper }} {{ path }}</code></h2>
+<h2 id="{{ operation.operationId }}"><code>{{ method|upper }} {{ path }}</code></h2>
 <p>{{ operation.summary }}</p>
 {% if operation.parameters %}<table><tr><th>parameter</th><th>in</th><th>values</th></tr>
-{% for parameter in operation.parameters %}
-<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td><td>{{ parameter.schema|tojson }}</td></tr>
+{% for parameter in operation.parameters %}<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td>
+<td><code>{{ parameter.schema|tojson }}</code></td></tr>
 {% endfor %}</table>{% endif %}
-{% if operation.requestBody %}<p>Body: <code>{{ operation.requestBody.content|tojson }}</code></p>{% endif %}
+{% if operation.requestBody %}<p>Body: {{ shape(operation.requestBody.content) }}</p>{% endif %}
 <table><tr><th>answer</th><th></th></tr>
-{% for status, answer in operation.responses.items() %}<tr><td>{{ status }}</td><td>{{ answer.description }}</td></tr>
+{% for status, answer in operation.responses|dictsort %}<tr><td>{{ status }}</td>
+<td>{{ text(answer.description) }} {{ shape(answer.content or {}) }}</td></tr>
 {% endfor %}</table>
 {% endfor %}{% endfor %}
 <h2 id="codes">Codes of problems</h2>
@@ -44,7 +57,7 @@ _PAGE: Final = """<!doctype html>
 <td>{{ title }}</td></tr>
 {% endfor %}</table>
 <h2 id="shapes">Shapes</h2>
-{% for name, shape in description.components.schemas.items() %}<h3>{{ name }}</h3>
+{% for name, shape in description.components.schemas.items() %}<h3 id="{{ name }}">{{ name }}</h3>
 <pre>{{ shape|tojson(indent=2) }}</pre>{% endfor %}
 </body></html>
 """
@@ -59,7 +72,7 @@ def show_description() -> ResponseReturnValue:
 @manual.get("/docs")
 def show_manual() -> ResponseReturnValue:
     """The description, to read."""
-    page = render_template_string(_PAGE, description=_description(), codes=codes())
+    page = render_template_string(_PAGE, description=_description(), codes=codes(), problem=MEDIA_TYPE)
     return Response(page, headers={"Content-Security-Policy": _POLICY})
 
 

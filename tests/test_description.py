@@ -61,11 +61,31 @@ def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
     page = response.get_data(as_text=True)
     assert response.mimetype == "text/html"
     assert "<script" not in page
-    assert re.findall(r'(?:href|src)="([^"]+)"', page) == ["/docs/style.css", "/openapi.json"]
+    links = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert [link for link in links if not link.startswith("#")] == ["/docs/style.css", "/openapi.json"]
     assert "style-src 'self'" in response.headers["Content-Security-Policy"]
     assert client.get("/docs/style.css").mimetype == "text/css"
     for code in description.codes():
         assert f"<code>{code}</code>" in page
+
+
+def test_the_page_to_read_leads_to_every_call_and_every_shape(client: FlaskClient) -> None:
+    page, told = client.get("/docs").text, client.get("/openapi.json").get_json()
+    anchors = re.findall(r'id="([^"]+)"', page)
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert len(anchors) == len(set(anchors))
+    assert links <= set(anchors)
+    calls = {operation["operationId"] for methods in told["paths"].values() for operation in methods.values()}
+    assert calls | {"GroupsPage", "EditBody", "Stats"} <= links
+
+
+def test_the_page_to_read_has_good_answers_first_and_codes_as_code(client: FlaskClient) -> None:
+    page = client.get("/docs").text
+    for call in page.split("<h2")[1:-2]:
+        statuses = re.findall(r"<tr><td>(\d{3})</td>", call)
+        assert statuses == sorted(statuses)
+        assert statuses[0].startswith("2")
+    assert "`" not in page
 
 
 def test_the_page_in_the_repository_has_every_route_with_a_curl_line_and_every_code(client: FlaskClient) -> None:
