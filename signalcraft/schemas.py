@@ -21,6 +21,9 @@ Json = dict[str, Any]
 
 #: CPython converts integers of up to 4300 digits (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DIGITS = 4000
+#: What the description says of fields that leave as they are stored.
+_TEXT: Json = {"type": "string"}
+_PAIR: Json = {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2}
 
 
 class TimeField(fields.Field[datetime]):
@@ -77,8 +80,8 @@ class Event(Schema):
     issue_id = fields.String(required=True, allow_none=True)
     title = fields.String(required=True)
     message = fields.String(required=True)
-    tags = fields.Raw(attribute="tags_json", required=True)
-    triggered_rules = fields.Raw(required=True)
+    tags = fields.Raw(attribute="tags_json", required=True, metadata={"type": "array", "items": _PAIR})
+    triggered_rules = fields.Raw(required=True, metadata={"type": "array", "items": _TEXT})
     link = fields.String(required=True, allow_none=True)
     occurred_at = TimeField(required=True)
     received_at = TimeField(required=True)

@@ -56,6 +56,17 @@ def test_every_call_that_needs_a_token_says_so(client: FlaskClient) -> None:
             assert code_of(client.open(concrete, method=method.upper())) == "token_invalid"
 
 
+def test_every_field_of_an_answer_is_of_a_type_but_for_what_was_sent(client: FlaskClient) -> None:
+    shapes = client.get("/openapi.json").get_json()["components"]["schemas"]
+    untyped = {
+        (name, field)
+        for name, shape in shapes.items()
+        for field, told in shape["properties"].items()
+        if not {"type", "$ref", "enum"} & set(told)
+    }
+    assert untyped == {("EventWithPayload", "payload")}
+
+
 def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
     response = client.get("/docs")
     page = response.get_data(as_text=True)
