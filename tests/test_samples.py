@@ -127,6 +127,7 @@ def test_states_assignees_and_rules_can_be_asked_for() -> None:
     assert "assignee" not in body_of("issue.assigned", assignee=None)["data"]
     assert body_of("event_alert.triggered", rule_id=5)["data"]["issue_alert"]["id"] == 5
     assert body_of("metric_alert.open", incident_status=20)["data"]["metric_alert"]["status"] == 20
+    assert body_of("metric_alert.open", title="Slow")["data"]["description_title"] == "Open: Slow"
 
 
 # The mock.

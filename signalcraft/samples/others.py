@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from signalcraft.samples.params import Params
+from signalcraft.samples.params import TITLE, Params
 
 SEER_ACTIONS = (
     "root_cause_started",
@@ -55,7 +55,7 @@ def _rule(params: Params) -> dict[str, Any]:
     trigger = {"label": "critical", "threshold_type": 0, "alert_threshold": 300, "resolve_threshold": 50, "actions": []}
     return {
         "id": params.metric_rule,
-        "name": f"Failed payments in {params.project}",
+        "name": f"Failed payments in {params.project}" if params.title == TITLE else params.title,
         "organization_id": "1184",
         "status": 0,
         "query_type": 0,

@@ -5,6 +5,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
+
+TITLE: Final = "PaymentTimeout: card gateway did not answer within 5.0 s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class Params:
     environment: str | None = "production"
     level: str = "error"
     issue: str | None = ""
-    title: str = "PaymentTimeout: card gateway did not answer within 5.0 s"
+    title: str = TITLE
     fingerprint: Sequence[str] = ("{{ default }}",)
     rule: str = "Checkout errors to SignalCraft"
     rule_id: int | None = None
