@@ -254,7 +254,8 @@ def dev(port: int, data: Path) -> None:
         environment.touch(mode=0o600)
         environment.write_text("".join(f"{name}={value}\n" for name, value in deployment.environ.items()))
         demo.play(deployment, console)
-        console.print(_UP.format(deployment=deployment, environment=os.path.relpath(environment)))
+        # unbroken, for it is there to be copied
+        click.echo(_UP.format(deployment=deployment, environment=os.path.relpath(environment)))
         while True:
             deployment.check()
             time.sleep(0.5)

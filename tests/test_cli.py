@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from signalcraft import cli, client, embedded, migrations, models
+from signalcraft import cli, client, demo, embedded, migrations, models
 from signalcraft.models import ApiToken, WebhookSecret
 
 ROOT = Path(__file__).parent.parent
@@ -202,6 +202,8 @@ def test_the_demo_shows_groups_that_came_over_http_and_leaves_nothing_behind(tmp
     assert done.returncode == 0, done.stderr
     for text in ("GET /api/v1/groups", "resolved", "staging", "signature_invalid", "35 alerts in 5 groups."):
         assert text in done.stdout
+    for scene in demo.scenes():
+        assert not scene.alerts or str(scene.params["title"])[:40] in done.stdout, scene.shows
     assert not list(tmp_path.iterdir())
 
 
@@ -242,6 +244,8 @@ def _environment(path: Path, development: "subprocess.Popen[str]", port: int) ->
     deadline = time.monotonic() + 60
     assert development.stdout is not None
     for line in development.stdout:
+        if line.startswith("  groups "):
+            assert line.endswith(f":{port}/api/v1/groups\n"), "a line to copy is one line"
         if "From another terminal" in line:
             return dict(line.split("=", 1) for line in path.read_text().splitlines())
         assert time.monotonic() < deadline
