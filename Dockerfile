@@ -11,8 +11,9 @@ COPY app.py worker.py gunicorn.conf.py ./
 COPY migrations migrations
 COPY signalcraft signalcraft
 
-RUN useradd --system --no-create-home signalcraft
-USER signalcraft
+# by number: where only users other than root may run, as Kubernetes has it, a name is refused
+RUN useradd --uid 10001 --no-create-home signalcraft
+USER 10001
 
 EXPOSE 8000
 # exec form: SIGTERM reaches gunicorn itself, which then drains

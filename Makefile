@@ -37,9 +37,10 @@ format: $(READY) ## put code into the one format
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format --quiet $(CODE)
 
-lint: $(READY) ## ruff, everything on, and its format; the compose file
+lint: $(READY) ## ruff, everything on, and its format; the Dockerfile and the compose file
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/hadolint --no-color Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 types: $(READY) ## mypy, strict
