@@ -26,6 +26,7 @@ It runs. Ctrl-C stops it; the data stays, in {deployment.directory}, beside the 
 
   webhooks   {deployment.webhook_url}
   groups     curl -H "Authorization: Bearer {deployment.token}" {deployment.url}/api/v1/groups
+  the API    {deployment.url}/docs
   metrics    {deployment.url}/metrics
   settings   {environment} (the secret to sign with is SENTRY_CLIENT_SECRET there)
 
@@ -33,6 +34,7 @@ From another terminal:
 
   set -a; . {environment}; set +a
   .venv/bin/python -m signalcraft send event_alert.triggered --title "It broke" --count 3
+  .venv/bin/python -m signalcraft dashboard # the queues, to look at
 """
 _WORKSPACE = click.option("--workspace", required=True, metavar="SLUG", help="Whose.")
 
