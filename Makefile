@@ -21,7 +21,8 @@ run: $(READY) ## the same, and stay up; data is kept in .signalcraft/
 	@$(BIN)/python -m signalcraft dev
 
 dashboard: $(READY) ## the queues of `make run`, or of REDIS_URL, to look at on http://127.0.0.1:9181
-	@set -a; test -n "$$REDIS_URL" || . .signalcraft/environment; $(BIN)/python -m signalcraft dashboard
+	@set -a; test -n "$$REDIS_URL" || ! test -e .signalcraft/environment || . .signalcraft/environment; \
+	$(BIN)/python -m signalcraft dashboard
 
 test: $(READY) ## all tests, measured; or some: make test ARGS="-k fingerprint"
 ifdef ARGS
