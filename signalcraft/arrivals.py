@@ -185,6 +185,11 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self.poller.register(connection.sock, EVENT_READ, partial(self._gather, arrival))
         self._gather(arrival, connection.sock)
 
+    def on_client_socket_readable(self, connection: Any, client: Any) -> None:  # noqa: ANN401 - gunicorn's
+        """Gather the next request of a connection, if it was not given up since the loop heard of it."""
+        if connection in self.keepalived_conns:
+            super().on_client_socket_readable(connection, client)
+
     def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
         """Serve a request, in a thread. What it waited for one counts: the sender waited, too."""
         deliveries.note_arrival(connection.there_at)
@@ -238,6 +243,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._close(next(iter(self._lingering)))
 
     def _gather(self, arrival: Arrival, sock: socket.socket) -> None:
+        if arrival.connection not in self._arriving:  # hung up on since the loop heard of it
+            return
         try:
             piece = sock.recv(_PIECE)
         except BlockingIOError:

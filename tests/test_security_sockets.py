@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import resource
+import selectors
 import socket
 import statistics
 import subprocess
@@ -19,10 +20,11 @@ from typing import cast
 
 import psutil
 import pytest
+from gunicorn.config import Config
 from redis import Redis
 
 from signalcraft import models
-from signalcraft.arrivals import LARGEST_HEAD, Arrival
+from signalcraft.arrivals import LARGEST_HEAD, Arrival, GatheringWorker, _Connection
 from signalcraft.models import Workspace
 from signalcraft.samples import Sample
 from tests.client import PATH, SECRET, TOKEN, sample
@@ -439,3 +441,46 @@ def test_a_request_is_there_when_its_head_and_as_much_as_it_promised_are(
     pieces: tuple[bytes, ...], expected: list[bool]
 ) -> None:
     assert arrived(*pieces) == expected
+
+
+# --- when the loop hears of two at once, and the first takes the place of the second
+
+
+@pytest.fixture
+def worker() -> Iterator[GatheringWorker]:
+    """As gunicorn makes one, without its loop."""
+    worker = GatheringWorker(0, os.getpid(), [], None, 30, Config(), None)
+    worker.poller = selectors.DefaultSelector()
+    yield worker
+    worker.poller.close()
+    worker.method_queue.close()
+    worker.tmp.close()
+
+
+@pytest.fixture
+def connection(worker: GatheringWorker) -> Iterator[_Connection]:
+    """One that a worker has accepted."""
+    theirs, ours = socket.socketpair()
+    worker.nr_conns += 1
+    with theirs, ours:
+        yield _Connection(worker, ours, ("127.0.0.1", 1), ("127.0.0.1", 2))
+
+
+def test_an_idle_connection_that_speaks_as_it_is_given_up_does_not_end_the_worker(
+    worker: GatheringWorker, connection: _Connection
+) -> None:
+    worker.keepalived_conns.append(connection)
+    worker.poller.register(connection.sock, selectors.EVENT_READ)
+    worker._give_up_one()
+    worker.on_client_socket_readable(connection, connection.sock)
+    assert (worker.nr_conns, list(worker.keepalived_conns), worker._arriving) == (0, [], {})
+
+
+def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
+    worker: GatheringWorker, connection: _Connection
+) -> None:
+    worker.enqueue_req(connection)
+    heard_of = worker.poller.get_key(connection.sock)
+    worker._give_up_one()
+    heard_of.data(heard_of.fileobj)
+    assert (worker.nr_conns, worker._arriving) == (0, {})
