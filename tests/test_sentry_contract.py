@@ -55,7 +55,8 @@ def check(delivery: Delivery) -> Normalization | None:
     except (MissingIdentity, MissingTitle):
         assert not identity.ignored
         return None
-    assert bool(identity.ignored) == (not meaning.outcomes)
+    unread = {warning.field for warning in meaning.warnings} & {path.text for path in ASSIGNEE}
+    assert bool(identity.ignored) == (not meaning.outcomes) or unread, "who cannot be read is warned of, not assigned"
     for outcome in meaning.outcomes:
         assert_keepable(outcome)
     return meaning
