@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from signalcraft import canary, durability, jobs, logs, metrics
+from signalcraft import canary, connections, durability, logs, metrics
 from signalcraft.arrivals import GatheringWorker
 from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
@@ -73,10 +73,10 @@ control_socket_disable = True
 def when_ready(_server: Arbiter) -> None:
     """Say once what Redis, as it is set up, could lose. What was imported is shared by all workers, and stays so."""
     gc.freeze()
-    durability.report(jobs.connect_web(_settings.redis_url), _settings.ingest_durability)
+    durability.report(connections.for_web(_settings.redis_url), _settings.ingest_durability)
 
 
 def post_fork(_server: Arbiter, _worker: Worker) -> None:
     """Give each worker its threads, which do not survive a fork: metrics are handed over, canaries sent."""
-    metrics.start_flushing(jobs.connect_web(_settings.redis_url))
-    canary.start(_settings, jobs.connect_web(_settings.redis_url))
+    metrics.start_flushing(connections.for_web(_settings.redis_url))
+    canary.start(_settings, connections.for_web(_settings.redis_url))

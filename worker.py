@@ -15,7 +15,7 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, durability, episodes, jobs, logs, metrics, models, slowness, tasks
+from signalcraft import chores, connections, durability, episodes, jobs, logs, metrics, models, slowness, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
 from signalcraft.errors import InvalidSetting
@@ -48,17 +48,17 @@ def main() -> int:
     logs.configure(settings.log_level, settings.log_format)
     models.open_database(settings.database_url)
     slowness.watch(settings.slow_query_ms)
-    tasks.equip(settings, jobs.connect_web(settings.redis_url))
-    durability.report(jobs.connect_web(settings.redis_url), settings.ingest_durability)
-    metrics.start_flushing(jobs.connect_web(settings.redis_url))
+    tasks.equip(settings, connections.for_web(settings.redis_url))
+    durability.report(connections.for_web(settings.redis_url), settings.ingest_durability)
+    metrics.start_flushing(connections.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
         return _work(_notifier, settings, burst=arguments.burst)
     drainer = Drainer(tasks, batch_size=settings.batch_size)
     drainer.start()
-    chores.start(settings, jobs.connect_web(settings.redis_url))
+    chores.start(settings, connections.for_web(settings.redis_url))
     episodes.start(
         tasks.notifier(),
-        jobs.connect_web(settings.redis_url),
+        connections.for_web(settings.redis_url),
         inbox_is_trouble=settings.ingest_durability != "inbox",
     )
     status = _work(_batching_worker, settings, burst=arguments.burst)
@@ -84,14 +84,14 @@ def _work(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst:
 def _batching_worker(settings: Settings) -> BaseWorker:
     return BatchingWorker(
         jobs.ALERTS,
-        connection=jobs.connect_worker(settings.redis_url),
+        connection=connections.for_worker(settings.redis_url),
         stages=tasks,
         batch_size=settings.batch_size,
     )
 
 
 def _notifier(settings: Settings) -> BaseWorker:
-    redis = jobs.connect_worker(settings.redis_url)
+    redis = connections.for_worker(settings.redis_url)
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
     return SimpleWorker(
         [queue],

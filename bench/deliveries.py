@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from bench import load
 from bench.arena import SECRET
-from signalcraft import jobs, samples
+from signalcraft import connections, jobs, samples
 from signalcraft.alerts import AcceptedDelivery, Delivery
 from signalcraft.samples import Sample
 from signalcraft.sources import SOURCES
@@ -98,7 +98,7 @@ def _accept(sample: Sample) -> AcceptedDelivery:
 
 def enqueue(redis_url: str, deliveries: Iterable[AcceptedDelivery]) -> None:
     """Take ``deliveries`` in as the web process does, one script each."""
-    redis = jobs.connect_web(redis_url)
+    redis = connections.for_web(redis_url)
     for accepted in deliveries:
         jobs.take_in(redis, accepted, ttl_seconds=_TTL_SECONDS)
     redis.close()

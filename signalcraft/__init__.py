@@ -34,9 +34,9 @@ import-linter holds it to that (``pyproject.toml``).
                             the SQL of that; which of it was slow; how much there is; the page of all metrics, what
                             /metrics says; alerts on their way into the tables
     filters                 which groups are meant
-    places | models | migrations | metrics | breaker | client | documents | durability | patience | watchdog |
-    history                 the tables, what is counted, what failed is left alone for a moment, what Redis would
-                            forget, who changed what
+    places | models | migrations | metrics | breaker | client | connections | documents | durability | patience |
+    watchdog | history      the tables, what is counted, what failed is left alone for a moment, ways to reach
+                            Redis and what it would forget, who changed what
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which
     alerts | settings | logs | findings | payloads

@@ -18,7 +18,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import client, jobs, metrics, models, samples, store
+from signalcraft import client, connections, jobs, metrics, models, samples, store
 from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Vocabulary
 from signalcraft.errors import PermanentError, SignalCraftError
 from signalcraft.models import AlertEvent, AlertGroup, HourlyCount, Workspace
@@ -136,7 +136,7 @@ def await_proof(redis: Redis, delivery_id: str, *, patience: float = PATIENCE_SE
         QueueUnavailable: Redis is away.
     """
     deadline = time.monotonic() + patience
-    with jobs.away_as_unavailable():
+    with connections.away_as_unavailable():
         while not redis.exists(_PROOF + delivery_id):
             if time.monotonic() > deadline:
                 raise CanaryLost(f"It was accepted, and not worked off within {patience:.0f} s.")

@@ -11,7 +11,7 @@ from peewee import PeeweeException
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import health, jobs, migrations, models, tenants
+from signalcraft import connections, health, jobs, migrations, models, tenants
 from signalcraft.errors import RecoverableError, SignalCraftError
 from signalcraft.findings import Finding, failure, ok, warning
 from signalcraft.models import ApiToken
@@ -115,7 +115,7 @@ def _postgresql_time() -> float:
 def check_redis(settings: Settings, redis: Redis) -> Iterator[Finding]:
     """Whether it takes writes, and keeps what it took."""
     try:
-        jobs.try_to_write(redis)
+        connections.try_to_write(redis)
     except SignalCraftError as error:
         advice = "Check REDIS_URL, and whether it is full or a replica. Deliveries go to PostgreSQL's inbox meanwhile."
         yield failure("redis", f"Takes no writes ({error}).", advice)

@@ -25,7 +25,7 @@ from rq.serializers import JSONSerializer
 from rq_dashboard import web as pages
 from werkzeug.serving import run_simple
 
-from signalcraft import jobs
+from signalcraft import connections, jobs
 from signalcraft.errors import TooManyRequests
 
 AT_ONCE: Final = 2
@@ -121,7 +121,7 @@ def serve(port: int) -> None:
 
 def _connect(redis_url: str) -> Redis:
     """A pool of two connections that fail soon, apart from those that deliveries come in by."""
-    pool = jobs.connect_web(redis_url).connection_pool
+    pool = connections.for_web(redis_url).connection_pool
     few = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
         connection_class=pool.connection_class,
         max_connections=AT_ONCE,

@@ -15,7 +15,7 @@ from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 
-from signalcraft import canary, checkups, client, diagnosis, jobs, models, tenants
+from signalcraft import canary, checkups, client, connections, diagnosis, models, tenants
 from signalcraft.alerts import Secret
 from signalcraft.diagnosis import Candidate, Verdict
 from signalcraft.errors import InvalidSetting, SignalCraftError
@@ -58,7 +58,7 @@ def examine(url: str | None) -> Iterator[Finding]:
         yield failure("settings", str(error), "See .env.example.")
         return
     models.open_database(settings.database_url)
-    redis = jobs.connect_web(settings.redis_url)
+    redis = connections.for_web(settings.redis_url)
     for check in checkups.CHECKS:
         yield from check(settings, redis)
     if not settings.sentry_client_secrets:

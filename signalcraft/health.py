@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from redis import Redis
 
-from signalcraft import capacity, durability, inbox, jobs, migrations, models
+from signalcraft import capacity, connections, durability, inbox, jobs, migrations, models
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.exposition import Gauge
 from signalcraft.patience import Patience
@@ -112,7 +112,7 @@ def check(redis: Redis) -> Mapping[str, Part]:
 
 
 def _ask_redis(redis: Redis) -> _Said:
-    jobs.try_to_write(redis)
+    connections.try_to_write(redis)
     return _Said(State.OK, durability.losses(redis))
 
 

@@ -6,12 +6,8 @@ client: the web's must fail within the second that a sender waits, the worker's 
 
 import base64
 import hashlib
-import math
-import threading
-import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -22,12 +18,7 @@ from uuid import uuid4
 
 import orjson
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.connection import AbstractConnection
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
+from redis.exceptions import NoScriptError
 from rq import Queue
 from rq import Retry as JobRetry
 from rq.exceptions import DeserializationError
@@ -37,7 +28,8 @@ from rq.utils import utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from signalcraft.alerts import AcceptedDelivery
-from signalcraft.errors import PermanentError, QueueUnavailable
+from signalcraft.connections import away_as_unavailable, within
+from signalcraft.errors import PermanentError
 
 ALERTS: Final = "alerts"
 NOTIFICATIONS: Final = "notifications"
@@ -53,30 +45,8 @@ NOTIFY_TTL_SECONDS: Final = 3600
 #: How long RQ keeps a job that failed where we could not even set it aside.
 FAILURE_TTL_SECONDS: Final = 30 * 86_400
 
-#: No retries, and 0.5 s in all: connecting and then reading from a server that is frozen. Without a password,
-#: RESP2 and no driver information make connecting free of round trips.
-_WEB: Mapping[str, Any] = MappingProxyType(
-    {
-        "socket_connect_timeout": 0.2,
-        "socket_timeout": 0.3,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
-)
 #: In all: with a password and a database to select, a slow Redis would take that long for each.
 _TAKE_IN_SECONDS: Final = 0.5
-#: A read waits longer than RQ's blocking pop does; a connection that idled is pinged before it is used.
-_WORKER: Mapping[str, Any] = MappingProxyType(
-    {
-        "socket_connect_timeout": 5,
-        "socket_timeout": 60,
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-        "retry": Retry(ExponentialWithJitterBackoff(cap=2, base=0.1), 5, (RedisConnectionError, RedisTimeoutError)),
-        "protocol": 2,
-    }
-)
 
 #: KEYS: delivery key, RQ's set of queues, the queue, the job. ARGV: delivery id, seconds, the job's fields that differ
 #: from job to job. Those that all have alike stand in the script: redis-py takes 2 µs for each thing it sends.
@@ -96,7 +66,6 @@ return false
 #: zlib's level 4 takes 58 µs for a delivery of 6.5 kB where its own choice takes 85; 40 bytes more of 2,500.
 _COMPRESSION: Final = 4
 
-_WRITTEN: Final = "signalcraft:written"
 _ALERTS_KEY: Final = Queue.redis_queue_namespace_prefix + ALERTS
 _NOTIFICATIONS_KEY: Final = Queue.redis_queue_namespace_prefix + NOTIFICATIONS
 #: Fields that we do not write: the last are as ``AllowedJob`` has them where they are missing, and RQ does without the
@@ -122,26 +91,6 @@ class ForbiddenJob(PermanentError):  # noqa: N818 - reads as the errors of error
     """A job that we did not write: another function, a callback, a webhook or a dependency."""
 
     code = "job_forbidden"
-
-
-class _Deadline(threading.local):
-    """When the answers that this thread waits for are due, on the monotonic clock."""
-
-    at = math.inf
-
-
-_deadline: Final = _Deadline()
-
-
-class _InTime(AbstractConnection):
-    """A connection that waits for no answer past the thread's deadline."""
-
-    def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
-        """Read an answer; what is left until the deadline is the most that it may take."""
-        left = _deadline.at - time.monotonic()
-        if left < _WEB["socket_timeout"]:
-            options["timeout"] = max(0.001, left)
-        return super().read_response(*args, **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,27 +182,6 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
         raise ForbiddenJob("the job's argument is not a delivery") from error
 
 
-def connect_web(url: str) -> Redis:
-    """A client for the web process: it answers within 0.5 s, or fails. Connects to nothing yet."""
-    redis = Redis.from_url(url, **_WEB, **_tls(url))
-    pool = redis.connection_pool
-    pool.connection_class = type("InTime", (_InTime, pool.connection_class), {})
-    return redis
-
-
-def connect_worker(url: str) -> Redis:
-    """A client for the worker: it waits, checks and tries again. Connects to nothing yet."""
-    return Redis.from_url(url, **_WORKER, **_tls(url))
-
-
-def _tls(url: str) -> dict[str, Any]:
-    """Platforms such as Heroku give Redis a self-signed certificate: encrypted, and not verifiable.
-
-    https://devcenter.heroku.com/articles/connecting-heroku-redis. ``?ssl_cert_reqs=required`` in the URL wins.
-    """
-    return {"ssl_cert_reqs": "none", "ssl_check_hostname": False} if url.startswith("rediss://") else {}
-
-
 def queue(redis: Redis, name: str) -> Queue:
     """The queue ``name`` as we read and write it: JSON arguments, allow-listed jobs."""
     return Queue(name, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)
@@ -270,7 +198,7 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> Ta
     """
     keys = (_delivery_key(accepted), Queue.redis_queues_keys, _ALERTS_KEY, Job.key_for(accepted.delivery_id))
     values = (accepted.delivery_id, ttl_seconds, *chain.from_iterable(_job_fields(accepted).items()))
-    with away_as_unavailable(), _within(_TAKE_IN_SECONDS):
+    with away_as_unavailable(), within(_TAKE_IN_SECONDS):
         first = _run_script(redis, keys, values)
     return TakenIn(fresh=first is None, delivery_id=accepted.delivery_id if first is None else first.decode())
 
@@ -361,16 +289,6 @@ def _parse(moment: bytes | None) -> datetime | None:
     return datetime.fromisoformat(moment.decode()) if moment else None
 
 
-def try_to_write(redis: Redis) -> None:
-    """See whether Redis takes writes: one that is full or a replica answers pings all the same.
-
-    Raises:
-        QueueUnavailable: it does not.
-    """
-    with away_as_unavailable():
-        redis.set(_WRITTEN, "1", ex=60)
-
-
 def last_heartbeat(redis: Redis, name: str) -> datetime | None:
     """When a worker of the queue ``name`` last came round its loop; None where none is registered.
 
@@ -383,22 +301,3 @@ def last_heartbeat(redis: Redis, name: str) -> datetime | None:
         workers: Any = redis.smembers(WORKERS_BY_QUEUE_KEY % name)
         beats: Any = [redis.hget(worker, "last_heartbeat") for worker in workers]
     return max((datetime.fromisoformat(beat.decode()) for beat in beats if beat), default=None)
-
-
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """All answers that the block waits for are due within so many seconds together."""
-    _deadline.at = time.monotonic() + seconds
-    try:
-        yield
-    finally:
-        _deadline.at = math.inf
-
-
-@contextmanager
-def away_as_unavailable() -> Iterator[None]:
-    """Whatever is wrong with Redis in the block, raise it as QueueUnavailable."""
-    try:
-        yield
-    except RedisError as error:
-        raise QueueUnavailable(type(error).__name__) from error

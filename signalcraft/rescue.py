@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from signalcraft import jobs, models, reconciling, recovery, tasks
+from signalcraft import connections, jobs, models, reconciling, recovery, tasks
 from signalcraft.recovery import Period, Replayed
 from signalcraft.settings import Settings
 
@@ -43,9 +43,9 @@ def _database() -> Iterator[Settings]:
 def reconcile() -> None:
     """Put back jobs that are in Redis and that no list holds. A second run finds none."""
     settings = Settings.from_environ(os.environ)
-    redis = jobs.connect_worker(settings.redis_url)
+    redis = connections.for_worker(settings.redis_url)
     found = 0
-    with jobs.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
+    with connections.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
         for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
             task = progress.add_task(f"Looking at jobs of {name}", total=None)
             for put_back in reconciling.reconcile(redis, name):
@@ -66,7 +66,7 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     """
     period, total = Period(since=since, until=until), Replayed()
     with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
-        bench = tasks.equip(settings, jobs.connect_web(settings.redis_url))
+        bench = tasks.equip(settings, connections.for_web(settings.redis_url))
         task = progress.add_task("Replaying", total=recovery.count(period, failed=failed))
         for some in recovery.kept(period, failed=failed):
             recovery.replay(some, bench, total, dry_run=dry_run)

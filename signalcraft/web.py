@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import dashboard, jobs, models, places, problems, slowness, views, workbench
+from signalcraft import connections, dashboard, models, places, problems, slowness, views, workbench
 from signalcraft.breaker import Breaker
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> Flask:
 
 
 def _put_together(app: Flask, settings: Settings) -> Limiter:
-    redis = jobs.connect_web(settings.redis_url)
+    redis = connections.for_web(settings.redis_url)
     limiter = Limiter(
         _address,
         # Of its own: limits are hit where they are due, and ours would be looked through for some before each request.

@@ -8,7 +8,7 @@ import os
 
 from redis import Redis
 
-from signalcraft import intake, jobs
+from signalcraft import connections, intake, jobs
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.jobs import TakenIn
 from signalcraft.settings import Settings
@@ -17,7 +17,7 @@ from signalcraft.web import create_app
 
 def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> TakenIn:
     key = jobs._delivery_key(accepted)
-    with jobs.away_as_unavailable():
+    with connections.away_as_unavailable():
         if not redis.set(key, accepted.delivery_id, nx=True, ex=ttl_seconds):
             return TakenIn(fresh=False, delivery_id=str(redis.get(key)))
         jobs.queue(redis, jobs.ALERTS).enqueue(

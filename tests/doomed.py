@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import psycopg2.extensions
 from redis.connection import AbstractConnection
 
-from signalcraft import intake, jobs, logs, models, tasks
+from signalcraft import connections, intake, jobs, logs, models, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
@@ -72,8 +72,8 @@ def _watch(steps: _Steps) -> None:
 
 def _work(settings: Settings, order: Mapping[str, Any]) -> None:
     """Everything that waits, as a worker with --burst does."""
-    redis = jobs.connect_worker(settings.redis_url)
-    tasks.equip(settings, jobs.connect_web(settings.redis_url))
+    redis = connections.for_worker(settings.redis_url)
+    tasks.equip(settings, connections.for_web(settings.redis_url))
 
     stages = _stages(order.get("poison"))
     batch_size = order.get("batch_size", 200)
@@ -82,7 +82,7 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
 
 def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
     """All that is on the shelf."""
-    tasks.equip(settings, jobs.connect_web(settings.redis_url))
+    tasks.equip(settings, connections.for_web(settings.redis_url))
     drainer = Drainer(_stages(order.get("poison")), batch_size=200)
     while drainer.drain():
         pass

@@ -3,14 +3,14 @@
 import os
 import re
 
-from signalcraft import batching, jobs, models, pipeline, tasks
+from signalcraft import batching, connections, jobs, models, pipeline, tasks
 from signalcraft.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings.from_environ(os.environ)
     models.open_database(settings.database_url)
-    tasks.equip(settings, jobs.connect_web(settings.redis_url))
+    tasks.equip(settings, connections.for_web(settings.redis_url))
     batching.PREPARE_SECONDS = 1  # type: ignore[misc]
     pipeline._normalize = lambda *_: re.match(r"(a+)+$", "a" * 60 + "b")  # type: ignore[assignment]
-    redis = jobs.connect_worker(settings.redis_url)
+    redis = connections.for_worker(settings.redis_url)
     batching.BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=9).work(burst=True)

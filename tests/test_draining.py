@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
-from signalcraft import inbox, jobs, models, tasks
+from signalcraft import connections, inbox, models, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.draining import Drainer
 from signalcraft.errors import DatabaseUnavailable
@@ -76,7 +76,7 @@ def test_what_it_hands_on_is_what_was_kept() -> None:
 
 
 def test_it_needs_no_redis(settings: Settings) -> None:
-    tasks.equip(settings, jobs.connect_web(NOWHERE))
+    tasks.equip(settings, connections.for_web(NOWHERE))
     shelve(accepted(), accepted())
     assert drainer().drain() == 2
     assert depth() == 0

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from signalcraft import durability, health, jobs
+from signalcraft import connections, durability, health
 
 GOOD = {"aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
@@ -49,5 +49,5 @@ def test_with_everything_on_the_shelf_it_does_not_matter(clean_redis: Redis) -> 
 
 def test_a_redis_that_is_away_stops_no_start() -> None:
     with capture_logs() as lines:
-        durability.report(jobs.connect_web("redis://127.0.0.1:1/0"), "fallback")
+        durability.report(connections.for_web("redis://127.0.0.1:1/0"), "fallback")
     assert [line["reason"] for line in lines] == ["ConnectionError"]

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from signalcraft import inbox, jobs, models, pipeline, tasks
+from signalcraft import connections, inbox, jobs, models, pipeline, tasks
 from signalcraft.alerts import GroupSnapshot
 from signalcraft.episodes import Watch
 from signalcraft.errors import MissingTitle, QueueUnavailable
@@ -74,7 +74,7 @@ def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_tol
 
 def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
     told = Told()
-    watch = Watch(told, jobs.connect_web(NOWHERE))
+    watch = Watch(told, connections.for_web(NOWHERE))
     with models.session():
         inbox.keep(accepted())
     for _ in range(3):
@@ -128,10 +128,10 @@ def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redi
 def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_notifier(
     settings: Settings,
 ) -> None:
-    tasks.equip(settings, jobs.connect_web(NOWHERE))
+    tasks.equip(settings, connections.for_web(NOWHERE))
     with models.session():
         inbox.keep(accepted())
-    watch = Watch(tasks.notifier(), jobs.connect_web(NOWHERE))
+    watch = Watch(tasks.notifier(), connections.for_web(NOWHERE))
     with capture_logs() as lines:
         watch.look()
         watch.look()

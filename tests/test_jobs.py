@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 from rq.webhook import Webhook
 
-from signalcraft import embedded, jobs
+from signalcraft import connections, embedded, jobs
 from signalcraft.breaker import Breaker
 from signalcraft.errors import QueueUnavailable
 from signalcraft.jobs import AllowedJob, ForbiddenJob
@@ -160,7 +160,7 @@ def frozen(servers: embedded.Servers) -> Iterator[embedded.Servers]:
 
 
 def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded.Servers) -> None:
-    with jobs.connect_web(frozen.redis_url) as redis:
+    with connections.for_web(frozen.redis_url) as redis:
         for _ in range(2):
             began = time.monotonic()
             with pytest.raises(QueueUnavailable):
@@ -173,7 +173,7 @@ def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_u
     url = urlsplit(redis_url)
     with slowed(url.hostname or "", url.port or 0, seconds=0.2) as port:
         slow = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}", path="/3").geturl()
-        with jobs.connect_web(slow) as redis:
+        with connections.for_web(slow) as redis:
             began = time.monotonic()
             with pytest.raises(QueueUnavailable):
                 jobs.take_in(redis, accepted(), ttl_seconds=60)
@@ -204,7 +204,7 @@ def slowed(host: str, port: int, *, seconds: float) -> Iterator[int]:
 
 
 def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
-    with jobs.connect_web("redis://127.0.0.1:1/0") as redis:
+    with connections.for_web("redis://127.0.0.1:1/0") as redis:
         began = time.monotonic()
         with pytest.raises(QueueUnavailable):
             jobs.take_in(redis, accepted(), ttl_seconds=60)
@@ -222,7 +222,7 @@ def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None
 
 
 def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise() -> None:
-    for connect in (jobs.connect_web, jobs.connect_worker):
+    for connect in (connections.for_web, connections.for_worker):
         with connect("rediss://localhost") as lenient, connect("rediss://localhost?ssl_cert_reqs=required") as strict:
             assert lenient.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
             assert strict.connection_pool.connection_kwargs["ssl_cert_reqs"] == "required"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from signalcraft import jobs
+from signalcraft import connections
 from signalcraft.rates import SharedCounters
 
 
@@ -65,7 +65,7 @@ def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
 
 def test_hits_wait_for_a_redis_that_is_away(clean_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signalcraft.rates.PAUSE_SECONDS", 0.01)
-    counters = storage(jobs.connect_web("redis://127.0.0.1:1/0"))
+    counters = storage(connections.for_web("redis://127.0.0.1:1/0"))
     assert [counters.incr("away", 60) for _ in range(3)] == [1, 2, 3]
     time.sleep(0.1)
     counters._redis = clean_redis
