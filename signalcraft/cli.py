@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -185,7 +186,7 @@ def revoke_token(workspace: str, name: str) -> None:
 
 @main.command()
 @click.argument("name", metavar="RESOURCE.ACTION", type=click.Choice(samples.NAMES))
-@click.option("--url", help="Where to; the default is this machine's web process.")
+@click.option("--url", help="Where to: an address, or a webhook's whole URL; by default this machine's web process.")
 @click.option("--secret", envvar="SENTRY_CLIENT_SECRET", required=True, help="What to sign with.", show_envvar=True)
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, 100_000), help="How many, all different.")
 @click.option("--title", help="Of the alert; one title is one issue.")
@@ -193,7 +194,9 @@ def revoke_token(workspace: str, name: str) -> None:
 @click.option("--environment", help="Where it happened.")
 def send(name: str, url: str | None, secret: str, count: int, **params: str | None) -> None:
     """Send signed sample deliveries, as Sentry would, and print each different answer."""
-    url = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/sentry"
+    url = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
+    if urlsplit(url).path in ("", "/"):
+        url = url.rstrip("/") + "/webhooks/sentry"
     given = {param: value for param, value in params.items() if value is not None}
     answers: dict[str, int] = {}
     refused = 0

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,27 @@ def test_send_to_nobody_fails_in_one_line() -> None:
     assert result.exit_code == 1
     assert result.stdout == "1 x no answer: ConnectionRefusedError\n"
     assert result.stderr == "Error: 1 of 1 did not arrive.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [("", "/webhooks/sentry"), ("/", "/webhooks/sentry"), ("/webhooks/sentry/shop", "/webhooks/sentry/shop")],
+)
+def test_send_goes_to_the_webhook_of_an_address_or_to_the_url_that_is_given(given: str, path: str) -> None:
+    paths: list[str] = []
+
+    class Taker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            paths.append(self.path)
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Taker) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}{given}"
+        result = CliRunner().invoke(cli.main, ["send", "event_alert.triggered", "--url", url, "--secret", "x"])
+    assert (result.exit_code, paths) == (0, [path])
 
 
 def test_send_refuses_a_sample_that_there_is_not() -> None:
