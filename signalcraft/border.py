@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Final
 
-from peewee import DataError, IntegrityError
+from peewee import DataError, IntegrityError, OperationalError
 
 from signalcraft.errors import DatabaseUnavailable, NotStorable
-from signalcraft.models import constraint_name
+from signalcraft.models import constraint_name, exceeds_limit
 from signalcraft.runs import Arrival
 
-#: In characters. What is indexed has to fit into a page of an index; the rest is far above what sources cut to.
-LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 1_000, "title": 500}
+#: In characters, of up to four bytes. What is indexed has to fit into a third of a page, 2,704 bytes; the rest is far
+#: above what sources cut to.
+LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 600, "title": 500}
 
 #: Two transactions met on the same rows, and one has to try again.
 _TRY_AGAIN: Final = frozenset({"alert_group_current_key"})
@@ -81,3 +82,7 @@ def refusals() -> Iterator[None]:
         raise NotStorable(_MEANINGS.get(name, f"refused by {name}")) from error
     except DataError as error:
         raise NotStorable("PostgreSQL cannot hold one of the values") from error
+    except OperationalError as error:
+        if not exceeds_limit(error):
+            raise
+        raise NotStorable("one of the values is too large for PostgreSQL") from error

@@ -23,6 +23,7 @@ from peewee import (
     InternalError,
     Model,
     OperationalError,
+    PeeweeException,
     ProgrammingError,
     SmallIntegerField,
     TextField,
@@ -45,7 +46,10 @@ _CONNECTION = {
 }
 #: SQLSTATEs of a server that is there and cannot serve us: it takes no writes (a failover), a migration is missing, or
 #: the transaction was given up already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
-_PASSING = frozenset({"25006", "25P02", "25P03", "42P01", "42703"})
+_PASSING = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "42703"})
+#: The class of "program limit exceeded": a value is too large for an index, say. To the driver that is operational, as
+#: a lost connection is, but it will be as large the next time.
+_LIMITS = "54"
 _TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
 
 database = PooledPostgresqlDatabase(None)
@@ -98,9 +102,11 @@ def _absence() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if exceeds_limit(error):
+            raise
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except (InternalError, ProgrammingError) as error:
-        if getattr(driver_error(error), "pgcode", None) not in _PASSING:
+        if _sqlstate(error) not in _PASSING:
             raise
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except MaxConnectionsExceeded as error:
@@ -109,7 +115,17 @@ def _absence() -> Iterator[None]:
 
 def driver_error(error: Exception) -> BaseException:
     """What psycopg2 raised: Peewee raises its own error while it handles that one. Else ``error`` itself."""
-    return error.__context__ or error
+    return error.__context__ or error if isinstance(error, PeeweeException) else error
+
+
+def exceeds_limit(error: Exception) -> bool:
+    """Whether PostgreSQL has no room for something, however often one tries."""
+    return _sqlstate(error).startswith(_LIMITS)
+
+
+def _sqlstate(error: Exception) -> str:
+    """Empty where PostgreSQL said none: it was not there to say."""
+    return getattr(driver_error(error), "pgcode", None) or ""
 
 
 def constraint_name(error: Exception) -> str:

@@ -1,3 +1,4 @@
+import random
 from dataclasses import replace
 from datetime import datetime
 
@@ -29,6 +30,7 @@ def test_an_ordinary_alert_passes() -> None:
         ("environment", "", "is empty"),
         ("title", "x" * 501, "is longer than 500 characters"),
         ("source_event_id", "x" * 501, "is longer than 500 characters"),
+        ("fingerprint", "x" * 601, "is longer than 600 characters"),
         ("title", "a\0b", "holds U+0000"),
         ("description", "a\0b", "holds U+0000"),
         ("tags", [("a", "b\0")], "holds U+0000"),
@@ -61,6 +63,28 @@ def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constrain
 def test_a_value_that_is_out_of_range_will_never_be_stored(database_url: str) -> None:  # noqa: ARG001 - for that it is open
     with models.session(), pytest.raises(NotStorable), border.refusals():
         models.database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
+
+
+def wide(length: int) -> str:
+    """Characters of four bytes, in no order that could be kept shorter."""
+    chance = random.Random(length)
+    return "".join(chr(chance.randrange(0x10000, 0x30000)) for _ in range(length))
+
+
+def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with models.session():
+        Workspace.create(slug="one")
+    longest = with_field(**{field: wide(length) for field, length in border.LONGEST.items()})
+    border.check(longest)
+    record(longest)
+
+
+def test_what_is_too_large_for_an_index_will_never_be_stored(clean_database: str) -> None:  # noqa: ARG001 - likewise
+    """To the driver it is the same kind of error as a lost connection, and a worker would hold it for ever."""
+    with models.session():
+        Workspace.create(slug="one")
+    with pytest.raises(NotStorable, match="too large"):
+        record(with_field(fingerprint=wide(1_000)))
 
 
 def test_who_comes_second_tries_again(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
