@@ -4,7 +4,7 @@ A worker process calls ``equip`` once before it works.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -51,16 +51,20 @@ def process_delivery(argument: Mapping[str, Any]) -> None:
     process_deliveries([AcceptedDelivery.from_job_argument(argument)])
 
 
+#: What was stored of a batch: all at once, or one by one.
+Outcome = Sequence[tuple[pipeline.Prepared, store.Recorded]]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Deliveries that are read and in our words; canaries go a way of their own."""
+    """Deliveries that are read and in our words; canaries go a way of their own.
+
+    ``alone`` is what was stored of those that were worked off one by one: whatever comes between, they are not again.
+    """
 
     prepared: pipeline.Prepared
     canaries: Sequence[canary.Canary]
-
-
-#: What was stored of a batch: all at once, or one by one.
-Outcome = Sequence[tuple[pipeline.Prepared, store.Recorded]]
+    alone: dict[str, Outcome] = field(default_factory=dict)
 
 
 def process_deliveries(deliveries: Sequence[AcceptedDelivery]) -> None:
@@ -85,12 +89,14 @@ def record(batch: Batch) -> Outcome:
     """Store a batch; where that fails, one by one, so that a bad one fails alone and ends up set aside.
 
     Raises:
-        RecoverableError: PostgreSQL is away or busy. Some may be stored; doing it again changes nothing.
+        RecoverableError: PostgreSQL is away or busy. Some may be stored; doing it again goes on with the others.
     """
     prepared, policy = batch.prepared, _Equipment.bench.policy
     canary.let_through(batch.canaries, policy, _Equipment.redis)
     if not prepared.deliveries:
         return []
+    if batch.alone:
+        return _record_one_by_one(batch)
     try:
         return [(prepared, pipeline.record(prepared, policy))]
     except RecoverableError:
@@ -103,13 +109,20 @@ def record(batch: Batch) -> Outcome:
             **fault(error),
             constraint=models.constraint_name(error),
         )
-        return [outcome for delivery in prepared.deliveries for outcome in _record_alone(delivery)]
+        return _record_one_by_one(batch)
 
 
 def conclude(outcome: Outcome) -> None:
     """Say what became of a batch, and tell whom it concerns."""
     for prepared, recorded in outcome:
         pipeline.conclude(prepared, recorded, _Equipment.bench)
+
+
+def _record_one_by_one(batch: Batch) -> Outcome:
+    for delivery in batch.prepared.deliveries:
+        if delivery.delivery_id not in batch.alone:
+            batch.alone[delivery.delivery_id] = _record_alone(delivery)
+    return [one for outcome in batch.alone.values() for one in outcome]
 
 
 def _record_alone(delivery: AcceptedDelivery) -> Outcome:

@@ -332,6 +332,22 @@ def test_what_will_never_be_stored_is_tried_in_its_batch_and_alone_and_set_aside
     assert is_clean(redis)
 
 
+def test_where_working_off_one_by_one_is_interrupted_it_goes_on_and_repeats_nothing(
+    redis: Redis, two_groups: tuple[str, str], tries: Counter[str]
+) -> None:
+    held, _ = two_groups
+    new, stranger, refused = accepted(issue="3"), replace(accepted(), workspace_id=99), accepted(issue=held)
+    jobs.queue(redis, jobs.NOTIFICATIONS).empty()
+    attempts = Attempts()
+    take_in(redis, new, stranger, refused)
+    with isolated("serializable"), Rival(models.database.database, holds=held):
+        work(redis, attempts)
+    assert attempts.codes == ["40001"]
+    assert tries == {new.delivery_id: 2, stranger.delivery_id: 2, refused.delivery_id: 3}
+    assert totals() == all_true(4, set_aside=1)
+    assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new"]
+
+
 #: What PostgreSQL says of itself, and what it says of what we asked: SQLSTATEs by whether to ask again.
 PASSING = (
     *("08000", "08003", "08006"),  # the connection is lost
