@@ -17,5 +17,6 @@ in the same minutes, and the median of the pairs is reported. Nothing here is a 
     http        a small load generator, closed loop and open loop
     stock       the baseline of the worker    plain  the baseline of the web process
 
-    single (and normalize)  drain  latency  intake  workers  memory  growth  lists     one benchmark each
+    single (and normalize)  drain  latency  intake  refusals  workers  memory  growth  lists  purge
+                one benchmark each
 """

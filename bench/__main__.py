@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import deliveries, drain, growth, intake, latency, lists, memory, refusals, single, workers
+from bench import deliveries, drain, growth, intake, latency, lists, memory, purge, refusals, single, workers
 from bench.arena import Arena, BenchError
 from bench.figures import ROOT, Figure, show, write
 from signalcraft import embedded
@@ -30,6 +30,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "memory": memory.run,
     "growth": growth.run,
     "lists": lists.run,
+    "purge": purge.run,
 }
 
 

@@ -1,5 +1,7 @@
+from contextlib import closing
 from datetime import timedelta
 
+import psycopg2
 import pytest
 from redis import Redis
 
@@ -61,7 +63,7 @@ def test_it_goes_in_transactions_of_a_bounded_size() -> None:
     with models.session():
         sizes = list(retention.delete_events(at(1_000)))
     assert sum(sizes) == 1_198
-    assert len(sizes) == 3
+    assert len(sizes) == 6
     assert max(sizes) <= retention.BATCH_SIZE
 
 
@@ -98,6 +100,16 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
         "3": "snoozed",
         "4": "open",
     }
+
+
+def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_database: str) -> None:
+    record(*(arrival(issue=str(number)) for number in range(450)))
+    with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor, models.session():
+        cursor.execute("SELECT FROM alert_group WHERE id IN (1, 250) FOR UPDATE")
+        assert retention.resolve_quiet(at(5), at(1_000)) == 448
+        assert retention.resolve_quiet(at(5), at(1_000)) == 0
+        other.rollback()
+        assert retention.resolve_quiet(at(5), at(1_000)) == 2
 
 
 def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Settings, clean_redis: Redis) -> None:

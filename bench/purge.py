@@ -1,0 +1,124 @@
+"""How long a purge holds locks at a time: each of its transactions, from the first statement to the end of the commit.
+
+Half of the events have a body, a thousand of them in a row, and severities go up and down; so transactions find as
+many rows as they may take. The older half of the events is deleted; of the others the bodies are dropped.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bench.arena import Arena, BenchError, Lane
+from bench.deliveries import Maker
+from bench.figures import Figure
+from bench.load import Size, fill
+from bench.pairs import percentile
+from signalcraft import models, retention
+from signalcraft.payloads import pack
+
+#: From ten thousand events of each group to ten.
+SIZES: Final = tuple(Size(groups=groups, events=300_000) for groups in (30, 300, 30_000))
+_MOST_MS: Final = 100
+
+_BODY = "CREATE TEMPORARY TABLE body AS SELECT * FROM unnest(%s::bytea[]) WITH ORDINALITY AS b (kept, n)"
+_FURNISH = """
+    UPDATE alert_event e SET
+        severity = (ARRAY['low', 'low', 'med', 'low', 'high', 'low', 'critical'])[1 + e.id * 7919 % 7],
+        payload_json = CASE WHEN e.id / 1000 % 2 = 0 THEN body.kept END
+    FROM body WHERE body.n = 1 + e.id % 200"""
+_MIDDLE = "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY received_at) FROM alert_event"
+
+
+def run(arena: Arena) -> Iterator[Figure]:
+    """The longest transaction of deleting, of dropping bodies, and of resolving what has long been quiet."""
+    for size in SIZES:
+        loaded = replace(size, groups=max(30, size.groups // 10), events=30_000) if arena.quick else size
+        with arena.lane("purge") as lane:
+            _load(lane, loaded)
+            models.open_database(lane.database_url)
+            try:
+                yield from _purge(loaded)
+            finally:
+                models.database.close_all()
+
+
+def _load(lane: Lane, size: Size) -> None:
+    fill(lane.database_url, size)
+    bodies = [pack(delivery.delivery.body) for delivery in Maker().accepted(200)]
+    with contextlib.closing(lane.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(_BODY, (bodies,))
+        for statement in (_FURNISH, "VACUUM (ANALYZE) alert_event", "CHECKPOINT"):
+            cursor.execute(statement)
+
+
+def _purge(size: Size) -> Iterator[Figure]:
+    now = datetime.now(UTC)
+    with models.session():
+        (middle,) = models.database.execute_sql(_MIDDLE).fetchone()
+    works: dict[str, Callable[[], int]] = {
+        "deleting events": lambda: sum(retention.delete_events(middle)),
+        "dropping bodies": lambda: sum(retention.drop_payloads(now)),
+        "resolving groups": lambda: retention.resolve_quiet(now, now),
+    }
+    for what, work in works.items():
+        watch = Watch()
+        rows = watch.over(work)
+        if not rows:
+            raise BenchError(f"there was nothing to do in {what}")
+        yield _figure(f"longest transaction of {what}, {size.groups:,} groups", watch.seconds, rows)
+
+
+def _figure(name: str, seconds: list[float], rows: int) -> Figure:
+    return Figure(
+        benchmark="purge",
+        name=name,
+        value=max(seconds) * 1000,
+        unit="ms",
+        against="absolute",
+        at_most=_MOST_MS,
+        detail={
+            "p50, ms": percentile(seconds, 50) * 1000,
+            "p99, ms": percentile(seconds, 99) * 1000,
+            "transactions": len(seconds),
+            "rows": rows,
+        },
+    )
+
+
+@dataclass(slots=True)
+class Watch:
+    """Notes how long transactions of this process take that do more than read."""
+
+    seconds: list[float] = field(default_factory=list)
+    _began: float = 0.0
+
+    def over(self, work: Callable[[], int]) -> int:
+        """What ``work`` comes to, done in a session and watched."""
+        database = models.database
+        execute, commit = database.execute_sql, database.commit
+
+        def watched_execute(sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee has them
+            self._began = self._began or time.perf_counter()
+            answer = execute(sql, params)
+            if not database.in_transaction():
+                self._end(reads=sql.lstrip().startswith("SELECT"))
+            return answer
+
+        def watched_commit() -> None:
+            commit()
+            self._end()
+
+        with models.session():
+            database.execute_sql, database.commit = watched_execute, watched_commit
+            try:
+                return work()
+            finally:
+                database.execute_sql, database.commit = execute, commit
+
+    def _end(self, *, reads: bool = False) -> None:
+        if not reads:
+            self.seconds.append(time.perf_counter() - self._began)
+        self._began = 0.0
