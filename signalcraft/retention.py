@@ -15,7 +15,7 @@ from typing import Final
 
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
-from signalcraft.models import LastWord, database
+from signalcraft.models import database
 from signalcraft.statements import rank, status_after
 
 #: Rows a transaction: changing as many takes some 2 ms, of groups 12 (``python -m bench purge``); on a machine that has
@@ -43,6 +43,11 @@ _OLDEST = """
 _FIND = "SELECT e.id {which} AND e.id BETWEEN %(first)s AND %(last)s"
 _DELETE_EVENTS = "DELETE FROM alert_event WHERE id = ANY(%(ids)s)"
 _DROP_PAYLOADS = "UPDATE alert_event SET payload_json = NULL WHERE id = ANY(%(ids)s)"
+
+#: One may have been said anew since it was found.
+_FORGET_WORDS = "DELETE FROM last_word WHERE id = ANY(%(ids)s) AND received_at < %(before)s"
+_FIND_WORDS = f"""
+    SELECT id FROM last_word WHERE received_at < %(before)s AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"""
 
 _QUIET = "FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s"
 _FIND_QUIET = f"SELECT id {_QUIET} AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"
@@ -89,7 +94,7 @@ def drop_payloads(before: datetime) -> Iterator[int]:
 
 def forget_words(before: datetime) -> int:
     """Forget what sources said before then: no alert from before it will come; how much that was."""
-    return int(LastWord.delete().where(LastWord.received_at < before).execute())
+    return sum(_change(_FORGET_WORDS, ids, before=before) for ids in _pages(_FIND_WORDS, before))
 
 
 def transactions(before: datetime) -> int:
@@ -99,11 +104,7 @@ def transactions(before: datetime) -> int:
 
 def resolve_quiet(before: datetime, now: datetime) -> int:
     """Resolve open and acknowledged groups that have been quiet since ``before``; how many."""
-    resolved, after = 0, 0
-    while quiet := _ids(_FIND_QUIET, before=before, after=after):
-        resolved += _resolve(quiet, before, now)
-        after = quiet[-1]
-    return resolved
+    return sum(_resolve(quiet, before, now) for quiet in _pages(_FIND_QUIET, before))
 
 
 def _resolve(quiet: Sequence[int], before: datetime, now: datetime) -> int:
@@ -130,9 +131,17 @@ def _in_batches(statement: str, which: str, before: datetime) -> Iterator[int]:
         yield _change(statement, ids) if ids else 0
 
 
-def _change(statement: str, ids: Sequence[int]) -> int:
+def _pages(find: str, before: datetime) -> Iterator[list[int]]:
+    """Ids of what is that old, some at a time."""
+    after = 0
+    while ids := _ids(find, before=before, after=after):
+        yield ids
+        after = ids[-1]
+
+
+def _change(statement: str, ids: Sequence[int], **parameters: object) -> int:
     with _brief_transaction():
-        return int(database.execute_sql(statement, {"ids": ids}).rowcount)
+        return int(database.execute_sql(statement, {"ids": ids, **parameters}).rowcount)
 
 
 @contextmanager

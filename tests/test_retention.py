@@ -7,7 +7,7 @@ from redis import Redis
 
 from signalcraft import chores, models, retention
 from signalcraft.alerts import Severity
-from signalcraft.models import AlertEvent, GroupChange, Workspace
+from signalcraft.models import AlertEvent, GroupChange, LastWord, Workspace
 from signalcraft.retention import Purge
 from signalcraft.settings import Settings
 from tests.builders import arrival, at, change_group, groups, record
@@ -110,6 +110,16 @@ def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_
         assert retention.resolve_quiet(at(5), at(1_000)) == 0
         other.rollback()
         assert retention.resolve_quiet(at(5), at(1_000)) == 2
+
+
+def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
+    fixed = {"workspace": 1, "source": "sentry", "project": "", "change": "resolved"}
+    with models.session():
+        LastWord.insert_many(
+            [{"fingerprint": f"issue:{number}", "received_at": at(number % 3), **fixed} for number in range(750)]
+        ).execute()
+        assert retention.forget_words(at(2)) == 500
+        assert LastWord.select().count() == 250
 
 
 def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Settings, clean_redis: Redis) -> None:
