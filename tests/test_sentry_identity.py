@@ -11,6 +11,7 @@ from signalcraft.alerts import Delivery
 from signalcraft.errors import (
     BodyNotJson,
     BodyNotObject,
+    BodyNumberTooLong,
     BodyTooDeep,
     BodyTooManyValues,
     InvalidFields,
@@ -125,12 +126,17 @@ def test_too_many_values_are_refused_before_they_are_parsed() -> None:
 
 
 @pytest.mark.parametrize(
-    "literal", ["9" * 5_000, "-" + "9" * 100_000, "NaN", "Infinity", "-Infinity", "1e999", "1E-999"]
+    "literal", ["9" * 5_000, "-" + "9" * (envelope.MAX_NUMBER - 1), "NaN", "Infinity", "-Infinity", "1e999", "1E-999"]
 )
-def test_numbers_beyond_bounds_are_no_reason_to_refuse(literal: str) -> None:
+def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str) -> None:
     body = sample().body.replace(b'"time_spent":null', b'"time_spent":' + literal.encode())
     assert literal.encode() in body
     assert sentry.identify(carrying(body)).ignored == ""
+
+
+def test_an_integer_without_end_is_refused() -> None:
+    body = sample().body.replace(b'"time_spent":null', b'"time_spent":' + b"9" * (envelope.MAX_NUMBER + 1))
+    assert type(refusal(carrying(body))) is BodyNumberTooLong
 
 
 # The shape at the door.
