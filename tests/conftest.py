@@ -8,9 +8,10 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
-import redis
+from redis import Redis
 
-from signalcraft import embedded, migrations, models
+from signalcraft import embedded, migrations, models, tasks
+from signalcraft.models import Workspace
 from signalcraft.settings import Settings
 
 #: What every test's application is configured with: nothing that a test makes us write may hold one of them.
@@ -65,9 +66,9 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def clean_redis(redis_url: str) -> Iterator["redis.Redis"]:
+def clean_redis(redis_url: str) -> Iterator[Redis]:
     """A client of the emptied Redis."""
-    with redis.Redis.from_url(redis_url) as client:
+    with Redis.from_url(redis_url) as client:
         client.flushdb()
         yield client
 
@@ -75,7 +76,7 @@ def clean_redis(redis_url: str) -> Iterator["redis.Redis"]:
 @pytest.fixture
 def environ(
     clean_database: str,
-    clean_redis: "redis.Redis",  # noqa: ARG001 - for that it is clean
+    clean_redis: Redis,  # noqa: ARG001 - for that it is clean
     redis_url: str,
 ) -> dict[str, str]:
     """The environment of a deployment on the test servers; a test may change it before it asks for ``settings``."""
@@ -90,3 +91,12 @@ def environ(
 @pytest.fixture
 def settings(environ: dict[str, str]) -> Settings:
     return Settings.from_environ(environ)
+
+
+@pytest.fixture
+def redis(clean_redis: Redis, settings: Settings) -> Redis:
+    """A client of the emptied Redis, in a process that can work off deliveries of the workspace ``default``."""
+    with models.session():
+        Workspace.create(slug="default")
+    tasks.equip(settings, clean_redis)
+    return clean_redis

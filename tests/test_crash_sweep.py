@@ -21,8 +21,7 @@ from signalcraft import inbox, jobs, models, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, Workspace
-from signalcraft.settings import Settings
+from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
 from tests.builders import accepted, groups
 from tests.client import sample
 
@@ -77,14 +76,6 @@ def doomed(environ: dict[str, str]) -> Iterator[Doomed]:
     one = Doomed(environ)
     yield one
     one.end()
-
-
-@pytest.fixture
-def redis(clean_redis: Redis, settings: Settings) -> Redis:
-    with models.session():
-        Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
-    return clean_redis
 
 
 def begin(redis: Redis) -> None:

@@ -21,7 +21,7 @@ from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.episodes import Watch
 from signalcraft.errors import DatabaseUnavailable
-from signalcraft.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.models import AlertEvent, FailedDelivery
 from signalcraft.settings import Settings
 from tests.builders import accepted, groups
 from tests.client import ask, no_database, sample, send, web
@@ -32,14 +32,6 @@ pytestmark = pytest.mark.skipif(
     bool(os.environ.get("TEST_DATABASE_URL") or os.environ.get("TEST_REDIS_URL")),
     reason="takes servers away, so they must be ours",
 )
-
-
-@pytest.fixture
-def redis(clean_redis: Redis, settings: Settings) -> Redis:
-    with models.session():
-        Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
-    return clean_redis
 
 
 @pytest.fixture

@@ -25,21 +25,12 @@ from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
 from signalcraft.errors import DatabaseUnavailable, RecoverableError
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount, Workspace
-from signalcraft.settings import Settings
+from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from tests.builders import accepted, groups
 from tests.test_draining import depth, shelve
 from tests.waiting import wait_until
 
 needs_own_server = pytest.mark.skipif(bool(os.environ.get("TEST_DATABASE_URL")), reason="takes the server away")
-
-
-@pytest.fixture
-def redis(clean_redis: Redis, settings: Settings) -> Redis:
-    with models.session():
-        Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
-    return clean_redis
 
 
 @pytest.fixture

@@ -24,20 +24,11 @@ from signalcraft.batching import AlertQueue, BatchingWorker
 from signalcraft.claims import Claim
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.jobs import AllowedJob
-from signalcraft.models import AlertEvent, FailedDelivery, Workspace
-from signalcraft.settings import Settings
+from signalcraft.models import AlertEvent, FailedDelivery
 from tests.builders import accepted, groups
 from tests.waiting import wait_until
 
 Work = Callable[..., BatchingWorker]
-
-
-@pytest.fixture
-def redis(clean_redis: Redis, settings: Settings) -> Redis:
-    with models.session():
-        Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
-    return clean_redis
 
 
 @pytest.fixture
