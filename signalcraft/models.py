@@ -145,9 +145,10 @@ class _BigIdentityField(BigAutoField):
 class PackedField(BlobField):
     """Bytes that are kept compressed."""
 
-    def db_value(self, value: bytes | None) -> Any:  # noqa: ANN401 - as the driver takes bytes
-        """The bytes, compressed."""
-        return super().db_value(None if value is None else pack(value))  # type: ignore[no-untyped-call] # Peewee's
+    def db_value(self, value: bytes | str | None) -> Any:  # noqa: ANN401 - as the driver takes bytes
+        """The bytes, or the text in UTF-8, compressed."""
+        raw = value.encode() if isinstance(value, str) else value
+        return super().db_value(None if raw is None else pack(raw))  # type: ignore[no-untyped-call] # Peewee's
 
     def python_value(self, value: memoryview | None) -> bytes | None:
         """The bytes as they were."""
