@@ -60,6 +60,7 @@ def main() -> int:
         tasks.notifier(),
         connections.for_web(settings.redis_url),
         inbox_is_trouble=settings.ingest_durability != "inbox",
+        drained_at=lambda: drainer.drained_at,
     )
     status = _work(_batching_worker, settings, burst=arguments.burst)
     drainer.stop()

@@ -5,7 +5,9 @@ transaction: a worker that dies in between leaves them as they were, but for a n
 before. What was tried as often as the queue would try it is set aside.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -35,6 +37,8 @@ class Drainer:
         self._stages = stages
         self._batch_size = batch_size
         self._trying: Sequence[int] = []
+        #: When this worker last found something on the shelf, on the monotonic clock.
+        self.drained_at = -math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
 
@@ -60,6 +64,8 @@ class Drainer:
                 conclude = self._work_off(taken)
                 inbox.remove(row.row_id for row in taken)
         self._trying = []
+        if taken:
+            self.drained_at = time.monotonic()
         conclude()
         return len(taken)
 

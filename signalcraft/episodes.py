@@ -1,11 +1,12 @@
 """When SignalCraft itself is in trouble: people hear of it through the same notifier as of their alerts.
 
 A thread of each worker looks every few seconds for three things: deliveries that were lately set aside, deliveries
-that wait in PostgreSQL because Redis did not take them, and PostgreSQL out of reach for a minute. Each is one episode,
+that PostgreSQL took because Redis did not, and PostgreSQL out of reach for a minute. Each is one episode,
 however many deliveries it concerns and workers see it: it is told of once, and is over when it has not been seen for
 ``OVER_AFTER_SECONDS``. Redis knows which episodes are on; while it is away, each worker knows its own.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -60,12 +61,15 @@ class Watch:
         away_seconds: float = AWAY_SECONDS,
         over_after: int = OVER_AFTER_SECONDS,
         inbox_is_trouble: bool = True,
+        drained_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
         """``tell`` is the workbench's notifier; ``redis`` a client that fails soon.
 
-        With INGEST_DURABILITY=inbox a delivery in the inbox is no trouble: all are there.
+        ``drained_at`` says when this worker last took something off the shelf: what comes between two looks is gone by
+        the second. With INGEST_DURABILITY=inbox a delivery in the inbox is no trouble: all are there.
         """
         self._inbox_is_trouble = inbox_is_trouble
+        self._drained_at = drained_at
         self._tell = tell
         self._redis = redis
         self._away_seconds = away_seconds
@@ -88,7 +92,8 @@ class Watch:
             is_long = time.monotonic() - self._reached_at >= self._away_seconds
             return [Episode.DATABASE_AWAY] if is_long else []
         self._reached_at = time.monotonic()
-        found = {Episode.SET_ASIDE: failed, Episode.INBOX_IN_USE: waits and self._inbox_is_trouble}
+        in_use = waits or self._reached_at - self._drained_at() < self._over_after
+        found = {Episode.SET_ASIDE: failed, Episode.INBOX_IN_USE: in_use and self._inbox_is_trouble}
         return [episode for episode, is_on in found.items() if is_on]
 
     def _begins(self, episode: Episode) -> bool:
@@ -126,10 +131,12 @@ def _ask_shelves(lately: datetime) -> tuple[bool, bool]:
         return inbox.waits(), inbox.failed_since(lately)
 
 
-def start(tell: QueueNotification, redis: Redis, *, inbox_is_trouble: bool = True) -> Callable[[], None]:
+def start(
+    tell: QueueNotification, redis: Redis, *, inbox_is_trouble: bool, drained_at: Callable[[], float]
+) -> Callable[[], None]:
     """Watch, in a thread of its own; what comes back stops it."""
     stopped = threading.Event()
-    watch = Watch(tell, redis, inbox_is_trouble=inbox_is_trouble)
+    watch = Watch(tell, redis, inbox_is_trouble=inbox_is_trouble, drained_at=drained_at)
 
     def run() -> None:
         while not stopped.wait(_LOOK_EVERY_SECONDS):

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from signalcraft import connections, inbox, jobs, models, pipeline, tasks
 from signalcraft.alerts import GroupSnapshot
+from signalcraft.draining import Drainer
 from signalcraft.episodes import Watch
 from signalcraft.errors import MissingTitle, QueueUnavailable
 from signalcraft.models import FailedDelivery, Inbox
@@ -80,6 +81,27 @@ def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
     for _ in range(3):
         watch.look()
     assert told == ["inbox_in_use"]
+
+
+def test_a_shelf_that_is_worked_off_between_two_looks_is_told_of_too(clean_redis: Redis, settings: Settings) -> None:
+    """A drainer needs half a second, and looks are ten apart: without this nobody would hear that Redis is away."""
+    tasks.equip(settings, clean_redis)
+    told, drainer = Told(), Drainer(tasks, batch_size=10)
+    watch = Watch(told, clean_redis, drained_at=lambda: drainer.drained_at)
+    watch.look()
+    assert told == []
+    with models.session():
+        inbox.keep(accepted())
+    assert drainer.drain() == 1
+    for _ in range(3):
+        watch.look()
+    assert told == ["inbox_in_use"]
+
+
+def test_a_shelf_that_was_worked_off_long_ago_is_not_told_of(clean_redis: Redis) -> None:
+    told = Told()
+    Watch(told, clean_redis, over_after=1, drained_at=lambda: time.monotonic() - 2).look()
+    assert told == []
 
 
 def test_postgresql_out_of_reach_is_told_of_after_a_while_and_not_before(clean_redis: Redis, database_url: str) -> None:
