@@ -15,7 +15,19 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, connections, durability, episodes, jobs, logs, metrics, models, slowness, tasks
+from signalcraft import (
+    chores,
+    connections,
+    durability,
+    episodes,
+    jobs,
+    logs,
+    metrics,
+    models,
+    slowness,
+    tasks,
+    watchdog,
+)
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
 from signalcraft.errors import InvalidSetting
@@ -25,6 +37,8 @@ log = structlog.get_logger("signalcraft.worker")
 
 #: How long to wait before Redis is asked again that was away.
 _RECONNECT_SECONDS = 1.0
+#: How long leaving may take, in seconds: a batch 4, the shelf 3. A platform waits for 10.
+_LEAVE_SECONDS = 8.5
 
 
 #: How long a thread may keep others from running, in seconds. With Python's own 5 ms the thread that stores, which asks
@@ -69,17 +83,24 @@ def main() -> int:
 
 def _work(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
     """Run one worker after the other until one was told to stop, or has emptied the queue in a burst."""
+    watchdog.end_what_cannot_leave(_LEAVE_SECONDS)
+    worker: BaseWorker | None = None
     with suppress(StopRequested):  # also between two workers: the first one's handler stays
-        while True:
+        while not _was_told_to_stop(worker):
             try:
                 worker = build(settings)
                 worker.work(burst=burst, logging_level=settings.log_level)
-                if burst or worker._shutdown_requested_date:  # noqa: SLF001 - RQ tells it nowhere else
+                if burst or _was_told_to_stop(worker):
                     break
             except RedisError as error:
                 log.warning("waiting for Redis", reason=type(error).__name__)
-            time.sleep(_RECONNECT_SECONDS)
+            with suppress(RedisError):  # told to stop meanwhile, one that was busy tries to tell Redis so
+                time.sleep(_RECONNECT_SECONDS)
     return 0
+
+
+def _was_told_to_stop(worker: BaseWorker | None) -> bool:
+    return worker is not None and worker._shutdown_requested_date is not None  # noqa: SLF001 - RQ tells it nowhere else
 
 
 def _batching_worker(settings: Settings) -> BaseWorker:
@@ -91,10 +112,16 @@ def _batching_worker(settings: Settings) -> BaseWorker:
     )
 
 
+class _Notifier(SimpleWorker):
+    def handle_warm_shutdown_request(self) -> None:
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
+        watchdog.leave()
+
+
 def _notifier(settings: Settings) -> BaseWorker:
     redis = connections.for_worker(settings.redis_url)
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
-    return SimpleWorker(
+    return _Notifier(
         [queue],
         connection=redis,
         serializer=JSONSerializer,

@@ -132,6 +132,11 @@ class BatchingWorker(SimpleWorker):
         for queue in self.queues:
             _set_aside_abandoned(queue)
 
+    def handle_warm_shutdown_request(self) -> None:
+        """Told to stop: a frozen Redis must not keep us."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
+        watchdog.leave()
+
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
         """How long RQ leaves a job alone that it runs by its own path, in seconds."""
         return LEASE_SECONDS

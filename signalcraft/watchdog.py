@@ -1,18 +1,27 @@
-"""The end of a process whose work gets nowhere, and does not even let go of the interpreter.
+"""The end of a process whose work gets nowhere, and does not even let go of the interpreter; or that cannot leave.
 
 A regular expression that backtracks for hours holds Python's lock: nothing written in Python could stop it, but
 ``faulthandler`` can, from a thread of its own. It has one clock for the process; here any number of threads share it.
 """
 
 import faulthandler
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 _lock: Final = threading.Lock()
 _ends: Final[dict[object, float]] = {}
+_leaving: Final = threading.Event()
+
+#: Say that this process is to end. A signal's handler may call it, which must not start a thread.
+leave = _leaving.set
 
 
 @contextmanager
@@ -28,6 +37,21 @@ def at_most(seconds: float) -> Iterator[None]:
         with _lock:
             del _ends[work]
             _set_clock()
+
+
+def end_what_cannot_leave(seconds: float) -> None:
+    """Let the process end so long after ``leave``, whatever it waits for: a frozen Redis holds it for minutes.
+
+    What it had in hand comes back as from a worker that was killed.
+    """
+
+    def run() -> None:
+        _leaving.wait()
+        time.sleep(seconds)
+        log.warning("could not leave in good order", stage="stop", seconds=seconds)
+        os._exit(0)
+
+    threading.Thread(target=run, name="leaving", daemon=True).start()
 
 
 def _set_clock() -> None:

@@ -46,12 +46,13 @@ def worker(
     redis: Redis,  # noqa: ARG001 - for the workspace
     servers: embedded.Servers,
     started: list[subprocess.Popen[bytes]],
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[..., None]]:
     """Start ``python worker.py``; at the end the servers are back, and it is gone."""
 
-    def start() -> None:
+    def start(*arguments: str) -> None:
         root = Path(__file__).parent.parent
-        started.append(subprocess.Popen([sys.executable, "worker.py"], cwd=root, env=os.environ | environ))
+        command = [sys.executable, "worker.py", *arguments]
+        started.append(subprocess.Popen(command, cwd=root, env=os.environ | environ))
 
     yield start
     for process in started:
@@ -122,6 +123,25 @@ def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded
     servers.redis.thaw()
     take_in(idle_worker, accepted())
     wait_for_events(2)
+
+
+@pytest.mark.parametrize("queue", [jobs.ALERTS, jobs.NOTIFICATIONS])
+@pytest.mark.parametrize("outage", ["freeze", "kill"])
+def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
+    worker: Callable[..., None],
+    redis: Redis,
+    servers: embedded.Servers,
+    started: list[subprocess.Popen[bytes]],
+    *,
+    queue: str,
+    outage: str,
+) -> None:
+    worker(queue)
+    wait_until(lambda: jobs.last_heartbeat(redis, queue) is not None, seconds=15)
+    getattr(servers.redis, outage)()
+    (process,) = started
+    process.terminate()
+    assert process.wait(10) == 0
 
 
 def test_redis_away_when_a_worker_starts(worker: Callable[[], None], redis: Redis, servers: embedded.Servers) -> None:
