@@ -57,12 +57,12 @@ def main() -> int:
     gc.set_threshold(_COLLECT_EVERY, *gc.get_threshold()[1:])
     try:
         settings = Settings.from_environ(os.environ)
+        logs.configure(settings.log_level, settings.log_format)
+        tasks.equip(settings, connections.for_web(settings.redis_url))
     except InvalidSetting as error:
         sys.exit(str(error))
-    logs.configure(settings.log_level, settings.log_format)
     models.open_database(settings.database_url)
     slowness.watch(settings.slow_query_ms)
-    tasks.equip(settings, connections.for_web(settings.redis_url))
     durability.report(connections.for_web(settings.redis_url), settings.ingest_durability)
     metrics.start_flushing(connections.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:

@@ -21,6 +21,7 @@ from signalcraft.diagnosis import Candidate, Verdict
 from signalcraft.errors import InvalidSetting, SignalCraftError
 from signalcraft.findings import Finding, Grade, failure, ok, warning
 from signalcraft.settings import Settings
+from signalcraft.workbench import Workbench
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 _WEBHOOKS: Final = "/webhooks/sentry"
@@ -54,6 +55,7 @@ def examine(url: str | None) -> Iterator[Finding]:
     """All findings, in the order in which one would repair."""
     try:
         settings = Settings.from_environ(os.environ)
+        Workbench.from_settings(settings)
     except InvalidSetting as error:
         yield failure("settings", str(error), "See .env.example.")
         return
@@ -113,7 +115,7 @@ def _try_out(put_in: Callable[[], str], redis: Redis) -> Iterator[Finding]:
     try:
         canary.await_proof(redis, put_in(), patience=_SAMPLE_SECONDS)
     except SignalCraftError as error:
-        yield failure("sample", str(error), "See worker and redis, above, and the worker's log.")
+        yield failure("sample", str(error), "See redis, postgresql and worker, above, and the worker's log.")
     else:
         yield ok("sample", f"Stored within {(time.monotonic() - began) * 1000:.0f} ms, and taken out again.")
 

@@ -11,13 +11,18 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
+from cryptography.fernet import Fernet
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
+from redis.connection import parse_url
+
 from signalcraft.errors import InvalidSetting
 
 T = TypeVar("T")
 Parse = Callable[[str], T]
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_RATE = re.compile(r"\d+/(second|minute|hour|day)")
+_RATE = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -59,8 +64,29 @@ def _url(*schemes: str) -> Parse[str]:
 
 
 def _database_url(text: str) -> str:
-    """Heroku writes ``postgres://``, which libpq reads and Peewee takes for the name of a database."""
-    return f"postgresql://{_url('postgres', 'postgresql')(text).partition('://')[2]}"
+    """Heroku writes ``postgres://``, which libpq reads and Peewee takes for the name of a database.
+
+    libpq is asked here, since where it refuses a URL later on, it quotes the password.
+    """
+    url = f"postgresql://{_url('postgres', 'postgresql')(text).partition('://')[2]}"
+    try:
+        ports = parse_dsn(url).get("port", "")
+    except ProgrammingError:
+        ports = "unreadable"
+    if not re.fullmatch(r"[\d,]*", ports):
+        raise ValueError("must be a URL that libpq reads; special characters of a password are written as %XX")
+    return url
+
+
+def _redis_url(text: str) -> str:
+    url = _url("redis", "rediss", "unix")(text)
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call] # redis-py's
+    except ValueError:
+        raise ValueError(
+            "must be a URL that redis-py reads; special characters of a password are written as %XX"
+        ) from None
+    return url
 
 
 def _text(text: str) -> str:
@@ -69,6 +95,16 @@ def _text(text: str) -> str:
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part for part in (item.strip() for item in text.split(",")) if part)
+
+
+def _fernet_keys(text: str) -> tuple[str, ...]:
+    keys = _list(text)
+    try:
+        for key in keys:
+            Fernet(key)
+    except ValueError:
+        raise ValueError("must be Fernet keys: 32 bytes in URL-safe base64") from None
+    return keys
 
 
 def _pairs(text: str) -> Mapping[str, str]:
@@ -115,7 +151,7 @@ class Settings:
     )
     redis_url: str = _setting(
         "REDIS_URL",
-        _url("redis", "rediss", "unix"),
+        _redis_url,
         "Redis: job queue, delivery keys, limits, metrics.",
         default=None,
         secret=True,
@@ -138,7 +174,7 @@ class Settings:
     api_token: str = _setting("API_TOKEN", _text, "A bearer token for the default workspace's API.", secret=True)
     encryption_keys: tuple[str, ...] = _setting(
         "ENCRYPTION_KEY",
-        _list,
+        _fernet_keys,
         "Fernet keys for secrets stored in the database, comma-separated, newest first; for `secret add` only.",
         secret=True,
     )

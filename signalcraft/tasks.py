@@ -33,7 +33,7 @@ def equip(settings: Settings, redis: Redis) -> Workbench:
     """Set this process up as a worker; ``redis`` is for what must not wait: a client without retries.
 
     Raises:
-        ImportError, AttributeError: RULES or NOTIFIER lead nowhere.
+        InvalidSetting: RULES or NOTIFIER lead nowhere.
     """
     _Equipment.bench = Workbench.from_settings(settings)
     _Equipment.redis = redis

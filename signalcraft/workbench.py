@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final, Protocol, Self
 
 from signalcraft.alerts import ENVIRONMENT_ALIASES, AcceptedDelivery, Decision, GroupSnapshot, Vocabulary
+from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
 from signalcraft.store import Policy
 
@@ -37,13 +38,13 @@ class Workbench:
         """Set up as ``settings`` say; rules and notifier are imported by their dotted paths.
 
         Raises:
-            ImportError, AttributeError: a path leads nowhere.
+            InvalidSetting: a path leads nowhere.
         """
         return cls(
             policy=policy_of(settings),
             vocabulary=vocabulary_of(settings),
-            rules=[pkgutil.resolve_name(path) for path in settings.rules],
-            queue_notification=pkgutil.resolve_name(settings.notifier),
+            rules=[_named("RULES", path) for path in settings.rules],
+            queue_notification=_named("NOTIFIER", settings.notifier),
         )
 
 
@@ -62,6 +63,13 @@ class Stages(Protocol):
 
     def conclude(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
         """Do what comes after."""
+
+
+def _named(variable: str, path: str) -> Any:  # noqa: ANN401 - what people put there
+    try:
+        return pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidSetting(f"{variable} names {path}, which cannot be imported: {error}.") from error
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -122,6 +122,13 @@ def test_a_missing_setting_is_the_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert "DATABASE_URL is not set" in result.stdout
 
 
+def test_a_rule_that_leads_nowhere_is_the_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RULES", "no.such.rule")
+    result = run()
+    assert result.exit_code == 1
+    assert "failure settings   RULES names no.such.rule, which cannot be imported" in result.output
+
+
 def test_with_both_servers_away_it_still_names_every_part(
     run: Run, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:

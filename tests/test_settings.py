@@ -38,7 +38,14 @@ def test_a_blank_variable_is_an_unset_one(blank: str) -> None:
     ("variable", "value"),
     [
         ("DATABASE_URL", "mysql://localhost/hunter2"),
+        ("DATABASE_URL", "postgresql://u:hunter2%zz@localhost/x"),
+        ("DATABASE_URL", "postgresql://[hunter2"),
+        ("DATABASE_URL", "postgresql://localhost:hunter2/x"),
+        ("DATABASE_URL", "postgresql://localhost/x?hunter2=1"),
         ("REDIS_URL", "http://hunter2"),
+        ("REDIS_URL", "redis://localhost:hunter2"),
+        ("REDIS_URL", "redis://[hunter2"),
+        ("REDIS_URL", "redis://localhost?db=hunter2"),
         ("PORT", "0"),
         ("PORT", "70000"),
         ("PORT", "8o8o"),
@@ -50,7 +57,9 @@ def test_a_blank_variable_is_an_unset_one(blank: str) -> None:
         ("DEFAULT_ENVIRONMENT", "-prod"),
         ("RATELIMIT_WEBHOOK", "lots"),
         ("RATELIMIT_ADDRESS", "60 per minute"),
+        ("RATELIMIT_API", "0/minute"),
         ("INGEST_DURABILITY", "maybe"),
+        ("ENCRYPTION_KEY", "hunter2"),
         ("LOG_LEVEL", "debug"),
         ("LOG_FORMAT", "xml"),
         ("ENVIRONMENT_ALIASES", "acceptance"),
@@ -77,6 +86,18 @@ def test_lists_and_pairs_are_read_with_room_around_them() -> None:
     assert settings.severity_shift == {"dev": -1, "prod": 1}
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///x?host=%2Ftmp%2Fa",
+        "postgresql://u:p%40%2F@h1,h2:5432,5433/x?target_session_attrs=read-write",
+        "postgresql://u:p@[::1]:5432/x?sslmode=require",
+    ],
+)
+def test_whatever_libpq_reads_is_taken_as_it_is(url: str) -> None:
+    assert _read(DATABASE_URL=url).database_url == url
+
+
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
 def test_both_spellings_of_postgresql_are_taken(scheme: str) -> None:
     assert _read(DATABASE_URL=f"{scheme}://localhost/x").database_url.startswith(scheme)
@@ -93,7 +114,7 @@ def test_secrets_are_not_in_the_repr_and_have_no_default() -> None:
         REDIS_URL="redis://:hunter2@localhost",
         SENTRY_CLIENT_SECRET="hunter2",
         API_TOKEN="hunter2",
-        ENCRYPTION_KEY="hunter2",
+        ENCRYPTION_KEY="hunter2hunter2hunter2hunter2hunter2hunter2h=",
         METRICS_TOKEN="hunter2",
         DASHBOARD_PASSWORD="hunter2",
     )

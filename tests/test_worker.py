@@ -360,6 +360,19 @@ def test_a_worker_that_is_told_to_stop_leaves_within_seconds(
     assert process.wait(timeout=10) == 0
 
 
+@pytest.mark.parametrize("variable", ["RULES", "NOTIFIER"])
+def test_a_rule_or_notifier_that_leads_nowhere_ends_the_start_with_one_line(
+    environ: dict[str, str], variable: str
+) -> None:
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "worker.py", "--burst"]
+    ended = subprocess.run(
+        command, cwd=root, env=os.environ | environ | {variable: "no.such"}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [f"{variable} names no.such, which cannot be imported: No module named 'no'."]
+
+
 def test_the_jobs_of_a_killed_worker_are_worked_off_within_30_seconds(
     redis: Redis,
     worker_process: Callable[[], subprocess.Popen[bytes]],
