@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
+import structlog
 from redis import Redis
 
 from signalcraft import inbox, jobs, metrics, models
@@ -18,6 +19,8 @@ from signalcraft.errors import BadSignature, DatabaseUnavailable, QueueUnavailab
 from signalcraft.jobs import TakenIn
 from signalcraft.patience import Patience
 from signalcraft.sources import Source
+
+log = structlog.get_logger(__name__)
 
 #: Seconds after which a sender may hope for more than a 503.
 RETRY_AFTER_SECONDS: Final = 5
@@ -99,6 +102,8 @@ def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
             asked = True
             return jobs.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
     except QueueUnavailable as error:
+        if asked:  # so a line in two seconds, and not one for each delivery
+            log.warning("not taken by Redis", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
         if intake.durability == "redis":
             if not asked:
                 return _ask_anyway(accepted, intake)

@@ -30,9 +30,11 @@ def notify(recorded: store.Recorded, bench: Workbench) -> None:
             with metrics.timed("signalcraft_stage_seconds", stage="notify"):
                 for reason in reasons:
                     bench.queue_notification(reason, group)
+        except RecoverableError as error:  # Redis is away: no fault of ours, and of many groups at once
+            metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
+            log.warning("nobody hears of a group", stage="notify", group_id=group_id, reason=str(error))
         except Exception as error:  # noqa: BLE001 - as said above
-            kind = "recoverable" if isinstance(error, RecoverableError) else "permanent"
-            metrics.count("signalcraft_errors_total", stage="notify", kind=kind)
+            metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
             log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.fault(error))  # noqa: TRY400
 
 

@@ -6,6 +6,7 @@ Each reads the request, asks one question and renders the answer. They decide no
 import hmac
 import re
 import time
+from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
@@ -63,7 +64,8 @@ def note_delivery(response: Response) -> Response:
     metrics.count("signalcraft_webhooks_total", resource=_counted_as(identity), answer=answer)
     metrics.observe("signalcraft_ack_seconds", seconds)
     metrics.observe("signalcraft_webhook_bytes", request.content_length or 0)
-    log.info(
+    note = log.error if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info  # then it is lost
+    note(
         "delivery answered",
         stage="receive",
         delivery_id=receipt.delivery_id if receipt else g.delivery_id,

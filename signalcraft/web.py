@@ -128,18 +128,22 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
 
 
 def _note_requests(app: Flask, scopes: Iterable[str]) -> None:
-    """A line for each request of the blueprints named ``scopes``, without its query; deliveries have their own."""
+    """A line for each request of the blueprints named ``scopes``, without its query; deliveries have their own.
+
+    And for what has no route: a webhook URL with a slip in it is a 404 to Sentry, and nothing at all to us.
+    """
 
     def begin() -> None:
         g.began = time.perf_counter()
 
     def note(response: Response) -> Response:
         caller: Caller | None = g.get("caller")
-        log.info(
+        write = log.warning if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+        write(
             "request answered",
             stage="api",
             method=request.method,
-            path=request.path,
+            path=request.path if request.endpoint else None,  # what is no path of ours may be anything
             workspace_id=caller.workspace_id if caller else None,
             token_name=caller.token if caller else None,
             status=response.status_code,
@@ -149,6 +153,15 @@ def _note_requests(app: Flask, scopes: Iterable[str]) -> None:
         )
         return response
 
+    def begin_without_route() -> None:
+        if request.endpoint is None:
+            begin()
+
+    def note_without_route(response: Response) -> Response:
+        return note(response) if request.endpoint is None else response
+
+    app.before_request(begin_without_route)
+    app.after_request(note_without_route)
     for scope in scopes:
         app.before_request_funcs[scope].append(begin)
         app.after_request_funcs[scope].append(note)

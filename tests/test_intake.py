@@ -484,6 +484,32 @@ def test_each_delivery_is_one_line_that_holds_nothing_of_it(door: FlaskClient) -
     assert SECRET not in repr(lines)
 
 
+def test_a_delivery_that_is_lost_is_logged_as_an_error(environ: dict[str, str]) -> None:
+    add_workspace()
+    client = web(environ, INGEST_DURABILITY="redis", REDIS_URL=NOWHERE)
+    with capture_logs() as lines:
+        send(client, sample())
+    (line,) = [line for line in lines if line["event"] == "delivery answered"]
+    assert (line["status"], line["log_level"]) == (503, "error")
+
+
+def test_that_redis_does_not_take_deliveries_is_a_line_and_not_one_for_each(environ: dict[str, str]) -> None:
+    add_workspace()
+    client = web(environ, REDIS_URL=NOWHERE)
+    with capture_logs() as lines:
+        first, *_ = [send(client, sample()).get_json()["delivery_id"] for _ in range(20)]
+    (line,) = [line for line in lines if line["event"] == "not taken by Redis"]
+    assert (line["log_level"], line["delivery_id"], line["reason"]) == ("warning", first, "ConnectionError")
+
+
+def test_a_delivery_to_a_path_with_a_slip_in_it_is_a_line(door: FlaskClient) -> None:
+    with capture_logs() as lines:
+        send(door, sample(), "/webhooks/senty/secret-canary")
+    (line,) = [line for line in lines if line["event"] == "request answered"]
+    assert (line["method"], line["path"], line["status"]) == ("POST", None, 404)
+    assert "secret-canary" not in repr(lines)
+
+
 def test_each_delivery_is_counted_refused_ones_too(door: FlaskClient) -> None:
     before = door.get("/metrics").get_data(as_text=True)
     send(door, sample("installation.deleted"))

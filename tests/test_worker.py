@@ -17,8 +17,9 @@ from redis import Redis
 from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from structlog.testing import capture_logs
 
-from signalcraft import jobs, models, pipeline, tasks
+from signalcraft import connections, jobs, models, pipeline, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import AlertQueue, BatchingWorker
 from signalcraft.claims import Claim
@@ -329,6 +330,21 @@ def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis:
     take_in(redis, accepted(issue="1", level="error"), accepted(issue="2"))
     work()
     assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new", "new"]
+
+
+def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
+    with models.session():
+        Workspace.create(slug="default")
+    bench = tasks.equip(settings, connections.for_web("redis://127.0.0.1:1/0"))
+    with capture_logs() as lines:
+        pipeline.process([accepted()], bench)
+    (line,) = [line for line in lines if line["log_level"] != "info"]
+    assert (line["event"], line["log_level"], line["reason"]) == (
+        "nobody hears of a group",
+        "warning",
+        "ConnectionError",
+    )
+    assert "traceback" not in line
 
 
 @pytest.fixture
