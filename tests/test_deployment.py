@@ -162,6 +162,8 @@ def test_one_dyno_runs_all_of_it_and_leaves_nothing_behind(platform: Platform) -
     wait_until(platform.has_group)
     family = psutil.Process(honcho.pid).children(recursive=True)
     assert stop(honcho) < DRAIN_SECONDS
+    said = (platform.directory / "processes.log").read_text()
+    assert said.count("stopped (rc=0)") == 3, "it must wait for them, and not for a shell in front of them"
     wait_until(lambda: not any(process.is_running() for process in family), seconds=5)
 
 
