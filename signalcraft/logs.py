@@ -13,14 +13,16 @@ import contextlib
 import json
 import logging
 import math
+import os
 import re
 import sys
 import threading
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -56,7 +58,8 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     Call it before RQ starts a worker: RQ brings its own coloured handlers only where the root logger has none
     (``rq.logutils.setup_loghandlers``).
     """
-    stream = stream or sys.stderr
+    # Closed by whoever started us, it is None: what nobody reads must not cost a delivery.
+    stream = stream or cast("TextIO | None", sys.stderr) or Path(os.devnull).open("w", encoding="ascii")  # noqa: SIM115 - for good
     exceptions = structlog.processors.ExceptionRenderer(_without_messages_of_databases)
     rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, stream)]
     context: list[Processor] = [

@@ -197,6 +197,15 @@ def test_a_stream_that_takes_nothing_costs_no_caller_anything(stream: io.StringI
     structlog.get_logger().info("second")
 
 
+def test_a_standard_error_that_was_closed_before_the_start_costs_no_caller_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    logs.configure("INFO", "json")
+    structlog.get_logger().info("ours")
+    logging.getLogger("x").warning("theirs")
+
+
 def test_the_console_format_is_for_people(stream: io.StringIO) -> None:
     logs.configure("INFO", "console", stream=stream)
     structlog.get_logger("x").info("delivery worked off", group_id=7)
