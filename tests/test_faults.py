@@ -138,6 +138,7 @@ def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
 ) -> None:
     worker(queue)
     wait_until(lambda: jobs.last_heartbeat(redis, queue) is not None, seconds=15)
+    time.sleep(1)  # it registers before it listens to signals
     getattr(servers.redis, outage)()
     (process,) = started
     process.terminate()
