@@ -1,16 +1,20 @@
-"""Commands for whoever looks after a deployment: why an alert is where it is, and what is too old to keep."""
+"""Commands for whoever looks after a deployment: why an alert is where it is, what came in, what is too old to keep."""
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
+from rich.table import Table
+from werkzeug.datastructures import MultiDict
 
-from signalcraft import chores, explanations, models, retention, retrieval, workbench
-from signalcraft.models import AlertEvent
+from signalcraft import chores, explanations, inputs, models, retention, retrieval, stats, workbench
+from signalcraft.models import AlertEvent, Workspace
 from signalcraft.settings import Settings
+from signalcraft.stats import LONGEST_DAYS, Statistics
 
 
 @click.command()
@@ -30,6 +34,47 @@ def explain(event_id: int) -> None:
     if event and group:
         for sentence in explanations.explain(event, group, workbench.policy_of(settings).window):
             click.echo(sentence)
+
+
+@click.command("stats")
+@click.option("--workspace", help="Its slug; DEFAULT_WORKSPACE if it is not given.")
+@click.option("--days", type=click.IntRange(1, LONGEST_DAYS), default=1, show_default=True, help="How far back.")
+def show_stats(workspace: str | None, days: int) -> None:
+    """Print what came in lately, and what became of it: in all, divided, and the largest groups."""
+    settings = Settings.from_environ(os.environ)
+    models.open_database(settings.database_url)
+    slug, now = workspace or settings.default_workspace, datetime.now(UTC)
+    since = (now - timedelta(days=days)).isoformat()
+    with models.session():
+        found = Workspace.get_or_none(Workspace.slug == slug)
+        if found is None:
+            raise click.ClickException(f"there is no workspace {slug}")
+        statistics = stats.of(found.id, inputs.load_stats_query(MultiDict({"since": since}), now=now))
+    console = Console()
+    console.print(_sums_table(statistics))
+    console.print(_groups_table(statistics))
+
+
+def _sums_table(statistics: Statistics) -> Table:
+    period = statistics.period
+    table = Table(title=f"{period.since:%Y-%m-%d %H:%M} to {period.until:%Y-%m-%d %H:%M} UTC", title_justify="left")
+    table.add_column("of")
+    for name in ("alerts", "copies", "joined a group", "opened one", "no new group"):
+        table.add_column(name, justify="right")
+    rows = [("all", statistics.whole)]
+    for division in ("severity", "environment", "project"):
+        rows += [(str(value), sums) for value, sums in statistics.by[division]]
+    for of, sums in rows:
+        counts = (sums.alerts, sums.duplicates, sums.joined, sums.groups_new)
+        table.add_row(escape(of), *(f"{count:,}" for count in counts), f"{sums.dedup_ratio:.1%}")
+    return table
+
+
+def _groups_table(statistics: Statistics) -> Table:
+    table = Table("group", "title", "alerts", title="The largest groups seen last in that time", title_justify="left")
+    for group_id, title, count in statistics.top_groups:
+        table.add_row(str(group_id), escape(title), f"{count:,}")
+    return table
 
 
 @click.command()

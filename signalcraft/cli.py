@@ -277,5 +277,5 @@ def show_settings(*, write: bool) -> None:
         click.echo(documents.settings_table(), nl=False)
 
 
-for command in (care.explain, care.purge, dashboard.serve, doctor.doctor, *rescue.COMMANDS):
+for command in (care.explain, care.show_stats, care.purge, dashboard.serve, doctor.doctor, *rescue.COMMANDS):
     main.add_command(command)

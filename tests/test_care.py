@@ -56,3 +56,29 @@ def test_purge_deletes_what_is_past_retention(run: Run) -> None:
     with models.session():
         assert AlertEvent.select().count() == 12
         assert AlertEvent.select().where(AlertEvent.payload_json.is_null()).count() == 2
+
+
+def test_stats_says_what_came_in_and_what_became_of_it(run: Run) -> None:
+    record(*(arrival(f"a{number}", minute_of(0.02) + number / 100) for number in range(9)))
+    record(arrival("a0", minute_of(0.02)), arrival("b", minute_of(0.02), issue="2", environment="staging"))
+    record(arrival("old", minute_of(5), issue="3"))
+    result = run("stats")
+    assert result.exit_code == 0
+    assert row_of("all", result.stdout) == ["all", "11", "1", "8", "2", "81.8%"]
+    assert row_of("staging", result.stdout) == ["staging", "1", "0", "0", "1", "0.0%"]
+    assert row_of("all", run("stats", "--days", "7").stdout)[1] == "12"
+
+
+def row_of(name: str, table: str) -> list[str]:
+    (row,) = [line for line in table.splitlines() if line.strip(" │").startswith(name)]
+    return row.replace("│", " ").split()
+
+
+def test_stats_of_a_workspace_that_is_not_there_fails(run: Run) -> None:
+    result = run("stats", "--workspace", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: there is no workspace nobody\n"
+
+
+def test_stats_of_nothing_are_zeros(run: Run) -> None:
+    assert row_of("all", run("stats").stdout) == ["all", "0", "0", "0", "0", "0.0%"]

@@ -165,6 +165,7 @@ def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
         ["demo"],
         ["dev"],
         ["settings"],
+        ["stats"],
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:

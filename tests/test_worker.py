@@ -26,6 +26,7 @@ from signalcraft.claims import Claim
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.jobs import AllowedJob
 from signalcraft.models import AlertEvent, FailedDelivery
+from signalcraft.settings import Settings
 from tests.builders import accepted, groups
 from tests.waiting import wait_until
 
@@ -332,9 +333,8 @@ def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis:
     assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new", "new"]
 
 
+@pytest.mark.usefixtures("redis")
 def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
-    with models.session():
-        Workspace.create(slug="default")
     bench = tasks.equip(settings, connections.for_web("redis://127.0.0.1:1/0"))
     with capture_logs() as lines:
         pipeline.process([accepted()], bench)
