@@ -43,6 +43,9 @@ worker_class = GatheringWorker
 threads = 16
 # A line as long as a head may be: what is too long for a parameter is to be told by the parameter's name.
 limit_request_line = 0
+# Whom to believe about the address says TRUSTED_PROXIES. gunicorn would believe whoever is on this machine, in headers
+# that no proxy of ours sets: a SCRIPT_NAME that is not how the path begins was a 500.
+forwarded_allow_ips = ""
 # With what else a process has open, well under the 1,024 files that many systems allow.
 worker_connections = 512
 

@@ -273,6 +273,13 @@ def test_a_name_with_underscores_is_not_taken_for_the_header(server: Server) -> 
     assert exchange(server, forged, sent.body) == (401, "signature_invalid")
 
 
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto", "X-Forwarded-Ssl"])
+def test_nobody_is_believed_about_our_own_path_or_scheme_for_being_on_this_machine(server: Server, name: str) -> None:
+    sent = sample()
+    status, _ = exchange(server, head(sent, **{name: "/elsewhere"}), sent.body)
+    assert status == 202
+
+
 def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
     bomb = gzip.compress(b"0" * 50_000_000)
     sent = sample()
