@@ -21,9 +21,10 @@ import-linter holds it to that (``pyproject.toml``).
     notices | episodes      rules and notifications; trouble of our own, told of through them
     workbench | checkups | diagnosis
                             what the worker works by; what doctor looks at; why a signature is not good
-    intake | health | chores | cursors | versions | deliveries | problems | samples
+    intake | health | chores | cursors | versions | credentials | deliveries | problems | samples
                             the steps of taking in, how we are, what is done once a day, where a page begins,
-                            a request as a delivery, how we say no; signed sample deliveries
+                            what a request is let in by, a request as a delivery, how we say no; signed sample
+                            deliveries
     directory | claims      who may come in, as the web process knows it; a worker's hold on its jobs
     store | changes | edits | stats | retention | tenants | retrieval | inbox | jobs | rates | embedded
                             PostgreSQL: alerts, what sources say and users do, what is kept, tenants, reading, the

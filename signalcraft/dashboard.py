@@ -25,7 +25,7 @@ from rq.serializers import JSONSerializer
 from rq_dashboard import web as pages
 from werkzeug.serving import run_simple
 
-from signalcraft import connections, jobs
+from signalcraft import connections, credentials, jobs
 from signalcraft.errors import TooManyRequests
 
 AT_ONCE: Final = 2
@@ -139,8 +139,7 @@ def _keep_connection() -> None:
 
 
 def _let_in(password: str, refused: Callable[[], None] | None) -> Response | None:
-    given = request.authorization
-    offered = given.password if given is not None and given.type == "basic" and given.password else ""
+    offered = credentials.password(request)
     if password and not hmac.compare_digest(password.encode(), offered.encode(errors="surrogateescape")):
         if offered and refused:
             refused()

@@ -2,6 +2,7 @@
 
 from flask import g, request
 
+from signalcraft import credentials
 from signalcraft.directory import Caller
 from signalcraft.errors import BadToken, NotAllowed
 from signalcraft.parts import parts
@@ -35,13 +36,12 @@ def writer() -> Caller:
 
 
 def _caller() -> Caller:
-    given = request.authorization
-    directory = parts().desk.directory
-    if given is None or given.type != "bearer" or not given.token:
+    token, directory = credentials.bearer(request), parts().desk.directory
+    if not token:
         raise BadToken
-    found = directory.caller(given.token)
+    found = directory.caller(token)
     if found is None and directory.refresh():
-        found = directory.caller(given.token)
+        found = directory.caller(token)
     if found is None:
         raise BadToken
     return found

@@ -15,7 +15,7 @@ import structlog
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import canary, deliveries, exposition, health, metrics, pipeline, schemas
+from signalcraft import canary, credentials, deliveries, exposition, health, metrics, pipeline, schemas
 from signalcraft.alerts import Identity
 from signalcraft.errors import BadToken
 from signalcraft.intake import Answer, Receipt
@@ -107,9 +107,8 @@ def readyz() -> ResponseReturnValue:
 @operations.get("/metrics")
 def show_metrics() -> ResponseReturnValue:
     """All that is counted, in Prometheus's text format."""
-    token, given = parts().settings.metrics_token, request.authorization
-    offered = given.token if given is not None and given.type == "bearer" and given.token else ""
-    if token and not hmac.compare_digest(token.encode(), offered.encode()):
+    token = parts().settings.metrics_token
+    if token and not hmac.compare_digest(token.encode(), credentials.bearer(request).encode()):
         raise BadToken
     redis = parts().desk.redis
     metrics.flush(redis)

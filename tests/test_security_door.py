@@ -529,6 +529,16 @@ def test_of_a_key_that_comes_twice_the_last_counts_for_everybody(
     assert json.loads(ask(door, f"/events/{event.id}").get_data())["payload"]["data"]["event"]["title"] == "2"
 
 
+@pytest.mark.parametrize("offered", ["Basic \xff", "Bearer \xff", "Basic", "Digest \xff", "\xff"])
+@pytest.mark.parametrize("path", ["/api/v1/groups", "/metrics", "/rq/"])
+def test_what_is_no_credential_lets_nobody_in_and_is_no_fault_of_ours(
+    environ: dict[str, str], path: str, offered: str
+) -> None:
+    add_workspace()
+    client = web(environ, DASHBOARD_PASSWORD="look", METRICS_TOKEN="scrape")
+    assert client.get(path, headers={"Authorization": offered}).status_code == 401
+
+
 # --- what every answer carries
 
 
