@@ -27,6 +27,7 @@ from werkzeug.serving import run_simple
 
 from signalcraft import connections, credentials, jobs
 from signalcraft.errors import TooManyRequests
+from signalcraft.rates import Rate
 
 AT_ONCE: Final = 2
 PREFIX: Final = "/rq"
@@ -83,10 +84,12 @@ class _Worker(Worker):
         return super().all(connection, job_class=_Job, serializer=JSONSerializer)
 
 
-def create_dashboard(redis_url: str, password: str, *, refused: Callable[[], None] | None = None) -> Flask:
+def create_dashboard(
+    redis_url: str, password: str, *, guesses: Rate | None = None, whose: Callable[[], str] = str
+) -> Flask:
     """The application; without a password it lets everybody in. Connects to nothing yet.
 
-    ``refused`` is told of each wrong password, and raises TooManyRequests when there were enough.
+    ``guesses`` is how many wrong passwords one may offer, and ``whose`` for whom they count.
     """
     app = Flask("signalcraft.dashboard", static_folder=rq_dashboard.blueprint.static_folder)
     # Shown on its pages as the name of the instance; nothing connects to it, see below.
@@ -96,7 +99,7 @@ def create_dashboard(redis_url: str, password: str, *, refused: Callable[[], Non
     pages.config.serializer = JSONSerializer
     pages.Job, pages.Worker = _Job, _Worker
     _keep_connection()
-    app.before_request(lambda: _let_in(password, refused))
+    app.before_request(lambda: _let_in(password, guesses, whose))
     app.before_request(_begin_with_alerts)
     app.register_error_handler(TooManyRequests, _answer_too_many)
     app.register_error_handler(NoSuchJobError, _answer_gone)
@@ -138,11 +141,14 @@ def _keep_connection() -> None:
         before.remove(pages.push_rq_connection)
 
 
-def _let_in(password: str, refused: Callable[[], None] | None) -> Response | None:
+def _let_in(password: str, guesses: Rate | None, whose: Callable[[], str]) -> Response | None:
+    """Past the limit the right password is refused too: else who goes on guessing would be told which it is."""
     offered = credentials.password(request)
+    if password and offered and guesses:
+        guesses.check(whose())
     if password and not hmac.compare_digest(password.encode(), offered.encode(errors="surrogateescape")):
-        if offered and refused:
-            refused()
+        if offered and guesses:
+            guesses.hit(whose())
         return Response("A password is needed.\n", 401, {"WWW-Authenticate": 'Basic realm="queues"'})
     if request.method not in ("GET", "HEAD") or (request.endpoint and request.endpoint not in _PAGES):
         abort(Response("Only to be looked at.\n", 403))

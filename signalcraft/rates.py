@@ -183,6 +183,18 @@ class Rate:
             self._report(who)
             raise TooManyRequests(headers={"Retry-After": str(left)})
 
+    def check(self, who: str) -> None:
+        """Count nothing, and see whether ``who`` has any hit left.
+
+        Raises:
+            TooManyRequests: with ``Retry-After``.
+        """
+        strategy = self._limiter.limiter
+        if not strategy.test(self._item, self._name, who):
+            window = strategy.get_window_stats(self._item, self._name, who)
+            self._report(who)
+            raise TooManyRequests(headers={"Retry-After": str(max(1, round(window.reset_time - time.time())))})
+
     def _report(self, who: str) -> None:
         """Count each request over the limit, and log one of them a second: a flood must not fill the disk as well."""
         metrics.count("signalcraft_rate_limited_total", limit=self._name)

@@ -52,8 +52,9 @@ def create_app(settings: Settings) -> Flask:
     limiter = _put_together(app, settings)
     refused = Rate(limiter, "address", settings.ratelimit_address)
     if settings.dashboard_password:
+        guesses = Rate(limiter, "password", settings.ratelimit_address)
         queues = dashboard.create_dashboard(
-            settings.redis_url, settings.dashboard_password, refused=lambda: refused.hit(_address())
+            settings.redis_url, settings.dashboard_password, guesses=guesses, whose=_address
         )
         app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {dashboard.PREFIX: queues})  # type: ignore[method-assign]  # as Flask's documentation says
     if settings.trusted_proxies:

@@ -126,6 +126,15 @@ def test_passwords_cannot_be_tried_for_ever(environ: dict[str, str]) -> None:
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
     assert int(answers[-1].headers["Retry-After"]) > 0
     assert client.get("/rq/").status_code == 401, "a browser that has not asked for the password yet"
+    assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 429, "else a guesser would be told which is right"
+    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
+    assert client.get("/rq/", headers=WITH_PASSWORD, environ_overrides=elsewhere).status_code == 200
+    client.application.extensions[EXTENSION].desk.redis.close()
+
+
+def test_junk_at_a_webhook_locks_nobody_out_who_knows_the_password(environ: dict[str, str]) -> None:
+    client = web(environ, DASHBOARD_PASSWORD=PASSWORD, RATELIMIT_ADDRESS="3/minute")
+    assert [client.get("/api/v1/groups").status_code for _ in range(5)][-1] == 429
     assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 200
     client.application.extensions[EXTENSION].desk.redis.close()
 
