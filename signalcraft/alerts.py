@@ -150,21 +150,43 @@ class AcceptedDelivery:
         """The inverse of :meth:`as_job_argument`.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is not such an argument.
+            KeyError, TypeError, ValueError, AttributeError: it is not such an argument. What is one can also be stored
+                where deliveries are set aside, be its body what it may.
         """
+        workspace_id = argument["workspace_id"]
+        if type(workspace_id) is not int or not 0 < workspace_id <= _LARGEST_ID:
+            raise ValueError("no workspace has this id")
         return cls(
-            delivery_id=argument["delivery_id"],
-            delivery_key=argument["delivery_key"],
-            workspace_id=argument["workspace_id"],
-            workspace=argument["workspace"],
-            source=argument["source"],
-            resource=argument["resource"],
+            delivery_id=_storable(argument["delivery_id"]),
+            delivery_key=_storable(argument["delivery_key"]),
+            workspace_id=workspace_id,
+            workspace=_storable(argument["workspace"]),
+            source=_storable(argument["source"]),
+            resource=_storable(argument["resource"]),
             delivery=Delivery(
-                headers=argument["headers"],
+                headers={_storable(name): _storable(value) for name, value in argument["headers"].items()},
                 body=argument["body"].encode("latin-1"),
-                received_at=datetime.fromisoformat(argument["received_at"]),
+                received_at=_moment(argument["received_at"]),
             ),
         )
+
+
+_LARGEST_ID = 2**63 - 1
+
+
+def _storable(text: str) -> str:
+    """``text``, if it is one that PostgreSQL takes: without NUL, which ``find`` also refuses of what is no text."""
+    if text.find("\0") >= 0:
+        raise ValueError("holds a character that cannot be stored")
+    return text
+
+
+def _moment(text: str) -> datetime:
+    """A moment that every database and time zone has, and that says which zone it is in."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or not 1970 <= moment.year < 9999:
+        raise ValueError("is no moment at which something is received")
+    return moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Whoever can write to Redis can stop us, but cannot make us run anything of theirs."""
 
+import json
 import pickle
 import zlib
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rq.job
 from redis import Redis
 from rq import Callback, Queue, SimpleWorker
 from rq.serializers import JSONSerializer
@@ -142,6 +144,76 @@ def test_what_is_no_job_at_all_does_not_stop_the_next_one(
         work(build, settings)
     assert clean_redis.llen(f"rq:queue:{queue}") == 0
     assert stored() == (1 if queue == jobs.ALERTS else 0)
+
+
+_BODY = {"action": "created", "data": {"error": {}}}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"workspace_id": "x"},
+        {"workspace_id": 2**63},
+        {"workspace_id": True},
+        {"delivery_id": "a\0b"},
+        {"delivery_id": {}},
+        {"delivery_key": None},
+        {"resource": "a\0b"},
+        {"workspace": 5},
+        {"headers": {"sentry-hook-resource": 5}},
+        {"headers": {"sentry-hook-resource": "\0"}},
+        {"received_at": "2026-01-01T00:00:00"},
+        {"received_at": "9999-12-31T23:59:59-23:59"},
+    ],
+    ids=str,
+)
+def test_a_job_that_could_not_even_be_set_aside_is_none_of_ours_and_costs_no_other(
+    settings: Settings, clean_redis: Redis, poison: dict[str, object]
+) -> None:
+    argument = accepted().as_job_argument() | {"body": json.dumps(_BODY)} | poison
+    plant(clean_redis, jobs.ALERTS, jobs.PROCESS_DELIVERY, argument)
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    work(worker_module._batching_worker, settings)  # one: it does not end
+    assert stored() == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("timeout", "abc"), ("created_at", b"\xff"), ("retries_left", "x")])
+def test_a_job_with_a_field_that_cannot_be_read_costs_no_other(
+    settings: Settings, clean_redis: Redis, field: str, value: bytes
+) -> None:
+    job_id = plant(clean_redis, jobs.ALERTS, "builtins.len", "x")
+    clean_redis.hset(f"rq:job:{job_id}", field, value)
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    work(worker_module._batching_worker, settings)
+    assert stored() == 1
+
+
+@both
+@pytest.mark.parametrize("field", ["data", "exc_info"])
+def test_a_job_that_would_become_gigabytes_is_not_unpacked(
+    settings: Settings, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch, queue: str, build: Build, field: str
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_UNPACKED", 100_000)
+    monkeypatch.setattr(rq.job.zlib, "decompress", bounded(zlib.decompress, 100_000))
+    job_id = plant(clean_redis, queue, "builtins.len", "x")
+    clean_redis.hset(f"rq:job:{job_id}", field, zlib.compress(b'["' + b"0" * 1_000_000 + b'"]'))
+    if queue == jobs.ALERTS:
+        jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    work(build, settings)
+    assert clean_redis.llen(f"rq:queue:{queue}") == 0
+    assert stored() == (1 if queue == jobs.ALERTS else 0)
+
+
+def bounded(unpack: Callable[[bytes], bytes], most: int) -> Callable[[bytes], bytes]:
+    """``unpack``, on a machine that has no more memory than that."""
+
+    def unpacked(packed: bytes) -> bytes:
+        found = unpack(packed)
+        if len(found) > most:
+            raise SystemExit("out of memory")
+        return found
+
+    return unpacked
 
 
 def test_no_job_of_ours_names_a_sender_s_words(settings: Settings, clean_redis: Redis) -> None:
