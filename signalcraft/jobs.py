@@ -149,6 +149,7 @@ class AllowedJob(Job):
         self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
         self.webhooks = []
         self._dependency_ids = []
+        self.retry_intervals = None  # ours have none; by one that is no list, maintenance would end each worker
 
     def check(self) -> None:
         """Make sure that the job is one of ours.

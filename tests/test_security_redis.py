@@ -188,6 +188,21 @@ def test_a_job_with_a_field_that_cannot_be_read_costs_no_other(
     assert stored() == 1
 
 
+@pytest.mark.parametrize("intervals", ["{}", "5", '["x"]', "[]"])
+def test_a_job_of_theirs_that_was_abandoned_keeps_no_other_from_being_put_back(
+    settings: Settings, clean_redis: Redis, intervals: str
+) -> None:
+    theirs, good = plant(clean_redis, jobs.ALERTS, "builtins.len", "x"), accepted()
+    clean_redis.hset(f"rq:job:{theirs}", mapping={"retries_left": 5, "retry_intervals": intervals})
+    jobs.take_in(clean_redis, good, ttl_seconds=60)
+    for job_id in (theirs, good.delivery_id):
+        clean_redis.hset(f"rq:job:{job_id}", "status", "started")
+    clean_redis.delete(f"rq:queue:{jobs.ALERTS}")
+    clean_redis.zadd(f"rq:wip:{jobs.ALERTS}", {f"{theirs}:lease": 1, f"{good.delivery_id}:lease": 2})
+    work(worker_module._batching_worker, settings)
+    assert stored() == 1
+
+
 @both
 @pytest.mark.parametrize("field", ["data", "exc_info"])
 def test_a_job_that_would_become_gigabytes_is_not_unpacked(
