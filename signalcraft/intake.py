@@ -143,7 +143,9 @@ def _shelve(accepted: AcceptedDelivery) -> TakenIn:
 
 
 def _seconds_left(accepted: AcceptedDelivery) -> float:
-    return _ANSWER_SECONDS - (datetime.now(UTC) - accepted.delivery.received_at).total_seconds()
+    """Never more than there were: the clock may have been set back since."""
+    waited = (datetime.now(UTC) - accepted.delivery.received_at).total_seconds()
+    return _ANSWER_SECONDS - max(0.0, waited)
 
 
 def _insert(accepted: AcceptedDelivery) -> str:

@@ -38,7 +38,7 @@ MOST_TOLD: Final = 1_000
 _TELL = """
 local total = redis.call("INCRBY", KEYS[1], ARGV[1])
 local left = redis.call("PTTL", KEYS[1])
-if left < 0 then
+if left < 0 or left > ARGV[2] * 1000 then
   redis.call("PEXPIRE", KEYS[1], ARGV[2] * 1000)
   left = ARGV[2] * 1000
 end
@@ -54,6 +54,13 @@ class _Counter:
     seconds: int
     told: int = 0
     untold: int = 0
+
+    def is_live(self, now: float) -> bool:
+        """Whether the window lasts. One that ends later than it could have begun is from before a clock was set back.
+
+        It would go on for as much longer, and refuse a sender who is well under the limit.
+        """
+        return now < self.ends_at <= now + self.seconds + 1
 
 
 class SharedCounters(Storage):
@@ -122,7 +129,7 @@ class SharedCounters(Storage):
 
     def _live(self, key: str) -> _Counter | None:
         counter = self._counters.get(key)
-        return counter if counter and counter.ends_at > time.time() else None
+        return counter if counter and counter.is_live(time.time()) else None
 
     def _tell_for_ever(self) -> None:
         while True:
@@ -139,7 +146,7 @@ class SharedCounters(Storage):
     def _tell(self) -> None:
         with self._lock:
             now = time.time()
-            self._counters = {key: counter for key, counter in self._counters.items() if counter.ends_at > now}
+            self._counters = {key: counter for key, counter in self._counters.items() if counter.is_live(now)}
             untold = ((key, counter, counter.untold) for key, counter in self._counters.items() if counter.untold)
             news = list(islice(untold, MOST_TOLD))
             if len(news) == MOST_TOLD:

@@ -5,6 +5,8 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.fernet import Fernet
@@ -14,9 +16,11 @@ from rq.utils import as_text
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import embedded, models, tenants
+from signalcraft import embedded, intake, models, tenants
+from signalcraft.alerts import Delivery
 from signalcraft.models import Inbox
 from signalcraft.sources.sentry import signature
+from tests.builders import accepted
 from tests.client import PATH, SECRET, add_workspace, code_of, no_database, sample, send, web
 from tests.waiting import wait_until
 
@@ -545,3 +549,9 @@ def test_a_fault_of_ours_is_logged_and_not_told(door: FlaskClient, monkeypatch: 
     (line,) = [line for line in lines if line["event"] == "request failed"]
     assert line["error"] == "ZeroDivisionError"
     assert canary not in str(line), "a message can quote a body"
+
+
+def test_a_clock_that_is_set_back_meanwhile_gives_a_delivery_no_more_time_than_a_sender_has() -> None:
+    an_hour_ahead = datetime.now(UTC) + timedelta(hours=1)
+    delivery = Delivery(headers={}, body=b"{}", received_at=an_hour_ahead)
+    assert intake._seconds_left(replace(accepted(), delivery=delivery)) <= 0.8

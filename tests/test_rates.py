@@ -5,6 +5,7 @@ Each test has keys of its own, since the thread of an earlier one may still be t
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from redis import Redis
@@ -50,6 +51,23 @@ def test_redis_holds_the_sum_of_all_and_each_learns_it(clean_redis: Redis) -> No
     other.incr("sum", 60)
     wait_for(lambda: one.get("sum") >= 11 and other.get("sum") >= 11)
     assert clean_redis.ttl("signalcraft:rate:sum") <= 60
+
+
+def test_a_clock_that_is_set_back_makes_no_window_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = storage(connections.for_web("redis://127.0.0.1:1/0"))
+    with monkeypatch.context() as before:
+        ahead = SimpleNamespace(time=lambda: time.time() + 3600, sleep=time.sleep)
+        before.setattr("signalcraft.rates.time", ahead)
+        assert [counters.incr("back", 60) for _ in range(3)] == [1, 2, 3]
+    assert counters.get("back") == 0
+    assert counters.incr("back", 60) == 1
+    assert counters.get_expiry("back") <= time.time() + 60
+
+
+def test_a_window_of_redis_that_a_clock_made_longer_is_cut(clean_redis: Redis) -> None:
+    clean_redis.set("signalcraft:rate:cut", 5, ex=3600)
+    storage(clean_redis).incr("cut", 60)
+    wait_for(lambda: clean_redis.ttl("signalcraft:rate:cut") <= 60)
 
 
 def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
