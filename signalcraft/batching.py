@@ -156,12 +156,11 @@ class BatchingWorker(SimpleWorker):
             except Exception:
                 _give_back(following)
                 raise
-            if self._stop_requested:
-                _give_back(following)
-                following = None
-            if following:
-                following = replace(following, claim=following.claim.renewed())
-                self.heartbeat()
+            try:
+                following = self._keep(following)
+            except RedisError:  # what is stored is stored: worked off once more it would be nothing new to tell of
+                self._stages.conclude(outcome)
+                raise
             storing = self._begin(following)
             self._finish(current, outcome)
         return None
@@ -189,6 +188,17 @@ class BatchingWorker(SimpleWorker):
         except RedisError as error:  # what is being stored is brought to its end all the same
             log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
             return None
+
+    def _keep(self, following: _InHand | None) -> _InHand | None:
+        """What is stored next, held for as long as any; given back if we are told to stop."""
+        if following is None:
+            return None
+        if self._stop_requested:
+            _give_back(following)
+            return None
+        kept = replace(following, claim=following.claim.renewed())
+        self.heartbeat()
+        return kept
 
     def _begin(self, in_hand: _InHand | None) -> _Storing | None:
         """Have a batch stored by the thread that does nothing else."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -188,6 +189,26 @@ def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis
     work(stages=stages(record=record), batch_size=2)
     assert attempts[:3] == [(0, 4), (2, 2), (2, 2)]
     assert count_events() == 4
+
+
+def test_people_hear_of_a_batch_that_is_stored_though_redis_goes_away_at_that_moment(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    def gone(*_: object, **__: object) -> None:
+        raise RedisConnectionError
+
+    def record(batch: tasks.Batch) -> tasks.Outcome:
+        time.sleep(0.1)  # for the next batch to be claimed
+        outcome = tasks.record(batch)
+        monkeypatch.setattr(Claim, "renewed", gone)
+        return outcome
+
+    take_in(redis, *(accepted() for _ in range(4)))
+    work(stages=stages(record=record, conclude=told.append), batch_size=2)
+    assert count_events() == 2
+    assert len(told) == 1
 
 
 def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
