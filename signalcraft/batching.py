@@ -38,6 +38,7 @@ from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
 from signalcraft.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
 from signalcraft.inbox import MOST_BYTES
 from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
+from signalcraft.logs import fault
 from signalcraft.workbench import PREPARE_SECONDS, Stages
 
 log = structlog.get_logger(__name__)
@@ -127,10 +128,18 @@ class BatchingWorker(SimpleWorker):
         self.set_state(WorkerStatus.IDLE)
 
     def clean_registries(self) -> None:
-        """Put back what dead workers held, and set aside what was put back too often."""
-        super().clean_registries()  # type: ignore[no-untyped-call] # RQ's
-        for queue in self.queues:
-            _set_aside_abandoned(queue)
+        """Put back what dead workers held, and set aside what was put back too often.
+
+        Whatever somebody else wrote there that RQ cannot read, what waits is worked off all the same.
+        """
+        try:
+            super().clean_registries()  # type: ignore[no-untyped-call] # RQ's
+            for queue in self.queues:
+                _set_aside_abandoned(queue)
+        except RedisError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it would end this worker, and each that follows
+            log.error("what dead workers held cannot be looked through", stage="store", **fault(error))  # noqa: TRY400
 
     def handle_warm_shutdown_request(self) -> None:
         """Told to stop: a frozen Redis must not keep us."""

@@ -146,6 +146,16 @@ def test_what_is_no_job_at_all_does_not_stop_the_next_one(
     assert stored() == (1 if queue == jobs.ALERTS else 0)
 
 
+@pytest.mark.parametrize("registry", ["wip", "failed"])
+def test_a_registry_that_cannot_be_read_keeps_nobody_from_working(
+    settings: Settings, clean_redis: Redis, registry: str
+) -> None:
+    clean_redis.zadd(f"rq:{registry}:{jobs.ALERTS}", {b"\xff\xfe:lease": 1 if registry == "wip" else 2**40})
+    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    work(worker_module._batching_worker, settings)
+    assert stored() == 1
+
+
 _BODY = {"action": "created", "data": {"error": {}}}
 
 
