@@ -21,7 +21,7 @@ from signalcraft.alerts import Change, NormalizedAlert, StatusChange
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause
 from signalcraft.models import database
-from signalcraft.statements import Columns, query, status_after
+from signalcraft.statements import LOCK_ORDER, Columns, query, status_after
 
 _MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text", "project": "text"}
 
@@ -51,11 +51,11 @@ _WORDS_SINCE = f"""
 
 #: Lock the groups that any of the changes concerns, in the order in which everybody locks groups. Not their keys: an
 #: alert that opens a group after one of these refers to it, and may hold the place that a reopening waits for.
-_LOCK = """
-    SELECT g.id FROM alert_group g JOIN {rows}
+_LOCK = f"""
+    SELECT g.id FROM alert_group g JOIN {{rows}}
       ON g.workspace_id = r.workspace_id AND g.fingerprint = r.fingerprint AND g.source = r.source
      AND (r.project = '' OR g.project = r.project)
-    ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE OF g"""
+    ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g"""
 
 #: The groups a change is about, of those that are locked. Each statement sees what was committed before it began:
 #: without this, a group that appears between two of them would be told half of a change.

@@ -17,6 +17,7 @@ from signalcraft.filters import GroupFilter, conditions
 from signalcraft.history import Actor, noting
 from signalcraft.lifecycle import Cause, follow, status_at
 from signalcraft.models import AlertGroup, database
+from signalcraft.statements import LOCK_ORDER
 
 #: How many groups one call may change: measured, as many take some 300 ms.
 MOST_AT_ONCE: Final = 1_000
@@ -31,12 +32,12 @@ _CAUSES: Mapping[GroupStatus, Cause] = MappingProxyType(
 )
 
 #: In the order of ``_Group``.
-_LOCK = """
+_LOCK = f"""
     SELECT g.id, g.version, g.group_key, g.status, g.snoozed_until, g.resolved_at, g.is_current,
            g.assignee_user_id, g.runbook_url
     FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.id = ANY(%(ids)s)
-    ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE"""
+    ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE"""
 
 #: Of the keys of the groups, those that have a current group, and which that is. Asked once the groups are locked.
 _FIND_CURRENT = """

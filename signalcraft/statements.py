@@ -173,6 +173,10 @@ FOLLOW_PREVIOUS = """
 #: Take back a group that was opened in this transaction for alerts that belong elsewhere.
 TAKE_BACK = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
 
+#: In which order everybody locks groups that are there: those that alerts meet, by key, then those before them. An
+#: alert has the first kind before it knows that it needs the second.
+LOCK_ORDER = "NOT g.is_current, g.workspace_id, g.group_key, g.id"
+
 #: The groups of each key that ``grouping.place`` may need for alerts from ``since`` on, and the last before; locked.
 #: Current groups and others are looked up apart: each kind has an index of its own, and a look-up of both has none.
 REFUSED_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text", "since": "timestamptz"}
@@ -193,7 +197,9 @@ LOCK_SPANS = f"""
     )
     SELECT g.workspace_id, g.group_key, {_SPAN}
     FROM concerned JOIN alert_group g ON g.id = concerned.id
-    ORDER BY g.workspace_id, g.group_key, g.id FOR NO KEY UPDATE OF g"""
+    ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g"""
+#: The same, if nobody has one of them.
+LOCK_SPANS_AT_ONCE = f"{LOCK_SPANS} NOWAIT"
 
 #: The current group of a key stays as it is, but takes no more alerts.
 KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}

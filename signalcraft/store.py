@@ -8,7 +8,7 @@ The scheme of ``record`` (``docs/grouping.md`` says why each step is as it is):
 4. Point the events at their groups, and see whether a group spiked.
 5. Add to the counts of the hour.
 
-No lock but the rows' own is taken, always in the order (workspace, group key), so transactions wait for each
+No lock but the rows' own is taken, always in one order (``statements.LOCK_ORDER``), so transactions wait for each
 other and never in a circle. Call everything here inside ``models.session()``.
 """
 

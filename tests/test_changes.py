@@ -1,16 +1,19 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from signalcraft import changes, edits, models, retention
+from signalcraft import changes, edits, models, placing, retention
 from signalcraft.alerts import Change, GroupStatus, StatusChange
+from signalcraft.errors import DatabaseUnavailable
 from signalcraft.lifecycle import TRANSITIONS, Cause
 from signalcraft.models import LastWord, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.statements import status_after
 from tests.builders import arrival, at, change_group, groups, record
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("workspaces")
 
@@ -356,3 +359,64 @@ def test_what_was_said_is_forgotten_with_the_events_of_its_day() -> None:
     with models.session():
         assert retention.forget_words(at(10)) == 1
         assert [word.fingerprint for word in LastWord.select()] == ["issue:2"]
+
+
+# --- a change that meets an alert
+
+
+def edit_all(status: GroupStatus) -> None:
+    by_hand = edits.Edit(fields={"status": status}, by="token", at=at(1001))
+    with models.session():
+        edits.change_many(1, [group.id for group in groups()], by_hand)
+
+
+@pytest.mark.parametrize(
+    "say", [lambda: apply(Change.RESOLVED, 1001), lambda: edit_all(GroupStatus.RESOLVED)], ids=["a source", "a user"]
+)
+def test_whoever_changes_all_groups_of_a_key_waits_for_an_alert_past_the_window_and_never_in_a_circle(
+    say: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alert has the current group and looks at the one before it."""
+    record(arrival("a", 0), arrival("b", 500))
+    speaker = threading.Thread(target=say)
+    pause_before_locking(monkeypatch, speaker)
+    record(arrival("c", 1000))
+    speaker.join()
+    assert [group.status for group in groups()][:2] == ["resolved", "resolved"]
+
+
+@pytest.mark.parametrize(
+    "reopen", [lambda: apply(Change.UNRESOLVED, 20), lambda: edit_all(GroupStatus.OPEN)], ids=["a source", "a user"]
+)
+def test_an_alert_from_before_a_resolution_waits_for_nobody_who_reopens_its_group(
+    reopen: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment it has the place of the current group, for which that one waits; so it begins anew."""
+    record(arrival("a", 0))
+    apply(Change.RESOLVED, 10)
+    reopener = threading.Thread(target=reopen)
+    pause_before_locking(monkeypatch, reopener)
+    with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
+        record(arrival("b", 5))
+    reopener.join()
+    monkeypatch.undo()
+    record(arrival("b", 5))
+    assert [(group.status, group.count) for group in groups()] == [("open", 2)]
+
+
+def pause_before_locking(monkeypatch: pytest.MonkeyPatch, other: threading.Thread) -> None:
+    """Let ``other`` run into whoever places alerts, just before that one locks the older groups of their keys."""
+    lock_spans = placing._lock_spans
+
+    def wait_and_lock(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - as it is
+        if other.ident is None:
+            other.start()
+            wait_until(somebody_waits_for_a_lock)
+        return lock_spans(*arguments, **named)
+
+    monkeypatch.setattr(placing, "_lock_spans", wait_and_lock)
+
+
+def somebody_waits_for_a_lock() -> bool:
+    ((waits,),) = models.database.execute_sql("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchall()
+    return bool(waits)

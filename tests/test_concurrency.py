@@ -1,18 +1,24 @@
-"""Sixteen processes store at once, on hot keys, with copies and a window that keeps expiring, while a user acts."""
+"""Sixteen processes store at once, on hot keys, with copies and a window that keeps expiring, while a user acts.
+
+So does the source: it resolves issues, and takes it back.
+"""
 
 import multiprocessing
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from multiprocessing.synchronize import Event
 
 import pytest
 from peewee import SQL, fn
 
-from signalcraft import embedded, models, store
-from signalcraft.alerts import GroupStatus, Severity
+from signalcraft import changes, embedded, models, store
+from signalcraft.alerts import Change, GroupStatus, Severity, StatusChange
+from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import NOON, arrival
 
@@ -44,8 +50,19 @@ def _store_batches(url: str, seed: int) -> None:
             )
             for position in range(BATCH)
         ]
-        with models.session():
-            store.record(batch, POLICY)
+        _until_done(partial(store.record, batch, POLICY))
+
+
+def _until_done(work: Callable[[], object]) -> None:
+    """As a worker: what another transaction came before is done again. There were deadlocks if the log says so."""
+    while True:
+        try:
+            with models.session():
+                work()
+        except DatabaseUnavailable:
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _act_as_user(url: str, stop: Event) -> None:
@@ -74,6 +91,22 @@ def _change(group_id: int, status: GroupStatus) -> None:
     ).where(AlertGroup.id == group_id, AlertGroup.is_current).execute()
 
 
+def _act_as_source(url: str, stop: Event) -> None:
+    """Say of one issue after the other that it is resolved, or is not, as a worker carries it out."""
+    models.open_database(url)
+    chance = random.Random(1)
+    while not stop.is_set():
+        said = StatusChange(
+            source="sentry",
+            change=chance.choice((Change.RESOLVED, Change.UNRESOLVED)),
+            project="api",
+            fingerprint=f"issue:{chance.randrange(12)}",
+            received_at=NOON + timedelta(minutes=_minute_now()),
+        )
+        _until_done(partial(changes.apply_changes, [(1, said)]))
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def stormed(clean_database: str) -> str:
     """The database after the storm."""
@@ -83,13 +116,15 @@ def stormed(clean_database: str) -> str:
     stop = context.Event()
     user = context.Process(target=_act_as_user, args=(clean_database, stop))
     senders = [context.Process(target=_store_batches, args=(clean_database, seed)) for seed in range(PROCESSES)]
-    for process in (user, *senders):
+    source = context.Process(target=_act_as_source, args=(clean_database, stop))
+    for process in (user, source, *senders):
         process.start()
     for sender in senders:
         sender.join(120)
     stop.set()
     user.join(20)
-    assert [process.exitcode for process in (*senders, user)] == [0] * (PROCESSES + 1)
+    source.join(20)
+    assert [process.exitcode for process in (*senders, user, source)] == [0] * (PROCESSES + 2)
     return clean_database
 
 
