@@ -7,8 +7,8 @@ group is, changes that.
 
 With several workers a change may be worked off before an alert that was received before it, and find no group. So each
 is remembered, in a transaction of its own, before it is carried out; and whoever has stored alerts asks afterwards what
-was said since they were received. Whichever of the two commits first, the other one sees it. Call everything here
-inside ``models.session()``.
+was said since they were received. Whichever of the two commits first, the other one sees it. Whoever does either within
+a larger transaction asks and tells again once that is committed. Call everything here inside ``models.session()``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -151,6 +151,15 @@ def apply_changes(changes: Sequence[Addressed]) -> int:
     with border.refusals(), database.atomic():
         query(_REMEMBER_WORDS, _WORD_COLUMNS, [latest[key] for key in sorted(latest)])
     return _carry_out(changes, again=False)
+
+
+def tell_again(changes: Sequence[Addressed]) -> int:
+    """Carry out ``changes``, which were applied, for groups that could not be seen then; how often one changed.
+
+    Raises:
+        DatabaseUnavailable: as ``apply_changes``.
+    """
+    return _carry_out(changes, again=True)
 
 
 def catch_up(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:

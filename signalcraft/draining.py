@@ -8,16 +8,15 @@ before. What was tried as often as the queue would try it is set aside.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 
 from signalcraft import inbox, logs, metrics, models, pipeline, watchdog
 from signalcraft.errors import AbandonedDelivery, RecoverableError
 from signalcraft.jobs import MOST_RETRIES
-from signalcraft.workbench import PREPARE_SECONDS, Stages
+from signalcraft.workbench import PREPARE_SECONDS, ShelfStages
 
 log = structlog.get_logger(__name__)
 
@@ -32,13 +31,14 @@ MOST_TRIES: Final = 1 + MOST_RETRIES
 class Drainer:
     """Works the shelf off, oldest first, some at a time, together with other workers' drainers."""
 
-    def __init__(self, stages: Stages, *, batch_size: int) -> None:
+    def __init__(self, stages: ShelfStages, *, batch_size: int) -> None:
         """``stages`` are those of the worker: what it does with jobs, this does with rows."""
         self._stages = stages
         self._batch_size = batch_size
         self._trying: Sequence[int] = []
         #: When this worker last found something on the shelf, on the monotonic clock.
         self.drained_at = -math.inf
+        self._stored: list[Any] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
 
@@ -57,17 +57,30 @@ class Drainer:
         Raises:
             RecoverableError: PostgreSQL is away or busy; everything is as it was.
         """
+        self._conclude()
         with models.session():
             self._begin()
             with models.database.atomic():
                 taken = inbox.take(self._trying)
-                conclude = self._work_off(taken)
+                stored = self._work_off(taken)
                 inbox.remove(row.row_id for row in taken)
         self._trying = []
         if taken:
             self.drained_at = time.monotonic()
-        conclude()
+        self._stored = stored
+        self._conclude()
         return len(taken)
+
+    def _conclude(self) -> None:
+        """What is left to do of what is stored, now that others see it; what fails for the moment is left once more."""
+        while self._stored:
+            outcome = self._stored.pop()
+            try:
+                self._stages.hear(outcome)
+            except RecoverableError:
+                self._stored.append(outcome)
+                raise
+            self._stages.conclude(outcome)
 
     def _begin(self) -> None:
         """Note what is tried next. What was tried last is here still if PostgreSQL did not see it through."""
@@ -76,18 +89,18 @@ class Drainer:
             trying = inbox.begin(self._batch_size)
         self._trying = trying
 
-    def _work_off(self, taken: Sequence[inbox.Shelved]) -> Callable[[], None]:
-        """Work rows off; what is left to do once that is committed."""
+    def _work_off(self, taken: Sequence[inbox.Shelved]) -> list[Any]:
+        """Work rows off; what that came to, if they were stored."""
         if not taken:
-            return _nothing
+            return []
         first = taken[0]
         if first.tries > MOST_TRIES:
             reason = AbandonedDelivery("its worker died each time that it was tried")
             pipeline.set_aside(first.accepted, reason, stage="drain")
-            return _nothing
+            return []
         with watchdog.at_most(PREPARE_SECONDS):
             batch = self._stages.prepare([row.accepted for row in taken])
-        return partial(self._stages.conclude, self._stages.record(batch))
+        return [self._stages.record(batch)]
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -108,7 +121,3 @@ class Drainer:
         if drained:
             log.info("shelf worked off", stage="drain", batch_size=drained)
         return 0 if drained else _LOOK_EVERY_SECONDS
-
-
-def _nothing() -> None:
-    """What is left to do of deliveries that were not worked off."""

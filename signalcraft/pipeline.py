@@ -123,6 +123,19 @@ def record(prepared: Prepared, policy: store.Policy) -> store.Recorded:
     return recorded
 
 
+def hear(prepared: Prepared) -> None:
+    """Make up for what nobody saw while ``record`` was part of a larger transaction, which is committed now.
+
+    Others may have stored alerts that its changes are about, and said what is about its alerts.
+
+    Raises:
+        RecoverableError: as ``record``.
+    """
+    with models.session():
+        changed = _catch_up(prepared) + changes.tell_again(prepared.changes)
+    metrics.count("signalcraft_status_changes_total", changed)
+
+
 def conclude(prepared: Prepared, recorded: store.Recorded, bench: Workbench) -> None:
     """Say what became of each delivery, and tell whom it concerns."""
     _report(prepared, recorded)
@@ -179,10 +192,13 @@ def _store(prepared: Prepared, policy: store.Policy) -> store.Recorded:
         if prepared.recorded is None:
             prepared.recorded = store.record(prepared.arrivals, policy) if prepared.arrivals else store.Recorded()
             _count(prepared.recorded)
-        changed = changes.catch_up((arrival.workspace_id, arrival.alert) for arrival in prepared.arrivals)
-        changed += changes.apply_changes(prepared.changes)
+        changed = _catch_up(prepared) + changes.apply_changes(prepared.changes)
         metrics.count("signalcraft_status_changes_total", changed)
     return prepared.recorded
+
+
+def _catch_up(prepared: Prepared) -> int:
+    return changes.catch_up((arrival.workspace_id, arrival.alert) for arrival in prepared.arrivals)
 
 
 def _count(recorded: store.Recorded) -> None:

@@ -112,6 +112,16 @@ def record(batch: Batch) -> Outcome:
         return _record_one_by_one(batch)
 
 
+def hear(outcome: Outcome) -> None:
+    """Make up for what others stored and said while ``record`` was part of a transaction that is committed now.
+
+    Raises:
+        RecoverableError: as ``record``.
+    """
+    for prepared, _ in outcome:
+        pipeline.hear(prepared)
+
+
 def conclude(outcome: Outcome) -> None:
     """Say what became of a batch, and tell whom it concerns."""
     for prepared, recorded in outcome:

@@ -65,6 +65,13 @@ class Stages(Protocol):
         """Do what comes after."""
 
 
+class ShelfStages(Stages, Protocol):
+    """The same where ``record`` is part of a larger transaction: nobody else sees what it stored before that ends."""
+
+    def hear(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
+        """Once it is committed, make up for what others stored and said meanwhile; raises as ``record``."""
+
+
 def _named(variable: str, path: str) -> Any:  # noqa: ANN401 - what people put there
     try:
         return pkgutil.resolve_name(path)

@@ -96,7 +96,7 @@ def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stand
             os.kill(os.getpid(), signal.SIGKILL)
         return tasks.prepare(deliveries)
 
-    return SimpleNamespace(prepare=prepare, record=tasks.record, conclude=tasks.conclude)
+    return SimpleNamespace(prepare=prepare, record=tasks.record, hear=tasks.hear, conclude=tasks.conclude)
 
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from signalcraft.draining import Drainer
 from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
-from signalcraft.workbench import Stages
+from signalcraft.workbench import ShelfStages
 from tests.builders import accepted, groups
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -41,9 +41,14 @@ def drainer(batch_size: int = 100) -> Drainer:
     return Drainer(tasks, batch_size=batch_size)
 
 
-def storing(record: Callable[[Sequence[AcceptedDelivery]], object]) -> Stages:
+def storing(record: Callable[[Sequence[AcceptedDelivery]], object]) -> ShelfStages:
     """Stages of which only the middle one does anything."""
-    return SimpleNamespace(prepare=lambda deliveries: deliveries, record=record, conclude=lambda _outcome: None)
+    return SimpleNamespace(
+        prepare=lambda deliveries: deliveries,
+        record=record,
+        hear=lambda _outcome: None,
+        conclude=lambda _outcome: None,
+    )
 
 
 def test_what_is_on_the_shelf_becomes_groups_and_the_shelf_is_empty() -> None:
@@ -124,6 +129,49 @@ def test_two_drainers_take_each_delivery_once() -> None:
         thread.join()
     assert sorted(seen) == sorted(delivery.delivery_id for delivery in deliveries)
     assert depth() == 0
+
+
+@pytest.mark.parametrize("shelved", ["event_alert.triggered", "issue.resolved"])
+def test_an_alert_and_its_resolution_find_each_other_where_one_is_on_the_shelf_and_one_in_the_queue(
+    shelved: str,
+) -> None:
+    """Whoever is first, what the shelf's transaction wrote cannot be seen while the other one is worked off."""
+    both = {
+        "event_alert.triggered": accepted(issue="7"),
+        "issue.resolved": accepted("issue.resolved", issue="7", minute=1),
+    }
+    shelve(both.pop(shelved))
+    worker = threading.Thread(target=tasks.process_deliveries, args=(list(both.values()),))
+
+    def record_both(batch: tasks.Batch) -> tasks.Outcome:
+        outcome = tasks.record(batch)
+        worker.start()
+        worker.join()
+        return outcome
+
+    stages = SimpleNamespace(prepare=tasks.prepare, record=record_both, hear=tasks.hear, conclude=tasks.conclude)
+    assert Drainer(stages, batch_size=9).drain() == 1
+    assert [group.status for group in groups()] == ["resolved"]
+
+
+def test_what_was_not_heard_because_postgresql_went_away_is_heard_when_it_is_back() -> None:
+    heard: list[object] = []
+
+    def hear(outcome: object) -> None:
+        heard.append(outcome)
+        if len(heard) == 1:
+            raise DatabaseUnavailable
+
+    told: list[object] = []
+    shelve(accepted())
+    stages = storing(lambda _deliveries: "stored")
+    stages.hear, stages.conclude = hear, told.append
+    one = Drainer(stages, batch_size=9)
+    with pytest.raises(DatabaseUnavailable):
+        one.drain()
+    assert depth() == 0
+    assert one.drain() == 0
+    assert (heard, told) == (["stored", "stored"], ["stored"])
 
 
 def test_people_are_told_after_the_commit() -> None:
