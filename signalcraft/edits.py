@@ -34,7 +34,7 @@ _CAUSES: Mapping[GroupStatus, Cause] = MappingProxyType(
 #: In the order of ``_Group``.
 _LOCK = f"""
     SELECT g.id, g.version, g.group_key, g.status, g.snoozed_until, g.resolved_at, g.is_current,
-           g.assignee_user_id, g.runbook_url
+           g.last_seen_at, g.assignee_user_id, g.runbook_url
     FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.id = ANY(%(ids)s)
     ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE"""
@@ -96,6 +96,7 @@ class _Group:
     snoozed_until: datetime | None
     resolved_at: datetime | None
     is_current: bool
+    last_seen_at: datetime
     assignee_user_id: str | None
     runbook_url: str | None
 
@@ -211,14 +212,17 @@ def _edited(group: _Group, edit: Edit, *, has_successor: bool) -> _Group:
 
 
 def _with_status(group: _Group, wanted: GroupStatus, edit: Edit, *, has_successor: bool) -> _Group:
-    """An expired snooze counts as open. Whatever must meet the alerts of its key is made the current group."""
+    """An expired snooze counts as open. Whatever must meet the alerts of its key is made the current group.
+
+    Alerts that were received after the user spoke, and stored before, are resolved with the group.
+    """
     before = status_at(group.status, group.snoozed_until, edit.at)
     try:
         status = follow(before, _CAUSES[wanted])
     except IllegalTransition as illegal:
         raise Conflict(f"{illegal}: reopen it first.") from None
     if status is GroupStatus.RESOLVED:
-        resolved_at = group.resolved_at or edit.at
+        resolved_at = group.resolved_at or max(edit.at, group.last_seen_at)
         return replace(group, status=status, snoozed_until=None, resolved_at=resolved_at, is_current=False)
     meets_alerts = before is GroupStatus.RESOLVED or status is GroupStatus.SNOOZED
     if meets_alerts and has_successor:

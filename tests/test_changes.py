@@ -364,8 +364,17 @@ def test_what_was_said_is_forgotten_with_the_events_of_its_day() -> None:
 # --- a change that meets an alert
 
 
-def edit_all(status: GroupStatus) -> None:
-    by_hand = edits.Edit(fields={"status": status}, by="token", at=at(1001))
+def test_a_resolution_covers_what_was_received_while_it_was_on_its_way() -> None:
+    """The user pressed the button a moment before, or by a clock that is behind."""
+    record(arrival("a", 0), arrival("b", 10))
+    edit_all(GroupStatus.RESOLVED, minute=9)
+    assert [group.resolved_at for group in groups()] == [at(10)]
+    record(arrival("c", 9.5))
+    assert [(group.status, group.count) for group in groups()] == [("resolved", 3)]
+
+
+def edit_all(status: GroupStatus, minute: float = 1001) -> None:
+    by_hand = edits.Edit(fields={"status": status}, by="token", at=at(minute))
     with models.session():
         edits.change_many(1, [group.id for group in groups()], by_hand)
 

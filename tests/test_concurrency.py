@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -16,9 +17,9 @@ from multiprocessing.synchronize import Event
 import pytest
 from peewee import SQL, fn
 
-from signalcraft import changes, embedded, models, store
+from signalcraft import changes, edits, embedded, models, store
 from signalcraft.alerts import Change, GroupStatus, Severity, StatusChange
-from signalcraft.errors import DatabaseUnavailable
+from signalcraft.errors import Conflict, DatabaseUnavailable
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import NOON, arrival
 
@@ -66,29 +67,26 @@ def _until_done(work: Callable[[], object]) -> None:
 
 
 def _act_as_user(url: str, stop: Event) -> None:
-    """Change the status of whatever group is current, by its id, as PATCH does."""
+    """Change the status of one group after the other, old ones too, as PATCH does."""
     models.open_database(url)
     chance = random.Random(0)
     while not stop.is_set():
         with models.session():
-            current = list(AlertGroup.select(AlertGroup.id, AlertGroup.issue_id).where(AlertGroup.is_current))
-            if current:
-                group, status = chance.choice(current), chance.choice(list(GroupStatus))
-                if status is not GroupStatus.SNOOZED or group.issue_id not in NEVER_SNOOZED:
-                    _change(group.id, status)
+            groups = list(AlertGroup.select(AlertGroup.id, AlertGroup.issue_id))
+        if groups:
+            group, status = chance.choice(groups), chance.choice(list(GroupStatus))
+            if status is not GroupStatus.SNOOZED or group.issue_id not in NEVER_SNOOZED:
+                _change(group.id, status)
         time.sleep(0.005)
 
 
 def _change(group_id: int, status: GroupStatus) -> None:
     now = NOON + timedelta(minutes=_minute_now())
-    resolved = status is GroupStatus.RESOLVED
-    AlertGroup.update(
-        status=status.value,
-        is_current=not resolved,
-        # Alerts that were received after the user looked at the clock, and stored before this, are resolved with it.
-        resolved_at=fn.greatest(now, AlertGroup.last_seen_at) if resolved else None,
-        snoozed_until=now + timedelta(minutes=2) if status is GroupStatus.SNOOZED else None,
-    ).where(AlertGroup.id == group_id, AlertGroup.is_current).execute()
+    fields: edits.Fields = {"status": status}
+    if status is GroupStatus.SNOOZED:
+        fields["snoozed_until"] = now + timedelta(minutes=2)
+    with suppress(Conflict):
+        _until_done(partial(edits.change, 1, group_id, edits.Edit(fields=fields, by="user", at=now)))
 
 
 def _act_as_source(url: str, stop: Event) -> None:
