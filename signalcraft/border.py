@@ -10,9 +10,10 @@ from itertools import chain
 from typing import Final
 
 from peewee import DataError, IntegrityError, OperationalError
+from psycopg2.errors import LockNotAvailable
 
 from signalcraft.errors import DatabaseUnavailable, NotStorable
-from signalcraft.models import constraint_name, exceeds_limit
+from signalcraft.models import constraint_name, database, driver_error, exceeds_limit
 from signalcraft.runs import Arrival
 
 #: In characters, of up to four bytes. What is indexed has to fit into a third of a page, 2,704 bytes; the rest is far
@@ -86,3 +87,22 @@ def refusals() -> Iterator[None]:
         if not exceeds_limit(error):
             raise
         raise NotStorable("one of the values is too large for PostgreSQL") from error
+
+
+@contextmanager
+def no_long_wait() -> Iterator[None]:
+    """For who holds groups and makes others current: whoever is taking that place may be waiting for one of them.
+
+    PostgreSQL would look for such a circle after a second, and end either of the two. Part of a transaction.
+
+    Raises:
+        DatabaseUnavailable: another transaction came first.
+    """
+    database.execute_sql("SET LOCAL lock_timeout = '200ms'")
+    try:
+        yield
+    except OperationalError as error:
+        if not isinstance(driver_error(error), LockNotAvailable):
+            raise
+        raise DatabaseUnavailable("another transaction came first, and is not done") from error
+    database.execute_sql("SET LOCAL lock_timeout = DEFAULT")

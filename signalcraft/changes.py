@@ -198,7 +198,8 @@ def _carry_out(changes: Sequence[Addressed], *, again: bool) -> int:
     concerned = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
     with border.refusals(), database.atomic():
         locked = [group_id for (group_id,) in query(_LOCK, _MATCH_COLUMNS, sorted(concerned))]
-        return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
+        with border.no_long_wait():
+            return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
 
 
 def _apply(workspace_id: int, change: StatusChange, locked: Sequence[int], *, again: bool) -> int:

@@ -123,7 +123,8 @@ def _change_one(workspace_id: int, group_id: int, edit: Edit, versions: Collecti
             raise NotFound
         if versions is not None and groups[0].version not in versions:
             raise PreconditionFailed
-        _change(groups[0], edit, _current(workspace_id, groups))
+        with border.no_long_wait():
+            _change(groups[0], edit, _current(workspace_id, groups))
 
 
 def change_many(
@@ -149,14 +150,15 @@ def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted
         groups = _lock(workspace_id, group_ids)
         current = _current(workspace_id, groups)
         meant = {group.id for group in groups} if wanted is None else _still_meant(groups, wanted, now=edit.at)
-        for group in groups:
-            try:
-                if group.id not in meant:
-                    raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
-                _change(group, edit, current)
-                refusals[group.id] = None
-            except Conflict as conflict:
-                refusals[group.id] = conflict
+        with border.no_long_wait():
+            for group in groups:
+                try:
+                    if group.id not in meant:
+                        raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
+                    _change(group, edit, current)
+                    refusals[group.id] = None
+                except Conflict as conflict:
+                    refusals[group.id] = conflict
     return [Outcome(group_id, refusal) for group_id, refusal in refusals.items()]
 
 

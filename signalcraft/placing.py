@@ -17,9 +17,6 @@ from signalcraft.lifecycle import Cause, snooze_holds
 from signalcraft.runs import Arrival, Home, Run, received_at, rounds
 from signalcraft.statements import query
 
-#: Groups by their key.
-Spans = Mapping[tuple[int, str], Sequence[Span]]
-
 
 @dataclass(slots=True)
 class Placements:
@@ -65,9 +62,7 @@ def place_events(events: Mapping[int, Arrival], window: timedelta) -> Placements
     placements = Placements()
     for runs in rounds(events, window):
         opened, refused = _upsert(runs, window, placements)
-        misplaced = _follow_previous(opened, placements)
-        spans = {**_lock_spans(refused, window), **_lock_spans(misplaced, window, wait=False)}
-        _place_apart([*refused, *misplaced], spans, window, placements)
+        _place_apart([*refused, *_follow_previous(opened, placements)], window, placements)
     return placements
 
 
@@ -128,11 +123,12 @@ def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[
     return [opened[group_id] for group_id in misplaced]
 
 
-def _place_apart(runs: Sequence[Run], spans: Spans, window: timedelta, placements: Placements) -> None:
+def _place_apart(runs: Sequence[Run], window: timedelta, placements: Placements) -> None:
     """Place the events of runs one by one among all groups of their key; those with one place go there together."""
+    spans = _lock_spans(runs, window)
     joining, opening = list[Run](), list[list[Run]]()
     for run in runs:
-        into, new = _take_apart(run, spans.get(run.key, ()), window)
+        into, new = _take_apart(run, spans[run.key], window)
         joining += into
         opening.append(new)
     _join(joining, placements)
@@ -222,16 +218,11 @@ def _following(piece: Run, opened: Sequence[int]) -> Run:
     return replace(piece, place=replace(piece.place, follows=real))
 
 
-def _lock_spans(runs: Sequence[Run], window: timedelta, *, wait: bool = True) -> Spans:
-    """All groups that the events of ``runs`` may belong to.
-
-    Not to ``wait`` is for those who took the place of the current group: whoever reopens an older one has that, and
-    waits for the place. They begin anew instead.
-    """
+def _lock_spans(runs: Sequence[Run], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
+    """All groups that the events of ``runs`` may belong to, by key."""
     spans: dict[tuple[int, str], list[Span]] = defaultdict(list)
     since = [(*run.key, run.first_seen_at - window) for run in runs]
-    lock = statements.LOCK_SPANS if wait else statements.LOCK_SPANS_AT_ONCE
-    for workspace_id, group_key, *row in query(lock, statements.REFUSED_COLUMNS, since):
+    for workspace_id, group_key, *row in query(statements.LOCK_SPANS, statements.REFUSED_COLUMNS, since):
         spans[workspace_id, group_key].append(_span(row))
     return spans
 

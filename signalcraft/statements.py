@@ -198,8 +198,6 @@ LOCK_SPANS = f"""
     SELECT g.workspace_id, g.group_key, {_SPAN}
     FROM concerned JOIN alert_group g ON g.id = concerned.id
     ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g"""
-#: The same, if nobody has one of them.
-LOCK_SPANS_AT_ONCE = f"{LOCK_SPANS} NOWAIT"
 
 #: The current group of a key stays as it is, but takes no more alerts.
 KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}
