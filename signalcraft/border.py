@@ -91,14 +91,16 @@ def refusals() -> Iterator[None]:
 
 @contextmanager
 def no_long_wait() -> Iterator[None]:
-    """For who holds groups and makes others current: whoever is taking that place may be waiting for one of them.
+    """For who holds groups and wants more, or makes one current: whoever has that may be waiting for one of those.
 
-    PostgreSQL would look for such a circle after a second, and end either of the two. Part of a transaction.
+    The order of locks keeps nearly all out of a circle, but for the place that a new group takes, and for groups that
+    cease to be current while somebody waits for them. PostgreSQL would look for a circle after a second, and end
+    either of the two. Part of a transaction.
 
     Raises:
         DatabaseUnavailable: another transaction came first.
     """
-    database.execute_sql("SET LOCAL lock_timeout = '200ms'")
+    database.execute_sql("SET LOCAL lock_timeout = '500ms'")
     try:
         yield
     except OperationalError as error:

@@ -196,10 +196,9 @@ def _carry_out(changes: Sequence[Addressed], *, again: bool) -> int:
     if not changes:
         return 0
     concerned = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
-    with border.refusals(), database.atomic():
+    with border.refusals(), database.atomic(), border.no_long_wait():
         locked = [group_id for (group_id,) in query(_LOCK, _MATCH_COLUMNS, sorted(concerned))]
-        with border.no_long_wait():
-            return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
+        return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
 
 
 def _apply(workspace_id: int, change: StatusChange, locked: Sequence[int], *, again: bool) -> int:

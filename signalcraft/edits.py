@@ -146,19 +146,18 @@ def change_many(
 
 def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted: GroupFilter | None) -> list[Outcome]:
     refusals: dict[int, Refusal | None] = {group_id: NotFound() for group_id in group_ids}
-    with border.refusals(), database.atomic():
+    with border.refusals(), database.atomic(), border.no_long_wait():
         groups = _lock(workspace_id, group_ids)
         current = _current(workspace_id, groups)
         meant = {group.id for group in groups} if wanted is None else _still_meant(groups, wanted, now=edit.at)
-        with border.no_long_wait():
-            for group in groups:
-                try:
-                    if group.id not in meant:
-                        raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
-                    _change(group, edit, current)
-                    refusals[group.id] = None
-                except Conflict as conflict:
-                    refusals[group.id] = conflict
+        for group in groups:
+            try:
+                if group.id not in meant:
+                    raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
+                _change(group, edit, current)
+                refusals[group.id] = None
+            except Conflict as conflict:
+                refusals[group.id] = conflict
     return [Outcome(group_id, refusal) for group_id, refusal in refusals.items()]
 
 
