@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
@@ -58,8 +58,7 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     Call it before RQ starts a worker: RQ brings its own coloured handlers only where the root logger has none
     (``rq.logutils.setup_loghandlers``).
     """
-    # Closed by whoever started us, it is None: what nobody reads must not cost a delivery.
-    stream = stream or cast("TextIO | None", sys.stderr) or Path(os.devnull).open("w", encoding="ascii")  # noqa: SIM115 - for good
+    stream = stream or cast("TextIO | None", sys.stderr) or _nowhere()
     exceptions = structlog.processors.ExceptionRenderer(_without_messages_of_databases)
     rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, stream)]
     context: list[Processor] = [
@@ -76,6 +75,12 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     _route_standard_library(level, context, rendering, stream)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+@cache
+def _nowhere() -> TextIO:
+    """Where standard error was closed by whoever started us: what nobody reads must not cost a delivery."""
+    return Path(os.devnull).open("w", encoding="ascii")
 
 
 def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
