@@ -2,8 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
 
 from flask import Request
 from werkzeug.exceptions import RequestTimeout
@@ -39,24 +41,31 @@ def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) 
     Raises:
         LengthRequired, BodyTooLarge, UnsupportedMedia: it is none that we take.
     """
-    body = _read_body(request, max_body_bytes)
-    _check_media(request)
-    sent = {name: request.environ.get(f"HTTP_{name.upper().replace('-', '_')}") for name in kept_headers}
+    environ = request.environ  # a plain dictionary: most headers that are asked for are not there
+    body = _read_body(request, environ, max_body_bytes)
+    _check_media(request, environ)
+    sent = {name: environ.get(_variable(name)) for name in kept_headers}
     return Delivery(
         headers={name: value for name, value in sent.items() if value is not None},
         body=body,
         received_at=datetime.now(UTC) - timedelta(seconds=seconds_waited()),
-        url_token=request.args.get("token", ""),
+        url_token=request.args.get("token", "") if environ.get("QUERY_STRING") else "",
     )
 
 
-def _read_body(request: Request, max_body_bytes: int) -> bytes:
+@cache
+def _variable(header: str) -> str:
+    """What WSGI calls a header."""
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
+def _read_body(request: Request, environ: Mapping[str, Any], max_body_bytes: int) -> bytes:
     """A body without a length is not taken: Werkzeug would cut it at the limit and say nothing.
 
     Of one that is too large nothing is read; who is still sending it is listened to by ``arrivals``.
     """
-    length = request.headers.get("Content-Length", "")
-    if "Transfer-Encoding" in request.headers or not length.isdecimal():
+    length = environ.get("CONTENT_LENGTH", "")
+    if "HTTP_TRANSFER_ENCODING" in environ or not length.isdecimal():
         raise LengthRequired
     if len(length) > 18 or int(length) > max_body_bytes:  # Python refuses to convert thousands of digits
         raise BodyTooLarge
@@ -66,8 +75,8 @@ def _read_body(request: Request, max_body_bytes: int) -> bytes:
         raise RequestTimeout from None
 
 
-def _check_media(request: Request) -> None:
+def _check_media(request: Request, environ: Mapping[str, Any]) -> None:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
-    plain = request.headers.get("Content-Encoding", "identity").strip().lower() in ("", "identity")
+    plain = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() in ("", "identity")
     if request.mimetype != "application/json" or charset not in ("utf-8", "utf8") or not plain:
         raise UnsupportedMedia
