@@ -315,8 +315,7 @@ def _set_aside_abandoned(queue: Queue) -> None:
         try:
             job = AllowedJob.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
             data: Any = queue.connection.hget(job.key, "data")
-            reason = AbandonedDelivery("its worker died each time that it was tried")
-            pipeline.set_aside(read_delivery(data or b""), reason, stage="store")
+            pipeline.set_aside(read_delivery(data or b""), AbandonedDelivery(), stage="store")
         except (NoSuchJobError, ForbiddenJob):
             continue
         except RecoverableError as error:

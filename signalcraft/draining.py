@@ -95,8 +95,7 @@ class Drainer:
             return []
         first = taken[0]
         if first.tries > MOST_TRIES:
-            reason = AbandonedDelivery("its worker died each time that it was tried")
-            pipeline.set_aside(first.accepted, reason, stage="drain")
+            pipeline.set_aside(first.accepted, AbandonedDelivery(), stage="drain")
             return []
         with watchdog.at_most(PREPARE_SECONDS):
             batch = self._stages.prepare([row.accepted for row in taken])

@@ -228,6 +228,10 @@ class AbandonedDelivery(PermanentError):
 
     code = "worker_killed"
 
+    def __init__(self) -> None:
+        """There is one way to come to this."""
+        super().__init__("its worker died each time that it was tried")
+
 
 class IllegalTransition(SignalCraftError):
     """A status cannot follow another for this reason."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import Final, TypeVar
 
 from redis import Redis
@@ -144,7 +144,7 @@ def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
 
 def gauges(redis: Redis) -> Mapping[str, Gauge]:
     """What waits, and for how long: each is read when ``/metrics`` is."""
-    sizes = partial(_ask_tables, capacity.table_sizes)
+    sizes = cache(partial(_ask_tables, capacity.table_sizes))  # both gauges of one scrape read it
     return {
         "signalcraft_queue_depth": lambda: {(name,): jobs.backlog(redis, name).depth for name in _QUEUES},
         "signalcraft_queue_oldest_seconds": lambda: {(name,): _age(jobs.backlog(redis, name)) for name in _QUEUES},
