@@ -40,10 +40,11 @@ import-linter holds it to that (``pyproject.toml``).
                             Redis and what it would forget, who changed what
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which
-    alerts | settings | logs | findings | payloads
-                            the words of the domain, configuration, log lines, what doctor finds, how bodies are kept
+    alerts | settings | logs | findings | payloads | parsing
+                            the words of the domain, configuration, log lines, what doctor finds, how bodies are kept,
+                            and read within bounds
     errors                  how we say no, and the two kinds of failure
 
 ``pipeline`` is the product on one screen: start there. ``alerts``, ``errors``, ``grouping``,
-``lifecycle`` and ``sources`` do no I/O and read no clock.
+``lifecycle``, ``parsing`` and ``sources`` do no I/O and read no clock.
 """

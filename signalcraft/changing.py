@@ -6,11 +6,10 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, edits, gate, inputs, models, retrieval, schemas, versions
+from signalcraft import deliveries, edits, gate, inputs, models, parsing, retrieval, schemas, versions
 from signalcraft.edits import Edit
 from signalcraft.errors import NotFound
 from signalcraft.parts import parts
-from signalcraft.sources.sentry import envelope
 
 changing = Blueprint("changing", __name__, url_prefix="/api/v1")
 changing.before_request(gate.authenticate)
@@ -53,4 +52,7 @@ def change_groups() -> ResponseReturnValue:
 
 def _body() -> dict[str, Any]:
     max_body_bytes = parts().settings.max_body_bytes
-    return envelope.parse(deliveries.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body)
+    raw = deliveries.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body
+    body = parsing.parse(raw)
+    parsing.check(raw, body)
+    return body

@@ -35,6 +35,8 @@ _BODY = (
     errors.BodyNotObject,
     errors.BodyTooDeep,
     errors.BodyTooManyValues,
+    errors.BodyNumberTooLong,
+    errors.BodyDuplicateKey,
     errors.LengthRequired,
     errors.BodyTooLarge,
     errors.UnsupportedMedia,

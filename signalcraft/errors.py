@@ -62,6 +62,12 @@ class BodyNumberTooLong(Refusal):
     title = "The body holds an integer of too many digits."
 
 
+class BodyDuplicateKey(Refusal):
+    status = 400
+    code = "body_duplicate_key"
+    title = "The body holds an object with the same key twice."
+
+
 class InvalidCursor(Refusal):
     status = 400
     code = "cursor_invalid"

@@ -209,6 +209,8 @@ def test_a_body_is_a_json_object_and_a_query_string_is_not_for_it(client: FlaskC
         return code_of(client.patch("/api/v1/groups/1", headers=headers, **options))
 
     assert code(data="{", content_type="application/json") == "body_not_json"
+    twice = '{"status":"ack","status":"resolved"}'
+    assert code(data=twice, content_type="application/json") == "body_duplicate_key"
     assert code(data="[]", content_type="application/json") == "body_not_object"
     assert code(data="{}", content_type="text/plain") == "media_unsupported"
     assert code(json={}, query_string="status=ack") == "fields_invalid"

@@ -1,7 +1,6 @@
 """What a delivery is, what is refused at the door, and what a redelivery shares."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -9,11 +8,9 @@ import pytest
 from signalcraft import samples
 from signalcraft.alerts import Delivery
 from signalcraft.errors import (
+    BodyDuplicateKey,
     BodyNotJson,
     BodyNotObject,
-    BodyNumberTooLong,
-    BodyTooDeep,
-    BodyTooManyValues,
     InvalidFields,
     Refusal,
     ResourceMismatch,
@@ -52,44 +49,15 @@ def key(delivery: Delivery) -> str:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b" ", b"{", b"nul", b"{'a':1}", b'{"a":1}x', b'{"a":1,}', b'{"a":"\xff"}', b'\xef\xbb\xbf{"a":1}', b"\x00"],
+    ("sent", "instead", "refused"),
+    [
+        (b'{"action"', b"{", BodyNotJson),
+        (sample().body, b"[]", BodyNotObject),
+        (b'{"action"', b'{"action":"created","action"', BodyDuplicateKey),
+    ],
 )
-def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
-    assert type(refusal(carrying(body))) is BodyNotJson
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le"])
-def test_json_in_another_encoding_is_refused(encoding: str) -> None:
-    assert type(refusal(carrying(json.dumps(body_of("error.created")).encode(encoding)))) is BodyNotJson
-
-
-@pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"text"', b"true", b"NaN", b"1" * 5000, b"-1e999"])
-def test_json_that_is_no_object_is_refused(body: bytes) -> None:
-    assert type(refusal(carrying(body))) is BodyNotObject
-
-
-def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
-    """A whole delivery of so many levels; the body and its ``data`` are two of them."""
-    inside = opening * (levels - 2) + b"1" * (opening == b'{"a":') + closing * (levels - 2)
-    return b'{"action":"created","data":{"comment_id":1,"x":' + inside + b"}}"
-
-
-@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_nesting_is_bounded_to_the_level(opening: bytes, closing: bytes) -> None:
-    allowed = nested(envelope.MAX_DEPTH, opening, closing)
-    assert sentry.identify(carrying(allowed, like="comment.created")).resource == "comment"
-    assert (
-        type(refusal(carrying(nested(envelope.MAX_DEPTH + 1, opening, closing), like="comment.created"))) is BodyTooDeep
-    )
-
-
-@pytest.mark.parametrize("levels", [66, 500, 900, 990, 1_000, 100_000, 1_000_000])
-def test_absurd_nesting_is_refused_fast(levels: int) -> None:
-    delivery = carrying(nested(levels), like="comment.created")
-    began = time.perf_counter()
-    assert type(refusal(delivery)) is (BodyTooManyValues if levels >= envelope.MAX_VALUES else BodyTooDeep)
-    assert time.perf_counter() - began < 1
+def test_a_body_that_is_no_json_within_bounds_is_refused(sent: bytes, instead: bytes, refused: type[Refusal]) -> None:
+    assert type(refusal(carrying(sample().body.replace(sent, instead, 1)))) is refused
 
 
 @pytest.mark.parametrize("levels", [66, 500, 900, 990, 1_000, 100_000])
@@ -104,39 +72,11 @@ def test_normalize_survives_absurd_nesting(levels: int) -> None:
     assert ("a", "b") in alert.tags
 
 
-@pytest.mark.parametrize("text", ["[[[[{{{{", "]]]]", '"[', "\\", "\\\\", '\\"[{', "\\\\\\", "\n[", "é[\ud83d\udc40]"])
-def test_brackets_in_texts_are_not_nesting(text: str) -> None:
-    body = {"action": "created", "data": {"comment_id": 1, "a": [text * 200, {text: [text, ""], "": text}], "b": text}}
-    assert not envelope.is_too_deep(json.dumps(body).encode())
-    assert not envelope.is_too_deep(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
-
-
-def test_closing_brackets_in_texts_do_not_hide_nesting() -> None:
-    body: object = "x"
-    for _ in range(80):
-        body = ["]", body, "[", "\\"]
-    assert envelope.is_too_deep(json.dumps({"a": body}).encode())
-
-
-def test_too_many_values_are_refused_before_they_are_parsed() -> None:
-    body = b'{"action":"created","data":{"x":[' + b"0," * envelope.MAX_VALUES + b"0]}}"
-    assert type(refusal(carrying(body))) is BodyTooManyValues
-    text = b'{"action":"created","data":{"comment":"' + b"x" * (2 * envelope.MAX_VALUES) + b'"}}'
-    assert sentry.identify(carrying(text, sentry_hook_resource=None)).action == "created"
-
-
-@pytest.mark.parametrize(
-    "literal", ["9" * 5_000, "-" + "9" * (envelope.MAX_NUMBER - 1), "NaN", "Infinity", "-Infinity", "1e999", "1E-999"]
-)
+@pytest.mark.parametrize("literal", ["9" * 5_000, "-" + "9" * 9_999, "NaN", "Infinity", "1e999"])
 def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str) -> None:
     body = sample().body.replace(b'"time_spent":null', b'"time_spent":' + literal.encode())
     assert literal.encode() in body
     assert sentry.identify(carrying(body)).ignored == ""
-
-
-def test_an_integer_without_end_is_refused() -> None:
-    body = sample().body.replace(b'"time_spent":null', b'"time_spent":' + b"9" * (envelope.MAX_NUMBER + 1))
-    assert type(refusal(carrying(body))) is BodyNumberTooLong
 
 
 # The shape at the door.

@@ -1,18 +1,19 @@
 """Sentry: who signed it, what it is, what it means.
 
 The three questions of a :class:`signalcraft.sources.Source`, and the table that answers the third. What
-is true of Sentry is in the modules beside: ``signature`` (families of requests), ``envelope`` (parsing,
-and the resource proved), ``shapes`` (what must be there), ``fields`` (where each field is read),
+is true of Sentry is in the modules beside: ``signature`` (families of requests), ``envelope`` (the
+resource proved), ``shapes`` (what must be there), ``fields`` (where each field is read),
 ``events`` and ``changes`` (alerts and changes of state), ``keys``, ``fingerprint``, ``links``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from signalcraft import parsing
 from signalcraft.alerts import Delivery, Identity, Normalization, NormalizedAlert, StatusChange, Vocabulary
-from signalcraft.errors import BodyTooDeep, Refusal, UnexpectedShape
+from signalcraft.errors import Refusal, UnexpectedShape
 from signalcraft.sources.sentry import changes, events, keys, subject
-from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, is_too_deep, open_envelope
+from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, open_envelope
 from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
 from signalcraft.sources.sentry.fields import FIELDS, OTHER
 from signalcraft.sources.sentry.paths import Reader
@@ -51,14 +52,14 @@ def identify(delivery: Delivery) -> Identity:
     """What ``delivery`` is, and the key that a redelivery of it shares.
 
     Raises:
-        BodyNotJson, BodyNotObject, BodyTooDeep: there is nothing to read.
+        BodyNotJson, BodyNotObject: there is nothing to read.
+        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: it is JSON made to hurt.
         InvalidFields: ``action``, ``data`` or the resource's own object is missing or of another type.
         ResourceMismatch: the header names a resource that the body is not.
         UiComponentRequest: it is a call of a UI component.
     """
     envelope = open_envelope(delivery)
-    if is_too_deep(delivery.body):
-        raise BodyTooDeep
+    parsing.check(delivery.body, envelope.body)
     ignored = _ignored(envelope)
     return Identity(
         resource=envelope.resource,

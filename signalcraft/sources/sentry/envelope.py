@@ -1,39 +1,20 @@
-"""The envelope: a body parsed within bounds, and what it is, proved from what is signed.
+"""The envelope: a body parsed, and what it is, proved from what is signed.
 
 ``Sentry-Hook-Resource`` is not signed, so a resource is what the body has the shape of; the header
 chooses among those and must not contradict.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from signalcraft.alerts import Delivery
-from signalcraft.errors import (
-    BodyNotJson,
-    BodyNotObject,
-    BodyNumberTooLong,
-    BodyTooDeep,
-    BodyTooManyValues,
-    ResourceMismatch,
-    UiComponentRequest,
-)
+from signalcraft.errors import ResourceMismatch, UiComponentRequest
+from signalcraft.parsing import parse
 from signalcraft.sources.sentry import shapes
 from signalcraft.sources.sentry.signature import RESOURCE_HEADER, Family, family_of
-
-#: Sentry's own normalization keeps an event to a dozen levels or so.
-MAX_DEPTH = 64
-#: A value takes a comma or a bracket of its own, so a body with fewer of them holds fewer values.
-MAX_VALUES = 1_000_000
-#: What CPython converts (``sys.int_info``); a longer literal stays text, …
-MAX_INT_DIGITS = 4_000
-#: … up to this. Sentry sends none of over 20: its ingestion makes floats of them.
-MAX_NUMBER = 10_000
 
 UNKNOWN = "unknown"
 LEGACY = "legacy"
@@ -59,10 +40,6 @@ PROOFS: Mapping[str, frozenset[str]] = MappingProxyType(
 RESOURCES = frozenset({*PROOFS, LEGACY, SERVICE_HOOK})
 
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*"')
-_AS_BRACES = bytes.maketrans(b"[]", b"{}")
-_NO_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,63 +111,3 @@ def _proves(resource: str, action: str, data: Mapping[str, Any]) -> bool:
         return False
     # The one body that bears two names: its action tells them apart, should Sentry give issue.* an activity.
     return not (resource == "issue" and action == "triggered" and "activity" in data)
-
-
-def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object in ``raw``.
-
-    Raises:
-        BodyNotJson, BodyNotObject, BodyNumberTooLong, BodyTooDeep, BodyTooManyValues: there is none within bounds.
-    """
-    if len(raw) > MAX_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
-        raise BodyTooManyValues
-    try:
-        body = _loads(raw)
-    except RecursionError:
-        raise BodyTooDeep from None
-    except ValueError:  # of which UnicodeDecodeError and JSONDecodeError are kinds
-        raise BodyNotJson from None
-    if not isinstance(body, dict):
-        raise BodyNotObject
-    return body
-
-
-def _loads(raw: bytes) -> object:
-    """What is in ``raw``.
-
-    orjson takes a third of the time, and refuses some of what Python's own module takes and Sentry's encoder can write:
-    numbers that no float holds, halves of surrogate pairs. What it refuses is parsed again.
-    """
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        source = raw.decode()
-    try:
-        return json.loads(source)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # an integer of more digits than CPython converts
-        return json.loads(source, parse_int=_short_int)
-
-
-def _short_int(literal: str) -> int | str:
-    if len(literal) > MAX_NUMBER:
-        raise BodyNumberTooLong
-    return int(literal) if len(literal) <= MAX_INT_DIGITS else literal[:20] + "…"
-
-
-def is_too_deep(raw: bytes) -> bool:
-    """Whether the JSON in ``raw`` nests over the limit.
-
-    Told from its brackets, which takes a fraction of a walk through the values: what is in strings goes,
-    then the innermost pairs go, level by level.
-    """
-    # Without escapes every quote begins or ends a string.
-    plain = _ESCAPE.sub(b"", raw) if b"\\" in raw else raw
-    # Empty strings go first, being most. Where two adjacent quotes are not one string, the parity stays.
-    nesting = _STRING.sub(b"", plain.translate(_AS_BRACES, _NO_BRACKETS).replace(b'""', b""))
-    for _ in range(MAX_DEPTH):
-        if not nesting:
-            return False
-        nesting = nesting.replace(b"{}", b"")
-    return bool(nesting)

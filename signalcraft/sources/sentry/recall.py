@@ -4,7 +4,7 @@ from datetime import datetime
 
 from signalcraft.alerts import Delivery
 from signalcraft.errors import Refusal
-from signalcraft.sources.sentry.envelope import parse
+from signalcraft.parsing import parse
 from signalcraft.sources.sentry.signature import Family
 
 

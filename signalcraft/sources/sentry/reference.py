@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from signalcraft.alerts import ENVIRONMENT_ALIASES
+from signalcraft.parsing import MAX_DEPTH, MAX_VALUES
 from signalcraft.sources import cleaning, sentry
 from signalcraft.sources.sentry import changes, events
-from signalcraft.sources.sentry.envelope import MAX_DEPTH, MAX_VALUES, PROOFS
+from signalcraft.sources.sentry.envelope import PROOFS
 from signalcraft.sources.sentry.fields import FIELDS
 from signalcraft.sources.sentry.fingerprint import MAX_PARTS
 from signalcraft.sources.sentry.keys import OF_EVENTS, OF_STATE
@@ -96,7 +97,8 @@ _HEAD = """\
 <!-- Written by `python -m signalcraft.sources.sentry.reference`; do not edit. -->
 
 A text that is cut ends in an ellipsis. What is missing or odd and does not matter enough is a warning in the
-worker's log, with the field's path. A body over {depth} levels or {values:,} values is refused.
+worker's log, with the field's path. A body over {depth} levels or {values:,} values, or with a
+key twice in one object, is refused.
 """
 
 
