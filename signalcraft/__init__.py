@@ -36,8 +36,9 @@ import-linter holds it to that (``pyproject.toml``).
                             /metrics says; alerts on their way into the tables
     filters                 which groups are meant
     places | models | migrations | metrics | breaker | client | connections | documents | durability | patience |
-    watchdog | history      the tables, what is counted, what failed is left alone for a moment, ways to reach
-                            Redis and what it would forget, who changed what
+    watchdog | history | turns
+                            the tables, what is counted, what failed is left alone for a moment, ways to reach
+                            Redis and what it would forget, who changed what, threads that take turns
     sources | grouping      what a sender means, what belongs together
     lifecycle               which status may follow which
     alerts | settings | logs | findings | payloads | parsing

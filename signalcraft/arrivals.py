@@ -32,6 +32,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from signalcraft import deliveries, logs, metrics, problems
 from signalcraft.errors import Refusal
+from signalcraft.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -215,6 +216,10 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._arriving: dict[Any, Arrival] = {}  # by connection, the one that has been at it longest first
         self._lingering: dict[socket.socket, float] = {}  # until when
         self._held = 0
+
+    def get_thread_pool(self) -> Turns:
+        """As many threads as are configured, few of which work at once."""
+        return Turns(self.cfg.threads)
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and begin to gather its first request."""

@@ -1,0 +1,161 @@
+"""Threads that take turns: two at work, and others only where those are held up."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+
+import pytest
+
+from signalcraft.turns import AT_ONCE, Turns
+
+#: Nobody is held up before a test is over, however slow the machine.
+NEVER = 3600.0
+PATIENCE = 20.0
+
+
+class Crowd:
+    """Counts who is inside at once; they stay until the doors open."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_open = False
+        self.inside = 0
+        self.most = 0
+
+    def stay(self) -> None:
+        with self._changed:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._is_open, PATIENCE)
+            self.inside -= 1
+
+    def grows_to(self, number: int) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self.inside >= number, PATIENCE)
+
+    def open(self) -> None:
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+
+@contextmanager
+def crowd() -> Iterator[Crowd]:
+    """Whatever a test finds, the threads that it holds up come free."""
+    held = Crowd()
+    try:
+        yield held
+    finally:
+        held.open()
+
+
+def all_done(futures: list[Future[None]]) -> bool:
+    return not wait(futures, PATIENCE).not_done
+
+
+def test_no_more_work_at_once_than_may_while_nobody_is_held_up() -> None:
+    turns = Turns(16, held_up_seconds=NEVER)
+    with crowd() as held:
+        futures = [turns.submit(held.stay) for _ in range(20)]
+        assert held.grows_to(AT_ONCE)
+        time.sleep(0.2)
+        assert held.inside == AT_ONCE
+        held.open()
+        assert all_done(futures)
+    assert held.most == AT_ONCE
+
+
+def test_who_is_held_up_keeps_nobody_else_waiting() -> None:
+    turns = Turns(16, held_up_seconds=0.02)
+    with crowd() as held:
+        for _ in range(10):
+            turns.submit(held.stay)
+        assert held.grows_to(10)
+        for _ in range(5):
+            assert turns.submit(lambda: "served").result(PATIENCE) == "served"
+
+
+def test_no_more_threads_are_held_up_than_there_are_and_what_waits_for_one_gets_it_later() -> None:
+    turns = Turns(5, held_up_seconds=0.01)
+    with crowd() as held:
+        futures = [turns.submit(held.stay) for _ in range(12)]
+        assert held.grows_to(5)
+        time.sleep(0.2)
+        assert held.inside == 5
+        held.open()
+        assert all_done(futures)
+    assert held.most == 5
+
+
+def test_those_who_helped_out_step_back_and_help_again() -> None:
+    turns = Turns(6, held_up_seconds=0.01)
+    for _ in range(3):
+        with crowd() as held:
+            futures = [turns.submit(held.stay) for _ in range(6)]
+            assert held.grows_to(6)
+            held.open()
+            assert all_done(futures)
+            assert all_done([turns.submit(lambda: None) for _ in range(50)])
+
+
+def test_first_come_first_served() -> None:
+    turns = Turns(16, held_up_seconds=NEVER)
+    begun: list[int] = []
+    lock = threading.Lock()
+
+    def begin(number: int) -> None:
+        with lock:
+            begun.append(number)
+
+    assert all_done([turns.submit(begin, number) for number in range(200)])
+    assert all(abs(number - position) <= AT_ONCE for position, number in enumerate(begun))
+
+
+def test_a_pool_of_fewer_threads_than_work_at_once_still_has_those() -> None:
+    assert Turns(1).submit(lambda: 7).result(PATIENCE) == 7
+
+
+def refuse() -> None:
+    raise ValueError("no")
+
+
+def leave() -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(("function", "raised"), [(refuse, ValueError), (leave, SystemExit)])
+def test_what_is_raised_is_the_results_and_ends_no_thread(
+    function: Callable[[], None], raised: type[BaseException]
+) -> None:
+    turns = Turns(16)
+    for _ in range(10):
+        assert isinstance(turns.submit(function).exception(PATIENCE), raised)
+    assert turns.submit(lambda: 7).result(PATIENCE) == 7
+
+
+def test_what_is_called_off_in_time_is_not_done() -> None:
+    turns = Turns(16, held_up_seconds=NEVER)
+    with crowd() as held:
+        futures = [turns.submit(held.stay) for _ in range(AT_ONCE)]
+        assert held.grows_to(AT_ONCE)
+        done: list[int] = []
+        called_off = turns.submit(done.append, 1)
+        assert called_off.cancel()
+        last = turns.submit(done.append, 2)
+        held.open()
+        assert all_done([*futures, last])
+    assert done == [2]
+
+
+def test_a_pool_that_was_shut_takes_nothing_more_and_does_what_it_has() -> None:
+    turns = Turns(16, held_up_seconds=NEVER)
+    with crowd() as held:
+        futures = [turns.submit(held.stay) for _ in range(6)]
+        turns.shutdown(wait=False)
+        with pytest.raises(RuntimeError):
+            turns.submit(held.stay)
+        held.open()
+        assert all_done(futures)
