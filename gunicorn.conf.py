@@ -38,7 +38,7 @@ class _OurLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
 # A thread is given a request that is all there, so slow senders hold none, and these are for work alone. Two of them
-# work at once; the others are for when those are held up (signalcraft/turns.py).
+# work at once; the others are for when those wait and leave the processor idle (signalcraft/turns.py).
 GatheringWorker.most_body_bytes = _settings.max_body_bytes
 worker_class = GatheringWorker
 threads = 16

@@ -218,7 +218,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._held = 0
 
     def get_thread_pool(self) -> Turns:
-        """As many threads as are configured, few of which work at once."""
+        """As many threads as are configured, of which two work at once while that is enough."""
         return Turns(self.cfg.threads)
 
     def accept(self, listener: socket.socket) -> None:

@@ -1,49 +1,48 @@
-"""A pool of threads of which two work at once, and more only where those are held up.
+"""A pool of threads of which two work at once, and more only where those leave the processor idle.
 
 Python runs one thread at a time. With a dozen that have work, each that waits for a moment (for Redis, for the log)
-hands over to the next and has to queue up again, and a delivery takes a fifth longer than with two: one works while
-the other waits. Yet where Redis or PostgreSQL hang, two threads would be gone at once. So who has been at something
-for much longer than a delivery takes is held up: one of the others helps out.
+hands over to the next and has to queue up again, and a delivery takes a sixth longer than with two: one works while
+the other waits. Yet where Redis is slow or PostgreSQL hangs, two threads are soon gone. So while something waits for
+its turn and the processor has little to do, the number of those who may work doubles.
 """
 
-import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final, Literal
 
 AT_ONCE: Final = 2
-#: Ten times what a delivery takes.
-HELD_UP_SECONDS: Final = 0.02
+#: How often it is looked whether something waits, while something comes in.
+LOOK_SECONDS: Final = 0.02
+#: Of one processor: with less work than the first there may be more at once, with more than the second fewer again.
+_IDLE: Final = 0.75
+_BUSY: Final = 0.9
 
 
-@dataclass(slots=True, eq=False)
-class _Turn:
-    """Of one thread: since when it has been at what it does; long ago while it does nothing."""
-
-    began_at: float = -math.inf
+def _processor() -> float:
+    """The processor time of all our threads so far, in seconds."""
+    return time.process_time()
 
 
 class Turns:
     """What gunicorn's worker asks of an executor, with at most ``most`` threads, but at least ``AT_ONCE``.
 
-    First come, first served. Threads are daemons: what is still held up when the process ends does not keep it.
+    First come, first served. Threads are daemons: one that hangs when the process ends does not keep it.
     """
 
-    def __init__(self, most: int, *, held_up_seconds: float = HELD_UP_SECONDS) -> None:
+    def __init__(self, most: int, *, processor: Callable[[], float] = _processor) -> None:
         """Start no thread yet: they would not survive a fork."""
-        self._helpers_left = max(0, most - AT_ONCE)
-        self._held_up_seconds = held_up_seconds
+        self._most = max(most, AT_ONCE)
+        self._processor = processor
         self._waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._behind = threading.Event()  # something came, and it is to be seen whether somebody takes it
-        self._help = threading.Semaphore(0)
-        self._idle_helpers = 0
-        self._turns: list[_Turn] = []
-        self._lock = threading.Lock()
+        #: How many may work at once now.
+        self.allowed = AT_ONCE
+        self._grown = threading.Condition()
+        self._threads = 0
         self._is_shut = False
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:  # noqa: ANN401 - as executors do
@@ -56,7 +55,7 @@ class Turns:
             raise RuntimeError("the pool was shut down")
         future: Future[Any] = Future()
         self._waiting.put(partial(_call, future, function, args))
-        if not self._turns:
+        if not self._threads:
             self._start()
         self._behind.set()
         return future
@@ -66,65 +65,46 @@ class Turns:
         self._is_shut = True
 
     def _start(self) -> None:
-        with self._lock:
-            if not self._turns:
-                for _ in range(AT_ONCE):
-                    self._start_thread(self._work)
-                threading.Thread(target=self._look_after_those_who_wait, name="turns", daemon=True).start()
+        with self._grown:
+            if not self._threads:
+                self._allow(AT_ONCE)
+                threading.Thread(target=self._adapt, name="turns", daemon=True).start()
 
-    def _start_thread(self, work: Callable[[_Turn], None]) -> None:
-        turn = _Turn()
-        self._turns.append(turn)
-        threading.Thread(target=work, args=(turn,), name=f"turn-{len(self._turns)}", daemon=True).start()
+    def _allow(self, number: int) -> None:
+        """Let so many work at once."""
+        with self._grown:
+            self.allowed = number
+            self._grown.notify_all()
+            while self._threads < number:
+                threading.Thread(target=self._work, args=(self._threads,), name="turn", daemon=True).start()
+                self._threads += 1
 
-    def _work(self, turn: _Turn) -> None:
+    def _work(self, place: int) -> None:
+        """Work while those in ``place`` may. One who waits for work when they may no longer still does one thing."""
         while True:
-            call = self._waiting.get()
-            turn.began_at = time.monotonic()
-            call()
-            turn.began_at = -math.inf
+            if place >= self.allowed:
+                with self._grown:
+                    self._grown.wait_for(lambda: place < self.allowed)
+            self._waiting.get()()
 
-    def _help_out(self, turn: _Turn) -> None:
-        """Work while others are held up."""
-        while True:
-            self._help.acquire()
-            while self._room() > 0:
-                try:
-                    call = self._waiting.get_nowait()
-                except Empty:
-                    break
-                turn.began_at = time.monotonic()
-                call()
-                turn.began_at = -math.inf
-            with self._lock:
-                self._idle_helpers += 1
-
-    def _room(self) -> int:
-        """How many more may work, beside those who are at it and not held up."""
-        since = time.monotonic() - self._held_up_seconds
-        return AT_ONCE - sum(turn.began_at >= since for turn in self._turns)
-
-    def _look_after_those_who_wait(self) -> None:
-        """Nobody else notices when one who works becomes one who is held up."""
+    def _adapt(self) -> None:
         while True:
             self._behind.wait()
-            time.sleep(self._held_up_seconds)
+            began, used = time.monotonic(), self._processor()
+            time.sleep(LOOK_SECONDS)
             self._behind.clear()  # first this, then the look: what comes in between is seen now or next time
-            if not self._waiting.empty():
-                self._behind.set()
-                for _ in range(self._room()):
-                    self._call_for_help()
-
-    def _call_for_help(self) -> None:
-        with self._lock:
-            if self._idle_helpers:
-                self._idle_helpers -= 1
-            elif self._helpers_left:
-                self._helpers_left -= 1
-                self._start_thread(self._help_out)
+            load = (self._processor() - used) / (time.monotonic() - began)
+            allowed = self.allowed
+            if self._waiting.empty():
+                allowed = max(AT_ONCE, allowed - 1)
             else:
-                return
-        self._help.release()
+                self._behind.set()
+                if load < _IDLE:
+                    allowed = min(self._most, allowed * 2)
+                elif load > _BUSY:
+                    allowed = max(AT_ONCE, allowed - 1)
+            if allowed != self.allowed:
+                self._allow(allowed)
 
 
 def _call(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:

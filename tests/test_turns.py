@@ -1,4 +1,4 @@
-"""Threads that take turns: two at work, and others only where those are held up."""
+"""Threads that take turns: two at work, and others only where those leave the processor idle."""
 
 import threading
 import time
@@ -9,10 +9,28 @@ from contextlib import contextmanager
 import pytest
 
 from signalcraft.turns import AT_ONCE, Turns
+from tests.waiting import wait_until
 
-#: Nobody is held up before a test is over, however slow the machine.
-NEVER = 3600.0
 PATIENCE = 20.0
+
+
+def always_busy() -> float:
+    """All of one processor, all the time."""
+    return time.monotonic()
+
+
+def always_idle() -> float:
+    return 0.0
+
+
+class Load:
+    """A processor that is busy or idle, as a test has it."""
+
+    def __init__(self) -> None:
+        self.is_busy = True
+
+    def used(self) -> float:
+        return time.monotonic() if self.is_busy else 0.0
 
 
 class Crowd:
@@ -56,8 +74,8 @@ def all_done(futures: list[Future[None]]) -> bool:
     return not wait(futures, PATIENCE).not_done
 
 
-def test_no_more_work_at_once_than_may_while_nobody_is_held_up() -> None:
-    turns = Turns(16, held_up_seconds=NEVER)
+def test_no_more_work_at_once_than_two_while_the_processor_is_busy() -> None:
+    turns = Turns(16, processor=always_busy)
     with crowd() as held:
         futures = [turns.submit(held.stay) for _ in range(20)]
         assert held.grows_to(AT_ONCE)
@@ -69,7 +87,7 @@ def test_no_more_work_at_once_than_may_while_nobody_is_held_up() -> None:
 
 
 def test_who_is_held_up_keeps_nobody_else_waiting() -> None:
-    turns = Turns(16, held_up_seconds=0.02)
+    turns = Turns(16)
     with crowd() as held:
         for _ in range(10):
             turns.submit(held.stay)
@@ -79,7 +97,7 @@ def test_who_is_held_up_keeps_nobody_else_waiting() -> None:
 
 
 def test_no_more_threads_are_held_up_than_there_are_and_what_waits_for_one_gets_it_later() -> None:
-    turns = Turns(5, held_up_seconds=0.01)
+    turns = Turns(5)
     with crowd() as held:
         futures = [turns.submit(held.stay) for _ in range(12)]
         assert held.grows_to(5)
@@ -90,19 +108,26 @@ def test_no_more_threads_are_held_up_than_there_are_and_what_waits_for_one_gets_
     assert held.most == 5
 
 
-def test_those_who_helped_out_step_back_and_help_again() -> None:
-    turns = Turns(6, held_up_seconds=0.01)
+def test_those_who_helped_out_step_back_when_nothing_waits_any_more_and_help_again() -> None:
+    turns = Turns(6, processor=(load := Load()).used)
     for _ in range(3):
+        load.is_busy = False
         with crowd() as held:
             futures = [turns.submit(held.stay) for _ in range(6)]
             assert held.grows_to(6)
             held.open()
             assert all_done(futures)
-            assert all_done([turns.submit(lambda: None) for _ in range(50)])
+        load.is_busy = True
+        wait_until(lambda: all_done([turns.submit(lambda: None)]) and turns.allowed == AT_ONCE)
+        with crowd() as few:
+            futures = [turns.submit(few.stay) for _ in range(20)]
+            assert few.grows_to(AT_ONCE)
+            few.open()
+            assert all_done(futures)
 
 
 def test_first_come_first_served() -> None:
-    turns = Turns(16, held_up_seconds=NEVER)
+    turns = Turns(16, processor=always_busy)
     begun: list[int] = []
     lock = threading.Lock()
 
@@ -137,7 +162,7 @@ def test_what_is_raised_is_the_results_and_ends_no_thread(
 
 
 def test_what_is_called_off_in_time_is_not_done() -> None:
-    turns = Turns(16, held_up_seconds=NEVER)
+    turns = Turns(16, processor=always_busy)
     with crowd() as held:
         futures = [turns.submit(held.stay) for _ in range(AT_ONCE)]
         assert held.grows_to(AT_ONCE)
@@ -151,7 +176,7 @@ def test_what_is_called_off_in_time_is_not_done() -> None:
 
 
 def test_a_pool_that_was_shut_takes_nothing_more_and_does_what_it_has() -> None:
-    turns = Turns(16, held_up_seconds=NEVER)
+    turns = Turns(16, processor=always_busy)
     with crowd() as held:
         futures = [turns.submit(held.stay) for _ in range(6)]
         turns.shutdown(wait=False)
