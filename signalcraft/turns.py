@@ -1,9 +1,10 @@
-"""A pool of threads of which two work at once, and more only where those leave the processor idle.
+"""A pool of threads of which two work at once, and more only where those hang or leave the processor idle.
 
 Python runs one thread at a time. With a dozen that have work, each that waits for a moment (for Redis, for the log)
 hands over to the next and has to queue up again, and a delivery takes a sixth longer than with two: one works while
-the other waits. Yet where Redis is slow or PostgreSQL hangs, two threads are soon gone. So while something waits for
-its turn and the processor has little to do, the number of those who may work doubles.
+the other waits. Yet a slow Redis would leave the processor idle, and two requests that hang, or export a large table,
+would keep everybody else out. So every 20 ms it is looked who has been at the same thing since the last look: those
+do not count. And while something waits and the processor has little to do, the number that may work doubles.
 """
 
 import threading
@@ -14,12 +15,17 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, Literal
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 AT_ONCE: Final = 2
 #: How often it is looked whether something waits, while something comes in.
 LOOK_SECONDS: Final = 0.02
-#: Of one processor: with less work than the first there may be more at once, with more than the second fewer again.
+#: Of one processor: with less work than that, more may work at once.
 _IDLE: Final = 0.75
-_BUSY: Final = 0.9
+#: The look at which a thread began that has nothing to do.
+_NEVER: Final = 2**63
 
 
 def _processor() -> float:
@@ -30,7 +36,7 @@ def _processor() -> float:
 class Turns:
     """What gunicorn's worker asks of an executor, with at most ``most`` threads, but at least ``AT_ONCE``.
 
-    First come, first served. Threads are daemons: one that hangs when the process ends does not keep it.
+    First come, first served. Threads are daemons: one that is still at work when the process ends does not keep it.
     """
 
     def __init__(self, most: int, *, processor: Callable[[], float] = _processor) -> None:
@@ -42,7 +48,8 @@ class Turns:
         #: How many may work at once now.
         self.allowed = AT_ONCE
         self._grown = threading.Condition()
-        self._threads = 0
+        self._began: list[int] = []  # of each thread: the number of the look before it began with what it does
+        self._looks = 0
         self._is_shut = False
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:  # noqa: ANN401 - as executors do
@@ -55,7 +62,7 @@ class Turns:
             raise RuntimeError("the pool was shut down")
         future: Future[Any] = Future()
         self._waiting.put(partial(_call, future, function, args))
-        if not self._threads:
+        if not self._began:
             self._start()
         self._behind.set()
         return future
@@ -66,18 +73,25 @@ class Turns:
 
     def _start(self) -> None:
         with self._grown:
-            if not self._threads:
-                self._allow(AT_ONCE)
+            if not self._began:
                 threading.Thread(target=self._adapt, name="turns", daemon=True).start()
+                self._allow(AT_ONCE)
 
     def _allow(self, number: int) -> None:
         """Let so many work at once."""
         with self._grown:
             self.allowed = number
             self._grown.notify_all()
-            while self._threads < number:
-                threading.Thread(target=self._work, args=(self._threads,), name="turn", daemon=True).start()
-                self._threads += 1
+            while len(self._began) < number:
+                place = len(self._began)
+                thread = threading.Thread(target=self._work, args=(place,), name=f"turn-{place}", daemon=True)
+                self._began.append(_NEVER)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system has no more
+                    del self._began[place]
+                    self.allowed = place
+                    raise
 
     def _work(self, place: int) -> None:
         """Work while those in ``place`` may. One who waits for work when they may no longer still does one thing."""
@@ -85,26 +99,30 @@ class Turns:
             if place >= self.allowed:
                 with self._grown:
                     self._grown.wait_for(lambda: place < self.allowed)
-            self._waiting.get()()
+            call = self._waiting.get()
+            self._began[place] = self._looks
+            call()
+            self._began[place] = _NEVER
 
     def _adapt(self) -> None:
         while True:
             self._behind.wait()
             began, used = time.monotonic(), self._processor()
+            self._looks += 1
             time.sleep(LOOK_SECONDS)
             self._behind.clear()  # first this, then the look: what comes in between is seen now or next time
             load = (self._processor() - used) / (time.monotonic() - began)
-            allowed = self.allowed
-            if self._waiting.empty():
-                allowed = max(AT_ONCE, allowed - 1)
-            else:
+            is_behind = not self._waiting.empty()
+            if is_behind:
                 self._behind.set()
-                if load < _IDLE:
-                    allowed = min(self._most, allowed * 2)
-                elif load > _BUSY:
-                    allowed = max(AT_ONCE, allowed - 1)
+            hanging = sum(since < self._looks for since in self._began)
+            allowed = self.allowed * 2 if is_behind and load < _IDLE else self.allowed - 1
+            allowed = min(self._most, max(AT_ONCE + hanging, allowed))
             if allowed != self.allowed:
-                self._allow(allowed)
+                try:
+                    self._allow(allowed)
+                except RuntimeError:
+                    log.warning("no more threads", threads=self.allowed)  # the next look tries again
 
 
 def _call(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:

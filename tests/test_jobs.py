@@ -27,7 +27,7 @@ from tests.builders import accepted
 _TIMES = ("created_at", "enqueued_at")
 #: What goes without saying, of all jobs and of a delivery's.
 _UNSAID = ("retry_intervals", "timeout", "result_ttl")
-_UNSAID_OF_DELIVERIES = ("failure_ttl", "enqueue_at_front_on_retry")
+_UNSAID_OF_DELIVERIES = ("failure_ttl",)
 
 
 def queued(redis: Redis) -> list[str]:

@@ -74,16 +74,41 @@ def all_done(futures: list[Future[None]]) -> bool:
     return not wait(futures, PATIENCE).not_done
 
 
-def test_no_more_work_at_once_than_two_while_the_processor_is_busy() -> None:
+def most_at_work(turns: Turns, number: int = 400) -> int:
+    """How many threads were at once at ``number`` pieces of work of a millisecond."""
+    lock, inside = threading.Lock(), [0, 0]
+
+    def work() -> None:
+        with lock:
+            inside[0] += 1
+            inside[1] = max(inside)
+        end = time.thread_time() + 0.001
+        while time.thread_time() < end:
+            pass
+        with lock:
+            inside[0] -= 1
+
+    assert all_done([turns.submit(work) for _ in range(number)])
+    return inside[1]
+
+
+#: On a slow machine some are held up now and then.
+FEW = AT_ONCE + 4
+
+
+def test_few_of_many_threads_work_at_once_while_the_processor_is_busy() -> None:
+    assert AT_ONCE <= most_at_work(Turns(16, processor=always_busy)) <= FEW
+
+
+def test_two_that_take_all_of_the_processor_keep_nobody_else_waiting() -> None:
     turns = Turns(16, processor=always_busy)
     with crowd() as held:
-        futures = [turns.submit(held.stay) for _ in range(20)]
+        for _ in range(AT_ONCE):
+            turns.submit(held.stay)
         assert held.grows_to(AT_ONCE)
-        time.sleep(0.2)
-        assert held.inside == AT_ONCE
-        held.open()
-        assert all_done(futures)
-    assert held.most == AT_ONCE
+        for _ in range(5):
+            assert turns.submit(lambda: "served").result(PATIENCE) == "served"
+        assert turns.allowed > AT_ONCE
 
 
 def test_who_is_held_up_keeps_nobody_else_waiting() -> None:
@@ -108,22 +133,21 @@ def test_no_more_threads_are_held_up_than_there_are_and_what_waits_for_one_gets_
     assert held.most == 5
 
 
-def test_those_who_helped_out_step_back_when_nothing_waits_any_more_and_help_again() -> None:
-    turns = Turns(6, processor=(load := Load()).used)
-    for _ in range(3):
+def test_those_who_helped_out_step_back_when_the_processor_is_busy_again() -> None:
+    load = Load()
+    turns = Turns(16, processor=load.used)
+    for _ in range(2):
         load.is_busy = False
         with crowd() as held:
-            futures = [turns.submit(held.stay) for _ in range(6)]
-            assert held.grows_to(6)
+            futures = [turns.submit(held.stay) for _ in range(16)]
+            assert held.grows_to(16)
             held.open()
             assert all_done(futures)
         load.is_busy = True
-        wait_until(lambda: all_done([turns.submit(lambda: None)]) and turns.allowed == AT_ONCE)
-        with crowd() as few:
-            futures = [turns.submit(few.stay) for _ in range(20)]
-            assert few.grows_to(AT_ONCE)
-            few.open()
-            assert all_done(futures)
+        most_at_work(turns)  # each of them may still do one thing
+        wait_until(lambda: all_done([turns.submit(lambda: None)]) and turns.allowed <= FEW)
+        most_at_work(turns, 50)
+        assert most_at_work(turns) <= FEW
 
 
 def test_first_come_first_served() -> None:
@@ -136,7 +160,7 @@ def test_first_come_first_served() -> None:
             begun.append(number)
 
     assert all_done([turns.submit(begin, number) for number in range(200)])
-    assert all(abs(number - position) <= AT_ONCE for position, number in enumerate(begun))
+    assert all(abs(number - position) <= 20 for position, number in enumerate(begun)), "threads may pass each other"
 
 
 def test_a_pool_of_fewer_threads_than_work_at_once_still_has_those() -> None:
@@ -184,3 +208,22 @@ def test_a_pool_that_was_shut_takes_nothing_more_and_does_what_it_has() -> None:
             turns.submit(held.stay)
         held.open()
         assert all_done(futures)
+
+
+def test_a_system_that_had_no_thread_to_spare_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = threading.Thread.start
+    refused: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == f"turn-{AT_ONCE}" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    turns = Turns(16)
+    with crowd() as held:
+        for _ in range(8):
+            turns.submit(held.stay)
+        assert held.grows_to(8)
+    assert refused
