@@ -19,10 +19,6 @@ def always_busy() -> float:
     return time.monotonic()
 
 
-def always_idle() -> float:
-    return 0.0
-
-
 class Load:
     """A processor that is busy or idle, as a test has it."""
 
@@ -186,7 +182,7 @@ def test_what_is_raised_is_the_results_and_ends_no_thread(
 
 
 def test_what_is_called_off_in_time_is_not_done() -> None:
-    turns = Turns(16, processor=always_busy)
+    turns = Turns(AT_ONCE)  # nobody helps out before it is called off
     with crowd() as held:
         futures = [turns.submit(held.stay) for _ in range(AT_ONCE)]
         assert held.grows_to(AT_ONCE)
