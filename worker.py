@@ -58,7 +58,7 @@ def main() -> int:
     try:
         settings = Settings.from_environ(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        tasks.equip(settings, connections.for_web(settings.redis_url))
+        tasks.configure_worker(settings, connections.for_web(settings.redis_url))
     except InvalidSetting as error:
         sys.exit(str(error))
     models.open_database(settings.database_url)
@@ -67,11 +67,11 @@ def main() -> int:
     metrics.start_flushing(connections.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
         return _work(_notifier, settings, burst=arguments.burst)
-    drainer = Drainer(tasks, batch_size=settings.batch_size)
+    drainer = Drainer(tasks.processor(), batch_size=settings.batch_size)
     drainer.start()
     chores.start(settings, connections.for_web(settings.redis_url))
     episodes.start(
-        tasks.notifier(),
+        tasks.processor().context.queue_notification,
         connections.for_web(settings.redis_url),
         inbox_is_trouble=settings.ingest_durability != "inbox",
         drained_at=lambda: drainer.drained_at,
@@ -107,7 +107,7 @@ def _batching_worker(settings: Settings) -> BaseWorker:
     return BatchingWorker(
         jobs.ALERTS,
         connection=connections.for_worker(settings.redis_url),
-        stages=tasks,
+        stages=tasks.processor(),
         batch_size=settings.batch_size,
     )
 

@@ -66,7 +66,7 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     """
     period, total = Period(since=since, until=until), Replayed()
     with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
-        bench = tasks.equip(settings, connections.for_web(settings.redis_url))
+        bench = tasks.configure_worker(settings, connections.for_web(settings.redis_url)).context
         task = progress.add_task("Replaying", total=recovery.count(period, failed=failed))
         for some in recovery.kept(period, failed=failed):
             recovery.replay(some, bench, total, dry_run=dry_run)

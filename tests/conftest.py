@@ -98,5 +98,5 @@ def redis(clean_redis: Redis, settings: Settings) -> Redis:
     """A client of the emptied Redis, in a process that can work off deliveries of the workspace ``default``."""
     with models.session():
         Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     return clean_redis

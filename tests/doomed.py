@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import psycopg2.extensions
 from redis.connection import AbstractConnection
 
-from signalcraft import connections, intake, jobs, logs, models, tasks
+from signalcraft import connections, intake, jobs, logs, models, processor, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
@@ -73,7 +73,7 @@ def _watch(steps: _Steps) -> None:
 def _work(settings: Settings, order: Mapping[str, Any]) -> None:
     """Everything that waits, as a worker with --burst does."""
     redis = connections.for_worker(settings.redis_url)
-    tasks.equip(settings, connections.for_web(settings.redis_url))
+    tasks.configure_worker(settings, connections.for_web(settings.redis_url))
 
     stages = _stages(order.get("poison"))
     batch_size = order.get("batch_size", 200)
@@ -82,7 +82,7 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
 
 def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
     """All that is on the shelf."""
-    tasks.equip(settings, connections.for_web(settings.redis_url))
+    tasks.configure_worker(settings, connections.for_web(settings.redis_url))
     drainer = Drainer(_stages(order.get("poison")), batch_size=200)
     while drainer.drain():
         pass
@@ -91,12 +91,13 @@ def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
 def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stands for them
     """The worker's; ``poison`` is a delivery that kills whoever reads it."""
 
-    def prepare(deliveries: Sequence[AcceptedDelivery]) -> tasks.Batch:
+    def prepare(deliveries: Sequence[AcceptedDelivery]) -> processor.Batch:
         if poison in {delivery.delivery_id for delivery in deliveries}:
             os.kill(os.getpid(), signal.SIGKILL)
-        return tasks.prepare(deliveries)
+        return stages.prepare(deliveries)
 
-    return SimpleNamespace(prepare=prepare, record=tasks.record, hear=tasks.hear, conclude=tasks.conclude)
+    stages = tasks.processor()
+    return SimpleNamespace(prepare=prepare, record=stages.record, hear=stages.hear, conclude=stages.conclude)
 
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:

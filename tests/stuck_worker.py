@@ -9,8 +9,8 @@ from signalcraft.settings import Settings
 if __name__ == "__main__":
     settings = Settings.from_environ(os.environ)
     models.open_database(settings.database_url)
-    tasks.equip(settings, connections.for_web(settings.redis_url))
+    tasks.configure_worker(settings, connections.for_web(settings.redis_url))
     batching.PREPARE_SECONDS = 1  # type: ignore[misc]
     pipeline._normalize = lambda *_: re.match(r"(a+)+$", "a" * 60 + "b")  # type: ignore[assignment]
     redis = connections.for_worker(settings.redis_url)
-    batching.BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=9).work(burst=True)
+    batching.BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9).work(burst=True)

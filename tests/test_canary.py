@@ -22,7 +22,7 @@ Work = Callable[[], None]
 @pytest.fixture
 def http(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> FlaskClient:
     add_workspace()
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     metrics._registry.forget()
     return web(environ)
 
@@ -30,7 +30,7 @@ def http(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> Fla
 @pytest.fixture
 def work(clean_redis: Redis) -> Work:
     def run() -> None:
-        worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=50)
+        worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=50)
         worker.work(burst=True)
 
     return run
@@ -114,7 +114,7 @@ def test_while_postgresql_is_away_the_worker_holds_it(
     monkeypatch.setattr("signalcraft.store.record", away)
     delivery = canary.build(SECRET).as_delivery(accepted().delivery.received_at)
     with pytest.raises(DatabaseUnavailable):
-        tasks.process_deliveries([replace(accepted(), delivery=delivery)])
+        tasks.processor().process([replace(accepted(), delivery=delivery)])
     assert clean_redis.keys("signalcraft:canary:*") == []
 
 

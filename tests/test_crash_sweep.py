@@ -114,7 +114,7 @@ def work(redis: Redis) -> None:
     """A worker that comes after."""
     for _ in range(20):  # a job that was handed out before is taken alone
         let_time_pass(redis)
-        BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=200).work(burst=True)
+        BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=200).work(burst=True)
         if not redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts"):
             return
     raise AssertionError("jobs are left")
@@ -125,7 +125,7 @@ def drain() -> None:
     deadline = time.monotonic() + 5
     while shelved():
         assert time.monotonic() < deadline
-        Drainer(tasks, batch_size=200).drain()
+        Drainer(tasks.processor(), batch_size=200).drain()
 
 
 def shelved() -> int:

@@ -53,7 +53,7 @@ def test_nobody_sees_anything_without_the_password(client: FlaskClient, path: st
 def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
     jobs.take_in(clean_redis, waiting, ttl_seconds=60)
-    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=1)
+    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=1)
     worker.register_birth()
     clean_redis.hset(worker.key, "current_job", waiting.delivery_id)
     before = snapshot(clean_redis)
@@ -141,7 +141,7 @@ def test_junk_at_a_webhook_locks_nobody_out_who_knows_the_password(environ: dict
 
 def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, clean_redis: Redis) -> None:
     failed = jobs.queue(clean_redis, jobs.ALERTS).enqueue("no.such.thing", job_id="failed")
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=1).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=1).work(burst=True)
     before = snapshot(clean_redis)
     changing = [rule for rule in client.application.url_map.iter_rules() if rule.endpoint not in dashboard._PAGES]
     assert "/requeue/<queue_name>" in {rule.rule for rule in changing}

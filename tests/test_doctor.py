@@ -36,9 +36,9 @@ def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture
 def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
     """A worker that works in a thread of this process, and a notifier that only registered."""
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     with Redis.from_url(settings.redis_url) as redis:
-        notifier = BatchingWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks, batch_size=1)
+        notifier = BatchingWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks.processor(), batch_size=1)
         notifier.register_birth()
         stopped = threading.Event()
         thread = threading.Thread(target=_work, args=(redis, stopped))
@@ -49,7 +49,7 @@ def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
 
 
 def _work(redis: Redis, stopped: threading.Event) -> None:
-    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=10)
+    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=10)
     worker._install_signal_handlers = lambda: None  # type: ignore[method-assign]  # threads may not
     worker.register_birth()
     while not stopped.wait(0.05):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
-from signalcraft import connections, inbox, models, tasks
+from signalcraft import connections, inbox, models, processor, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.draining import Drainer
 from signalcraft.errors import DatabaseUnavailable
@@ -23,7 +23,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 def equipped(settings: Settings, clean_redis: Redis) -> None:
     with models.session():
         Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
 
 
 def shelve(*deliveries: AcceptedDelivery) -> None:
@@ -38,7 +38,7 @@ def depth() -> int:
 
 
 def drainer(batch_size: int = 100) -> Drainer:
-    return Drainer(tasks, batch_size=batch_size)
+    return Drainer(tasks.processor(), batch_size=batch_size)
 
 
 def storing(record: Callable[[Sequence[AcceptedDelivery]], object]) -> ShelfStages:
@@ -81,7 +81,7 @@ def test_what_it_hands_on_is_what_was_kept() -> None:
 
 
 def test_it_needs_no_redis(settings: Settings) -> None:
-    tasks.equip(settings, connections.for_web(NOWHERE))
+    tasks.configure_worker(settings, connections.for_web(NOWHERE))
     shelve(accepted(), accepted())
     assert drainer().drain() == 2
     assert depth() == 0
@@ -89,7 +89,7 @@ def test_it_needs_no_redis(settings: Settings) -> None:
 
 def test_a_failure_leaves_everything_as_it_was() -> None:
     def process(deliveries: Sequence[AcceptedDelivery]) -> None:
-        tasks.process_deliveries(deliveries)
+        tasks.processor().process(deliveries)
         raise DatabaseUnavailable
 
     shelve(accepted())
@@ -141,15 +141,16 @@ def test_an_alert_and_its_resolution_find_each_other_where_one_is_on_the_shelf_a
         "issue.resolved": accepted("issue.resolved", issue="7", minute=1),
     }
     shelve(both.pop(shelved))
-    worker = threading.Thread(target=tasks.process_deliveries, args=(list(both.values()),))
+    worker = threading.Thread(target=tasks.processor().process, args=(list(both.values()),))
 
-    def record_both(batch: tasks.Batch) -> tasks.Outcome:
-        outcome = tasks.record(batch)
+    def record_both(batch: processor.Batch) -> processor.Outcome:
+        outcome = tasks.processor().record(batch)
         worker.start()
         worker.join()
         return outcome
 
-    stages = SimpleNamespace(prepare=tasks.prepare, record=record_both, hear=tasks.hear, conclude=tasks.conclude)
+    real = tasks.processor()
+    stages = SimpleNamespace(prepare=real.prepare, record=record_both, hear=real.hear, conclude=real.conclude)
     assert Drainer(stages, batch_size=9).drain() == 1
     assert [group.status for group in groups()] == ["resolved"]
 
@@ -176,7 +177,7 @@ def test_what_was_not_heard_because_postgresql_went_away_is_heard_when_it_is_bac
 
 def test_people_are_told_after_the_commit() -> None:
     """A slow notifier must hold no locks, and one that was told of what was then rolled back would be told again."""
-    stages = storing(tasks.process_deliveries)
+    stages = storing(tasks.processor().process)
     seen: list[int] = []
     stages.conclude = lambda _outcome: seen.append(depth())
     shelve(accepted())
@@ -193,7 +194,7 @@ def test_whatever_goes_wrong_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch)
         answer = next(answers)
         if answer:
             raise answer
-        tasks.process_deliveries(deliveries)
+        tasks.processor().process(deliveries)
         done.set()
 
     shelve(accepted())

@@ -85,8 +85,8 @@ def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
 
 def test_a_shelf_that_is_worked_off_between_two_looks_is_told_of_too(clean_redis: Redis, settings: Settings) -> None:
     """A drainer needs half a second, and looks are ten apart: without this nobody would hear that Redis is away."""
-    tasks.equip(settings, clean_redis)
-    told, drainer = Told(), Drainer(tasks, batch_size=10)
+    tasks.configure_worker(settings, clean_redis)
+    told, drainer = Told(), Drainer(tasks.processor(), batch_size=10)
     watch = Watch(told, clean_redis, drained_at=lambda: drainer.drained_at)
     watch.look()
     assert told == []
@@ -141,19 +141,19 @@ def test_what_could_not_be_told_is_told_with_the_next_look(clean_redis: Redis) -
 
 
 def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redis: Redis, settings: Settings) -> None:
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     set_aside(2)
-    Watch(tasks.notifier(), clean_redis).look()
+    Watch(tasks.processor().context.queue_notification, clean_redis).look()
     assert jobs.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
 
 
 def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_notifier(
     settings: Settings,
 ) -> None:
-    tasks.equip(settings, connections.for_web(NOWHERE))
+    tasks.configure_worker(settings, connections.for_web(NOWHERE))
     with models.session():
         inbox.keep(accepted())
-    watch = Watch(tasks.notifier(), connections.for_web(NOWHERE))
+    watch = Watch(tasks.processor().context.queue_notification, connections.for_web(NOWHERE))
     with capture_logs() as lines:
         watch.look()
         watch.look()

@@ -238,7 +238,7 @@ def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: 
     redis.zadd("rq:failed:alerts", {delivery.delivery_id: 2e10})
     models.open_database("postgresql://127.0.0.1:1/nowhere")
     models.database.close_idle()
-    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=9)
+    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9)
     worker.clean_registries()
     assert redis.zcard("rq:failed:alerts") == 1
     models.open_database(settings.database_url)

@@ -38,7 +38,7 @@ def client(environ: dict[str, str]) -> Iterator[FlaskClient]:
 @pytest.fixture
 def worker(clean_redis: Redis) -> BatchingWorker:
     """Registered, and not yet at work."""
-    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=10)
+    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
     worker.register_birth()
     return worker
 
@@ -94,7 +94,7 @@ def test_a_worker_that_stopped_coming_round_is_none(client: FlaskClient, worker:
 
 def test_one_living_worker_is_enough(client: FlaskClient, clean_redis: Redis, worker: BatchingWorker) -> None:
     age_heartbeat(worker, 300)
-    other = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=10)
+    other = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
     other.register_birth()
     assert states(client)["worker"] == "ok"
 

@@ -258,7 +258,7 @@ def test_our_own_functions_may_run(clean_redis: Redis, function: str) -> None:
     assert job.func_name == function
 
 
-@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.equip", "builtins.eval"])
+@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.configure_worker", "builtins.eval"])
 def test_no_other_function_may_run(clean_redis: Redis, function: str) -> None:
     job = plant(clean_redis, function)
     with pytest.raises(ForbiddenJob):

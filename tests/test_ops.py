@@ -99,7 +99,7 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_worked(
     environ: dict[str, str], clean_redis: Redis, settings: Settings
 ) -> None:
     add_workspace()
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     metrics._registry.forget()
     door = web(environ)
     assert send(door, sample()).status_code == 202
@@ -111,7 +111,7 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_worked(
     assert send(door, replace(sample(), body=body, headers=signed(body))).status_code == 202
     with no_database(settings.database_url):
         assert ask(door, "/groups").status_code == 503
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=5).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=5).work(burst=True)
     metrics.flush(clean_redis)
     scraped = door.get("/metrics").text
     declared = {one.name for one in metrics.DECLARED if one.kind is Kind.GAUGE}

@@ -29,7 +29,7 @@ Run = Callable[..., Result]
 def redis(clean_redis: Redis, settings: Settings) -> Iterator[Redis]:
     with models.session():
         Workspace.create(slug="default")
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     yield clean_redis
     models.open_database(settings.database_url)
 
@@ -48,7 +48,7 @@ def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
 
 
 def work(redis: Redis) -> None:
-    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=200).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=200).work(burst=True)
 
 
 def broken() -> AcceptedDelivery:
@@ -125,7 +125,7 @@ def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: 
 
 def test_people_are_told_of_what_a_replay_finds(redis: Redis, run: Run) -> None:
     set_aside(accepted())
-    del tasks._Equipment.bench, tasks._Equipment.redis, tasks._Equipment.breaker  # as in a process of its own
+    del tasks._Configured.processor, tasks._Configured.redis, tasks._Configured.breaker  # as in a process of its own
     run("replay", "--failed")
     assert redis.llen("rq:queue:notifications") == 1
 

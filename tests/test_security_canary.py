@@ -94,8 +94,8 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     answers = list(send_everything(client))
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     settings = Settings.from_environ(secretive)
-    tasks.equip(settings, clean_redis)
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks, batch_size=9).work(burst=True)
+    tasks.configure_worker(settings, clean_redis)
+    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=9).work(burst=True)
     with no_database(secretive["DATABASE_URL"]):
         client.get("/readyz")
         send(client, sample(secret=CANARIES["stored"]))

@@ -57,8 +57,8 @@ def signed(body: bytes, secret: str = SECRET, **headers: str) -> dict[str, Any]:
 
 
 def work(environ: dict[str, str], redis: Redis) -> None:
-    tasks.equip(Settings.from_environ(environ), redis)
-    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=50).work(burst=True)
+    tasks.configure_worker(Settings.from_environ(environ), redis)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=50).work(burst=True)
 
 
 def refused(answer: TestResponse) -> bool:

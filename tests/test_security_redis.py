@@ -48,7 +48,7 @@ def trace(tmp_path: Path) -> Path:
 def settings(environ: dict[str, str], clean_redis: Redis) -> Settings:
     web.add_workspace()
     settings = Settings.from_environ(environ)
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     return settings
 
 

@@ -20,7 +20,7 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import batching, embedded, jobs, models, pipeline, store, tasks
+from signalcraft import batching, embedded, jobs, models, pipeline, processor, store, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
 from signalcraft.draining import Drainer
@@ -36,7 +36,7 @@ needs_own_server = pytest.mark.skipif(bool(os.environ.get("TEST_DATABASE_URL")),
 @pytest.fixture
 def two_groups(redis: Redis) -> tuple[str, str]:  # noqa: ARG001 - for the workspace
     """The issues of two groups that are there, in the order in which batches lock them."""
-    tasks.process_deliveries([accepted(issue="1"), accepted(issue="2")])
+    tasks.processor().process([accepted(issue="1"), accepted(issue="2")])
     first, second = sorted(groups(), key=lambda group: group.group_key)
     return str(first.issue_id), str(second.issue_id)
 
@@ -47,14 +47,14 @@ class Attempts:
     def __init__(self, after_failure: Callable[[], None] = lambda: None) -> None:
         self.times: list[float] = []
         self.failures: list[RecoverableError] = []
-        self.conclude = tasks.conclude
-        self.prepare = tasks.prepare
+        self.conclude = tasks.processor().conclude
+        self.prepare = tasks.processor().prepare
         self._after_failure = after_failure
 
-    def record(self, batch: tasks.Batch) -> tasks.Outcome:
+    def record(self, batch: processor.Batch) -> processor.Outcome:
         self.times.append(time.monotonic())
         try:
-            return tasks.record(batch)
+            return tasks.processor().record(batch)
         except RecoverableError as error:
             self.failures.append(error)
             self._after_failure()
@@ -203,7 +203,7 @@ def test_a_batch_that_cannot_be_serialized_is_held_and_stored_once(
 def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
     first, second = two_groups
     shelve(accepted(issue=first), accepted(issue=second))
-    drainer = Drainer(tasks, batch_size=9)
+    drainer = Drainer(tasks.processor(), batch_size=9)
     rival = Rival(models.database.database, holds=second, then_wants=first)
     with rival, pytest.raises(DatabaseUnavailable, match="DeadlockDetected"):
         drainer.drain()
@@ -215,7 +215,7 @@ def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(tw
 def test_a_shelf_that_cannot_be_serialized_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
     first, second = two_groups
     shelve(accepted(issue=first), accepted(issue=second))
-    drainer = Drainer(tasks, batch_size=9)
+    drainer = Drainer(tasks.processor(), batch_size=9)
     with isolated("serializable"), Rival(models.database.database, holds=second):
         with pytest.raises(DatabaseUnavailable, match="SerializationFailure"):
             drainer.drain()

@@ -19,12 +19,12 @@ from tests.client import PATH, SECRET
 @pytest.fixture
 def client(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> FlaskClient:
     web.add_workspace()
-    tasks.equip(settings, clean_redis)
+    tasks.configure_worker(settings, clean_redis)
     return web.web(environ)
 
 
 def work(redis: Redis) -> None:
-    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks, batch_size=9).work(burst=True)
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9).work(burst=True)
 
 
 def unhandled() -> list[UnhandledDelivery]:

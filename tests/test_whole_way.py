@@ -45,11 +45,11 @@ def work(clean_redis: Redis, settings: Settings) -> Callable[[], None]:
     """Let a worker work off all that waits."""
 
     def run() -> None:
-        tasks.equip(settings, clean_redis)
+        tasks.configure_worker(settings, clean_redis)
         worker = BatchingWorker(
             jobs.ALERTS,
             connection=clean_redis,
-            stages=tasks,
+            stages=tasks.processor(),
             batch_size=50,
         )
         worker.work(burst=True)

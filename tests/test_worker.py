@@ -20,7 +20,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from structlog.testing import capture_logs
 
-from signalcraft import connections, jobs, models, pipeline, tasks
+from signalcraft import connections, jobs, models, pipeline, processor, tasks
 from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import AlertQueue, BatchingWorker
 from signalcraft.claims import Claim
@@ -39,7 +39,7 @@ def work(redis: Redis) -> Work:
     """Work off what waits, in this process, and come back."""
 
     def run(**options: object) -> BatchingWorker:
-        chosen: dict[str, object] = {"stages": tasks, "batch_size": 200, "connection": redis}
+        chosen: dict[str, object] = {"stages": tasks.processor(), "batch_size": 200, "connection": redis}
         worker = BatchingWorker(jobs.ALERTS, **chosen | options)  # type: ignore[arg-type]
         worker.work(burst=True)
         return worker
@@ -58,7 +58,8 @@ def failed() -> list[FailedDelivery]:
 
 
 def stages(**replaced: object) -> Any:  # noqa: ANN401 - some of Stages, the others as the worker has them
-    return SimpleNamespace(**{"prepare": tasks.prepare, "record": tasks.record, "conclude": tasks.conclude} | replaced)
+    real = tasks.processor()
+    return SimpleNamespace(**{"prepare": real.prepare, "record": real.record, "conclude": real.conclude} | replaced)
 
 
 def count_events() -> int:
@@ -79,9 +80,9 @@ def test_what_was_taken_in_is_stored_and_leaves_nothing_in_redis_but_its_key(red
 def test_it_takes_what_waits_up_to_the_batch_size_and_never_waits_for_more(redis: Redis, work: Work) -> None:
     sizes: list[int] = []
 
-    def prepare(deliveries: Sequence[AcceptedDelivery]) -> tasks.Batch:
+    def prepare(deliveries: Sequence[AcceptedDelivery]) -> processor.Batch:
         sizes.append(len(deliveries))
-        return tasks.prepare(deliveries)
+        return tasks.processor().prepare(deliveries)
 
     take_in(redis, *(accepted() for _ in range(25)))
     work(stages=stages(prepare=prepare), batch_size=10)
@@ -124,11 +125,11 @@ def test_working_off_the_same_delivery_again_changes_nothing(redis: Redis, work:
 def test_while_postgresql_is_away_it_holds_the_batch_and_burns_no_retries(redis: Redis, work: Work) -> None:
     attempts: list[int] = []
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         attempts.append(len(batch.prepared.deliveries))
         if len(attempts) < 4:
             raise DatabaseUnavailable
-        return tasks.record(batch)
+        return tasks.processor().record(batch)
 
     take_in(redis, accepted(), accepted())
     work(stages=stages(record=record))
@@ -141,7 +142,7 @@ def test_told_to_stop_while_it_holds_a_batch_it_gives_the_batch_back(redis: Redi
     deliveries = [accepted() for _ in range(3)]
     take_in(redis, *deliveries)
 
-    def record(_: tasks.Batch) -> tasks.Outcome:
+    def record(_: processor.Batch) -> processor.Outcome:
         os.kill(os.getpid(), signal.SIGTERM)
         raise DatabaseUnavailable
 
@@ -157,15 +158,15 @@ def test_while_a_full_batch_is_stored_the_next_is_prepared_and_stored_after_it(r
     prepared, stored = threading.Semaphore(0), list[list[str]]()
     deliveries = [accepted() for _ in range(6)]
 
-    def prepare(some: Sequence[AcceptedDelivery]) -> tasks.Batch:
+    def prepare(some: Sequence[AcceptedDelivery]) -> processor.Batch:
         prepared.release()
-        return tasks.prepare(some)
+        return tasks.processor().prepare(some)
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         if not stored:
             assert all(prepared.acquire(timeout=10) for _ in range(2)), "the second batch was not prepared meanwhile"
         stored.append([delivery.delivery_id for delivery in batch.prepared.deliveries])
-        return tasks.record(batch)
+        return tasks.processor().record(batch)
 
     take_in(redis, *deliveries)
     work(stages=stages(prepare=prepare, record=record), batch_size=2)
@@ -178,12 +179,12 @@ def test_while_a_full_batch_is_stored_the_next_is_prepared_and_stored_after_it(r
 def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis: Redis, work: Work) -> None:
     attempts: list[tuple[int, int]] = []
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
         attempts.append((redis.llen("rq:queue:alerts"), redis.zcard("rq:wip:alerts")))
         if len(attempts) < 3:
             raise DatabaseUnavailable
-        return tasks.record(batch)
+        return tasks.processor().record(batch)
 
     take_in(redis, *(accepted() for _ in range(4)))
     work(stages=stages(record=record), batch_size=2)
@@ -199,9 +200,9 @@ def test_people_hear_of_a_batch_that_is_stored_though_redis_goes_away_at_that_mo
     def gone(*_: object, **__: object) -> None:
         raise RedisConnectionError
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
-        outcome = tasks.record(batch)
+        outcome = tasks.processor().record(batch)
         monkeypatch.setattr(Claim, "renewed", gone)
         return outcome
 
@@ -217,11 +218,11 @@ def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
     monkeypatch.setattr("signalcraft.batching._LOOK_UP_SECONDS", 0.05)
     ends: list[float] = []
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         for _ in range(4):
             ends.append(min(score for _, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True)))
             time.sleep(0.1)
-        return tasks.record(batch)
+        return tasks.processor().record(batch)
 
     take_in(redis, accepted(), accepted())
     work(stages=stages(record=record))
@@ -256,9 +257,9 @@ def test_a_batch_is_bounded_in_bytes_and_what_had_no_room_keeps_its_place(
     monkeypatch.setattr("signalcraft.batching.MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries))
     seen: list[list[str]] = []
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         seen.append([one.delivery_id for one in batch.prepared.deliveries])
-        return tasks.record(batch)
+        return tasks.processor().record(batch)
 
     take_in(redis, *deliveries)
     work(stages=stages(record=record))
@@ -282,10 +283,10 @@ def test_told_to_stop_while_a_batch_is_stored_it_finishes_that_and_gives_the_nex
 ) -> None:
     deliveries = [accepted() for _ in range(6)]
 
-    def record(batch: tasks.Batch) -> tasks.Outcome:
+    def record(batch: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
         os.kill(os.getpid(), signal.SIGTERM)
-        return tasks.record(batch)
+        return tasks.processor().record(batch)
 
     take_in(redis, *deliveries)
     work(stages=stages(record=record), batch_size=2)
@@ -314,7 +315,7 @@ def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
     deliveries = [accepted() for _ in range(5)]
     take_in(redis, *deliveries)
 
-    def record(_: tasks.Batch) -> tasks.Outcome:
+    def record(_: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
         raise KeyboardInterrupt  # as good as dead: nothing of it is finished or given back
 
@@ -327,7 +328,7 @@ def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
     assert waiting == [delivery.delivery_id for delivery in deliveries]
 
 
-@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.equip", "no.such.thing"])
+@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.configure_worker", "no.such.thing"])
 def test_a_job_that_names_another_function_never_runs(redis: Redis, work: Work, function: str) -> None:
     strange = jobs.queue(redis, jobs.ALERTS).enqueue(function, "echo", job_id="strange")
     take_in(redis, accepted())
@@ -356,7 +357,7 @@ def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis:
 
 @pytest.mark.usefixtures("redis")
 def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
-    bench = tasks.equip(settings, connections.for_web("redis://127.0.0.1:1/0"))
+    bench = tasks.configure_worker(settings, connections.for_web("redis://127.0.0.1:1/0")).context
     with capture_logs() as lines:
         pipeline.process([accepted()], bench)
     (line,) = [line for line in lines if line["log_level"] != "info"]

@@ -1,0 +1,115 @@
+"""Process batches of deliveries: prepare, record, conclude."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from redis import Redis
+
+from signalcraft import canary, models, pipeline, store
+from signalcraft.alerts import AcceptedDelivery
+from signalcraft.errors import NotStorable, PermanentError, RecoverableError
+from signalcraft.logs import fault
+from signalcraft.workbench import Workbench
+
+log = structlog.get_logger(__name__)
+
+#: The parts of a batch that were stored: one if it was stored at once, one a delivery if one by one.
+Outcome = Sequence[tuple[pipeline.Prepared, store.Recorded]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Normalized deliveries, not stored yet; canaries are kept apart.
+
+    ``alone`` holds what was stored one by one, by delivery id, so that a second try does not store it again.
+    """
+
+    prepared: pipeline.Prepared
+    canaries: Sequence[canary.Canary]
+    alone: dict[str, Outcome] = field(default_factory=dict)
+
+
+class Processor:
+    """The stages by which a worker process turns deliveries into stored alerts."""
+
+    def __init__(self, context: Workbench, redis: Redis) -> None:
+        """``redis`` is a client without retries, for what must not wait."""
+        self.context = context
+        self._redis = redis
+
+    def process(self, deliveries: Sequence[AcceptedDelivery]) -> None:
+        """Run all stages over ``deliveries``.
+
+        Raises:
+            RecoverableError: as ``record``.
+        """
+        self.conclude(self.record(self.prepare(deliveries)))
+
+    def prepare(self, deliveries: Sequence[AcceptedDelivery]) -> Batch:
+        """Normalize ``deliveries``."""
+        vocabulary = self.context.vocabulary
+        canaries = canary.among(deliveries, vocabulary)
+        apart = {one.accepted.delivery_id for one in canaries}
+        others = [accepted for accepted in deliveries if accepted.delivery_id not in apart]
+        return Batch(pipeline.prepare(others, vocabulary), canaries)
+
+    def record(self, batch: Batch) -> Outcome:
+        """Store a batch; if that fails, store its deliveries one by one and dead-letter the bad ones.
+
+        Raises:
+            RecoverableError: PostgreSQL is unavailable or busy. Some may be stored; a second call stores the others.
+        """
+        prepared, policy = batch.prepared, self.context.policy
+        canary.let_through(batch.canaries, policy, self._redis)
+        if not prepared.deliveries:
+            return []
+        if batch.alone:
+            return self._record_one_by_one(batch)
+        try:
+            return [(prepared, pipeline.record(prepared, policy))]
+        except RecoverableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other deliveries
+            log.warning(
+                "batch failed, working it off one by one",
+                stage="store",
+                batch_size=len(prepared.deliveries),
+                **fault(error),
+                constraint=models.constraint_name(error),
+            )
+            return self._record_one_by_one(batch)
+
+    def hear(self, outcome: Outcome) -> None:
+        """Apply the status changes that were invisible while ``record`` was part of a larger transaction.
+
+        Raises:
+            RecoverableError: as ``record``.
+        """
+        for prepared, _ in outcome:
+            pipeline.hear(prepared)
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Log what was stored, then evaluate rules and notify."""
+        for prepared, recorded in outcome:
+            pipeline.conclude(prepared, recorded, self.context)
+
+    def _record_one_by_one(self, batch: Batch) -> Outcome:
+        for delivery in batch.prepared.deliveries:
+            if delivery.delivery_id not in batch.alone:
+                batch.alone[delivery.delivery_id] = self._record_alone(delivery)
+        return [one for outcome in batch.alone.values() for one in outcome]
+
+    def _record_alone(self, delivery: AcceptedDelivery) -> Outcome:
+        """Store one delivery, or dead-letter it."""
+        try:
+            prepared = pipeline.prepare([delivery], self.context.vocabulary)
+            return [(prepared, pipeline.record(prepared, self.context.policy))]
+        except RecoverableError:
+            raise
+        except PermanentError as error:
+            pipeline.set_aside(delivery, error, stage="store")
+        except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
+            log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **fault(error))  # noqa: TRY400 - fault says why
+            pipeline.set_aside(delivery, NotStorable(type(error).__name__), stage="store")
+        return []
