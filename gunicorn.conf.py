@@ -14,7 +14,7 @@ from gunicorn.workers.base import Worker
 
 from signalcraft import canary, connections, durability, logs, metrics
 from signalcraft.arrivals import GatheringWorker
-from signalcraft.errors import InvalidSetting
+from signalcraft.domain.errors import InvalidSetting
 from signalcraft.settings import Settings
 
 try:

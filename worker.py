@@ -29,8 +29,8 @@ from signalcraft import (
     watchdog,
 )
 from signalcraft.batching import BatchingWorker
+from signalcraft.domain.errors import InvalidSetting
 from signalcraft.draining import Drainer
-from signalcraft.errors import InvalidSetting
 from signalcraft.settings import Settings
 
 log = structlog.get_logger("signalcraft.worker")

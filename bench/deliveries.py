@@ -13,7 +13,7 @@ from uuid import uuid4
 from bench import load
 from bench.arena import SECRET
 from signalcraft import connections, jobs, samples
-from signalcraft.alerts import AcceptedDelivery, Delivery
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.samples import Sample
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry.signature import sign

@@ -16,7 +16,7 @@ from bench import stock
 from bench.arena import Held, Lane, running, wait_until
 from bench.deliveries import Maker, enqueue
 from signalcraft import jobs
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft.domain.deliveries import AcceptedDelivery
 
 _PATIENCE_SECONDS = 300.0
 _WARM_UP = 400

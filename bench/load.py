@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from signalcraft.grouping import group_key
+from signalcraft.domain.grouping import group_key
 
 PROJECTS = 50
 _FIRST_ISSUE = 5_000_000_000

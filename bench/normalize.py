@@ -10,8 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from signalcraft import samples
-from signalcraft.alerts import Delivery, NormalizedAlert, Secret, Vocabulary
-from signalcraft.grouping import group_key
+from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
+from signalcraft.domain.deliveries import Delivery, Secret
+from signalcraft.domain.grouping import group_key
 from signalcraft.sources import sentry
 
 SECRET = "bench-client-secret"

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from bench.arena import Lane, running, wait_until
-from signalcraft import client, embedded
+from signalcraft import embedded, http_client
 
 #: The route that both applications have.
 PATH = "/webhooks/sentry"
@@ -17,8 +17,8 @@ def served(lane: Lane, app: str = "app:app", **settings: str) -> Iterator[int]:
     with running(lane, f"web-{app.partition(':')[0]}", "-m", "gunicorn", app, PORT=str(port), **settings) as web:
 
         def is_up() -> bool:
-            with contextlib.suppress(client.ServerUnreachable):
-                return client.get(f"http://127.0.0.1:{port}/healthz").accepted
+            with contextlib.suppress(http_client.ServerUnreachable):
+                return http_client.get(f"http://127.0.0.1:{port}/healthz").accepted
             return False
 
         wait_until(is_up, [web], seconds=30)

@@ -9,7 +9,7 @@ from bench import draining
 from bench.arena import Arena, Lane
 from bench.deliveries import Maker
 from bench.figures import Figure
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft.domain.deliveries import AcceptedDelivery
 
 WORKERS = (1, 2, 4)
 _GROUPS = """

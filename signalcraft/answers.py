@@ -3,8 +3,8 @@
 from marshmallow import Schema, fields, validate
 
 from signalcraft import schemas
-from signalcraft.alerts import Decision
-from signalcraft.intake import Answer
+from signalcraft.domain.alerts import Decision
+from signalcraft.domain.deliveries import Answer
 
 
 def _text(*, null: bool = False) -> fields.String:

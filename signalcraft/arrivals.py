@@ -31,7 +31,7 @@ from gunicorn.http.errors import (
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from signalcraft import deliveries, logs, metrics, problems
-from signalcraft.errors import Refusal
+from signalcraft.domain.errors import Refusal
 from signalcraft.turns import Turns
 
 log = structlog.get_logger(__name__)

@@ -33,9 +33,9 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from signalcraft import metrics, pipeline, watchdog
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
-from signalcraft.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
 from signalcraft.inbox import MOST_BYTES
 from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
 from signalcraft.logs import fault

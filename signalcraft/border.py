@@ -12,7 +12,7 @@ from typing import Final
 from peewee import DataError, IntegrityError, OperationalError
 from psycopg2.errors import LockNotAvailable
 
-from signalcraft.errors import DatabaseUnavailable, NotStorable
+from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
 from signalcraft.models import constraint_name, database, driver_error, exceeds_limit
 from signalcraft.runs import Arrival
 

@@ -18,9 +18,11 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import client, connections, jobs, metrics, models, samples, store
-from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Vocabulary
-from signalcraft.errors import PermanentError, SignalCraftError
+from signalcraft import connections, http_client, jobs, metrics, models, samples, store
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
+from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
+from signalcraft.domain.errors import PermanentError, SignalCraftError
 from signalcraft.models import AlertEvent, AlertGroup, HourlyCount, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.samples import Sample
@@ -29,13 +31,9 @@ from signalcraft.sources import SOURCES
 
 log = structlog.get_logger(__name__)
 
-#: Reserved: a Sentry project of this name would never be listed. Sentry numbers its projects from 1.
-PROJECT: Final = "signalcraft-canary"
-PROJECT_ID: Final = 0
-
 #: How long a canary may take before it is given up for lost.
 PATIENCE_SECONDS: Final = 30.0
-_MARK: Final = PROJECT.encode()
+_MARK: Final = CANARY_PROJECT.encode()
 _PROOF: Final = "signalcraft:canary:"
 _PROOF_SECONDS: Final = 600
 _TURN: Final = "signalcraft:canary-turn"
@@ -52,8 +50,8 @@ def build(secret: str) -> Sample:
     return samples.build(
         "event_alert.triggered",
         secret=secret,
-        project=PROJECT,
-        project_id=PROJECT_ID,
+        project=CANARY_PROJECT,
+        project_id=CANARY_PROJECT_ID,
         level="info",
         title="Canary: is the way through open?",
         rule="SignalCraft canary",
@@ -78,7 +76,7 @@ def among(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> lis
     return canaries
 
 
-def let_through(canaries: Iterable[Canary], policy: store.Policy, redis: Redis) -> None:
+def let_through(canaries: Iterable[Canary], policy: grouping.Policy, redis: Redis) -> None:
     """Work off ``canaries``, and prove it.
 
     Raises:
@@ -93,14 +91,14 @@ def let_through(canaries: Iterable[Canary], policy: store.Policy, redis: Redis) 
             _prove(canary.accepted, redis)
 
 
-def post(url: str, secret: str) -> client.Answer:
+def post(url: str, secret: str) -> http_client.Answer:
     """Post a canary to ``url``, as Sentry would.
 
     Raises:
         ServerUnreachable: nobody answers.
     """
     sample = build(secret)
-    return client.post(url, sample.body, sample.headers)
+    return http_client.post(url, sample.body, sample.headers)
 
 
 def put_into_queue(settings: Settings, redis: Redis) -> str:
@@ -190,20 +188,20 @@ def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arriva
         outcomes = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary).outcomes
     except Exception:  # noqa: BLE001 - whatever it is, the pipeline sets it aside with its reason
         return []
-    alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == PROJECT]
+    alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == CANARY_PROJECT]
     return [
         Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)
         for alert in alerts
     ]
 
 
-def _store_unseen(arrivals: Sequence[Arrival], policy: store.Policy) -> None:
+def _store_unseen(arrivals: Sequence[Arrival], policy: grouping.Policy) -> None:
     """Everything that storing an alert is, and the opposite of it, committed together."""
     with models.session(), models.database.atomic():
         recorded = store.record(arrivals, policy)
         AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
         AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
-        HourlyCount.delete().where(HourlyCount.project == PROJECT).execute()
+        HourlyCount.delete().where(HourlyCount.project == CANARY_PROJECT).execute()
 
 
 def _prove(accepted: AcceptedDelivery, redis: Redis) -> None:

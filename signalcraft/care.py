@@ -11,7 +11,9 @@ from rich.progress import track
 from rich.table import Table
 from werkzeug.datastructures import MultiDict
 
-from signalcraft import chores, explanations, inputs, models, retention, retrieval, stats, workbench
+from signalcraft import chores, inputs, models, retention, retrieval, stats
+from signalcraft import settings as signalcraft_settings
+from signalcraft.domain import explanations
 from signalcraft.models import AlertEvent, Workspace
 from signalcraft.settings import Settings
 from signalcraft.stats import LONGEST_DAYS, Statistics
@@ -32,7 +34,7 @@ def explain(event_id: int) -> None:
         event = retrieval.event(workspace_id, event_id)
         group = retrieval.group(workspace_id, group_id, now=datetime.now(UTC))
     if event and group:
-        for sentence in explanations.explain(event, group, workbench.policy_of(settings).window):
+        for sentence in explanations.explain(event, group, signalcraft_settings.policy_of(settings).window):
             click.echo(sentence)
 
 

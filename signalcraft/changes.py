@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import Any
 
 from signalcraft import border
-from signalcraft.alerts import Change, NormalizedAlert, StatusChange
+from signalcraft.domain.alerts import Change, NormalizedAlert, StatusChange
+from signalcraft.domain.lifecycle import Cause
 from signalcraft.history import Actor, noting
-from signalcraft.lifecycle import Cause
 from signalcraft.models import database
 from signalcraft.statements import LOCK_ORDER, Columns, query, status_after
 

@@ -6,9 +6,10 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, edits, gate, inputs, models, parsing, retrieval, schemas, versions
+from signalcraft import deliveries, edits, gate, inputs, models, retrieval, schemas, versions
+from signalcraft.domain import bounded_json
+from signalcraft.domain.errors import NotFound
 from signalcraft.edits import Edit
-from signalcraft.errors import NotFound
 from signalcraft.parts import parts
 
 changing = Blueprint("changing", __name__, url_prefix="/api/v1")
@@ -53,6 +54,6 @@ def change_groups() -> ResponseReturnValue:
 def _body() -> dict[str, Any]:
     max_body_bytes = parts().settings.max_body_bytes
     raw = deliveries.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body
-    body = parsing.parse(raw)
-    parsing.check(raw, body)
+    body = bounded_json.parse(raw)
+    bounded_json.check(raw, body)
     return body

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import connections, health, jobs, migrations, models, tenants
-from signalcraft.errors import RecoverableError, SignalCraftError
+from signalcraft.domain.errors import RecoverableError, SignalCraftError
 from signalcraft.findings import Finding, failure, ok, warning
 from signalcraft.models import ApiToken
 from signalcraft.settings import Settings

@@ -16,7 +16,7 @@ from rq import Queue
 from rq.job import Job
 from rq.utils import utcformat
 
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.jobs import read_delivery
 
 #: How long a claimed job is left alone before it is taken for abandoned, in seconds.

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from signalcraft import care, dashboard, demo, doctor, documents, embedded, migrations, models, rescue, samples, tenants
 from signalcraft.deployment import ROOT, deployed
-from signalcraft.errors import SignalCraftError
+from signalcraft.domain.errors import SignalCraftError
 from signalcraft.samples.mock_sentry import MockSentry
 from signalcraft.settings import Settings
 

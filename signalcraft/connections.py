@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from signalcraft.errors import QueueUnavailable
+from signalcraft.domain.errors import QueueUnavailable
 
 #: No retries, and 0.5 s in all: connecting and then reading from a server that is frozen. Without a password,
 #: RESP2 and no driver information make connecting free of round trips.

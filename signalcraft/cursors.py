@@ -11,7 +11,7 @@ from typing import Self
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from signalcraft.errors import InvalidCursor
+from signalcraft.domain.errors import InvalidCursor
 from signalcraft.retrieval import Position
 
 

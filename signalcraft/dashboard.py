@@ -26,7 +26,7 @@ from rq_dashboard import web as pages
 from werkzeug.serving import run_simple
 
 from signalcraft import connections, credentials, jobs
-from signalcraft.errors import TooManyRequests
+from signalcraft.domain.errors import TooManyRequests
 from signalcraft.rates import Rate
 
 AT_ONCE: Final = 2

@@ -10,8 +10,8 @@ from typing import Any
 from flask import Request
 from werkzeug.exceptions import RequestTimeout
 
-from signalcraft.alerts import Delivery
-from signalcraft.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
 
 
 class _Arrival(threading.local):

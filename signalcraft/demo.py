@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from signalcraft import client, samples
+from signalcraft import http_client, samples
 from signalcraft.deployment import Deployment, DeploymentError
 from signalcraft.samples.mock_sentry import MockSentry
 
@@ -149,7 +149,7 @@ def _groups(deployment: Deployment) -> list[Mapping[str, Any]]:
 def _pages(deployment: Deployment) -> Iterator[Mapping[str, Any]]:
     url = next_url = f"{deployment.url}/api/v1/groups?limit={_PAGE}"
     while next_url:
-        answer = client.get(next_url, token=deployment.token)
+        answer = http_client.get(next_url, token=deployment.token)
         if not answer.accepted:
             raise DeploymentError(f"The API answered {answer.status}.\n{deployment.last_lines('web')}")
         yield answer.body

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from signalcraft import client, embedded
-from signalcraft.errors import SignalCraftError
+from signalcraft import embedded, http_client
+from signalcraft.domain.errors import SignalCraftError
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,8 +146,8 @@ def _wait_until_up(deployment: Deployment) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         deployment.check()
-        with contextlib.suppress(client.ServerUnreachable):
-            if client.get(f"{deployment.url}/healthz").accepted:
+        with contextlib.suppress(http_client.ServerUnreachable):
+            if http_client.get(f"{deployment.url}/healthz").accepted:
                 return
         if time.monotonic() > deadline:
             raise DeploymentError(f"web does not answer.\n{deployment.last_lines('web')}")

@@ -16,8 +16,9 @@ from flask import Flask
 from marshmallow import Schema
 from werkzeug.routing import Rule
 
-from signalcraft import answers, errors, inputs, problems, schemas
-from signalcraft.errors import Refusal
+from signalcraft import answers, inputs, problems, schemas
+from signalcraft.domain import errors
+from signalcraft.domain.errors import Refusal
 from signalcraft.parameters import ChoiceField, MomentField, SortField
 from signalcraft.retrieval import SortKey
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from signalcraft.alerts import Secret
+from signalcraft.domain.deliveries import Secret
 from signalcraft.samples import encode
 from signalcraft.sources.sentry.signature import SECRET_KINDS, Family, sign
 

@@ -21,10 +21,10 @@ import structlog
 from cryptography.fernet import InvalidToken
 from peewee import DatabaseError, ProgrammingError, fn
 
-from signalcraft.alerts import Secret
-from signalcraft.breaker import Breaker
-from signalcraft.errors import DatabaseUnavailable, InvalidSetting
+from signalcraft.domain.deliveries import Secret
+from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
 from signalcraft.models import ApiToken, WebhookSecret, Workspace, database, session
+from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
 from signalcraft.tenants import KINDS, cipher, token_sha256
 

@@ -15,10 +15,10 @@ from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 
-from signalcraft import canary, checkups, client, connections, diagnosis, models, tenants
-from signalcraft.alerts import Secret
+from signalcraft import canary, checkups, connections, diagnosis, http_client, models, tenants
 from signalcraft.diagnosis import Candidate, Verdict
-from signalcraft.errors import InvalidSetting, SignalCraftError
+from signalcraft.domain.deliveries import Secret
+from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.findings import Finding, Grade, failure, ok, warning
 from signalcraft.settings import Settings
 from signalcraft.workbench import Workbench
@@ -81,7 +81,7 @@ def _examine_url(url: str, settings: Settings, redis: Redis) -> Iterator[Finding
     began = time.monotonic()
     try:
         answer = canary.post(url, settings.sentry_client_secrets[0])
-    except client.ServerUnreachable as error:
+    except http_client.ServerUnreachable as error:
         yield failure("url", str(error), "Start the web process, or correct the URL.")
         return
     seconds = time.monotonic() - began
@@ -90,7 +90,7 @@ def _examine_url(url: str, settings: Settings, redis: Redis) -> Iterator[Finding
         yield from _try_out(lambda: str(answer.body.get("delivery_id", "")), redis)
 
 
-def _judge_answer(url: str, answer: client.Answer, seconds: float) -> Finding:
+def _judge_answer(url: str, answer: http_client.Answer, seconds: float) -> Finding:
     says = f"{url} answers with {answer.status} {answer.body.get('code', '')}".strip() + "."
     if answer.status == HTTPStatus.ACCEPTED and seconds > _SENTRYS_PATIENCE_SECONDS:
         return failure(

@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from signalcraft import inbox, logs, metrics, models, pipeline, watchdog
-from signalcraft.errors import AbandonedDelivery, RecoverableError
+from signalcraft.domain.errors import AbandonedDelivery, RecoverableError
 from signalcraft.jobs import MOST_RETRIES
 from signalcraft.workbench import PREPARE_SECONDS, ShelfStages
 

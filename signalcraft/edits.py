@@ -11,11 +11,18 @@ from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
 from signalcraft import border
-from signalcraft.alerts import GroupStatus
-from signalcraft.errors import Conflict, DatabaseUnavailable, IllegalTransition, NotFound, PreconditionFailed, Refusal
+from signalcraft.domain.alerts import GroupStatus
+from signalcraft.domain.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    IllegalTransition,
+    NotFound,
+    PreconditionFailed,
+    Refusal,
+)
+from signalcraft.domain.lifecycle import Cause, follow, status_at
 from signalcraft.filters import GroupFilter, conditions
 from signalcraft.history import Actor, noting
-from signalcraft.lifecycle import Cause, follow, status_at
 from signalcraft.models import AlertGroup, database
 from signalcraft.statements import LOCK_ORDER
 

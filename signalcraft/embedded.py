@@ -32,7 +32,7 @@ from psycopg2 import sql
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from signalcraft.errors import SignalCraftError
+from signalcraft.domain.errors import SignalCraftError
 
 try:
     import psutil

@@ -20,10 +20,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import inbox, logs, metrics, models
-from signalcraft.alerts import GroupSnapshot, GroupStatus, Severity
-from signalcraft.errors import DatabaseUnavailable, RecoverableError
-from signalcraft.patience import Patience
-from signalcraft.workbench import QueueNotification
+from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
+from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
+from signalcraft.domain.notifications import QueueNotification
+from signalcraft.resilience import Patience
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from redis import Redis, RedisError
 
-from signalcraft.errors import RecoverableError
+from signalcraft.domain.errors import RecoverableError
 from signalcraft.metrics import DECLARED, SUMS, Declaration, Kind
 
 #: A gauge's value, or one for each tuple of its labels' values.

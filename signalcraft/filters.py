@@ -11,7 +11,7 @@ from typing import Final
 
 from peewee import Expression, Field, Node
 
-from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.models import AlertGroup
 
 #: What an assignee filter calls nobody.

@@ -4,7 +4,7 @@ from flask import g, request
 
 from signalcraft import credentials
 from signalcraft.directory import Caller
-from signalcraft.errors import BadToken, NotAllowed
+from signalcraft.domain.errors import BadToken, NotAllowed
 from signalcraft.parts import parts
 
 

@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 from redis import Redis
 
 from signalcraft import capacity, connections, durability, inbox, jobs, migrations, models
-from signalcraft.errors import DatabaseUnavailable
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.exposition import Gauge
-from signalcraft.patience import Patience
+from signalcraft.resilience import Patience
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from signalcraft import statements
-from signalcraft.alerts import Decision
-from signalcraft.grouping import bucket_start
+from signalcraft.domain.alerts import Decision
+from signalcraft.domain.grouping import bucket_start
 from signalcraft.runs import Arrival, Home
 from signalcraft.statements import query
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from peewee import fn
 
-from signalcraft.alerts import AcceptedDelivery, Delivery
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.models import FailedDelivery, Inbox, Workspace, columns_of, database
 
 #: The most bytes of bodies that are worked off at once, beside the last one: a batch of the largest deliveries would

@@ -9,7 +9,7 @@ from typing import Any, Final
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 from werkzeug.datastructures import MultiDict
 
-from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.edits import MOST_AT_ONCE, Fields
 from signalcraft.filters import GroupFilter
 from signalcraft.parameters import ChoiceField, MomentField, SortField, check_link, check_text

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from typing import Final
 
@@ -12,12 +11,11 @@ import structlog
 from redis import Redis
 
 from signalcraft import inbox, jobs, metrics, models
-from signalcraft.alerts import AcceptedDelivery, Delivery, Identity
-from signalcraft.breaker import Breaker
 from signalcraft.directory import Access, Directory
-from signalcraft.errors import BadSignature, DatabaseUnavailable, QueueUnavailable, Unavailable
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
+from signalcraft.domain.errors import BadSignature, DatabaseUnavailable, QueueUnavailable, Unavailable
 from signalcraft.jobs import TakenIn
-from signalcraft.patience import Patience
+from signalcraft.resilience import Breaker, Patience
 from signalcraft.sources import Source
 
 log = structlog.get_logger(__name__)
@@ -32,24 +30,6 @@ _ASKERS_SECONDS: Final = 0.1
 _ASKING_SECONDS: Final = 0.4
 _askers: Final = threading.BoundedSemaphore(2)
 _patience: Final = Patience(DatabaseUnavailable)
-
-
-class Answer(StrEnum):
-    """What became of a delivery at the door."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    IGNORED = "ignored"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What we tell the sender. ``delivery_id`` of a duplicate is the first one's; ``reason`` is for what is ignored."""
-
-    answer: Answer
-    delivery_id: str
-    identity: Identity
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,9 +28,9 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.connections import away_as_unavailable, within
-from signalcraft.errors import PermanentError
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import PermanentError
 
 ALERTS: Final = "alerts"
 NOTIFICATIONS: Final = "notifications"

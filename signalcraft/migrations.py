@@ -7,7 +7,7 @@ from pathlib import Path
 from peewee import PeeweeException, PostgresqlDatabase
 from playhouse.migrations import Runner
 
-from signalcraft.errors import DatabaseUnavailable, SignalCraftError
+from signalcraft.domain.errors import DatabaseUnavailable, SignalCraftError
 
 DIRECTORY = Path(__file__).parent.parent / "migrations"
 #: Where Peewee's runner remembers what it applied.

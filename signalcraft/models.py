@@ -31,8 +31,8 @@ from peewee import (
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
-from signalcraft.alerts import AcceptedDelivery
-from signalcraft.errors import DatabaseUnavailable
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.payloads import pack, unpack
 
 #: What every connection is opened with: https://www.postgresql.org/docs/current/libpq-connect.html says in which units.

@@ -4,13 +4,10 @@ A rule is ``evaluate(group, decision) -> reasons``; a notifier is ``queue_notifi
 when the alerts are stored, and cannot touch that any more.
 """
 
-from collections.abc import Iterable
-
 import structlog
 
 from signalcraft import logs, metrics, store
-from signalcraft.alerts import Decision, GroupSnapshot
-from signalcraft.errors import RecoverableError
+from signalcraft.domain.errors import RecoverableError
 from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
@@ -36,13 +33,3 @@ def notify(recorded: store.Recorded, bench: Workbench) -> None:
         except Exception as error:  # noqa: BLE001 - as said above
             metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
             log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.fault(error))  # noqa: TRY400
-
-
-def notice(group: GroupSnapshot, decision: Decision) -> Iterable[str]:
-    """The built-in rule: people hear of groups that are new, came back after they were resolved, or grew worse."""
-    if decision is Decision.AFTER_RESOLVED:
-        yield "regressed"
-    elif decision is not Decision.JOINED:
-        yield "new"
-    if group.escalated:
-        yield "escalated"

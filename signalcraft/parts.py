@@ -5,12 +5,12 @@ from typing import Final
 
 from flask import current_app
 
-from signalcraft.alerts import Vocabulary
 from signalcraft.cursors import Cursors
+from signalcraft.domain.alerts import Vocabulary
+from signalcraft.domain.grouping import Policy
 from signalcraft.intake import Intake
 from signalcraft.rates import Rate
 from signalcraft.settings import Settings
-from signalcraft.store import Policy
 
 EXTENSION: Final = "signalcraft"
 

@@ -13,15 +13,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from signalcraft import border, changes, intake, metrics, models, notices, store
-from signalcraft.alerts import (
-    AcceptedDelivery,
-    Delivery,
-    NormalizedAlert,
-    StatusChange,
-    Vocabulary,
-)
-from signalcraft.errors import PermanentError, UnreadableDelivery
-from signalcraft.intake import Answer, Intake, Receipt
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
+from signalcraft.domain.errors import PermanentError, UnreadableDelivery
+from signalcraft.intake import Intake
 from signalcraft.logs import fault
 from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
@@ -107,7 +103,7 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
     return prepared
 
 
-def record(prepared: Prepared, policy: store.Policy) -> store.Recorded:
+def record(prepared: Prepared, policy: grouping.Policy) -> store.Recorded:
     """Store a batch; once this returns, no delivery of it can be lost.
 
     Raises:
@@ -186,7 +182,7 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
         prepared.unhandled.append(accepted)
 
 
-def _store(prepared: Prepared, policy: store.Policy) -> store.Recorded:
+def _store(prepared: Prepared, policy: grouping.Policy) -> store.Recorded:
     """Alerts first, then what the source says of their groups and has said, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, g, request
 
-from signalcraft.errors import Unavailable
+from signalcraft.domain.errors import Unavailable
 
 #: Half of gunicorn's threads for people, of which exports, which last for as long as they are read, get half; and some
 #: for whoever scrapes. What is left is always there for deliveries.

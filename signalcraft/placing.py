@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 
 from signalcraft import statements
-from signalcraft.alerts import Decision, GroupStatus, Severity
-from signalcraft.grouping import Place, Span, place, reason_to_open
-from signalcraft.lifecycle import Cause, snooze_holds
+from signalcraft.domain.alerts import Decision, GroupStatus, Severity
+from signalcraft.domain.grouping import Place, Span, place, reason_to_open
+from signalcraft.domain.lifecycle import Cause, snooze_holds
 from signalcraft.runs import Arrival, Home, Run, received_at, rounds
 from signalcraft.statements import query
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from signalcraft import models, store
-from signalcraft.alerts import Delivery, FieldWarning, NormalizedAlert, StatusChange, Vocabulary
-from signalcraft.errors import InvalidFields, PermanentError
+from signalcraft.domain.alerts import FieldWarning, NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import InvalidFields, PermanentError
+from signalcraft.domain.grouping import Policy
 from signalcraft.runs import Arrival, Home
 from signalcraft.sources import SOURCES
-from signalcraft.store import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from signalcraft import metrics
-from signalcraft.errors import InvalidFields, RecoverableError, Refusal, Unavailable
+from signalcraft.domain.errors import InvalidFields, RecoverableError, Refusal, Unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
 

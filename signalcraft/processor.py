@@ -7,8 +7,8 @@ import structlog
 from redis import Redis
 
 from signalcraft import canary, models, pipeline, store
-from signalcraft.alerts import AcceptedDelivery
-from signalcraft.errors import NotStorable, PermanentError, RecoverableError
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
 from signalcraft.logs import fault
 from signalcraft.workbench import Workbench
 

@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import metrics
-from signalcraft.errors import TooManyRequests
+from signalcraft.domain.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
 

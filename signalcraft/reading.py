@@ -9,8 +9,9 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, explanations, gate, inputs, models, previews, retrieval, schemas, stats, versions
-from signalcraft.errors import NotFound
+from signalcraft import deliveries, gate, inputs, models, previews, retrieval, schemas, stats, versions
+from signalcraft.domain import explanations
+from signalcraft.domain.errors import NotFound
 from signalcraft.inputs import Listing
 from signalcraft.parts import parts
 from signalcraft.retrieval import Page, Position

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from signalcraft import border, pipeline, store
-from signalcraft.alerts import AcceptedDelivery, Delivery, NormalizedAlert
-from signalcraft.errors import PermanentError, RecoverableError
+from signalcraft.domain.alerts import NormalizedAlert
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
+from signalcraft.domain.errors import PermanentError, RecoverableError
 from signalcraft.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES

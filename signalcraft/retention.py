@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from signalcraft.domain.lifecycle import Cause
 from signalcraft.history import Actor, noting
-from signalcraft.lifecycle import Cause
 from signalcraft.models import database
 from signalcraft.statements import rank, status_after
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from peewee import SQL, Case, ColumnBase, Expression, ModelSelect, Node, Tuple
 
-from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.filters import GroupFilter, conditions, holds
 from signalcraft.models import AlertEvent, AlertGroup, GroupChange, database
 

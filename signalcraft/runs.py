@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Self
 
-from signalcraft import grouping
-from signalcraft.alerts import Decision, Delivery, NormalizedAlert, Severity
-from signalcraft.grouping import Place, cut_into_runs
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Decision, NormalizedAlert, Severity
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.grouping import Place, cut_into_runs
 from signalcraft.payloads import pack
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from signalcraft.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
+from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
+from signalcraft.domain.deliveries import Answer, Receipt
 from signalcraft.edits import Outcome
 from signalcraft.history import Actor
-from signalcraft.intake import Answer, Receipt
 from signalcraft.previews import Preview
 from signalcraft.stats import Statistics
 

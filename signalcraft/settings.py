@@ -8,6 +8,7 @@ README's table are held to this by a test. No secret has a default. Only the ent
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -16,7 +17,9 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 from redis.connection import parse_url
 
-from signalcraft.errors import InvalidSetting
+from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, Vocabulary
+from signalcraft.domain.errors import InvalidSetting
+from signalcraft.domain.grouping import Policy
 
 T = TypeVar("T")
 Parse = Callable[[str], T]
@@ -269,7 +272,7 @@ class Settings:
         "RULES",
         _list,
         "Dotted paths of `evaluate(group, decision) -> reasons`, comma-separated.",
-        default="signalcraft.notices.notice",
+        default="signalcraft.domain.notifications.default_rule",
     )
     notifier: str = _setting(
         "NOTIFIER",
@@ -326,3 +329,21 @@ class Settings:
             except ValueError as error:
                 raise InvalidSetting(f"{variable} {error}.") from None
         return cls(**values)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """How alerts are grouped."""
+    return Policy(
+        window=timedelta(minutes=settings.grouping_window_minutes),
+        spike_count=settings.spike_count,
+        spike_minutes=settings.spike_minutes,
+    )
+
+
+def vocabulary_of(settings: Settings) -> Vocabulary:
+    """How alerts are worded."""
+    return Vocabulary(
+        default_environment=settings.default_environment,
+        environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
+        severity_shift=settings.severity_shift,
+    )

@@ -7,9 +7,9 @@ decided there because the row must be locked first: whether an alert may join, a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from signalcraft.alerts import GroupStatus, Severity
+from signalcraft.domain.alerts import GroupStatus, Severity
+from signalcraft.domain.lifecycle import TRANSITIONS, Cause
 from signalcraft.history import Actor, noting
-from signalcraft.lifecycle import TRANSITIONS, Cause
 from signalcraft.models import database
 
 Columns = Mapping[str, str]

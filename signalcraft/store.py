@@ -25,9 +25,10 @@ import orjson
 from peewee import fn
 
 from signalcraft import border, hours, statements
-from signalcraft.alerts import AcceptedDelivery, Decision, GroupSnapshot, GroupStatus, Severity
-from signalcraft.errors import PermanentError
-from signalcraft.grouping import bucket_start
+from signalcraft.domain.alerts import Decision, GroupSnapshot, GroupStatus, Severity
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import PermanentError
+from signalcraft.domain.grouping import Policy, bucket_start
 from signalcraft.models import FailedDelivery, UnhandledDelivery, columns_of, database
 from signalcraft.placing import Placements, place_events
 from signalcraft.runs import Arrival, Home
@@ -41,15 +42,6 @@ _FORGET_OLD_UNHANDLED = """
         SELECT id FROM unhandled_delivery WHERE workspace_id = %(workspace_id)s
         ORDER BY id DESC OFFSET %(kept)s LIMIT 1
     )"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How alerts are grouped: the window, and what a spike is (``spike_count`` 0: nothing is)."""
-
-    window: timedelta = timedelta(minutes=60)
-    spike_count: int = 100
-    spike_minutes: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ import structlog
 from redis import Redis
 
 from signalcraft import jobs
-from signalcraft.alerts import AcceptedDelivery, GroupSnapshot
-from signalcraft.breaker import Breaker
-from signalcraft.errors import QueueUnavailable
+from signalcraft.domain.alerts import GroupSnapshot
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.processor import Processor
+from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
 from signalcraft.workbench import Workbench
 

@@ -16,7 +16,7 @@ from itertools import count
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from peewee import SQL, IntegrityError
 
-from signalcraft.errors import InvalidSetting, SignalCraftError
+from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.models import ApiToken, WebhookSecret, Workspace, database
 from signalcraft.settings import SLUG
 

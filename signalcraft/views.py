@@ -15,10 +15,10 @@ import structlog
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import canary, credentials, deliveries, exposition, health, metrics, pipeline, schemas
-from signalcraft.alerts import Identity
-from signalcraft.errors import BadToken
-from signalcraft.intake import Answer, Receipt
+from signalcraft import credentials, deliveries, exposition, health, metrics, pipeline, schemas
+from signalcraft.domain import deliveries as domain_deliveries
+from signalcraft.domain.deliveries import Answer, Identity, Receipt
+from signalcraft.domain.errors import BadToken
 from signalcraft.parts import parts
 from signalcraft.sources import sentry
 
@@ -86,7 +86,7 @@ def _counted_as(identity: Identity | None) -> str:
     """The resource, but for our own canary, which must not hide that a source fell silent."""
     if identity is None:
         return "unknown"
-    return "canary" if identity.project == str(canary.PROJECT_ID) else identity.resource
+    return "canary" if identity.project == str(domain_deliveries.CANARY_PROJECT_ID) else identity.resource
 
 
 @operations.get("/healthz")

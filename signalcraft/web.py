@@ -16,12 +16,18 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import connections, dashboard, models, places, problems, slowness, views, workbench
-from signalcraft.breaker import Breaker
+from signalcraft import connections, dashboard, models, places, problems, slowness, views
+from signalcraft import settings as signalcraft_settings
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
 from signalcraft.directory import Caller, Directory
-from signalcraft.errors import DatabaseUnavailable, QueueUnavailable, Refusal, TooManyRequests, UiComponentRequest
+from signalcraft.domain.errors import (
+    DatabaseUnavailable,
+    QueueUnavailable,
+    Refusal,
+    TooManyRequests,
+    UiComponentRequest,
+)
 from signalcraft.intake import Intake
 from signalcraft.logs import fault
 from signalcraft.manual import manual
@@ -29,6 +35,7 @@ from signalcraft.parts import EXTENSION, Parts
 from signalcraft.places import keep_room
 from signalcraft.rates import Rate, SharedCounters, network_of
 from signalcraft.reading import reading
+from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import Family, family_of
 
@@ -93,8 +100,8 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
             durability=settings.ingest_durability,
             delivery_key_ttl=settings.delivery_key_ttl,
         ),
-        policy=workbench.policy_of(settings),
-        vocabulary=workbench.vocabulary_of(settings),
+        policy=signalcraft_settings.policy_of(settings),
+        vocabulary=signalcraft_settings.vocabulary_of(settings),
         api_rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
     )

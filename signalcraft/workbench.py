@@ -5,23 +5,20 @@ takes deliveries from somewhere, a queue or the shelf, is handed.
 """
 
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final, Protocol, Self
 
-from signalcraft.alerts import ENVIRONMENT_ALIASES, AcceptedDelivery, Decision, GroupSnapshot, Vocabulary
-from signalcraft.errors import InvalidSetting
-from signalcraft.settings import Settings
-from signalcraft.store import Policy
+from signalcraft.domain.alerts import Vocabulary
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import InvalidSetting
+from signalcraft.domain.grouping import Policy
+from signalcraft.domain.notifications import Evaluate, QueueNotification
+from signalcraft.settings import Settings, policy_of, vocabulary_of
 
 #: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. With a body that our code never gets done
 #: with the process ends; its deliveries are tried again, alone, and the one that it is about is set aside in the end.
 PREPARE_SECONDS: Final = 8
-#: A rule: why people should hear of a group, given what has just happened to it. No reason: they should not.
-Evaluate = Callable[[GroupSnapshot, Decision], Iterable[str]]
-#: A notifier: sees to it that people hear of a group for one reason. It should only queue what takes time.
-QueueNotification = Callable[[str, GroupSnapshot], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,26 +69,12 @@ class ShelfStages(Stages, Protocol):
         """Once it is committed, make up for what others stored and said meanwhile; raises as ``record``."""
 
 
+#: Paths of earlier releases that people may have set, and where they are now.
+_MOVED: Final = {"signalcraft.notices.notice": "signalcraft.domain.notifications.default_rule"}
+
+
 def _named(variable: str, path: str) -> Any:  # noqa: ANN401 - what people put there
     try:
-        return pkgutil.resolve_name(path)
+        return pkgutil.resolve_name(_MOVED.get(path, path))
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidSetting(f"{variable} names {path}, which cannot be imported: {error}.") from error
-
-
-def policy_of(settings: Settings) -> Policy:
-    """How alerts are grouped."""
-    return Policy(
-        window=timedelta(minutes=settings.grouping_window_minutes),
-        spike_count=settings.spike_count,
-        spike_minutes=settings.spike_minutes,
-    )
-
-
-def vocabulary_of(settings: Settings) -> Vocabulary:
-    """How alerts are worded."""
-    return Vocabulary(
-        default_environment=settings.default_environment,
-        environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
-        severity_shift=settings.severity_shift,
-    )

@@ -8,8 +8,9 @@ import os
 
 from redis import Redis
 
-from signalcraft import connections, intake, jobs
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft import connections, jobs
+from signalcraft import intake as signalcraft_intake
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.jobs import TakenIn
 from signalcraft.settings import Settings
 from signalcraft.web import create_app
@@ -26,5 +27,5 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> Ta
     return TakenIn(fresh=True, delivery_id=accepted.delivery_id)
 
 
-intake.jobs.take_in = take_in
+signalcraft_intake.jobs.take_in = take_in
 app = create_app(Settings.from_environ(os.environ))

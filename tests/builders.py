@@ -5,8 +5,10 @@ from itertools import count
 from uuid import uuid4
 
 from signalcraft import models, samples, store
-from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Severity
-from signalcraft.grouping import group_key
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import NormalizedAlert, Severity
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.grouping import group_key
 from signalcraft.models import AlertGroup
 from signalcraft.payloads import pack
 from signalcraft.runs import Arrival
@@ -59,9 +61,9 @@ def arrival(
     )
 
 
-def record(*arrivals: Arrival, policy: store.Policy | None = None) -> store.Recorded:
+def record(*arrivals: Arrival, policy: grouping.Policy | None = None) -> store.Recorded:
     with models.session():
-        return store.record(arrivals, policy or store.Policy())
+        return store.record(arrivals, policy or grouping.Policy())
 
 
 def groups() -> list[AlertGroup]:

@@ -20,8 +20,8 @@ import psycopg2.extensions
 from redis.connection import AbstractConnection
 
 from signalcraft import connections, intake, jobs, logs, models, processor, tasks
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.draining import Drainer
 from signalcraft.settings import Settings
 from signalcraft.web import create_app

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from signalcraft import samples
-from signalcraft.alerts import Delivery, NormalizedAlert, Secret, StatusChange, Vocabulary
+from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.samples import Sample
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry.signature import sign

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import models, schemas, store, tenants
+from signalcraft import models, schemas, tenants
+from signalcraft.domain import grouping
 from signalcraft.models import AlertEvent
 from signalcraft.payloads import pack
 from tests.builders import arrival, at, change_group, record
@@ -297,7 +298,7 @@ def test_pages_stay_whole_while_groups_arrive(client: FlaskClient) -> None:
 
 
 def test_events_come_page_by_page(client: FlaskClient) -> None:
-    recorded = record(*(arrival(f"e{minute}", minute) for minute in range(5)), policy=store.Policy())
+    recorded = record(*(arrival(f"e{minute}", minute) for minute in range(5)), policy=grouping.Policy())
     (group_id,) = recorded.groups
     found = pages(client, f"/groups/{group_id}/events?limit=2", "events")
     assert [event["source_event_id"] for event in found] == ["e4", "e3", "e2", "e1", "e0"]

@@ -6,7 +6,7 @@ import pytest
 from peewee import SQL
 
 from signalcraft import border, models
-from signalcraft.errors import DatabaseUnavailable, NotStorable
+from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
 from signalcraft.models import AlertGroup, Workspace
 from signalcraft.runs import Arrival
 from tests.builders import arrival, record

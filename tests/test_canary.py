@@ -8,9 +8,10 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from signalcraft import canary, client, exposition, jobs, metrics, models, tasks
+from signalcraft import canary, exposition, http_client, jobs, metrics, models, tasks
 from signalcraft.batching import BatchingWorker
-from signalcraft.errors import DatabaseUnavailable
+from signalcraft.domain import deliveries
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from signalcraft.settings import Settings
 from tests.builders import accepted
@@ -40,12 +41,12 @@ def work(clean_redis: Redis) -> Work:
 def through_http(http: FlaskClient, monkeypatch: pytest.MonkeyPatch, work: Work) -> FlaskClient:
     """What is posted goes to the web process here, and is worked off at once."""
 
-    def post(url: str, body: bytes, headers: dict[str, str]) -> client.Answer:
+    def post(url: str, body: bytes, headers: dict[str, str]) -> http_client.Answer:
         response = http.post(url, data=body, headers=headers)
         work()
-        return client.Answer(response.status_code, response.get_json())
+        return http_client.Answer(response.status_code, response.get_json())
 
-    monkeypatch.setattr(client, "post", post)
+    monkeypatch.setattr(http_client, "post", post)
     return http
 
 
@@ -89,7 +90,7 @@ def test_alerts_in_the_same_batch_are_stored_as_ever(http: FlaskClient, clean_re
 
 
 def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, clean_redis: Redis, work: Work) -> None:  # noqa: ARG001 - equips the worker
-    jobs.take_in(clean_redis, accepted(title=f"No such project: {canary.PROJECT}"), ttl_seconds=60)
+    jobs.take_in(clean_redis, accepted(title=f"No such project: {deliveries.CANARY_PROJECT}"), ttl_seconds=60)
     broken = accepted()
     broken = replace(broken, delivery=replace(broken.delivery, body=b'{"data":{"event":{"t":"signalcraft-canary"}}}'))
     jobs.take_in(clean_redis, broken, ttl_seconds=60)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from signalcraft import changes, edits, models, placing, retention
-from signalcraft.alerts import Change, GroupStatus, StatusChange
-from signalcraft.errors import DatabaseUnavailable
-from signalcraft.lifecycle import TRANSITIONS, Cause
+from signalcraft.domain.alerts import Change, GroupStatus, StatusChange
+from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.domain.lifecycle import TRANSITIONS, Cause
 from signalcraft.models import LastWord, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.statements import status_after

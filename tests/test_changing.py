@@ -12,7 +12,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from signalcraft import changes, edits, models, retrieval, store, tenants
-from signalcraft.alerts import Change, GroupStatus, Severity, StatusChange
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.edits import Edit
 from signalcraft.filters import Choice, GroupFilter
 from signalcraft.models import AlertGroup, GroupChange
@@ -459,7 +460,7 @@ def test_users_and_alerts_at_once_lose_nothing_and_never_wait_in_a_circle() -> N
     def store_some(round_: int) -> None:
         with models.session():
             alerts = [arrival(f"{round_}-{issue}", round_ / 100, issue=issue) for issue in issues]
-            store.record(alerts, store.Policy())
+            store.record(alerts, grouping.Policy())
 
     def change_all(round_: int) -> None:
         status = edits.GroupStatus.ACK if round_ % 2 else edits.GroupStatus.OPEN

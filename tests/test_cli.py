@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from signalcraft import cli, client, demo, embedded, migrations, models
+from signalcraft import cli, demo, embedded, http_client, migrations, models
 from signalcraft.models import ApiToken, WebhookSecret
 
 ROOT = Path(__file__).parent.parent
@@ -246,8 +246,8 @@ def test_dev_stays_up_keeps_its_data_and_goes_in_good_order(tmp_path: Path) -> N
             development.send_signal(signal.SIGINT if number else signal.SIGTERM)
             output, _ = development.communicate(timeout=60)
         assert development.returncode == 0, output
-        with pytest.raises(client.ServerUnreachable):
-            client.get(f"http://127.0.0.1:{port}/healthz")
+        with pytest.raises(http_client.ServerUnreachable):
+            http_client.get(f"http://127.0.0.1:{port}/healthz")
     assert counts == [36, 72]
     assert environments[0] == environments[1]
     assert "store._insert_events" in (tmp_path / "worker.log").read_text(), "in development every query is logged"
@@ -291,7 +291,7 @@ def _send(environ: dict[str, str]) -> None:
 def _count(environ: dict[str, str], wanted: int) -> int:
     url = f"http://127.0.0.1:{environ['PORT']}/api/v1/groups"
     for _ in range(100):
-        groups = client.get(url, token=environ["API_TOKEN"]).body["groups"]
+        groups = http_client.get(url, token=environ["API_TOKEN"]).body["groups"]
         counted = sum(group["count"] for group in groups)
         if counted == wanted:
             break

@@ -18,14 +18,15 @@ import pytest
 from peewee import SQL, fn
 
 from signalcraft import changes, edits, embedded, models, store
-from signalcraft.alerts import Change, GroupStatus, Severity, StatusChange
-from signalcraft.errors import Conflict, DatabaseUnavailable
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
+from signalcraft.domain.errors import Conflict, DatabaseUnavailable
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import NOON, arrival
 
 PROCESSES, BATCHES, BATCH = 16, 12, 25
 WINDOW = timedelta(minutes=1)
-POLICY = store.Policy(window=WINDOW, spike_count=20)
+POLICY = grouping.Policy(window=WINDOW, spike_count=20)
 #: A snooze outlasts the window; on these issues the user never snoozes, so that the window can be checked.
 NEVER_SNOOZED = ("0", "2", "4", "6", "8", "10")
 

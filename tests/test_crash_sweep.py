@@ -18,8 +18,8 @@ import pytest
 from redis import Redis
 
 from signalcraft import inbox, jobs, models, tasks
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.draining import Drainer
 from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
 from tests.builders import accepted, groups

@@ -21,8 +21,8 @@ import pytest
 from honcho.environ import parse_procfile
 from redis import Redis
 
-from signalcraft import client, embedded
-from signalcraft.errors import SignalCraftError
+from signalcraft import embedded, http_client
+from signalcraft.domain.errors import SignalCraftError
 from systemtest import checking
 from systemtest.senders import Senders
 from tests.client import SECRET, TOKEN, sample
@@ -62,18 +62,18 @@ class Platform:
 
     def deliver(self) -> int:
         sent = sample()
-        return client.post(f"{self.url}/webhooks/sentry", sent.body, sent.headers).status
+        return http_client.post(f"{self.url}/webhooks/sentry", sent.body, sent.headers).status
 
     def is_up(self) -> bool:
         with suppress(SignalCraftError):
-            return client.get(f"{self.url}/healthz").status == 200
+            return http_client.get(f"{self.url}/healthz").status == 200
         return False
 
     def list_groups(self) -> int:
-        return client.get(f"{self.url}/api/v1/groups", token=TOKEN).status
+        return http_client.get(f"{self.url}/api/v1/groups", token=TOKEN).status
 
     def has_group(self) -> bool:
-        return bool(client.get(f"{self.url}/api/v1/groups", token=TOKEN).body["groups"])
+        return bool(http_client.get(f"{self.url}/api/v1/groups", token=TOKEN).body["groups"])
 
     def end(self) -> None:
         for process in self.started:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from signalcraft import samples
-from signalcraft.alerts import Secret
 from signalcraft.diagnosis import Candidate, Verdict, diagnose
+from signalcraft.domain.deliveries import Secret
 from signalcraft.sources.sentry.signature import sign
 
 SECRET = b"test-client-secret"

@@ -8,9 +8,9 @@ import pytest
 from redis import Redis
 
 from signalcraft import connections, inbox, models, processor, tasks
-from signalcraft.alerts import AcceptedDelivery
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.draining import Drainer
-from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
 from signalcraft.workbench import ShelfStages

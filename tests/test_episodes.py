@@ -8,10 +8,10 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from signalcraft import connections, inbox, jobs, models, pipeline, tasks
-from signalcraft.alerts import GroupSnapshot
+from signalcraft.domain.alerts import GroupSnapshot
+from signalcraft.domain.errors import MissingTitle, QueueUnavailable
 from signalcraft.draining import Drainer
 from signalcraft.episodes import Watch
-from signalcraft.errors import MissingTitle, QueueUnavailable
 from signalcraft.models import FailedDelivery, Inbox
 from signalcraft.settings import Settings
 from tests.builders import accepted

@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from signalcraft.alerts import Severity
+from signalcraft.domain.alerts import Severity
 from tests import client as web
 from tests.builders import arrival, at, change_group, groups, record
 from tests.client import TOKEN, ask, code_of, sample

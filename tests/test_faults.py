@@ -17,10 +17,10 @@ from redis.exceptions import RedisError
 from rq import Queue
 
 from signalcraft import draining, embedded, inbox, jobs, models, places, tasks
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.episodes import Watch
-from signalcraft.errors import DatabaseUnavailable
 from signalcraft.models import AlertEvent, FailedDelivery
 from signalcraft.settings import Settings
 from tests.builders import accepted, groups

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalcraft.alerts import Decision, GroupStatus
-from signalcraft.grouping import Place, Span, bucket_start, cut_into_runs, group_key, place
+from signalcraft.domain.alerts import Decision, GroupStatus
+from signalcraft.domain.grouping import Place, Span, bucket_start, cut_into_runs, group_key, place
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(minutes=60)

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from signalcraft import embedded, intake, models, tenants
-from signalcraft.alerts import Delivery
+from signalcraft.domain.deliveries import Delivery
 from signalcraft.models import Inbox
 from signalcraft.sources.sentry import signature
 from tests.builders import accepted

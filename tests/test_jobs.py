@@ -19,9 +19,9 @@ from rq.utils import as_text
 from rq.webhook import Webhook
 
 from signalcraft import connections, embedded, jobs
-from signalcraft.breaker import Breaker
-from signalcraft.errors import QueueUnavailable
+from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.jobs import AllowedJob, ForbiddenJob
+from signalcraft.resilience import Breaker
 from tests.builders import accepted
 
 _TIMES = ("created_at", "enqueued_at")

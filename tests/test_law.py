@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signalcraft import models, store
-from signalcraft.alerts import Severity
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from signalcraft.runs import Arrival
 from tests.builders import arrival
 
-POLICY = store.Policy(spike_count=4, spike_minutes=5)
+POLICY = grouping.Policy(spike_count=4, spike_minutes=5)
 #: What may differ is only what numbers the rows.
 COLUMNS = [column for column in AlertGroup._meta.sorted_fields if column.name not in {"id", "previous_group"}]
 

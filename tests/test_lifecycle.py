@@ -3,9 +3,9 @@ from itertools import product
 
 import pytest
 
-from signalcraft.alerts import GroupStatus
-from signalcraft.errors import IllegalTransition
-from signalcraft.lifecycle import TRANSITIONS, Cause, follow, snooze_holds, status_at
+from signalcraft.domain.alerts import GroupStatus
+from signalcraft.domain.errors import IllegalTransition
+from signalcraft.domain.lifecycle import TRANSITIONS, Cause, follow, snooze_holds, status_at
 
 OPEN, ACK, RESOLVED, SNOOZED = GroupStatus.OPEN, GroupStatus.ACK, GroupStatus.RESOLVED, GroupStatus.SNOOZED
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

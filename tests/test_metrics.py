@@ -9,7 +9,7 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from signalcraft import embedded, exposition, metrics
-from signalcraft.errors import DatabaseUnavailable
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.metrics import Declaration, Kind, Registry
 
 NOBODY = "redis://127.0.0.1:1"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalcraft import parsing, samples
-from signalcraft.errors import (
+from signalcraft import samples
+from signalcraft.domain import bounded_json
+from signalcraft.domain.errors import (
     BodyDuplicateKey,
     BodyNotJson,
     BodyNotObject,
@@ -20,8 +21,8 @@ from signalcraft.errors import (
 
 
 def read(raw: bytes) -> dict[str, object]:
-    body = parsing.parse(raw)
-    parsing.check(raw, body)
+    body = bounded_json.parse(raw)
+    bounded_json.check(raw, body)
     return body
 
 
@@ -70,15 +71,15 @@ def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_nesting_is_bounded_to_the_level(opening: bytes, closing: bytes) -> None:
-    assert read(nested(parsing.MAX_DEPTH, opening, closing))
-    assert refusal(nested(parsing.MAX_DEPTH + 1, opening, closing)) is BodyTooDeep
+    assert read(nested(bounded_json.MAX_DEPTH, opening, closing))
+    assert refusal(nested(bounded_json.MAX_DEPTH + 1, opening, closing)) is BodyTooDeep
 
 
 @pytest.mark.parametrize("levels", [66, 500, 900, 990, 1_000, 100_000, 1_000_000])
 def test_absurd_nesting_is_refused_fast(levels: int) -> None:
     raw = nested(levels)
     began = time.perf_counter()
-    assert refusal(raw) is (BodyTooManyValues if levels >= parsing.MAX_VALUES else BodyTooDeep)
+    assert refusal(raw) is (BodyTooManyValues if levels >= bounded_json.MAX_VALUES else BodyTooDeep)
     assert time.perf_counter() - began < 1
 
 
@@ -100,23 +101,24 @@ def test_closing_brackets_in_texts_do_not_hide_nesting() -> None:
 
 
 def test_too_many_values_are_refused_before_they_are_parsed() -> None:
-    assert refusal(holding(b"[" + b"0," * parsing.MAX_VALUES + b"0]")) is BodyTooManyValues
-    assert refusal(b"[" * (parsing.MAX_VALUES + 1) + b"no json") is BodyTooManyValues
-    assert read(holding(b'"' + b"x" * (2 * parsing.MAX_VALUES) + b'"'))
+    assert refusal(holding(b"[" + b"0," * bounded_json.MAX_VALUES + b"0]")) is BodyTooManyValues
+    assert refusal(b"[" * (bounded_json.MAX_VALUES + 1) + b"no json") is BodyTooManyValues
+    assert read(holding(b'"' + b"x" * (2 * bounded_json.MAX_VALUES) + b'"'))
 
 
 # Numbers.
 
 
 @pytest.mark.parametrize(
-    "literal", ["9" * 5_000, "-" + "9" * (parsing.MAX_NUMBER - 1), "NaN", "Infinity", "-Infinity", "1e999", "1E-999"]
+    "literal",
+    ["9" * 5_000, "-" + "9" * (bounded_json.MAX_NUMBER - 1), "NaN", "Infinity", "-Infinity", "1e999", "1E-999"],
 )
 def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str) -> None:
     assert read(holding(literal.encode()))
 
 
 def test_an_integer_without_end_is_refused() -> None:
-    assert refusal(holding(b"9" * (parsing.MAX_NUMBER + 1))) is BodyNumberTooLong
+    assert refusal(holding(b"9" * (bounded_json.MAX_NUMBER + 1))) is BodyNumberTooLong
 
 
 # Keys.

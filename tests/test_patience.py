@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from signalcraft.errors import DatabaseUnavailable
-from signalcraft.patience import Patience
+from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.resilience import Patience
 
 
 def fail() -> None:

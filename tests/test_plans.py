@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from signalcraft import models, retrieval, store
-from signalcraft.alerts import Severity
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
 from signalcraft.filters import Choice, GroupFilter
 from signalcraft.retrieval import Order, Page, SortKey
 from tests.builders import arrival, at
@@ -206,7 +207,7 @@ def test_alerts_whose_groups_are_long_quiet_read_no_groups_but_their_own(storing
         replace(arrival(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}") for key in keys
     ]
     with models.session(), models.database.atomic() as everything:
-        recorded = store.record(arrivals, store.Policy())
+        recorded = store.record(arrivals, grouping.Policy())
         everything.rollback()
     assert recorded.created == len(keys)
     for plan in storing:

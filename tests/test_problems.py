@@ -5,8 +5,8 @@ from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 from werkzeug.exceptions import ClientDisconnected
 
-from signalcraft import errors
-from signalcraft.errors import Refusal
+from signalcraft.domain import errors
+from signalcraft.domain.errors import Refusal
 from tests.client import add_workspace, ask, code_of, web
 
 

@@ -11,10 +11,11 @@ from redis import Redis
 from rq import Queue
 
 from signalcraft import jobs, models, pipeline, reconciling, samples, store, tasks
-from signalcraft.alerts import AcceptedDelivery, NormalizedAlert, Vocabulary
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
-from signalcraft.errors import MissingTitle
+from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import MissingTitle
 from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.settings import Settings

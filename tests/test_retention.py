@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from signalcraft import chores, models, retention
-from signalcraft.alerts import Severity
+from signalcraft.domain.alerts import Severity
 from signalcraft.models import AlertEvent, GroupChange, LastWord, Workspace
 from signalcraft.retention import Purge
 from signalcraft.settings import Settings

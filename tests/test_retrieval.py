@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from signalcraft import models, retrieval
-from signalcraft.alerts import Severity
+from signalcraft.domain.alerts import Severity
 from signalcraft.filters import Choice, GroupFilter
 from signalcraft.models import AlertGroup
 from signalcraft.retrieval import Order, Position, SortKey

@@ -14,9 +14,9 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from signalcraft import jobs, logs, models, tasks, tenants
-from signalcraft.alerts import Secret
 from signalcraft.batching import BatchingWorker
 from signalcraft.directory import Directory
+from signalcraft.domain.deliveries import Secret
 from signalcraft.models import ApiToken, WebhookSecret
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import signature

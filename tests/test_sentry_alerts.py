@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 import pytest
 
-from signalcraft.alerts import ENVIRONMENT_ALIASES, FieldWarning, NormalizedAlert, Severity, Vocabulary
-from signalcraft.errors import MissingIdentity, MissingTitle
+from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, FieldWarning, NormalizedAlert, Severity, Vocabulary
+from signalcraft.domain.errors import MissingIdentity, MissingTitle
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import fingerprint
 from tests.sentry_bodies import (

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from signalcraft.alerts import Change, StatusChange
-from signalcraft.errors import MissingIdentity
+from signalcraft.domain.alerts import Change, StatusChange
+from signalcraft.domain.errors import MissingIdentity
 from signalcraft.sources import sentry
 from tests.sentry_bodies import ABSENT, RECEIVED_AT, alert, body_of, carrying, change, damaged, deliver, warned
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalcraft.alerts import ENVIRONMENT_ALIASES, Severity, Vocabulary
+from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, Severity, Vocabulary
 from signalcraft.sources import cleaning
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signalcraft import samples
-from signalcraft.alerts import Delivery, Normalization, NormalizedAlert, StatusChange
-from signalcraft.errors import BodyTooDeep, MissingIdentity, MissingTitle, PermanentError, Refusal
+from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import BodyTooDeep, MissingIdentity, MissingTitle, PermanentError, Refusal
 from signalcraft.sources import cleaning, sentry
 from signalcraft.sources.sentry.changes import ACTIVITY_TYPE, ASSIGNEE, IGNORE_MINUTES, IGNORE_UNTIL, SUBSTATUS
 from signalcraft.sources.sentry.fields import FIELDS

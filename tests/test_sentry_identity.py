@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from signalcraft import samples
-from signalcraft.alerts import Delivery
-from signalcraft.errors import (
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import (
     BodyDuplicateKey,
     BodyNotJson,
     BodyNotObject,

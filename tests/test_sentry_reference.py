@@ -3,7 +3,7 @@
 from dataclasses import fields
 from pathlib import Path
 
-from signalcraft.alerts import NormalizedAlert
+from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import changes, reference
 from signalcraft.sources.sentry.signature import Family

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from signalcraft.alerts import Delivery, Secret
-from signalcraft.errors import BadSignature, UiComponentRequest
+from signalcraft.domain.deliveries import Delivery, Secret
+from signalcraft.domain.errors import BadSignature, UiComponentRequest
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import signature
 from tests.sentry_bodies import RECEIVED_AT, SECRET, SECRETS, body_of, carrying, deliver, sample

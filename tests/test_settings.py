@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from signalcraft.errors import InvalidSetting
+from signalcraft.domain.errors import InvalidSetting
 from signalcraft.settings import Settings
 
 NEEDED = {"DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
@@ -18,7 +18,7 @@ def test_two_variables_are_enough() -> None:
     settings = _read()
     assert (settings.port, settings.default_workspace, settings.default_environment) == (8000, "default", "prod")
     assert settings.sentry_client_secrets == ()
-    assert settings.rules == ("signalcraft.notices.notice",)
+    assert settings.rules == ("signalcraft.domain.notifications.default_rule",)
 
 
 @pytest.mark.parametrize("variable", NEEDED)

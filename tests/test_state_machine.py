@@ -16,14 +16,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from signalcraft import models, store
-from signalcraft.alerts import Severity
+from signalcraft import models
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
 from signalcraft.models import AlertGroup, Workspace
 from signalcraft.runs import Arrival
 from tests.builders import NOON, arrival, change_group, record
 
 WINDOW = timedelta(minutes=60)
-POLICY = store.Policy(window=WINDOW, spike_count=0)
+POLICY = grouping.Policy(window=WINDOW, spike_count=0)
 ISSUES = ("1", "2")
 
 

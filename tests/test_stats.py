@@ -7,7 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from signalcraft import models, store, tenants
-from signalcraft.alerts import Severity
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
 from signalcraft.models import HourlyCount
 from tests.builders import arrival, record
 from tests.client import add_workspace, ask, code_of, web
@@ -72,7 +73,7 @@ def test_of_a_quiet_day_all_is_zero(client: FlaskClient) -> None:
 
 def test_a_preview_is_not_counted(client: FlaskClient) -> None:
     with models.session():
-        store.preview([arrival("a", 0)], store.Policy())
+        store.preview([arrival("a", 0)], grouping.Policy())
     assert told(client)["alerts"] == 0
 
 

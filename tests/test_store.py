@@ -3,8 +3,9 @@ from datetime import timedelta
 import pytest
 
 from signalcraft import models, store
-from signalcraft.alerts import Decision, GroupStatus, Severity
-from signalcraft.errors import NotStorable
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Decision, GroupStatus, Severity
+from signalcraft.domain.errors import NotStorable
 from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import arrival, at, change_group, groups, record
 
@@ -124,7 +125,7 @@ class TestWindow:
         assert (past.count, past.is_current, past.last_seen_at) == (2, False, at(10))
 
     def test_it_is_as_long_as_the_settings_say(self) -> None:
-        policy = store.Policy(window=timedelta(minutes=5))
+        policy = grouping.Policy(window=timedelta(minutes=5))
         record(arrival("a", 0), arrival("b", 5), arrival("c", 11), policy=policy)
         assert [group.count for group in groups()] == [2, 1]
 
@@ -199,7 +200,7 @@ class TestSeverity:
 
 
 class TestSpikes:
-    POLICY = store.Policy(spike_count=10, spike_minutes=5)
+    POLICY = grouping.Policy(spike_count=10, spike_minutes=5)
 
     def test_as_many_alerts_in_one_bucket_are_one_step_worse(self) -> None:
         record(*(arrival(f"{number}", number / 10) for number in range(9)), policy=self.POLICY)
@@ -227,7 +228,7 @@ class TestSpikes:
         assert groups()[0].severity == "critical"
 
     def test_it_can_be_off(self) -> None:
-        record(*(arrival(f"{number}", 0) for number in range(50)), policy=store.Policy(spike_count=0))
+        record(*(arrival(f"{number}", 0) for number in range(50)), policy=grouping.Policy(spike_count=0))
         assert not groups()[0].spiked
 
 

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 
 from signalcraft import models, tenants
 from signalcraft.directory import Directory
-from signalcraft.errors import DatabaseUnavailable, InvalidSetting
+from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
 from signalcraft.models import ApiToken, WebhookSecret
 from signalcraft.settings import Settings
 from signalcraft.tenants import TenancyError

@@ -21,10 +21,11 @@ import pytest
 from redis import Redis
 
 from signalcraft import batching, embedded, jobs, models, pipeline, processor, store, tasks
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import BatchingWorker
+from signalcraft.domain import grouping
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.draining import Drainer
-from signalcraft.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from tests.builders import accepted, groups
 from tests.test_draining import depth, shelve
@@ -298,7 +299,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     tried: Counter[str] = Counter()
     record = pipeline.record
 
-    def counting(prepared: pipeline.Prepared, policy: store.Policy) -> store.Recorded:
+    def counting(prepared: pipeline.Prepared, policy: grouping.Policy) -> store.Recorded:
         tried.update(delivery.delivery_id for delivery in prepared.deliveries)
         return record(prepared, policy)
 

@@ -21,10 +21,10 @@ from rq.serializers import JSONSerializer
 from structlog.testing import capture_logs
 
 from signalcraft import connections, jobs, models, pipeline, processor, tasks
-from signalcraft.alerts import AcceptedDelivery
 from signalcraft.batching import AlertQueue, BatchingWorker
 from signalcraft.claims import Claim
-from signalcraft.errors import DatabaseUnavailable
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.jobs import AllowedJob
 from signalcraft.models import AlertEvent, FailedDelivery
 from signalcraft.settings import Settings

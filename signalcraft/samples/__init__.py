@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from signalcraft.alerts import Delivery
+from signalcraft.domain.deliveries import Delivery
 from signalcraft.samples import events, issues, others
 from signalcraft.samples.params import Params
 from signalcraft.sources.sentry.signature import HEADERS, Family, sign

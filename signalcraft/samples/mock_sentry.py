@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
-from signalcraft.client import Answer, as_object
+from signalcraft.http_client import Answer, as_object
 from signalcraft.samples import Sample
 from signalcraft.sources.sentry.signature import Family, family_of
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from signalcraft.alerts import Delivery, Identity, Normalization, Secret, Vocabulary
+from signalcraft.domain.alerts import Normalization, Vocabulary
+from signalcraft.domain.deliveries import Delivery, Identity, Secret
 from signalcraft.sources import sentry
 
 

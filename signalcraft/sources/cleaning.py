@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from signalcraft.alerts import Severity, Vocabulary
+from signalcraft.domain.alerts import Severity, Vocabulary
 
 TITLE_LIMIT = 500
 DESCRIPTION_LIMIT = 8_000

@@ -9,9 +9,10 @@ resource proved), ``shapes`` (what must be there), ``fields`` (where each field 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from signalcraft import parsing
-from signalcraft.alerts import Delivery, Identity, Normalization, NormalizedAlert, StatusChange, Vocabulary
-from signalcraft.errors import Refusal, UnexpectedShape
+from signalcraft.domain import bounded_json
+from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.domain.deliveries import Delivery, Identity
+from signalcraft.domain.errors import Refusal, UnexpectedShape
 from signalcraft.sources.sentry import changes, events, keys, subject
 from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, open_envelope
 from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
@@ -59,7 +60,7 @@ def identify(delivery: Delivery) -> Identity:
         UiComponentRequest: it is a call of a UI component.
     """
     envelope = open_envelope(delivery)
-    parsing.check(delivery.body, envelope.body)
+    bounded_json.check(delivery.body, envelope.body)
     ignored = _ignored(envelope)
     return Identity(
         resource=envelope.resource,

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from signalcraft.alerts import Change, StatusChange, Vocabulary
-from signalcraft.errors import MissingIdentity
+from signalcraft.domain.alerts import Change, StatusChange, Vocabulary
+from signalcraft.domain.errors import MissingIdentity
 from signalcraft.sources import cleaning
 from signalcraft.sources.sentry import events, fingerprint, subject
 from signalcraft.sources.sentry.envelope import Envelope

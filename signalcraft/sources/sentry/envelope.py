@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from signalcraft.alerts import Delivery
-from signalcraft.errors import ResourceMismatch, UiComponentRequest
-from signalcraft.parsing import parse
+from signalcraft.domain.bounded_json import parse
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import ResourceMismatch, UiComponentRequest
 from signalcraft.sources.sentry import shapes
 from signalcraft.sources.sentry.signature import RESOURCE_HEADER, Family, family_of
 

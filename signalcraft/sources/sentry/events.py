@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from signalcraft.alerts import NormalizedAlert, Severity, Vocabulary
-from signalcraft.errors import MissingIdentity, MissingTitle
+from signalcraft.domain.alerts import NormalizedAlert, Severity, Vocabulary
+from signalcraft.domain.errors import MissingIdentity, MissingTitle
 from signalcraft.sources import cleaning
 from signalcraft.sources.sentry import fingerprint, keys, links, subject
 from signalcraft.sources.sentry.envelope import Envelope

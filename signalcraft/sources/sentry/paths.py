@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from signalcraft.alerts import FieldWarning
+from signalcraft.domain.alerts import FieldWarning
 
 T = TypeVar("T")
 

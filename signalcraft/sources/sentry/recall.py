@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from signalcraft.alerts import Delivery
-from signalcraft.errors import Refusal
-from signalcraft.parsing import parse
+from signalcraft.domain.bounded_json import parse
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import Refusal
 from signalcraft.sources.sentry.signature import Family
 
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from signalcraft.alerts import ENVIRONMENT_ALIASES
-from signalcraft.parsing import MAX_DEPTH, MAX_VALUES
+from signalcraft.domain.alerts import ENVIRONMENT_ALIASES
+from signalcraft.domain.bounded_json import MAX_DEPTH, MAX_VALUES
 from signalcraft.sources import cleaning, sentry
 from signalcraft.sources.sentry import changes, events
 from signalcraft.sources.sentry.envelope import PROOFS

@@ -11,7 +11,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields
 
-from signalcraft.errors import InvalidFields
+from signalcraft.domain.errors import InvalidFields
 
 _TYPES: Mapping[type[fields.Field[Any]], type] = MappingProxyType({fields.String: str, fields.Dict: dict})
 

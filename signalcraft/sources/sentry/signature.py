@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from signalcraft.alerts import Delivery, Secret
-from signalcraft.errors import BadSignature, UiComponentRequest
+from signalcraft.domain.deliveries import Delivery, Secret
+from signalcraft.domain.errors import BadSignature, UiComponentRequest
 
 RESOURCE_HEADER = "sentry-hook-resource"
 IDEMPOTENCY_HEADER = "idempotency-key"

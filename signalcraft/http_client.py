@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from signalcraft.errors import SignalCraftError
+from signalcraft.domain.errors import SignalCraftError
 
 _TIMEOUT_SECONDS = 10.0
 

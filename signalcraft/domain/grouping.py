@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from signalcraft.alerts import Decision, GroupStatus
-from signalcraft.lifecycle import snooze_holds
+from signalcraft.domain.alerts import Decision, GroupStatus
+from signalcraft.domain.lifecycle import snooze_holds
 
 T = TypeVar("T")
 
@@ -138,3 +138,12 @@ def place(moment: datetime, spans: Sequence[Span], window: timedelta) -> Place:
         is_current=all(span.last_seen_at < moment for span in spans),
         follows=previous,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How alerts are grouped: the window, and what a spike is (``spike_count`` 0: nothing is)."""
+
+    window: timedelta = timedelta(minutes=60)
+    spike_count: int = 100
+    spike_minutes: int = 5

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from signalcraft.errors import (
+from signalcraft.domain.errors import (
     BodyDuplicateKey,
     BodyNotJson,
     BodyNotObject,

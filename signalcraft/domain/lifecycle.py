@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from signalcraft.alerts import GroupStatus
-from signalcraft.errors import IllegalTransition
+from signalcraft.domain.alerts import GroupStatus
+from signalcraft.domain.errors import IllegalTransition
 
 
 class Cause(StrEnum):

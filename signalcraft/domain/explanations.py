@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from signalcraft.alerts import Decision, GroupStatus
+from signalcraft.domain.alerts import Decision, GroupStatus
 
 Row = Mapping[str, Any]
 
