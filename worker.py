@@ -15,23 +15,13 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import (
-    chores,
-    connections,
-    durability,
-    episodes,
-    jobs,
-    logs,
-    metrics,
-    models,
-    slowness,
-    tasks,
-    watchdog,
-)
+from signalcraft import chores, connections, durability, episodes, jobs, logs, metrics, tasks, watchdog
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.draining import Drainer
 from signalcraft.settings import Settings
+from signalcraft.storage import slow_queries
+from signalcraft.storage.database import open_database
 
 log = structlog.get_logger("signalcraft.worker")
 
@@ -61,8 +51,8 @@ def main() -> int:
         tasks.configure_worker(settings, connections.for_web(settings.redis_url))
     except InvalidSetting as error:
         sys.exit(str(error))
-    models.open_database(settings.database_url)
-    slowness.watch(settings.slow_query_ms)
+    open_database(settings.database_url)
+    slow_queries.watch(settings.slow_query_ms)
     durability.report(connections.for_web(settings.redis_url), settings.ingest_durability)
     metrics.start_flushing(connections.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:

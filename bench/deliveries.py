@@ -12,10 +12,11 @@ from uuid import uuid4
 
 from bench import load
 from bench.arena import SECRET
-from signalcraft import connections, jobs, samples
+from signalcraft import connections, jobs
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
-from signalcraft.samples import Sample
 from signalcraft.sources import SOURCES
+from signalcraft.sources.sentry import samples
+from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import sign
 
 SIZE = 6_500

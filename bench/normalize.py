@@ -9,11 +9,11 @@ import timeit
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from signalcraft import samples
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.domain.grouping import group_key
 from signalcraft.sources import sentry
+from signalcraft.sources.sentry import samples
 
 SECRET = "bench-client-secret"
 SECRETS = (Secret(name="bench", kind="integration", value=SECRET.encode()),)

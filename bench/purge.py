@@ -16,8 +16,10 @@ from bench.deliveries import Maker
 from bench.figures import Figure
 from bench.load import Size, fill
 from bench.pairs import percentile
-from signalcraft import models, retention
-from signalcraft.payloads import pack
+from signalcraft.storage import database as storage_database
+from signalcraft.storage import retention
+from signalcraft.storage.compression import pack
+from signalcraft.storage.database import open_database, session
 
 #: From ten thousand events of each group to ten.
 SIZES: Final = tuple(Size(groups=groups, events=300_000) for groups in (30, 300, 30_000))
@@ -38,11 +40,11 @@ def run(arena: Arena) -> Iterator[Figure]:
         loaded = replace(size, groups=max(30, size.groups // 10), events=30_000) if arena.quick else size
         with arena.lane("purge") as lane:
             _load(lane, loaded)
-            models.open_database(lane.database_url)
+            open_database(lane.database_url)
             try:
                 yield from _purge(loaded)
             finally:
-                models.database.close_all()
+                storage_database.database.close_all()
 
 
 def _load(lane: Lane, size: Size) -> None:
@@ -56,8 +58,8 @@ def _load(lane: Lane, size: Size) -> None:
 
 def _purge(size: Size) -> Iterator[Figure]:
     now = datetime.now(UTC)
-    with models.session():
-        (middle,) = models.database.execute_sql(_MIDDLE).fetchone()
+    with session():
+        (middle,) = storage_database.database.execute_sql(_MIDDLE).fetchone()
     works: dict[str, Callable[[], int]] = {
         "deleting events": lambda: sum(retention.delete_events(middle)),
         "dropping bodies": lambda: sum(retention.drop_payloads(now)),
@@ -97,7 +99,7 @@ class Watch:
 
     def over(self, work: Callable[[], int]) -> int:
         """What ``work`` comes to, done in a session and watched."""
-        database = models.database
+        database = storage_database.database
         execute, commit = database.execute_sql, database.commit
 
         def watched_execute(sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee has them
@@ -111,7 +113,7 @@ class Watch:
             commit()
             self._end()
 
-        with models.session():
+        with session():
             database.execute_sql, database.commit = watched_execute, watched_commit
             try:
                 return work()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from bench import normalize
 from bench.arena import Arena
 from bench.figures import Figure
-from signalcraft import samples
+from signalcraft.sources.sentry import samples
 
 #: The most that a delivery may cost, in microseconds.
 _MOST = {"6.5 kB": 150, "1 MB": 40_000}

@@ -18,16 +18,18 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import connections, http_client, jobs, metrics, models, samples, store
+from signalcraft import connections, http_client, jobs, metrics, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
 from signalcraft.domain.errors import PermanentError, SignalCraftError
-from signalcraft.models import AlertEvent, AlertGroup, HourlyCount, Workspace
 from signalcraft.runs import Arrival
-from signalcraft.samples import Sample
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
+from signalcraft.sources.sentry import samples
+from signalcraft.sources.sentry.samples import Sample
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount, Workspace
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +111,7 @@ def put_into_queue(settings: Settings, redis: Redis) -> str:
         RecoverableError: PostgreSQL or Redis is away.
     """
     delivery = build("nobody looks at it").as_delivery(datetime.now(UTC))
-    with models.session():
+    with session():
         found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == settings.default_workspace).scalar()
     if found is None:
         raise CanaryLost(f"There is no workspace {settings.default_workspace}.")
@@ -197,7 +199,7 @@ def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arriva
 
 def _store_unseen(arrivals: Sequence[Arrival], policy: grouping.Policy) -> None:
     """Everything that storing an alert is, and the opposite of it, committed together."""
-    with models.session(), models.database.atomic():
+    with session(), database.atomic():
         recorded = store.record(arrivals, policy)
         AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
         AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()

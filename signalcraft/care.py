@@ -11,12 +11,14 @@ from rich.progress import track
 from rich.table import Table
 from werkzeug.datastructures import MultiDict
 
-from signalcraft import chores, inputs, models, retention, retrieval, stats
+from signalcraft import chores, inputs, retrieval, stats
 from signalcraft import settings as signalcraft_settings
 from signalcraft.domain import explanations
-from signalcraft.models import AlertEvent, Workspace
 from signalcraft.settings import Settings
 from signalcraft.stats import LONGEST_DAYS, Statistics
+from signalcraft.storage import retention
+from signalcraft.storage.database import open_database, session
+from signalcraft.storage.models import AlertEvent, Workspace
 
 
 @click.command()
@@ -24,8 +26,8 @@ from signalcraft.stats import LONGEST_DAYS, Statistics
 def explain(event_id: int) -> None:
     """Say why the event EVENT_ID is in the group it is in."""
     settings = Settings.from_environ(os.environ)
-    models.open_database(settings.database_url)
-    with models.session():
+    open_database(settings.database_url)
+    with session():
         whose = AlertEvent.select(AlertEvent.workspace, AlertEvent.alert_group).where(AlertEvent.id == event_id)
         found: tuple[int, int] | None = whose.tuples().first()
         if found is None:
@@ -44,10 +46,10 @@ def explain(event_id: int) -> None:
 def show_stats(workspace: str | None, days: int) -> None:
     """Print what came in lately, and what became of it: in all, divided, and the largest groups."""
     settings = Settings.from_environ(os.environ)
-    models.open_database(settings.database_url)
+    open_database(settings.database_url)
     slug, now = workspace or settings.default_workspace, datetime.now(UTC)
     since = (now - timedelta(days=days)).isoformat()
-    with models.session():
+    with session():
         found = Workspace.get_or_none(Workspace.slug == slug)
         if found is None:
             raise click.ClickException(f"there is no workspace {slug}")
@@ -84,9 +86,9 @@ def _groups_table(statistics: Statistics) -> Table:
 def purge(*, dry_run: bool) -> None:
     """Delete events past RETENTION_DAYS, but for each group's first, last and turning points, and older payloads."""
     settings = Settings.from_environ(os.environ)
-    models.open_database(settings.database_url, statement_timeout_ms=120_000)
+    open_database(settings.database_url, statement_timeout_ms=120_000)
     old = chores.purge_of(settings, datetime.now(UTC))
-    with models.session():
+    with session():
         events, payloads = retention.count(old)
         if dry_run:
             click.echo(f"{events} events and {payloads} payloads would go.")

@@ -16,12 +16,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from signalcraft import border
 from signalcraft.domain.alerts import Change, NormalizedAlert, StatusChange
 from signalcraft.domain.lifecycle import Cause
-from signalcraft.history import Actor, noting
-from signalcraft.models import database
-from signalcraft.statements import LOCK_ORDER, Columns, query, status_after
+from signalcraft.storage.audit_log import Actor, noting
+from signalcraft.storage.database import database, no_long_wait, refusals
+from signalcraft.storage.sql import LOCK_ORDER, Columns, query, status_after
 
 _MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text", "project": "text"}
 
@@ -148,7 +147,7 @@ def apply_changes(changes: Sequence[Addressed]) -> int:
         DatabaseUnavailable: another transaction came first; nothing was changed, try again.
     """
     latest = {_word(*change)[:5]: _word(*change) for change in _in_order(changes)}
-    with border.refusals(), database.atomic():
+    with refusals(), database.atomic():
         query(_REMEMBER_WORDS, _WORD_COLUMNS, [latest[key] for key in sorted(latest)])
     return _carry_out(changes, again=False)
 
@@ -196,7 +195,7 @@ def _carry_out(changes: Sequence[Addressed], *, again: bool) -> int:
     if not changes:
         return 0
     concerned = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
-    with border.refusals(), database.atomic(), border.no_long_wait():
+    with refusals(), database.atomic(), no_long_wait():
         locked = [group_id for (group_id,) in query(_LOCK, _MATCH_COLUMNS, sorted(concerned))]
         return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
 

@@ -6,11 +6,12 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, edits, gate, inputs, models, retrieval, schemas, versions
+from signalcraft import deliveries, edits, gate, inputs, retrieval, schemas, versions
 from signalcraft.domain import bounded_json
 from signalcraft.domain.errors import NotFound
 from signalcraft.edits import Edit
 from signalcraft.parts import parts
+from signalcraft.storage.database import session
 
 changing = Blueprint("changing", __name__, url_prefix="/api/v1")
 changing.before_request(gate.authenticate)
@@ -22,7 +23,7 @@ def change_group(group_id: int) -> ResponseReturnValue:
     caller, now = gate.writer(), datetime.now(UTC)
     inputs.refuse_parameters(request.args)
     edit = Edit(fields=inputs.load_edit(_body(), now=now), by=caller.token, at=now)
-    with models.session():
+    with session():
         edits.change(caller.workspace_id, group_id, edit, versions=versions.named_by(request.if_match))
         row = retrieval.group(caller.workspace_id, group_id, now=now)
     if row is None:
@@ -39,7 +40,7 @@ def change_groups() -> ResponseReturnValue:
     inputs.refuse_parameters(request.args)
     bulk = inputs.load_bulk_edit(_body(), now=now)
     edit = Edit(fields=bulk.fields, by=caller.token, at=now)
-    with models.session():
+    with session():
         ids, end = bulk.ids, None
         scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
         if bulk.wanted is not None:

@@ -11,11 +11,13 @@ from peewee import PeeweeException
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import connections, health, jobs, migrations, models, tenants
+from signalcraft import connections, health, jobs
 from signalcraft.domain.errors import RecoverableError, SignalCraftError
 from signalcraft.findings import Finding, failure, ok, warning
-from signalcraft.models import ApiToken
 from signalcraft.settings import Settings
+from signalcraft.storage import migrations, tenants
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import ApiToken
 
 _SHORTEST_SECRET: Final = 16
 _OLDEST_REDIS: Final = (6, 2)
@@ -42,7 +44,7 @@ def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:
     """What explains signatures and opens the API."""
     yield from _check_environments_secrets(settings.sentry_client_secrets)
     try:
-        with models.session():
+        with session():
             stored = {slug: _live(slug, settings) for slug in tenants.workspaces()}
             tokens = ApiToken.select().where(ApiToken.revoked_at.is_null()).count()
     except (RecoverableError, PeeweeException):
@@ -107,8 +109,8 @@ def _redis_time(redis: Redis) -> float:
 
 
 def _postgresql_time() -> float:
-    with models.session():
-        (seconds,) = models.database.execute_sql("SELECT extract(epoch FROM clock_timestamp())").fetchone()
+    with session():
+        (seconds,) = database.execute_sql("SELECT extract(epoch FROM clock_timestamp())").fetchone()
     return float(seconds)
 
 
@@ -152,9 +154,9 @@ def _judge(name: str, value: object, good: Mapping[object, str], advice: str) ->
 def check_postgresql(_: Settings, __: Redis) -> Iterator[Finding]:
     """Whether it can be reached, and has the tables that this release works with."""
     try:
-        with models.session():
-            version = models.database.server_version
-            missing = migrations.pending(models.database)
+        with session():
+            version = database.server_version
+            missing = migrations.pending(database)
     except (RecoverableError, PeeweeException) as error:
         yield failure("postgresql", f"Cannot be reached ({error}).", "Check DATABASE_URL, and whether it runs.")
         return

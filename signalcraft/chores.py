@@ -10,9 +10,11 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import logs, models, retention
-from signalcraft.retention import Purge
+from signalcraft import logs
 from signalcraft.settings import Settings
+from signalcraft.storage import retention
+from signalcraft.storage.database import session
+from signalcraft.storage.retention import Purge
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ def do_once_a_day(settings: Settings, redis: Redis, now: datetime) -> bool:
     try:
         if not redis.set(_LOCK, now.isoformat(), nx=True, ex=_DAY_SECONDS):
             return False
-        with models.session():
+        with session():
             _do(settings, now)
     except RedisError:
         return False

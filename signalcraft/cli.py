@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from signalcraft import care, dashboard, demo, doctor, documents, embedded, migrations, models, rescue, samples, tenants
+from signalcraft import care, dashboard, demo, doctor, documents, embedded, rescue
 from signalcraft.deployment import ROOT, deployed
 from signalcraft.domain.errors import SignalCraftError
 from signalcraft.samples.mock_sentry import MockSentry
 from signalcraft.settings import Settings
+from signalcraft.sources.sentry import samples
+from signalcraft.storage import migrations, tenants
+from signalcraft.storage.database import open_database, session
 
 _STARTING = "Starting Redis, PostgreSQL, web, worker and notifier ..."
 _UP = """
@@ -60,8 +63,8 @@ def main() -> None:
 @contextmanager
 def _database() -> Iterator[Settings]:
     settings = Settings.from_environ(os.environ)
-    models.open_database(settings.database_url)
-    with models.session():
+    open_database(settings.database_url)
+    with session():
         yield settings
 
 

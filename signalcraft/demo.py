@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from signalcraft import http_client, samples
+from signalcraft import http_client
 from signalcraft.deployment import Deployment, DeploymentError
 from signalcraft.samples.mock_sentry import MockSentry
+from signalcraft.sources.sentry import samples
 
 _WORK_SECONDS = 30.0
 _PAGE = 200

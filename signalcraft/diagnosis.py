@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from signalcraft.domain.deliveries import Secret
-from signalcraft.samples import encode
+from signalcraft.sources.sentry.samples import encode
 from signalcraft.sources.sentry.signature import SECRET_KINDS, Family, sign
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")

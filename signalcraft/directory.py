@@ -23,10 +23,11 @@ from peewee import DatabaseError, ProgrammingError, fn
 
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
-from signalcraft.models import ApiToken, WebhookSecret, Workspace, database, session
 from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
-from signalcraft.tenants import KINDS, cipher, token_sha256
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
+from signalcraft.storage.tenants import KINDS, cipher, token_sha256
 
 MAX_AGE_SECONDS: Final = 10.0
 #: How old knowledge must be before a refusal asks for newer: what junk can make us ask of PostgreSQL.

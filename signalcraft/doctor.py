@@ -15,12 +15,14 @@ from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 
-from signalcraft import canary, checkups, connections, diagnosis, http_client, models, tenants
+from signalcraft import canary, checkups, connections, diagnosis, http_client
 from signalcraft.diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.findings import Finding, Grade, failure, ok, warning
 from signalcraft.settings import Settings
+from signalcraft.storage import tenants
+from signalcraft.storage.database import open_database, session
 from signalcraft.workbench import Workbench
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
@@ -59,7 +61,7 @@ def examine(url: str | None) -> Iterator[Finding]:
     except InvalidSetting as error:
         yield failure("settings", str(error), "See .env.example.")
         return
-    models.open_database(settings.database_url)
+    open_database(settings.database_url)
     redis = connections.for_web(settings.redis_url)
     for check in checkups.CHECKS:
         yield from check(settings, redis)
@@ -144,8 +146,8 @@ def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False) -> 
 def _stored(workspace: str | None) -> list[Candidate]:
     try:
         settings = Settings.from_environ(os.environ)
-        models.open_database(settings.database_url)
-        with models.session():
+        open_database(settings.database_url)
+        with session():
             found = tenants.opened_secrets(workspace or settings.default_workspace, settings.encryption_keys)
     except (SignalCraftError, PeeweeException) as error:
         click.echo(f"Stored secrets were not tried: {error}", err=True)

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import structlog
 
-from signalcraft import inbox, logs, metrics, models, pipeline, watchdog
+from signalcraft import inbox, logs, metrics, pipeline, watchdog
 from signalcraft.domain.errors import AbandonedDelivery, RecoverableError
 from signalcraft.jobs import MOST_RETRIES
+from signalcraft.storage.database import database, session
 from signalcraft.workbench import PREPARE_SECONDS, ShelfStages
 
 log = structlog.get_logger(__name__)
@@ -58,9 +59,9 @@ class Drainer:
             RecoverableError: PostgreSQL is away or busy; everything is as it was.
         """
         self._conclude()
-        with models.session():
+        with session():
             self._begin()
-            with models.database.atomic():
+            with database.atomic():
                 taken = inbox.take(self._trying)
                 stored = self._work_off(taken)
                 inbox.remove(row.row_id for row in taken)
@@ -84,7 +85,7 @@ class Drainer:
 
     def _begin(self) -> None:
         """Note what is tried next. What was tried last is here still if PostgreSQL did not see it through."""
-        with models.database.atomic():
+        with database.atomic():
             inbox.forgive(self._trying)
             trying = inbox.begin(self._batch_size)
         self._trying = trying

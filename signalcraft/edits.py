@@ -10,7 +10,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
-from signalcraft import border
 from signalcraft.domain.alerts import GroupStatus
 from signalcraft.domain.errors import (
     Conflict,
@@ -22,9 +21,11 @@ from signalcraft.domain.errors import (
 )
 from signalcraft.domain.lifecycle import Cause, follow, status_at
 from signalcraft.filters import GroupFilter, conditions
-from signalcraft.history import Actor, noting
-from signalcraft.models import AlertGroup, database
-from signalcraft.statements import LOCK_ORDER
+from signalcraft.storage import database as storage_database
+from signalcraft.storage.audit_log import Actor, noting
+from signalcraft.storage.database import database, no_long_wait
+from signalcraft.storage.models import AlertGroup
+from signalcraft.storage.sql import LOCK_ORDER
 
 #: How many groups one call may change: measured, as many take some 300 ms.
 MOST_AT_ONCE: Final = 1_000
@@ -124,13 +125,13 @@ def change(workspace_id: int, group_id: int, edit: Edit, *, versions: Collection
 
 
 def _change_one(workspace_id: int, group_id: int, edit: Edit, versions: Collection[int] | None) -> None:
-    with border.refusals(), database.atomic():
+    with storage_database.refusals(), database.atomic():
         groups = _lock(workspace_id, [group_id])
         if not groups:
             raise NotFound
         if versions is not None and groups[0].version not in versions:
             raise PreconditionFailed
-        with border.no_long_wait():
+        with no_long_wait():
             _change(groups[0], edit, _current(workspace_id, groups))
 
 
@@ -153,7 +154,7 @@ def change_many(
 
 def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted: GroupFilter | None) -> list[Outcome]:
     refusals: dict[int, Refusal | None] = {group_id: NotFound() for group_id in group_ids}
-    with border.refusals(), database.atomic(), border.no_long_wait():
+    with storage_database.refusals(), database.atomic(), no_long_wait():
         groups = _lock(workspace_id, group_ids)
         current = _current(workspace_id, groups)
         meant = {group.id for group in groups} if wanted is None else _still_meant(groups, wanted, now=edit.at)

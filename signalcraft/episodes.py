@@ -19,11 +19,12 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import inbox, logs, metrics, models
+from signalcraft import inbox, logs, metrics
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.domain.notifications import QueueNotification
 from signalcraft.resilience import Patience
+from signalcraft.storage.database import session
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +128,7 @@ class Watch:
 
 def _ask_shelves(lately: datetime) -> tuple[bool, bool]:
     """Whether something waits on PostgreSQL's shelf, and whether something was set aside ``lately``."""
-    with models.session():
+    with session():
         return inbox.waits(), inbox.failed_since(lately)
 
 

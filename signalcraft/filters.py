@@ -12,7 +12,7 @@ from typing import Final
 from peewee import Expression, Field, Node
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.models import AlertGroup
+from signalcraft.storage.models import AlertGroup
 
 #: What an assignee filter calls nobody.
 NOBODY: Final = "none"

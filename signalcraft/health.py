@@ -11,10 +11,12 @@ from typing import Final, TypeVar
 
 from redis import Redis
 
-from signalcraft import capacity, connections, durability, inbox, jobs, migrations, models
+from signalcraft import connections, durability, inbox, jobs
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.exposition import Gauge
 from signalcraft.resilience import Patience
+from signalcraft.storage import database_stats, migrations
+from signalcraft.storage.database import database, session
 
 T = TypeVar("T")
 
@@ -117,8 +119,8 @@ def _ask_redis(redis: Redis) -> _Said:
 
 
 def _ask_postgresql() -> _Said:
-    with models.session():
-        return _Said(State.BEHIND if migrations.pending(models.database) else State.OK)
+    with session():
+        return _Said(State.BEHIND if migrations.pending(database) else State.OK)
 
 
 def _ask_queue(redis: Redis) -> _Said:
@@ -144,7 +146,7 @@ def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
 
 def gauges(redis: Redis) -> Mapping[str, Gauge]:
     """What waits, and for how long: each is read when ``/metrics`` is."""
-    sizes = cache(partial(_ask_tables, capacity.table_sizes))  # both gauges of one scrape read it
+    sizes = cache(partial(_ask_tables, database_stats.table_sizes))  # both gauges of one scrape read it
     return {
         "signalcraft_queue_depth": lambda: {(name,): jobs.backlog(redis, name).depth for name in _QUEUES},
         "signalcraft_queue_oldest_seconds": lambda: {(name,): _age(jobs.backlog(redis, name)) for name in _QUEUES},
@@ -152,7 +154,9 @@ def gauges(redis: Redis) -> Mapping[str, Gauge]:
         "signalcraft_inbox_depth": lambda: _ask_tables(inbox.depth),
         "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_ask_tables(inbox.oldest_received_at)),
         "signalcraft_failed_deliveries": lambda: _ask_tables(inbox.failed_depth),
-        "signalcraft_database_connections": lambda: {(state,): held for state, held in capacity.connections().items()},
+        "signalcraft_database_connections": lambda: {
+            (state,): held for state, held in database_stats.connections().items()
+        },
         "signalcraft_table_rows": lambda: {(name,): size.rows for name, size in sizes().items()},
         "signalcraft_table_bytes": lambda: {(name,): size.bytes for name, size in sizes().items()},
     }
@@ -180,7 +184,7 @@ def _ask_tables(read: Callable[[], T]) -> T:
     """
 
     def read_in_session() -> T:
-        with models.session():
+        with session():
             return read()
 
     return _patience.do(read_in_session, seconds=PATIENCE_SECONDS)

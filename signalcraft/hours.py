@@ -12,7 +12,7 @@ from signalcraft import statements
 from signalcraft.domain.alerts import Decision
 from signalcraft.domain.grouping import bucket_start
 from signalcraft.runs import Arrival, Home
-from signalcraft.statements import query
+from signalcraft.storage.sql import query
 
 Bucket = tuple[int, datetime, str, str, str]
 

@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 from peewee import fn
 
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
-from signalcraft.models import FailedDelivery, Inbox, Workspace, columns_of, database
+from signalcraft.storage.database import database
+from signalcraft.storage.models import FailedDelivery, Inbox, Workspace, columns_of
 
 #: The most bytes of bodies that are worked off at once, beside the last one: a batch of the largest deliveries would
 #: take a gigabyte.

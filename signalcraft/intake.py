@@ -10,13 +10,14 @@ from typing import Final
 import structlog
 from redis import Redis
 
-from signalcraft import inbox, jobs, metrics, models
+from signalcraft import inbox, jobs, metrics
 from signalcraft.directory import Access, Directory
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.errors import BadSignature, DatabaseUnavailable, QueueUnavailable, Unavailable
 from signalcraft.jobs import TakenIn
 from signalcraft.resilience import Breaker, Patience
 from signalcraft.sources import Source
+from signalcraft.storage.database import session
 
 log = structlog.get_logger(__name__)
 
@@ -129,5 +130,5 @@ def _seconds_left(accepted: AcceptedDelivery) -> float:
 
 
 def _insert(accepted: AcceptedDelivery) -> str:
-    with models.session():
+    with session():
         return inbox.keep(accepted)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from signalcraft import border, changes, intake, metrics, models, notices, store
+from signalcraft import border, changes, intake, metrics, notices, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
@@ -21,6 +21,7 @@ from signalcraft.intake import Intake
 from signalcraft.logs import fault
 from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
+from signalcraft.storage.database import session
 from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
@@ -111,7 +112,7 @@ def record(prepared: Prepared, policy: grouping.Policy) -> store.Recorded:
         NotStorable: PostgreSQL refuses what one of several deliveries holds: work them off one by one.
     """
     began = time.perf_counter()
-    with models.session():
+    with session():
         _set_aside(prepared.failures, stage="normalize")
         store.keep_unhandled(prepared.unhandled)
         recorded = _store(prepared, policy)
@@ -127,7 +128,7 @@ def hear(prepared: Prepared) -> None:
     Raises:
         RecoverableError: as ``record``.
     """
-    with models.session():
+    with session():
         changed = _catch_up(prepared) + changes.tell_again(prepared.changes)
     metrics.count("signalcraft_status_changes_total", changed)
 
@@ -144,7 +145,7 @@ def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) 
     Raises:
         RecoverableError: PostgreSQL is away: nothing is kept yet.
     """
-    with models.session():
+    with session():
         _set_aside([(accepted, error)], stage=stage)
 
 

@@ -15,7 +15,7 @@ from signalcraft.domain.alerts import Decision, GroupStatus, Severity
 from signalcraft.domain.grouping import Place, Span, place, reason_to_open
 from signalcraft.domain.lifecycle import Cause, snooze_holds
 from signalcraft.runs import Arrival, Home, Run, received_at, rounds
-from signalcraft.statements import query
+from signalcraft.storage.sql import query
 
 
 @dataclass(slots=True)

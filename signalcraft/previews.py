@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from signalcraft import models, store
+from signalcraft import store
 from signalcraft.domain.alerts import FieldWarning, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import InvalidFields, PermanentError
 from signalcraft.domain.grouping import Policy
 from signalcraft.runs import Arrival, Home
 from signalcraft.sources import SOURCES
+from signalcraft.storage.database import session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,6 @@ def _preview(
     if isinstance(outcome, StatusChange):
         return Preview(outcome=outcome, group_key="", home=None)
     arrival = Arrival.of(outcome, delivery, workspace_id=workspace_id)
-    with models.session():
+    with session():
         recorded = store.preview([arrival], policy)
     return Preview(outcome=outcome, group_key=arrival.group_key, home=next(iter(recorded.homes), None))

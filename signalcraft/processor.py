@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 import structlog
 from redis import Redis
 
-from signalcraft import canary, models, pipeline, store
+from signalcraft import canary, pipeline, store
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
 from signalcraft.logs import fault
+from signalcraft.storage.database import constraint_name
 from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class Processor:
                 stage="store",
                 batch_size=len(prepared.deliveries),
                 **fault(error),
-                constraint=models.constraint_name(error),
+                constraint=constraint_name(error),
             )
             return self._record_one_by_one(batch)
 

@@ -9,13 +9,14 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, gate, inputs, models, previews, retrieval, schemas, stats, versions
+from signalcraft import deliveries, gate, inputs, previews, retrieval, schemas, stats, versions
 from signalcraft.domain import explanations
 from signalcraft.domain.errors import NotFound
 from signalcraft.inputs import Listing
 from signalcraft.parts import parts
 from signalcraft.retrieval import Page, Position
 from signalcraft.sources import sentry
+from signalcraft.storage.database import session
 
 Fetch = Callable[[Position | None], Page]
 Dump = Callable[[schemas.Row], schemas.Json]
@@ -36,7 +37,7 @@ def list_groups() -> ResponseReturnValue:
     listing = inputs.load_groups_query(request.args, workspace_id=workspace_id)
     after = _after(listing)
     now = datetime.now(UTC)
-    with models.session():
+    with session():
         page = retrieval.groups(workspace_id, listing.wanted, listing.order, limit=listing.limit, after=after, now=now)
         estimate = retrieval.estimate(workspace_id, listing.wanted, now=now) if listing.total else None
     return _tagged(schemas.dump_groups(page.rows, _next_cursor(page, listing), estimate))
@@ -46,7 +47,7 @@ def list_groups() -> ResponseReturnValue:
 def show_group(group_id: int) -> ResponseReturnValue:
     """A group."""
     inputs.refuse_parameters(request.args)
-    with models.session():
+    with session():
         row = _group(group_id)
     return _tagged(schemas.dump_group(row), row["version"])
 
@@ -57,7 +58,7 @@ def list_events(group_id: int) -> ResponseReturnValue:
     workspace_id = gate.caller().workspace_id
     listing = inputs.load_page_query(request.args, scope=f"events of {workspace_id}, {group_id}")
     after = _after(listing)
-    with models.session():
+    with session():
         _group(group_id)
         page = retrieval.events(workspace_id, group_id, limit=listing.limit, after=after)
     return _tagged(schemas.dump_events(page.rows, _next_cursor(page, listing)))
@@ -69,7 +70,7 @@ def list_history(group_id: int) -> ResponseReturnValue:
     workspace_id = gate.caller().workspace_id
     listing = inputs.load_page_query(request.args, scope=f"history of {workspace_id}, {group_id}")
     after = _after(listing)
-    with models.session():
+    with session():
         _group(group_id)
         page = retrieval.changes(workspace_id, group_id, limit=listing.limit, after=after)
     return _tagged(schemas.dump_history(page.rows, _next_cursor(page, listing)))
@@ -91,7 +92,7 @@ def export_events(group_id: int) -> ResponseReturnValue:
     """All events of a group, a line of JSON each, newest first."""
     inputs.refuse_parameters(request.args)
     workspace_id = gate.caller().workspace_id
-    with models.session():
+    with session():
         _group(group_id)
 
     def page(after: Position | None) -> Page:
@@ -104,7 +105,7 @@ def export_events(group_id: int) -> ResponseReturnValue:
 def show_event(event_id: int) -> ResponseReturnValue:
     """An event with what was sent."""
     inputs.refuse_parameters(request.args)
-    with models.session():
+    with session():
         row = retrieval.event(gate.caller().workspace_id, event_id)
     if row is None:
         raise NotFound
@@ -116,7 +117,7 @@ def explain_event(event_id: int) -> ResponseReturnValue:
     """Why an event is where it is, in words."""
     inputs.refuse_parameters(request.args)
     workspace_id = gate.caller().workspace_id
-    with models.session():
+    with session():
         event = retrieval.event(workspace_id, event_id)
         group = event and retrieval.group(workspace_id, event["alert_group_id"], now=datetime.now(UTC))
     if not event or not group:
@@ -129,7 +130,7 @@ def explain_event(event_id: int) -> ResponseReturnValue:
 def show_stats() -> ResponseReturnValue:
     """What came in during a period, and what became of it."""
     period = inputs.load_stats_query(request.args, now=datetime.now(UTC))
-    with models.session():
+    with session():
         found = stats.of(gate.caller().workspace_id, period)
     return _tagged(schemas.dump_stats(found))
 
@@ -174,7 +175,7 @@ def _tagged(answer: schemas.Json, version: int | None = None) -> Response:
 
 def _streamed(fetch: Fetch, dump: Dump) -> Response:
     """A line for each row, page by page. The first page is there before the answer begins, so that it can be a 503."""
-    with models.session():
+    with session():
         first = fetch(None)
     pages = chain([first], _following(fetch, first.end))
     lines = ("".join(f"{json.dumps(dump(row))}\n" for row in page.rows) for page in pages)
@@ -183,7 +184,7 @@ def _streamed(fetch: Fetch, dump: Dump) -> Response:
 
 def _following(fetch: Fetch, after: Position | None) -> Iterator[Page]:
     while after is not None:
-        with models.session():
+        with session():
             page = fetch(after)
         yield page
         after = page.end

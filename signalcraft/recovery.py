@@ -12,9 +12,9 @@ from signalcraft import border, pipeline, store
 from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.errors import PermanentError, RecoverableError
-from signalcraft.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
+from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
 from signalcraft.workbench import Workbench
 
 #: Deliveries that are read, and worked off, at once.

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from signalcraft import connections, jobs, models, reconciling, recovery, tasks
+from signalcraft import connections, jobs, reconciling, recovery, tasks
 from signalcraft.recovery import Period, Replayed
 from signalcraft.settings import Settings
+from signalcraft.storage.database import open_database, session
 
 _MOST_LISTED = 100
 _MOST_SHOWN = 2_000
@@ -34,8 +35,8 @@ class _Moment(click.DateTime):
 @contextmanager
 def _database() -> Iterator[Settings]:
     settings = Settings.from_environ(os.environ)
-    models.open_database(settings.database_url, statement_timeout_ms=120_000)
-    with models.session():
+    open_database(settings.database_url, statement_timeout_ms=120_000)
+    with session():
         yield settings
 
 

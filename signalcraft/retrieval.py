@@ -15,7 +15,8 @@ from peewee import SQL, Case, ColumnBase, Expression, ModelSelect, Node, Tuple
 
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.filters import GroupFilter, conditions, holds
-from signalcraft.models import AlertEvent, AlertGroup, GroupChange, database
+from signalcraft.storage.database import database
+from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
 
 Row = dict[str, Any]
 

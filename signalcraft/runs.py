@@ -11,7 +11,7 @@ from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Decision, NormalizedAlert, Severity
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.grouping import Place, cut_into_runs
-from signalcraft.payloads import pack
+from signalcraft.storage.compression import pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ from marshmallow import Schema, fields, validate
 from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
 from signalcraft.domain.deliveries import Answer, Receipt
 from signalcraft.edits import Outcome
-from signalcraft.history import Actor
 from signalcraft.previews import Preview
 from signalcraft.stats import Statistics
+from signalcraft.storage.audit_log import Actor
 
 Row = dict[str, Any]
 Json = dict[str, Any]

@@ -4,15 +4,12 @@
 decided there because the row must be locked first: whether an alert may join, and what joining does to the status.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.domain.lifecycle import TRANSITIONS, Cause
-from signalcraft.history import Actor, noting
-from signalcraft.models import database
-
-Columns = Mapping[str, str]
+from signalcraft.domain.lifecycle import Cause
+from signalcraft.storage.audit_log import Actor, noting
+from signalcraft.storage.sql import LOCK_ORDER, SEVERITY_SCALE, Columns, rank, status_after
 
 EVENT_COLUMNS: Columns = {
     "workspace_id": "bigint",
@@ -55,39 +52,14 @@ GROUP_COLUMNS: Columns = {
 _MERGED = ("severity", "count", "source_count", "first_seen_at", "last_seen_at", "latest_event_id", "title", "link")
 
 
-def query(sql: str, columns: Columns, rows: Sequence[Sequence[Any]], **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - as psycopg2 takes them
-    """Run one of the statements below over ``rows``; what it returns. No rows: nothing is asked."""
-    if not rows:
-        return []
-    names = {f"column_{position}": list(column) for position, column in enumerate(zip(*rows, strict=True))}
-    arrays = ", ".join(f"%({name})s::{kind}[]" for name, kind in zip(names, columns.values(), strict=True))
-    table = f"unnest({arrays}) AS r ({', '.join(columns)})"
-    cursor = database.execute_sql(sql.replace("{rows}", table), names | parameters)
-    return cursor.fetchall() if cursor.description else []
-
-
-def status_after(cause: Cause, status: str) -> str:
-    """The row of ``lifecycle``'s table for ``cause``, as SQL over the column ``status``; a missing cell stays."""
-    cells = " ".join(f"WHEN '{before.value}' THEN '{after.value}'" for before, after in TRANSITIONS[cause].items())
-    return f"CASE {status} {cells} ELSE {status} END"
-
-
 def _status_after_one_of(causes: Sequence[Cause], cause: str, status: str) -> str:
     """The status after the one of ``causes`` that the column ``cause`` names."""
     branches = " ".join(f"WHEN '{one.value}' THEN {status_after(one, status)}" for one in causes)
     return f"CASE {cause} {branches} ELSE {status} END"
 
 
-_SCALE = "'{" + ",".join(severity.value for severity in Severity) + "}'::text[]"
-
-
-def rank(severity: str) -> str:
-    """How bad a severity is, as SQL: the place of the column ``severity`` on the scale."""
-    return f"array_position({_SCALE}, {severity})"
-
-
 def _one_step_up(severity: str) -> str:
-    return f"({_SCALE})[least({rank(severity)} + 1, {len(Severity)})]"
+    return f"({SEVERITY_SCALE})[least({rank(severity)} + 1, {len(Severity)})]"
 
 
 def _merge_into_group(new: str) -> str:
@@ -172,10 +144,6 @@ FOLLOW_PREVIOUS = """
 
 #: Take back a group that was opened in this transaction for alerts that belong elsewhere.
 TAKE_BACK = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
-
-#: In which order everybody locks groups that are there: those that alerts meet, by key, then those before them. An
-#: alert has the first kind before it knows that it needs the second.
-LOCK_ORDER = "NOT g.is_current, g.workspace_id, g.group_key, g.id"
 
 #: The groups of each key that ``grouping.place`` may need for alerts from ``since`` on, and the last before; locked.
 #: Current groups and others are looked up apart: each kind has an index of its own, and a look-up of both has none.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from signalcraft.models import AlertGroup, database
+from signalcraft.storage.database import database
+from signalcraft.storage.models import AlertGroup
 
 #: How long a period may be, in days.
 LONGEST_DAYS: Final = 92

@@ -24,15 +24,16 @@ from typing import Final
 import orjson
 from peewee import fn
 
-from signalcraft import border, hours, statements
+from signalcraft import hours, statements
 from signalcraft.domain.alerts import Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import PermanentError
 from signalcraft.domain.grouping import Policy, bucket_start
-from signalcraft.models import FailedDelivery, UnhandledDelivery, columns_of, database
 from signalcraft.placing import Placements, place_events
 from signalcraft.runs import Arrival, Home
-from signalcraft.statements import query
+from signalcraft.storage.database import database, refusals
+from signalcraft.storage.models import FailedDelivery, UnhandledDelivery, columns_of
+from signalcraft.storage.sql import query
 
 #: How many deliveries of unknown meaning a workspace keeps.
 UNHANDLED_KEPT: Final = 1_000
@@ -82,7 +83,7 @@ def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
         NotStorable: PostgreSQL refuses one of them; nothing was stored.
         DatabaseUnavailable: another transaction came first; nothing was stored, try again.
     """
-    with border.refusals(), database.atomic():
+    with refusals(), database.atomic():
         fresh = _insert_events(_merge_copies(arrivals))
         began = time.perf_counter()
         placements = place_events(fresh, policy.window)

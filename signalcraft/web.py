@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import connections, dashboard, models, places, problems, slowness, views
+from signalcraft import connections, dashboard, places, problems, views
 from signalcraft import settings as signalcraft_settings
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
@@ -38,6 +38,8 @@ from signalcraft.reading import reading
 from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import Family, family_of
+from signalcraft.storage import slow_queries
+from signalcraft.storage.database import open_database
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +69,8 @@ def create_app(settings: Settings) -> Flask:
     if settings.trusted_proxies:
         proxied = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies)
         app.wsgi_app = proxied  # type: ignore[method-assign]  # as Flask's documentation says
-    models.open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
-    slowness.watch(settings.slow_query_ms)
+    open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
+    slow_queries.watch(settings.slow_query_ms)
     _answer_exceptions(app, refused)
     app.after_request(_add_headers)
     for_people = (reading, changing, manual)

@@ -4,15 +4,17 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import uuid4
 
-from signalcraft import models, samples, store
+from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.grouping import group_key
-from signalcraft.models import AlertGroup
-from signalcraft.payloads import pack
 from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
+from signalcraft.sources.sentry import samples
+from signalcraft.storage.compression import pack
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertGroup
 
 SECRET = "test-client-secret"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -62,18 +64,18 @@ def arrival(
 
 
 def record(*arrivals: Arrival, policy: grouping.Policy | None = None) -> store.Recorded:
-    with models.session():
+    with session():
         return store.record(arrivals, policy or grouping.Policy())
 
 
 def groups() -> list[AlertGroup]:
     """All groups, in the order in which they were opened."""
-    with models.session():
+    with session():
         return list(AlertGroup.select().order_by(AlertGroup.id))
 
 
 def change_group(group_id: int, **columns: object) -> None:
-    with models.session():
+    with session():
         AlertGroup.update(**columns).where(AlertGroup.id == group_id).execute()
 
 

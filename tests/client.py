@@ -7,10 +7,11 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from signalcraft import models, samples
-from signalcraft.models import Workspace
-from signalcraft.samples import Sample
 from signalcraft.settings import Settings
+from signalcraft.sources.sentry import samples
+from signalcraft.sources.sentry.samples import Sample
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import Workspace
 from signalcraft.web import create_app
 
 SECRET = "test-client-secret"
@@ -19,19 +20,19 @@ PATH = "/webhooks/sentry"
 
 
 def add_workspace(slug: str = "default") -> int:
-    with models.session():
+    with session():
         return int(Workspace.create(slug=slug).id)
 
 
 @contextmanager
 def no_database(url: str) -> Iterator[None]:
     """PostgreSQL out of reach while the block runs; afterwards it is the one at ``url`` again."""
-    models.open_database("postgresql://127.0.0.1:1/nowhere")
-    models.database.close_idle()
+    open_database("postgresql://127.0.0.1:1/nowhere")
+    database.close_idle()
     try:
         yield
     finally:
-        models.open_database(url)
+        open_database(url)
 
 
 def web(environ: Mapping[str, str], **changes: str) -> FlaskClient:

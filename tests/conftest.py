@@ -10,9 +10,11 @@ from collections.abc import Generator, Iterator
 import pytest
 from redis import Redis
 
-from signalcraft import embedded, migrations, models, tasks
-from signalcraft.models import Workspace
+from signalcraft import embedded, tasks
 from signalcraft.settings import Settings
+from signalcraft.storage import migrations, models
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import Workspace
 
 #: What every test's application is configured with: nothing that a test makes us write may hold one of them.
 SECRETS = ("test-client-secret", "test-api-token")
@@ -44,10 +46,10 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     url = embedded.create_database(server_url, name)
     try:
         migrations.apply(url)
-        models.open_database(url)
+        open_database(url)
         yield url
     finally:
-        models.database.close_all()
+        database.close_all()
         embedded.drop_database(server_url, name)
 
 
@@ -55,8 +57,8 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def clean_database(database_url: str) -> str:
     """The database without a row, ids beginning at 1."""
     tables = ", ".join(f'"{table._meta.table_name}"' for table in models.TABLES)
-    with models.session():
-        models.database.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    with session():
+        database.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
     return database_url
 
 
@@ -96,7 +98,7 @@ def settings(environ: dict[str, str]) -> Settings:
 @pytest.fixture
 def redis(clean_redis: Redis, settings: Settings) -> Redis:
     """A client of the emptied Redis, in a process that can work off deliveries of the workspace ``default``."""
-    with models.session():
+    with session():
         Workspace.create(slug="default")
     tasks.configure_worker(settings, clean_redis)
     return clean_redis

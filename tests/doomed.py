@@ -19,12 +19,12 @@ from typing import Any, NoReturn
 import psycopg2.extensions
 from redis.connection import AbstractConnection
 
-from signalcraft import connections, intake, jobs, logs, models, processor, tasks
+from signalcraft import connections, intake, jobs, logs, processor, tasks, web
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.draining import Drainer
 from signalcraft.settings import Settings
-from signalcraft.web import create_app
+from signalcraft.storage.database import database, open_database
 
 #: The threads that do the work; others run beside it.
 _COUNTED = ("MainThread", "storing", "patience")
@@ -67,7 +67,7 @@ def _watch(steps: _Steps) -> None:
     class Cursor(psycopg2.extensions.cursor):
         execute = steps.around(psycopg2.extensions.cursor.execute)
 
-    models.database.connect_params["cursor_factory"] = Cursor
+    database.connect_params["cursor_factory"] = Cursor
 
 
 def _work(settings: Settings, order: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stand
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:
     """One delivery over HTTP; the status goes out as the process would have sent it, or not."""
-    client = create_app(settings).test_client()
+    client = web.create_app(settings).test_client()
     answer = client.post("/webhooks/sentry", data=order["body"], headers=order["headers"])
     sys.stdout.write(f"{json.dumps({'answer': answer.status_code})}\n")
     sys.stdout.flush()
@@ -114,18 +114,17 @@ _ROLES = {"worker": _work, "drainer": _drain, "web": _take_in}
 def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     settings = Settings.from_environ(environ)
     steps = _Steps(order["step"])
-    models.open_database(settings.database_url)
+    open_database(settings.database_url)
     if order["role"] == "web":
         for name in ("verify", "keep"):
             setattr(intake, name, steps.around(getattr(intake, name)))
         jobs.take_in = steps.around(jobs.take_in)
-        open_database = models.open_database
 
         def open_and_watch(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - whatever it takes
             open_database(*arguments, **keywords)
             _watch(steps)
 
-        models.open_database = open_and_watch
+        web.open_database = open_and_watch
     else:
         _watch(steps)
     _ROLES[order["role"]](settings, order)

@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from signalcraft import samples
 from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Secret
-from signalcraft.samples import Sample
 from signalcraft.sources import sentry
+from signalcraft.sources.sentry import samples
+from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import sign
 
 SECRET = "test-client-secret"

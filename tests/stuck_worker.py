@@ -3,12 +3,13 @@
 import os
 import re
 
-from signalcraft import batching, connections, jobs, models, pipeline, tasks
+from signalcraft import batching, connections, jobs, pipeline, tasks
 from signalcraft.settings import Settings
+from signalcraft.storage.database import open_database
 
 if __name__ == "__main__":
     settings = Settings.from_environ(os.environ)
-    models.open_database(settings.database_url)
+    open_database(settings.database_url)
     tasks.configure_worker(settings, connections.for_web(settings.redis_url))
     batching.PREPARE_SECONDS = 1  # type: ignore[misc]
     pipeline._normalize = lambda *_: re.match(r"(a+)+$", "a" * 60 + "b")  # type: ignore[assignment]

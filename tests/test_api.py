@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import models, schemas, tenants
+from signalcraft import schemas
 from signalcraft.domain import grouping
-from signalcraft.models import AlertEvent
-from signalcraft.payloads import pack
+from signalcraft.storage import tenants
+from signalcraft.storage.compression import pack
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent
 from tests.builders import arrival, at, change_group, record
 from tests.client import TOKEN, add_workspace, ask, code_of, no_database, web
 
@@ -50,7 +52,7 @@ def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: AN
 
 
 def event_of(group_id: int) -> int:
-    with models.session():
+    with session():
         return int(AlertEvent.get(AlertEvent.alert_group == group_id).id)
 
 
@@ -79,7 +81,7 @@ def test_no_token_that_we_know_no_answer(client: FlaskClient, path: str, authori
 def test_a_token_names_its_workspace_and_sees_no_other(environ: dict[str, str]) -> None:
     add_workspace()
     add_workspace("acme")
-    with models.session():
+    with session():
         token = tenants.create_token("acme", can_write=False, name="acme")
     client = web(environ)
     ours = open_group("ours")
@@ -93,17 +95,17 @@ def test_a_token_names_its_workspace_and_sees_no_other(environ: dict[str, str]) 
 def test_a_token_works_at_once_and_after_it_is_revoked_no_longer_than_it_is_known(environ: dict[str, str]) -> None:
     add_workspace()
     client = web(environ)
-    with models.session():
+    with session():
         token = tenants.create_token("default", can_write=False, name="mine")
     assert ask(client, "/groups", token).status_code == 200
-    with models.session():
+    with session():
         tenants.revoke_token("default", "mine")
     assert ask(web(environ), "/groups", token).status_code == 401
 
 
 def test_calls_are_limited_by_token(environ: dict[str, str]) -> None:
     add_workspace()
-    with models.session():
+    with session():
         other = tenants.create_token("default", can_write=False, name="other")
     client = web(environ, RATELIMIT_API="2/hour")
     answers = [ask(client, "/groups") for _ in range(3)]
@@ -166,7 +168,7 @@ def test_what_was_sent_is_told_as_json_whatever_it_holds(
     client: FlaskClient, stored: str | None, told: dict[str, object] | None
 ) -> None:
     group_id = open_group("a")
-    with models.session():
+    with session():
         AlertEvent.update(payload_json=stored).execute()
     response = ask(client, f"/events/{event_of(group_id)}")
     assert response.status_code == 200
@@ -307,7 +309,7 @@ def test_events_come_page_by_page(client: FlaskClient) -> None:
 def test_a_cursor_is_bound_to_its_workspace_its_query_and_its_list(environ: dict[str, str]) -> None:
     add_workspace()
     add_workspace("acme")
-    with models.session():
+    with session():
         token = tenants.create_token("acme", can_write=False, name="acme")
     client = web(environ)
     for number in range(3):
@@ -388,7 +390,7 @@ def test_no_route_tells_one_workspace_of_anothers(client: FlaskClient) -> None:
     """Every route that names a group or an event, whichever it is tomorrow."""
     record(arrival("mine"))
     add_workspace("acme")
-    with models.session():
+    with session():
         stranger = tenants.create_token("acme", can_write=True, name="acme")
     tried = 0
     for rule in client.application.url_map.iter_rules():

@@ -5,10 +5,11 @@ from datetime import datetime
 import pytest
 from peewee import SQL
 
-from signalcraft import border, models
+from signalcraft import border
 from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
-from signalcraft.models import AlertGroup, Workspace
 from signalcraft.runs import Arrival
+from signalcraft.storage.database import database, refusals, session
+from signalcraft.storage.models import AlertGroup, Workspace
 from tests.builders import arrival, record
 
 
@@ -53,16 +54,16 @@ def test_a_refusal_of_postgresql_names_what_is_wrong(clean_database: str) -> Non
 
 
 def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constraint(clean_database: str) -> None:  # noqa: ARG001 - likewise
-    with models.session():
+    with session():
         Workspace.create(slug="one")
     record(arrival())
-    with models.session(), pytest.raises(NotStorable, match="refused by alert_group_count_check"), border.refusals():
+    with session(), pytest.raises(NotStorable, match="refused by alert_group_count_check"), refusals():
         AlertGroup.update(count=0).execute()
 
 
 def test_a_value_that_is_out_of_range_will_never_be_stored(database_url: str) -> None:  # noqa: ARG001 - for that it is open
-    with models.session(), pytest.raises(NotStorable), border.refusals():
-        models.database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
+    with session(), pytest.raises(NotStorable), refusals():
+        database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
 
 
 def wide(length: int) -> str:
@@ -72,7 +73,7 @@ def wide(length: int) -> str:
 
 
 def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         Workspace.create(slug="one")
     longest = with_field(**{field: wide(length) for field, length in border.LONGEST.items()})
     border.check(longest)
@@ -81,15 +82,15 @@ def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> N
 
 def test_what_is_too_large_for_an_index_will_never_be_stored(clean_database: str) -> None:  # noqa: ARG001 - likewise
     """To the driver it is the same kind of error as a lost connection, and a worker would hold it for ever."""
-    with models.session():
+    with session():
         Workspace.create(slug="one")
     with pytest.raises(NotStorable, match="too large"):
         record(with_field(fingerprint=wide(1_000)))
 
 
 def test_who_comes_second_tries_again(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         Workspace.create(slug="one")
     record(arrival(minute=0), arrival(minute=500))
-    with models.session(), pytest.raises(DatabaseUnavailable, match="alert_group_current_key"), border.refusals():
+    with session(), pytest.raises(DatabaseUnavailable, match="alert_group_current_key"), refusals():
         AlertGroup.update(is_current=SQL("true")).execute()

@@ -8,12 +8,13 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from signalcraft import canary, exposition, http_client, jobs, metrics, models, tasks
+from signalcraft import canary, exposition, http_client, jobs, metrics, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain import deliveries
 from signalcraft.domain.errors import DatabaseUnavailable
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from signalcraft.settings import Settings
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from tests.builders import accepted
 from tests.client import SECRET, add_workspace, ask, send, web
 
@@ -51,7 +52,7 @@ def through_http(http: FlaskClient, monkeypatch: pytest.MonkeyPatch, work: Work)
 
 
 def rows() -> tuple[int, ...]:
-    with models.session():
+    with session():
         return tuple(int(table.select().count()) for table in (AlertEvent, AlertGroup, FailedDelivery))
 
 
@@ -72,7 +73,7 @@ def test_it_is_stored_proved_and_gone_and_nobody_is_notified(http: FlaskClient, 
     canary.await_proof(clean_redis, answer.get_json()["delivery_id"], patience=0)
     assert rows() == (0, 0, 0)
     assert ask(http, "/groups").get_json()["groups"] == []
-    with models.session():
+    with session():
         assert HourlyCount.select().count() == 0
     assert jobs.queue(clean_redis, jobs.NOTIFICATIONS).count == 0
     counted = samples_of(clean_redis)

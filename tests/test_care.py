@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from signalcraft import cli, models
-from signalcraft.models import AlertEvent, Workspace
+from signalcraft import cli
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, Workspace
 from tests.builders import NOON, arrival, record
 
 Run = Callable[..., Result]
@@ -16,7 +17,7 @@ DAY = 24 * 60
 def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    with models.session():
+    with session():
         Workspace.create(slug="default")
     return lambda *arguments: CliRunner().invoke(cli.main, arguments)
 
@@ -44,7 +45,7 @@ def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
     record(*(arrival(f"{number}", minute_of(100) + number) for number in range(10)))
     result = run("purge", "--dry-run")
     assert result.stdout == "8 events and 10 payloads would go.\n"
-    with models.session():
+    with session():
         assert AlertEvent.select().count() == 10
 
 
@@ -53,7 +54,7 @@ def test_purge_deletes_what_is_past_retention(run: Run) -> None:
     record(*(arrival(f"young {number}", minute_of(10) + number) for number in range(10)))
     result = run("purge")
     assert result.stdout == "8 events and 2 payloads are gone.\n"
-    with models.session():
+    with session():
         assert AlertEvent.select().count() == 12
         assert AlertEvent.select().where(AlertEvent.payload_json.is_null()).count() == 2
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from signalcraft import capacity, catalogue, models
+from signalcraft import catalogue
 from signalcraft.metrics import DECLARED
-from signalcraft.models import TABLES
 from signalcraft.parts import EXTENSION
+from signalcraft.storage import database_stats
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import TABLES
 from tests.builders import arrival, record
 from tests.client import add_workspace, web
 
@@ -23,9 +25,9 @@ def test_the_page_is_the_one_that_the_declarations_make() -> None:
 def test_every_table_has_its_size(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     add_workspace()
     record(*(arrival(str(number)) for number in range(50)))
-    with models.session():
-        models.database.execute_sql("ANALYZE alert_event")
-        sizes = capacity.table_sizes()
+    with session():
+        database.execute_sql("ANALYZE alert_event")
+        sizes = database_stats.table_sizes()
     assert set(sizes) == {table._meta.table_name for table in TABLES}
     assert sizes["alert_event"].rows == 50
     assert sizes["alert_event"].bytes > 50 * 100
@@ -33,10 +35,10 @@ def test_every_table_has_its_size(clean_database: str) -> None:  # noqa: ARG001 
 
 
 def test_connections_in_hand_and_idle_are_told_apart(clean_database: str) -> None:  # noqa: ARG001 - likewise
-    with models.session():
-        models.database.execute_sql("SELECT 1")
-        within = capacity.connections()
-    after = capacity.connections()
+    with session():
+        database.execute_sql("SELECT 1")
+        within = database_stats.connections()
+    after = database_stats.connections()
     assert (within["in_use"] - after["in_use"], after["idle"] - within["idle"]) == (1, 1)
     assert after["most"] == 20
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from signalcraft import changes, edits, models, placing, retention
+from signalcraft import changes, edits, placing
 from signalcraft.domain.alerts import Change, GroupStatus, StatusChange
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.domain.lifecycle import TRANSITIONS, Cause
-from signalcraft.models import LastWord, Workspace
 from signalcraft.runs import Arrival
-from signalcraft.statements import status_after
+from signalcraft.storage import retention
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import LastWord, Workspace
+from signalcraft.storage.sql import status_after
 from tests.builders import arrival, at, change_group, groups, record
 from tests.waiting import wait_until
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("workspaces")
 
 @pytest.fixture
 def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         for slug in ("one", "two"):
             Workspace.create(slug=slug)
 
@@ -28,7 +30,7 @@ def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is cl
 def apply(change: Change, minute: float, *, workspace_id: int = 1, **fields: object) -> int:
     values: dict[str, object] = {"source": "sentry", "project": "api", "fingerprint": "issue:1"}
     one = StatusChange(change=change, received_at=at(minute), **values | fields)  # type: ignore[arg-type]
-    with models.session():
+    with session():
         return changes.apply_changes([(workspace_id, one)])
 
 
@@ -124,7 +126,7 @@ def test_changes_of_one_batch_run_in_the_order_in_which_they_were_received() -> 
         StatusChange(source="sentry", change=change, project="api", fingerprint="issue:1", received_at=at(minute))
         for change, minute in ((Change.UNRESOLVED, 6), (Change.RESOLVED, 5))
     )
-    with models.session():
+    with session():
         assert changes.apply_changes([(1, late), (1, early)]) == 2
     assert statuses() == ["open"]
 
@@ -138,7 +140,7 @@ def test_assigned_names_who_has_it_and_unassigned_takes_the_name_away() -> None:
 
 
 def test_no_changes_are_no_trouble() -> None:
-    with models.session():
+    with session():
         assert changes.apply_changes([]) == 0
 
 
@@ -163,7 +165,7 @@ def test_an_assignment_from_before_a_newer_status_still_counts() -> None:
 def test_an_assignment_that_arrives_late_does_not_undo_a_users() -> None:
     record(arrival("a", 0))
     mine: edits.Fields = {"assignee_user_id": "me"}
-    with models.session():
+    with session():
         edits.change(1, groups()[0].id, edits.Edit(fields=mine, by="token", at=at(9)))
     assert apply(Change.ASSIGNED, 8, assignee="sentry:user:8") == 0
     assert apply(Change.ASSIGNED, 10, assignee="sentry:user:10") == 1
@@ -186,8 +188,8 @@ def test_sentrys_own_count_is_kept_and_only_grows() -> None:
 @pytest.mark.parametrize("cause", Cause)
 def test_postgresql_walks_every_cell_of_the_lifecycle_as_python_does(cause: Cause, status: GroupStatus) -> None:
     sql = f"SELECT {status_after(cause, 's.status')} FROM (SELECT %(status)s::text AS status) AS s"  # noqa: S608 - of the table
-    with models.session():
-        ((after,),) = models.database.execute_sql(sql, {"status": status.value}).fetchall()
+    with session():
+        ((after,),) = database.execute_sql(sql, {"status": status.value}).fetchall()
     assert after == TRANSITIONS[cause].get(status, status)
 
 
@@ -224,7 +226,7 @@ def test_an_old_group_that_is_still_archived_swallows_nothing_once_a_newer_one_i
 def store(*arrivals: Arrival) -> int:
     """As a worker does: alerts, then what was said of them."""
     record(*arrivals)
-    with models.session():
+    with session():
         return changes.catch_up((one.workspace_id, one.alert) for one in arrivals)
 
 
@@ -318,7 +320,7 @@ def test_a_change_that_is_being_written_down_while_the_alert_is_stored_finds_its
     noted, stored = threading.Event(), threading.Event()
 
     def say() -> None:
-        with models.session(), pause_before_commit(noted, stored):
+        with session(), pause_before_commit(noted, stored):
             one = StatusChange(
                 source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(2)
             )
@@ -337,7 +339,7 @@ def test_a_change_that_is_being_written_down_while_the_alert_is_stored_finds_its
 @contextmanager
 def pause_before_commit(reached: threading.Event, go_on: threading.Event) -> Iterator[None]:
     """Hold the next commit of this thread."""
-    commit = models.database.commit
+    commit = database.commit
     mine = threading.get_ident()
 
     def wait_and_commit() -> object:
@@ -346,17 +348,17 @@ def pause_before_commit(reached: threading.Event, go_on: threading.Event) -> Ite
             assert go_on.wait(10)
         return commit()
 
-    models.database.commit = wait_and_commit
+    database.commit = wait_and_commit
     try:
         yield
     finally:
-        models.database.commit = commit
+        database.commit = commit
 
 
 def test_what_was_said_is_forgotten_with_the_events_of_its_day() -> None:
     apply(Change.RESOLVED, 5)
     apply(Change.RESOLVED, 50, fingerprint="issue:2")
-    with models.session():
+    with session():
         assert retention.forget_words(at(10)) == 1
         assert [word.fingerprint for word in LastWord.select()] == ["issue:2"]
 
@@ -375,7 +377,7 @@ def test_a_resolution_covers_what_was_received_while_it_was_on_its_way() -> None
 
 def edit_all(status: GroupStatus, minute: float = 1001) -> None:
     by_hand = edits.Edit(fields={"status": status}, by="token", at=at(minute))
-    with models.session():
+    with session():
         edits.change_many(1, [group.id for group in groups()], by_hand)
 
 
@@ -435,5 +437,5 @@ def pause_before_locking(monkeypatch: pytest.MonkeyPatch, other: threading.Threa
 
 
 def somebody_waits_for_a_lock() -> bool:
-    ((waits,),) = models.database.execute_sql("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchall()
+    ((waits,),) = database.execute_sql("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchall()
     return bool(waits)

@@ -11,12 +11,14 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from signalcraft import changes, edits, models, retrieval, store, tenants
+from signalcraft import changes, edits, retrieval, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.edits import Edit
 from signalcraft.filters import Choice, GroupFilter
-from signalcraft.models import AlertGroup, GroupChange
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertGroup, GroupChange
 from tests.builders import arrival, at, change_group, groups, record
 from tests.client import TOKEN, add_workspace, ask, code_of, web
 
@@ -269,7 +271,7 @@ def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -
     word = StatusChange(
         source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(10)
     )
-    with models.session():
+    with session():
         changes.apply_changes([(1, word)])
     assert history(client, 1) == [
         ("API_TOKEN", "status", "open", "ack"),
@@ -360,10 +362,10 @@ def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: F
     record(arrival(issue="1"), arrival(issue="2"))
     now = datetime.now(UTC)
     wanted = GroupFilter(status=Choice(include=("open",)))
-    with models.session():
+    with session():
         found = [row["id"] for row in retrieval.newest(1, wanted, limit=9, after=None, now=now).rows]
     change(client, 1, status="ack")  # somebody else, in between
-    with models.session():
+    with session():
         outcomes = edits.change_many(
             1, found, edits.Edit(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
         )
@@ -423,7 +425,7 @@ def test_a_bad_field_of_many_is_named(client: FlaskClient, body: Any, named: str
 
 
 def test_a_token_that_only_reads_changes_nothing(client: FlaskClient) -> None:
-    with models.session():
+    with session():
         token = tenants.create_token("default", can_write=False, name="reader")
     record(arrival())
     for response in (
@@ -436,7 +438,7 @@ def test_a_token_that_only_reads_changes_nothing(client: FlaskClient) -> None:
 
 def test_another_workspaces_groups_cannot_be_changed_nor_their_history_seen(client: FlaskClient) -> None:
     add_workspace("acme")
-    with models.session():
+    with session():
         token = tenants.create_token("acme", can_write=True, name="acme")
     record(arrival())
     change(client, 1, assignee_user_id="ann")
@@ -458,20 +460,20 @@ def test_users_and_alerts_at_once_lose_nothing_and_never_wait_in_a_circle() -> N
     ids = [group.id for group in groups()]
 
     def store_some(round_: int) -> None:
-        with models.session():
+        with session():
             alerts = [arrival(f"{round_}-{issue}", round_ / 100, issue=issue) for issue in issues]
             store.record(alerts, grouping.Policy())
 
     def change_all(round_: int) -> None:
         status = edits.GroupStatus.ACK if round_ % 2 else edits.GroupStatus.OPEN
         edit = Edit(fields={"status": status, "assignee_user_id": str(round_)}, by="storm", at=at(round_))
-        with models.session():
+        with session():
             edits.change_many(1, ids[:: -1 if round_ % 3 else 1], edit)
 
     with ThreadPoolExecutor(8) as pool:
         work = [pool.submit(one, round_) for round_ in range(40) for one in (store_some, change_all)]
         for future in work:
             future.result()
-    with models.session():
+    with session():
         assert [group.count for group in AlertGroup.select()] == [41] * 10
         assert GroupChange.select().where(GroupChange.field == "assignee_user_id").count() == 400

@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from signalcraft import cli, demo, embedded, http_client, migrations, models
-from signalcraft.models import ApiToken, WebhookSecret
+from signalcraft import cli, demo, embedded, http_client
+from signalcraft.storage import migrations
+from signalcraft.storage.database import session
+from signalcraft.storage.models import ApiToken, WebhookSecret
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,7 +85,7 @@ def test_a_workspace_is_made_once(run: Run, shop: str) -> None:
 def test_a_token_is_the_last_line_of_standard_output_alone(run: Run, shop: str) -> None:
     result = run("token", "create", "--workspace", shop, "--scope", "read", "--scope", "write", "--name", "ci")
     (value,) = result.stdout.splitlines()
-    with models.session():
+    with session():
         (row,) = ApiToken.select().where(ApiToken.name == "ci")
     assert row.token_sha256 == hashlib.sha256(value.encode()).hexdigest()
     assert row.can_write
@@ -93,7 +95,7 @@ def test_a_token_is_the_last_line_of_standard_output_alone(run: Run, shop: str) 
 def test_a_token_reads_unless_it_is_told_to_write_and_can_be_revoked(run: Run, shop: str) -> None:
     assert run("token", "create", "--workspace", shop, "--name", "ci").exit_code == 0
     assert run("token", "revoke", "--workspace", shop, "ci").exit_code == 0
-    with models.session():
+    with session():
         (row,) = ApiToken.select()
     assert not row.can_write
     assert row.revoked_at is not None
@@ -106,7 +108,7 @@ def test_a_secret_comes_from_standard_input_and_is_never_shown(run: Run, shop: s
     assert (added.exit_code, listed.exit_code) == (0, 0)
     assert "old" in listed.stdout
     assert "hunter2" not in added.output + listed.output
-    with models.session():
+    with session():
         (row,) = WebhookSecret.select()
     assert (row.kind, "hunter2" in row.value_encrypted) == ("legacy", False)
     assert run("secret", "retire", "--workspace", shop, "old").exit_code == 0

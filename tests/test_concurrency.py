@@ -17,11 +17,12 @@ from multiprocessing.synchronize import Event
 import pytest
 from peewee import SQL, fn
 
-from signalcraft import changes, edits, embedded, models, store
+from signalcraft import changes, edits, embedded, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.domain.errors import Conflict, DatabaseUnavailable
-from signalcraft.models import AlertEvent, AlertGroup, Workspace
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import NOON, arrival
 
 PROCESSES, BATCHES, BATCH = 16, 12, 25
@@ -38,7 +39,7 @@ def _minute_now() -> float:
 
 def _store_batches(url: str, seed: int) -> None:
     """What one process does: hot keys, and one alert in ten a copy of one that some process sends too."""
-    models.open_database(url)
+    open_database(url)
     chance = random.Random(seed)
     for number in range(BATCHES):
         minute = _minute_now()
@@ -60,7 +61,7 @@ def _until_done(work: Callable[[], object]) -> None:
     """As a worker: what another transaction came before is done again. There were deadlocks if the log says so."""
     while True:
         try:
-            with models.session():
+            with session():
                 work()
         except DatabaseUnavailable:
             time.sleep(0.05)
@@ -70,10 +71,10 @@ def _until_done(work: Callable[[], object]) -> None:
 
 def _act_as_user(url: str, stop: Event) -> None:
     """Change the status of one group after the other, old ones too, as PATCH does."""
-    models.open_database(url)
+    open_database(url)
     chance = random.Random(0)
     while not stop.is_set():
-        with models.session():
+        with session():
             groups = list(AlertGroup.select(AlertGroup.id, AlertGroup.issue_id))
         if groups:
             group, status = chance.choice(groups), chance.choice(list(GroupStatus))
@@ -93,7 +94,7 @@ def _change(group_id: int, status: GroupStatus) -> None:
 
 def _act_as_source(url: str, stop: Event) -> None:
     """Say of one issue after the other that it is resolved, or is not, as a worker carries it out."""
-    models.open_database(url)
+    open_database(url)
     chance = random.Random(1)
     while not stop.is_set():
         said = StatusChange(
@@ -110,7 +111,7 @@ def _act_as_source(url: str, stop: Event) -> None:
 @pytest.fixture
 def stormed(clean_database: str) -> str:
     """The database after the storm."""
-    with models.session():
+    with session():
         Workspace.create(slug="one")
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -135,7 +136,7 @@ def logged_before(servers: embedded.Servers) -> int:
 
 
 def test_counts_are_true_and_nobody_deadlocks(logged_before: int, stormed: str, servers: embedded.Servers) -> None:  # noqa: ARG001 - the storm
-    with models.session():
+    with session():
         events = AlertEvent.select().count()
         groups = list(AlertGroup.select())
         held = Counter(
@@ -160,8 +161,8 @@ def test_no_alert_joined_past_the_window_or_into_a_group_resolved_before(stormed
     late = """
         SELECT count(*) FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
         WHERE g.status = 'resolved' AND e.received_at > g.resolved_at"""
-    with models.session():
-        assert models.database.execute_sql(late).fetchone() == (0,)
+    with session():
+        assert database.execute_sql(late).fetchone() == (0,)
         groups = list(AlertGroup.select().where(AlertGroup.issue_id.in_(NEVER_SNOOZED)))
         for group in groups:
             events = AlertEvent.select(AlertEvent.received_at).where(AlertEvent.alert_group == group)

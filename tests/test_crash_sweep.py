@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from signalcraft import inbox, jobs, models, tasks
+from signalcraft import inbox, jobs, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.draining import Drainer
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
 from tests.builders import accepted, groups
 from tests.client import sample
 
@@ -81,7 +82,7 @@ def doomed(environ: dict[str, str]) -> Iterator[Doomed]:
 def begin(redis: Redis) -> None:
     """As at the first moment: no rows, nothing in Redis."""
     redis.flushdb()
-    with models.session():
+    with session():
         for table in (AlertEvent, AlertGroup, Inbox, FailedDelivery):
             table.delete().execute()
 
@@ -129,14 +130,14 @@ def drain() -> None:
 
 
 def shelved() -> int:
-    with models.session():
+    with session():
         return inbox.depth()
 
 
 def result() -> tuple[list[tuple[int, str]], int, list[str]]:
     """Counts and states of the groups, events, and why deliveries were set aside."""
     seen = sorted((group.count, group.status) for group in groups())
-    with models.session():
+    with session():
         return seen, AlertEvent.select().count(), [failed.code for failed in FailedDelivery.select()]
 
 
@@ -175,7 +176,7 @@ def test_a_worker_may_die_at_any_step_of_a_batch(doomed: Doomed, redis: Redis, b
 def test_a_drainer_may_die_at_any_step(doomed: Doomed, redis: Redis) -> None:
     def play(step: int) -> Fate:
         begin(redis)
-        with models.session():
+        with session():
             for delivery in cast():
                 inbox.keep(delivery)
         return doomed.play("drainer", step)

@@ -15,7 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from signalcraft import description, models, tenants
+from signalcraft import description
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
 from tests.builders import arrival, record
 from tests.client import TOKEN, add_workspace, code_of, web
 
@@ -119,7 +121,7 @@ def test_whatever_is_sent_the_answer_is_as_described(
     add_workspace("acme")
     record(*(arrival(issue=str(number % 5)) for number in range(20)))
     if token == "of acme":
-        with models.session():
+        with session():
             token = tenants.create_token("acme", can_write=True, name="acme")
     client = web(environ, **NO_LIMITS)
     schema = schemathesis.openapi.from_wsgi("/openapi.json", client.application)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from signalcraft import samples
 from signalcraft.diagnosis import Candidate, Verdict, diagnose
 from signalcraft.domain.deliveries import Secret
+from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign
 
 SECRET = b"test-client-secret"

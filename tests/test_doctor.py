@@ -11,12 +11,15 @@ from cryptography.fernet import Fernet
 from redis import Redis
 from werkzeug.serving import make_server
 
-from signalcraft import checkups, cli, doctor, jobs, models, samples, tasks, tenants
+from signalcraft import checkups, cli, doctor, jobs, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.findings import Grade
-from signalcraft.models import AlertEvent, AlertGroup
 from signalcraft.settings import Settings
+from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign
+from signalcraft.storage import tenants
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup
 from signalcraft.web import create_app
 from tests.client import SECRET, add_workspace
 
@@ -92,7 +95,7 @@ def test_of_a_deployment_that_works_it_says_so_and_leaves_no_trace(run: Run, url
     assert result.exit_code == 0, result.output
     for part in ("secrets", "clock", "postgresql", "worker", "notifier", "url", "sample"):
         assert found[part].startswith("ok "), found
-    with models.session():
+    with session():
         assert AlertEvent.select().count() == AlertGroup.select().count() == 0
 
 
@@ -134,11 +137,11 @@ def test_with_both_servers_away_it_still_names_every_part(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nowhere")
-    models.database.close_idle()
+    database.close_idle()
     try:
         result = run()
     finally:
-        models.open_database(database_url)
+        open_database(database_url)
     found = lines(result)
     assert result.exit_code == 1
     assert [found[part].split()[0] for part in ("redis", "postgresql", "worker", "sample")] == ["failure"] * 4
@@ -154,7 +157,7 @@ def test_a_deployment_without_a_secret_fails(run: Run, monkeypatch: pytest.Monke
 
 
 def test_a_stored_secret_that_no_key_opens_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with models.session():
+    with session():
         tenants.add_secret("default", "integration", "stored secret", [KEY], "main")
     monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
     monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
@@ -237,7 +240,7 @@ def test_a_delivery_is_diagnosed_without_any_server(body: Path, monkeypatch: pyt
 
 
 def test_a_retired_secret_of_the_workspace_is_recognised(run: Run, body: Path) -> None:
-    with models.session():
+    with session():
         tenants.add_secret("default", "integration", "the old one", [KEY], "old")
         tenants.retire_secret("default", "old")
     result = run("--delivery", str(body), "--signature", sign(body.read_bytes(), b"the old one"))

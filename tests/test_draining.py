@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
-from signalcraft import connections, inbox, models, processor, tasks
+from signalcraft import connections, inbox, processor, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.draining import Drainer
-from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.settings import Settings
+from signalcraft.storage import models
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.workbench import ShelfStages
 from tests.builders import accepted, groups
 
@@ -21,19 +23,19 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.fixture(autouse=True)
 def equipped(settings: Settings, clean_redis: Redis) -> None:
-    with models.session():
+    with session():
         Workspace.create(slug="default")
     tasks.configure_worker(settings, clean_redis)
 
 
 def shelve(*deliveries: AcceptedDelivery) -> None:
-    with models.session():
+    with session():
         for delivery in deliveries:
             inbox.keep(delivery)
 
 
 def depth() -> int:
-    with models.session():
+    with session():
         return inbox.depth()
 
 
@@ -102,12 +104,12 @@ def test_a_failure_leaves_everything_as_it_was() -> None:
 def test_one_that_cannot_be_worked_off_is_set_aside_and_leaves_the_shelf() -> None:
     bad = accepted("event_alert.triggered")
     shelve(accepted(), bad)
-    with models.session():
+    with session():
         models.Inbox.update(body=b'{"action":"triggered","data":{"event":{"title":"x"}}}').where(
             models.Inbox.delivery_id == bad.delivery_id,
         ).execute()
     assert drainer().drain() == 2
-    with models.session():
+    with session():
         assert (AlertEvent.select().count(), FailedDelivery.select().count()) == (1, 1)
     assert depth() == 0
 
@@ -208,8 +210,8 @@ def test_whatever_goes_wrong_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch)
 def test_a_server_that_takes_no_writes_is_away_and_no_fault_of_ours() -> None:
     """After a failover the old primary answers, and refuses."""
     shelve(accepted())
-    with models.session():
-        models.database.execute_sql("SET default_transaction_read_only = on")
+    with session():
+        database.execute_sql("SET default_transaction_read_only = on")
     with pytest.raises(DatabaseUnavailable, match="ReadOnlySqlTransaction"):
         drainer().drain()
     assert drainer().drain() == 1
@@ -228,8 +230,8 @@ def test_a_table_that_is_locked_for_long_sets_nothing_aside() -> None:
     taken, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with models.session(), models.database.atomic():
-            models.database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+        with session(), database.atomic():
+            database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
             taken.set()
             release.wait(10)
 
@@ -238,13 +240,13 @@ def test_a_table_that_is_locked_for_long_sets_nothing_aside() -> None:
     taken.wait(5)
     one = drainer()
     for _ in range(3):
-        with models.session():
-            models.database.execute_sql("SET lock_timeout = 100")
+        with session():
+            database.execute_sql("SET lock_timeout = 100")
         with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
             one.drain()
     release.set()
     holder.join()
     assert depth() == 2
     assert one.drain() == 2, "nobody died of them, so they are taken together still"
-    with models.session():
+    with session():
         assert FailedDelivery.select().count() == 0

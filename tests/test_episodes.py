@@ -7,13 +7,14 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from signalcraft import connections, inbox, jobs, models, pipeline, tasks
+from signalcraft import connections, inbox, jobs, pipeline, tasks
 from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.errors import MissingTitle, QueueUnavailable
 from signalcraft.draining import Drainer
 from signalcraft.episodes import Watch
-from signalcraft.models import FailedDelivery, Inbox
 from signalcraft.settings import Settings
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import FailedDelivery, Inbox
 from tests.builders import accepted
 from tests.client import add_workspace
 
@@ -40,7 +41,7 @@ def set_aside(number: int) -> None:
 
 def let_time_pass() -> None:
     """Nobody has seen anything for longer than an episode lasts."""
-    with models.session():
+    with session():
         FailedDelivery.update(failed_at=datetime.now(UTC) - timedelta(hours=1)).execute()
         Inbox.delete().execute()
 
@@ -76,7 +77,7 @@ def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_tol
 def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
     told = Told()
     watch = Watch(told, connections.for_web(NOWHERE))
-    with models.session():
+    with session():
         inbox.keep(accepted())
     for _ in range(3):
         watch.look()
@@ -90,7 +91,7 @@ def test_a_shelf_that_is_worked_off_between_two_looks_is_told_of_too(clean_redis
     watch = Watch(told, clean_redis, drained_at=lambda: drainer.drained_at)
     watch.look()
     assert told == []
-    with models.session():
+    with session():
         inbox.keep(accepted())
     assert drainer.drain() == 1
     for _ in range(3):
@@ -108,8 +109,8 @@ def test_postgresql_out_of_reach_is_told_of_after_a_while_and_not_before(clean_r
     told = Told()
     watch = Watch(told, clean_redis, away_seconds=0.3)
     watch.look()
-    models.database.close_idle()
-    models.open_database("postgresql://127.0.0.1:1/nowhere")
+    database.close_idle()
+    open_database("postgresql://127.0.0.1:1/nowhere")
     try:
         watch.look()
         assert told == []
@@ -118,7 +119,7 @@ def test_postgresql_out_of_reach_is_told_of_after_a_while_and_not_before(clean_r
             watch.look()
         assert told == ["database_away"]
     finally:
-        models.open_database(database_url)
+        open_database(database_url)
 
 
 def test_what_could_not_be_told_is_told_with_the_next_look(clean_redis: Redis) -> None:
@@ -151,7 +152,7 @@ def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_no
     settings: Settings,
 ) -> None:
     tasks.configure_worker(settings, connections.for_web(NOWHERE))
-    with models.session():
+    with session():
         inbox.keep(accepted())
     watch = Watch(tasks.processor().context.queue_notification, connections.for_web(NOWHERE))
     with capture_logs() as lines:
@@ -163,7 +164,7 @@ def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_no
 
 def test_where_every_delivery_goes_through_the_inbox_it_is_no_trouble(clean_redis: Redis) -> None:
     told = Told()
-    with models.session():
+    with session():
         inbox.keep(accepted())
     Watch(told, clean_redis, inbox_is_trouble=False).look()
     assert told == []

@@ -16,13 +16,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import draining, embedded, inbox, jobs, models, places, tasks
+from signalcraft import draining, embedded, inbox, jobs, places, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.episodes import Watch
-from signalcraft.models import AlertEvent, FailedDelivery
 from signalcraft.settings import Settings
+from signalcraft.storage import models
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, FailedDelivery
 from tests.builders import accepted, groups
 from tests.client import ask, no_database, sample, send, web
 from tests.test_crash_sweep import Doomed, let_time_pass, work
@@ -85,7 +87,7 @@ def wait_for_events(number: int, *, seconds: float = 30) -> None:
 
 def count_events() -> int:
     try:
-        with models.session():
+        with session():
             return int(AlertEvent.select().count())
     except DatabaseUnavailable:
         return -1
@@ -156,8 +158,8 @@ def test_redis_away_when_a_worker_starts(worker: Callable[[], None], redis: Redi
 
 def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded.Servers) -> None:
     """The batch is stored, and cannot be finished: it comes back, and counts no second time."""
-    with models.session(), models.database.atomic():
-        models.database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+    with session(), database.atomic():
+        database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
         take_in(idle_worker, *(accepted(issue="1") for _ in range(5)))
         wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0)
         in_hand = idle_worker.zcard("rq:wip:alerts")
@@ -170,7 +172,7 @@ def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: e
 
 def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers: embedded.Servers) -> None:
     servers.redis.kill()
-    with models.session():
+    with session():
         for _ in range(3):
             inbox.keep(accepted())
     wait_for_events(4, seconds=10)
@@ -194,7 +196,7 @@ def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_
     work(redis)
     assert deaths == jobs.MOST_RETRIES + 1
     assert count_events() == 4
-    with models.session():
+    with session():
         (kept,) = FailedDelivery.select()
     assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
     assert kept.code == "worker_killed"
@@ -206,7 +208,7 @@ def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_ne
     redis: Redis,  # noqa: ARG001 - for the workspace
 ) -> None:
     poison, *neighbours = (accepted() for _ in range(5))
-    with models.session():
+    with session():
         for delivery in (neighbours[0], poison, *neighbours[1:]):
             inbox.keep(delivery)
     doomed = Doomed(environ)
@@ -217,7 +219,7 @@ def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_ne
     doomed.end()
     assert deaths == draining.MOST_TRIES
     assert count_events() == 4
-    with models.session():
+    with session():
         (kept,) = FailedDelivery.select()
         assert inbox.depth() == 0
     assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
@@ -226,7 +228,7 @@ def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_ne
 
 def _nobody_holds_the_shelf() -> bool:
     """Whether PostgreSQL has noticed that the process died."""
-    with models.session(), models.database.atomic():
+    with session(), database.atomic():
         free = models.Inbox.select(models.Inbox.id).for_update(skip_locked=True)
         return len(list(free)) == inbox.depth()
 
@@ -236,15 +238,15 @@ def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: 
     take_in(redis, delivery)
     redis.delete("rq:queue:alerts")
     redis.zadd("rq:failed:alerts", {delivery.delivery_id: 2e10})
-    models.open_database("postgresql://127.0.0.1:1/nowhere")
-    models.database.close_idle()
+    open_database("postgresql://127.0.0.1:1/nowhere")
+    database.close_idle()
     worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9)
     worker.clean_registries()
     assert redis.zcard("rq:failed:alerts") == 1
-    models.open_database(settings.database_url)
+    open_database(settings.database_url)
     worker.clean_registries()
     assert redis.zcard("rq:failed:alerts") == 0
-    with models.session():
+    with session():
         assert FailedDelivery.select().count() == 1
 
 

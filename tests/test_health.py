@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from redis import Redis
 from rq.utils import utcformat
 
-from signalcraft import embedded, jobs, models, tasks
+from signalcraft import embedded, jobs, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.parts import EXTENSION
+from signalcraft.storage.database import database, session
 from tests.builders import accepted
 from tests.client import no_database, web
 
@@ -121,15 +122,13 @@ def test_a_redis_that_answers_and_takes_no_writes_is_away(client: FlaskClient, c
 
 
 def test_a_database_that_lacks_a_migration_is_behind(client: FlaskClient) -> None:
-    with models.session():
-        models.database.execute_sql("DELETE FROM schema_migration WHERE name = '0001_create_tables'")
+    with session():
+        database.execute_sql("DELETE FROM schema_migration WHERE name = '0001_create_tables'")
     try:
         assert states(client)["postgresql"] == "behind"
     finally:
-        with models.session():
-            models.database.execute_sql(
-                "INSERT INTO schema_migration (name, applied) VALUES ('0001_create_tables', now())"
-            )
+        with session():
+            database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('0001_create_tables', now())")
     assert states(client)["postgresql"] == "ok"
 
 

@@ -16,10 +16,12 @@ from rq.utils import as_text
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import embedded, intake, models, tenants
+from signalcraft import embedded, intake
 from signalcraft.domain.deliveries import Delivery
-from signalcraft.models import Inbox
 from signalcraft.sources.sentry import signature
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import Inbox
 from tests.builders import accepted
 from tests.client import PATH, SECRET, add_workspace, code_of, no_database, sample, send, web
 from tests.waiting import wait_until
@@ -48,7 +50,7 @@ def queued(redis: Redis) -> list[str]:
 
 
 def shelf() -> list[Inbox]:
-    with models.session():
+    with session():
         return list(Inbox.select().order_by(Inbox.id))
 
 
@@ -138,7 +140,7 @@ def test_a_secret_that_was_just_added_works_at_once(environ: dict[str, str], mon
     add_workspace("acme")
     client = web(environ, ENCRYPTION_KEY=key)
     assert send(client, sample(secret="fresh"), f"{PATH}/acme").status_code == 401
-    with models.session():
+    with session():
         tenants.add_secret("acme", "integration", "fresh", [key])
     assert send(client, sample(secret="fresh"), f"{PATH}/acme").status_code == 202
 

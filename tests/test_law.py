@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from signalcraft import models, store
+from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.models import AlertEvent, AlertGroup, Workspace
 from signalcraft.runs import Arrival
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import arrival
 
 POLICY = grouping.Policy(spike_count=4, spike_minutes=5)
@@ -43,18 +44,18 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Arrival], list[list[Arrival]]]:
 
 
 def start_over() -> None:
-    with models.session():
-        models.database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
+    with session():
+        database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
 
 
 def store_batch(batch: Sequence[Arrival]) -> None:
-    with models.session():
+    with session():
         store.record(batch, POLICY)
 
 
 def rows() -> list[tuple[object, ...]]:
     """The groups without their numbers, and which events each holds."""
-    with models.session():
+    with session():
         found = AlertGroup.select(*COLUMNS, AlertGroup.id).order_by(AlertGroup.workspace_id, AlertGroup.group_key)
         return [(*row[:-1], *sorted(_event_ids(row[-1]))) for row in found.tuples()]
 
@@ -66,7 +67,7 @@ def _event_ids(group_id: int) -> list[str]:
 
 @pytest.fixture
 def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         for slug in ("one", "two"):
             Workspace.create(slug=slug)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalcraft import samples
 from signalcraft.domain import bounded_json
 from signalcraft.domain.errors import (
     BodyDuplicateKey,
@@ -18,6 +17,7 @@ from signalcraft.domain.errors import (
     BodyTooManyValues,
     Refusal,
 )
+from signalcraft.sources.sentry import samples
 
 
 def read(raw: bytes) -> dict[str, object]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from signalcraft import models, retrieval, store
+from signalcraft import retrieval, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
 from signalcraft.filters import Choice, GroupFilter
 from signalcraft.retrieval import Order, Page, SortKey
+from signalcraft.storage.database import database, session
 from tests.builders import arrival, at
 from tests.client import add_workspace
 
@@ -54,19 +55,19 @@ _CHANGES = """
 @pytest.fixture(scope="module")
 def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
     """Loaded once for the tests of this file, and taken away again."""
-    with models.session():
-        models.database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+    with session():
+        database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
     for number in range(WORKSPACES):
         add_workspace(f"w{number}")
-    with models.session(), models.database.atomic():
-        models.database.execute_sql("SET LOCAL statement_timeout = '120s'")
+    with session(), database.atomic():
+        database.execute_sql("SET LOCAL statement_timeout = '120s'")
         for statement in (_LOAD, _EVENTS, _CHANGES):
-            models.database.execute_sql(statement)
-    with models.session():
-        models.database.execute_sql("VACUUM (ANALYZE) alert_group, alert_event, group_change")
+            database.execute_sql(statement)
+    with session():
+        database.execute_sql("VACUUM (ANALYZE) alert_group, alert_event, group_change")
     yield
-    with models.session():
-        models.database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+    with session():
+        database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def explained(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, An
 
     def explain(query: Any) -> Any:  # noqa: ANN401 - as Peewee has it
         sql, parameters = query.sql()
-        ((found,),) = models.database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
+        ((found,),) = database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
         plans.append(found[0]["Plan"])
         return ask(query)
 
@@ -100,7 +101,7 @@ def check(plan: dict[str, Any]) -> None:
 
 
 def page(wanted: GroupFilter | None = None, order: Order | None = None, after: Any = None) -> Page:  # noqa: ANN401 - a position
-    with models.session():
+    with session():
         return retrieval.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
 
 
@@ -155,7 +156,7 @@ def test_the_first_page_of_every_filter(explained: list[dict[str, Any]], wanted:
 
 
 def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
-    with models.session():
+    with session():
         first = retrieval.groups_by_id(7, GroupFilter(), after=None, now=NOW)
         retrieval.groups_by_id(7, GroupFilter(), after=first.end, now=NOW)
     for plan in explained:
@@ -164,12 +165,12 @@ def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_an_estimate_is_near_the_truth() -> None:
-    with models.session():
+    with session():
         assert 4_000 < retrieval.estimate(7, GroupFilter(), now=NOW) < 6_000
 
 
 def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained: list[dict[str, Any]]) -> None:
-    with models.session():
+    with session():
         assert retrieval.group(7, 6, now=NOW)
         assert retrieval.event(7, retrieval.events(7, 6, limit=1, after=None).rows[0]["id"])
         for ask in (retrieval.events, retrieval.changes):
@@ -187,17 +188,17 @@ def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained
 def storing(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
     """The plans of what ``store`` asks, each tried, taken back and then carried out."""
     plans: list[dict[str, Any]] = []
-    execute = models.database.execute_sql
+    execute = database.execute_sql
 
     def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
         if "unnest(" in sql:
-            with models.database.atomic() as attempt:
+            with database.atomic() as attempt:
                 ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
                 attempt.rollback()
             plans.append(found[0]["Plan"])
         return execute(sql, parameters)
 
-    monkeypatch.setattr(models.database, "execute_sql", explain)
+    monkeypatch.setattr(database, "execute_sql", explain)
     return plans
 
 
@@ -206,7 +207,7 @@ def test_alerts_whose_groups_are_long_quiet_read_no_groups_but_their_own(storing
     arrivals = [
         replace(arrival(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}") for key in keys
     ]
-    with models.session(), models.database.atomic() as everything:
+    with session(), database.atomic() as everything:
         recorded = store.record(arrivals, grouping.Policy())
         everything.rollback()
     assert recorded.created == len(keys)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import models, places, retrieval, tenants
+from signalcraft import places, retrieval
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
 from tests.builders import arrival, record
 from tests.client import TOKEN, add_workspace, ask, code_of, web
 
@@ -21,7 +23,7 @@ def client(environ: dict[str, str]) -> FlaskClient:
 def outsider(client: FlaskClient) -> str:  # noqa: ARG001 - for that its workspace is the first
     """A token of another workspace, that may write."""
     add_workspace("acme")
-    with models.session():
+    with session():
         return tenants.create_token("acme", can_write=True, name="acme")
 
 

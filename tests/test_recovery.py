@@ -10,16 +10,18 @@ from click.testing import CliRunner, Result
 from redis import Redis
 from rq import Queue
 
-from signalcraft import jobs, models, pipeline, reconciling, samples, store, tasks
+from signalcraft import jobs, pipeline, reconciling, store, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import MissingTitle
-from signalcraft.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.runs import Arrival
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
+from signalcraft.sources.sentry import samples
+from signalcraft.storage.database import open_database, session
+from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.workbench import Workbench
 from tests.builders import NOON, accepted, groups
 
@@ -28,11 +30,11 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def redis(clean_redis: Redis, settings: Settings) -> Iterator[Redis]:
-    with models.session():
+    with session():
         Workspace.create(slug="default")
     tasks.configure_worker(settings, clean_redis)
     yield clean_redis
-    models.open_database(settings.database_url)
+    open_database(settings.database_url)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def broken() -> AcceptedDelivery:
 
 
 def set_aside(*deliveries: AcceptedDelivery) -> None:
-    with models.session():
+    with session():
         for delivery in deliveries:
             store.set_aside(delivery, MissingTitle("as yesterday's code had it"), stage="normalize")
 
@@ -173,7 +175,7 @@ def test_one_that_the_database_refuses_costs_no_other(redis: Redis, run: Run) ->
         "3 deliveries: 2 alerts would be added, 1 cannot be worked off."
     )
     assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
-    with models.session():
+    with session():
         assert FailedDelivery.select().where(FailedDelivery.replayed_at.is_null()).count() == 1
 
 
@@ -195,7 +197,7 @@ def test_since_and_until_choose_by_the_time_of_receiving(redis: Redis, run: Run)
 def test_an_event_that_is_gone_comes_back_from_what_failed_only(redis: Redis, run: Run) -> None:
     take_in(redis, accepted())
     work(redis)
-    with models.session():
+    with session():
         AlertEvent.update(payload_json=None).execute()
     assert said(run("replay")) == "0 deliveries: 0 alerts were added, 0 cannot be worked off."
 
@@ -228,7 +230,7 @@ def test_what_failed_is_listed_and_shown(redis: Redis, run: Run) -> None:  # noq
     listed = run("failed", "list").stdout
     assert "title_missing" in listed
     assert "1 deliveries." in listed
-    with models.session():
+    with session():
         row = FailedDelivery.get()
     shown = run("failed", "show", str(row.id)).stdout
     assert bad.delivery_id in shown

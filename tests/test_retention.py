@@ -5,11 +5,13 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import chores, models, retention
+from signalcraft import chores
 from signalcraft.domain.alerts import Severity
-from signalcraft.models import AlertEvent, GroupChange, LastWord, Workspace
-from signalcraft.retention import Purge
 from signalcraft.settings import Settings
+from signalcraft.storage import retention
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, GroupChange, LastWord, Workspace
+from signalcraft.storage.retention import Purge
 from tests.builders import arrival, at, change_group, groups, record
 
 DAY = 24 * 60
@@ -17,23 +19,23 @@ DAY = 24 * 60
 
 @pytest.fixture(autouse=True)
 def workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         Workspace.create(slug="one")
 
 
 def ids() -> list[str]:
-    with models.session():
+    with session():
         return [event.source_event_id for event in AlertEvent.select().order_by(AlertEvent.received_at)]
 
 
 def payloads() -> list[str]:
-    with models.session():
+    with session():
         kept = AlertEvent.select().where(AlertEvent.payload_json.is_null(is_null=False))
         return [event.source_event_id for event in kept.order_by(AlertEvent.received_at)]
 
 
 def delete_events(minute: float) -> int:
-    with models.session():
+    with session():
         return sum(retention.delete_events(at(minute)))
 
 
@@ -60,7 +62,7 @@ def test_events_that_are_young_enough_stay() -> None:
 def test_it_goes_in_transactions_of_a_bounded_size() -> None:
     for hundred in range(12):
         record(*(arrival(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
-    with models.session():
+    with session():
         sizes = list(retention.delete_events(at(1_000)))
     assert sum(sizes) == 1_198
     assert len(sizes) == 6
@@ -69,7 +71,7 @@ def test_it_goes_in_transactions_of_a_bounded_size() -> None:
 
 def test_payloads_go_earlier_than_events() -> None:
     record(*(arrival(f"{number}", number) for number in range(4)))
-    with models.session():
+    with session():
         assert retention.count(Purge(events_before=at(2), payloads_before=at(3))) == (1, 3)
         assert sum(retention.drop_payloads(at(3))) == 3
         assert sum(retention.drop_payloads(at(3))) == 0
@@ -87,7 +89,7 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
     by_issue = {group.issue_id: group.id for group in groups()}
     change_group(by_issue["2"], status="ack")
     change_group(by_issue["3"], status="snoozed")
-    with models.session():
+    with session():
         assert retention.resolve_quiet(at(5), at(1_000)) == 2
         traces = GroupChange.select().order_by(GroupChange.from_value.desc())
         assert [(one.actor, one.changed_by, one.from_value, one.to_value) for one in traces] == [
@@ -104,7 +106,7 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
 
 def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_database: str) -> None:
     record(*(arrival(issue=str(number)) for number in range(450)))
-    with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor, models.session():
+    with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor, session():
         cursor.execute("SELECT FROM alert_group WHERE id IN (1, 250) FOR UPDATE")
         assert retention.resolve_quiet(at(5), at(1_000)) == 448
         assert retention.resolve_quiet(at(5), at(1_000)) == 0
@@ -114,7 +116,7 @@ def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_
 
 def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
     fixed = {"workspace": 1, "source": "sentry", "project": "", "change": "resolved"}
-    with models.session():
+    with session():
         LastWord.insert_many(
             [{"fingerprint": f"issue:{number}", "received_at": at(number % 3), **fixed} for number in range(750)]
         ).execute()
@@ -133,12 +135,12 @@ def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Setting
 
 
 def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Redis, database_url: str) -> None:
-    models.database.close_all()
-    models.open_database("postgresql://127.0.0.1:1/nowhere")
+    database.close_all()
+    open_database("postgresql://127.0.0.1:1/nowhere")
     try:
         assert not chores.do_once_a_day(settings, clean_redis, at(0))
     finally:
-        models.open_database(database_url)
+        open_database(database_url)
     assert chores.do_once_a_day(settings, clean_redis, at(0))
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from signalcraft import models, retrieval
+from signalcraft import retrieval
 from signalcraft.domain.alerts import Severity
 from signalcraft.filters import Choice, GroupFilter
-from signalcraft.models import AlertGroup
 from signalcraft.retrieval import Order, Position, SortKey
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertGroup
 from tests.builders import arrival, at, change_group, record
 from tests.client import add_workspace
 
@@ -22,7 +23,7 @@ LATER = at(10_000)
 def workspace(clean_database: str) -> Iterator[int]:
     assert clean_database
     workspace_id = add_workspace()
-    with models.session():
+    with session():
         yield workspace_id
 
 

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from signalcraft import samples
 from signalcraft.samples import mock_sentry
 from signalcraft.samples.mock_sentry import MockSentry
 from signalcraft.sources import sentry
+from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import Family
 from tests.sentry_bodies import RECEIVED_AT, SECRET, SECRETS, alert, body_of, deliver, sample
 

@@ -6,8 +6,10 @@ import psycopg2
 import pytest
 from playhouse.migrations import Runner
 
-from signalcraft import embedded, migrations, models
-from signalcraft.models import AlertEvent
+from signalcraft import embedded
+from signalcraft.storage import migrations, models
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent
 
 _CATALOG = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -37,16 +39,16 @@ def catalog(url: str) -> set[tuple[str | None, ...]]:
 def empty_url(database_url: str) -> Iterator[str]:
     url = embedded.create_database(database_url, "signalcraft_schema")
     yield url
-    models.database.close_all()
-    models.open_database(database_url)
+    database.close_all()
+    open_database(database_url)
     embedded.drop_database(database_url, "signalcraft_schema")
 
 
 def test_models_and_migrations_make_the_same_tables(database_url: str, empty_url: str) -> None:
-    models.database.close_all()
-    models.open_database(empty_url)
-    with models.session():
-        models.database.create_tables(models.TABLES)
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        database.create_tables(models.TABLES)
     by_models = catalog(empty_url)
     assert len(by_models) > 100
     assert by_models == catalog(database_url)
@@ -56,10 +58,10 @@ def test_down_undoes_up_and_up_can_be_done_again(empty_url: str) -> None:
     before = catalog(empty_url)
     applied = migrations.apply(empty_url)
     after = catalog(empty_url)
-    models.database.close_all()
-    models.open_database(empty_url)
-    with models.session():
-        runner = Runner(models.database, str(migrations.DIRECTORY))
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        runner = Runner(database, str(migrations.DIRECTORY))
         assert runner.down(applied[0]) == applied[::-1]
     assert catalog(empty_url) == before
     assert migrations.apply(empty_url) == applied
@@ -79,19 +81,19 @@ _OLD_EVENT = """
 
 
 def test_bodies_survive_the_way_from_text_to_bytes_and_back(empty_url: str) -> None:
-    models.database.close_all()
-    models.open_database(empty_url)
-    with models.session():
-        runner = Runner(models.database, str(migrations.DIRECTORY))
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        runner = Runner(database, str(migrations.DIRECTORY))
         names = runner.up()
         last_of_text = names.index("0011_keep_bodies_as_bytes") - 1
         runner.down(names[last_of_text + 1])
-        models.database.execute_sql(_OLD_EVENT)
+        database.execute_sql(_OLD_EVENT)
         runner.up()
         assert [event.payload_json for event in AlertEvent.select()] == ['{"a":"café"}'.encode()]
         AlertEvent.update(payload_json=b'{"a":"packed"}').execute()
         runner.down(names[last_of_text + 1])
-        assert models.database.execute_sql("SELECT payload_json FROM alert_event").fetchall() == [('{"a":"packed"}',)]
+        assert database.execute_sql("SELECT payload_json FROM alert_event").fetchall() == [('{"a":"packed"}',)]
 
 
 def test_applying_twice_applies_nothing(empty_url: str) -> None:

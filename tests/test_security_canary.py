@@ -13,13 +13,15 @@ from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import jobs, logs, models, tasks, tenants
+from signalcraft import jobs, logs, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.directory import Directory
 from signalcraft.domain.deliveries import Secret
-from signalcraft.models import ApiToken, WebhookSecret
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import signature
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import ApiToken, WebhookSecret
 from tests.builders import accepted
 from tests.client import PATH, add_workspace, no_database, sample, send, web
 
@@ -56,7 +58,7 @@ def written() -> Iterator[io.StringIO]:
 @pytest.fixture
 def secretive(environ: dict[str, str]) -> dict[str, str]:
     add_workspace()
-    with models.session():
+    with session():
         tenants.add_secret("default", "integration", CANARIES["stored"], [KEY], "stored")
         tenants.add_secret("default", "legacy", CANARIES["legacy"], [KEY], "legacy")
     named = ("SENTRY_CLIENT_SECRET", "API_TOKEN", "METRICS_TOKEN")
@@ -134,7 +136,7 @@ def test_no_repr_shows_one(secretive: dict[str, str]) -> None:
 
 def test_nothing_that_is_stored_holds_one_in_clear(secretive: dict[str, str]) -> None:
     assert secretive
-    with models.session():
+    with session():
         token = tenants.create_token("default", can_write=True, name="mine")
         rows = repr([list(table.select().dicts()) for table in (WebhookSecret, ApiToken)])
     assert found_in(rows) == []

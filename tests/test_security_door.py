@@ -15,12 +15,14 @@ from redis import Redis
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import cli, jobs, models, rates, tasks, tenants
+from signalcraft import cli, jobs, rates, tasks
 from signalcraft.batching import BatchingWorker
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
 from signalcraft.rates import SharedCounters, network_of
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import envelope, signature
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
 from tests.client import PATH, SECRET, add_workspace, ask, code_of, sample, send, web
 
 KEY, NEW_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -45,7 +47,7 @@ def nothing_stored(clean_redis: Redis) -> Iterator[None]:
     """When the test is over, nothing that was sent is anywhere."""
     yield
     assert clean_redis.keys("rq:*") + clean_redis.keys("signalcraft:delivery:*") == []
-    with models.session():
+    with session():
         tables = (Inbox, FailedDelivery, UnhandledDelivery, AlertEvent, AlertGroup)
         assert [table.select().count() for table in tables] == [0] * len(tables)
 
@@ -122,7 +124,7 @@ def test_without_any_secret_everything_is_refused(environ: dict[str, str]) -> No
 @pytest.mark.usefixtures("impatient")
 def test_a_retired_secret_opens_nothing_any_more_and_the_others_do(environ: dict[str, str]) -> None:
     add_workspace("acme")
-    with models.session():
+    with session():
         for name in ("old", "new"):
             tenants.add_secret("acme", "integration", f"value-{name}", [KEY], name)
     client = web(environ, ENCRYPTION_KEY=KEY)
@@ -130,7 +132,7 @@ def test_a_retired_secret_opens_nothing_any_more_and_the_others_do(environ: dict
         202,
         202,
     ]
-    with models.session():
+    with session():
         tenants.retire_secret("acme", "old")
     until(lambda: send(client, sample(secret="value-old"), f"{PATH}/acme").status_code == 401)
     assert send(client, sample(secret="value-new"), f"{PATH}/acme").status_code == 202
@@ -188,7 +190,7 @@ def counting(real: Callable[..., Any], name: str, done: list[str]) -> Callable[.
 def test_a_secret_opens_its_own_workspace_alone(environ: dict[str, str], clean_redis: Redis) -> None:
     for slug in ("default", "acme", "other"):
         add_workspace(slug)
-    with models.session():
+    with session():
         for slug in ("acme", "other"):
             tenants.add_secret(slug, "integration", f"secret-of-{slug}", [KEY])
         token = tenants.create_token("other", can_write=True, name="t")
@@ -210,7 +212,7 @@ def test_a_secret_opens_its_own_workspace_alone(environ: dict[str, str], clean_r
 
 
 def counts() -> tuple[int, int, int, int]:
-    with models.session():
+    with session():
         totals = [group.count for group in AlertGroup.select()]
         return AlertEvent.select().count(), len(totals), sum(totals), UnhandledDelivery.select().count()
 
@@ -274,7 +276,7 @@ def test_what_may_truly_come_twice_in_the_same_bytes_is_told_apart_by_an_unsigne
 
 
 def secret_row(name: str = "mine") -> WebhookSecret:
-    with models.session():
+    with session():
         found: WebhookSecret = WebhookSecret.get(WebhookSecret.name == name)
         return found
 
@@ -283,7 +285,7 @@ def test_the_last_use_of_a_stored_secret_is_known_and_not_written_for_each_deliv
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_workspace("acme")
-    with models.session():
+    with session():
         for name in ("mine", "unused"):
             tenants.add_secret("acme", "integration", f"value-{name}", [KEY], name)
     client = web(environ, ENCRYPTION_KEY=KEY)
@@ -311,7 +313,7 @@ def test_a_database_that_takes_no_writes_is_read_all_the_same(
     add_workspace("acme")
     client = web(environ, ENCRYPTION_KEY=KEY)
     assert refused(send(client, sample(secret="value"), f"{PATH}/acme"))
-    with models.session():
+    with session():
         tenants.add_secret("acme", "integration", "value", [KEY], "mine")
     with capture_logs() as lines:
         assert send(client, sample(secret="value"), f"{PATH}/acme").status_code == 202
@@ -335,7 +337,7 @@ def matches(client: FlaskClient) -> float:
 
 def test_encryption_keys_are_rotated_without_a_gap(environ: dict[str, str]) -> None:
     add_workspace("acme")
-    with models.session():
+    with session():
         tenants.add_secret("acme", "integration", "value-old", [KEY], "old")
         tenants.add_secret("acme", "integration", "value-new", [NEW_KEY, KEY], "new")
     assert all("value" not in secret_row(name).value_encrypted for name in ("old", "new"))
@@ -346,10 +348,10 @@ def test_encryption_keys_are_rotated_without_a_gap(environ: dict[str, str]) -> N
 
     assert opened_with(f"{NEW_KEY},{KEY}") == [202, 202]
     assert opened_with(NEW_KEY) == [401, 202]
-    with models.session():
+    with session():
         assert tenants.encrypt_anew([NEW_KEY, KEY]) == 2
     assert opened_with(NEW_KEY) == [202, 202]
-    with models.session(), pytest.raises(tenants.TenancyError, match="opens the secret old"):
+    with session(), pytest.raises(tenants.TenancyError, match="opens the secret old"):
         tenants.encrypt_anew([KEY])
 
 
@@ -357,7 +359,7 @@ def test_the_command_line_encrypts_anew_and_says_how_many(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_workspace("acme")
-    with models.session():
+    with session():
         tenants.add_secret("acme", "integration", "value", [KEY], "mine")
     for name, value in {**environ, "ENCRYPTION_KEY": f"{NEW_KEY},{KEY}"}.items():
         monkeypatch.setenv(name, value)
@@ -373,7 +375,7 @@ def test_a_reading_token_changes_nothing(environ: dict[str, str], clean_redis: R
     client = web(environ)
     send(client, sample())
     work(environ, clean_redis)
-    with models.session():
+    with session():
         token = tenants.create_token("default", can_write=False, name="reader")
     change = {"json": {"status": "resolved"}, "headers": {"Authorization": f"Bearer {token}"}}
     assert ask(client, "/groups/1", token).status_code == 200
@@ -525,7 +527,7 @@ def test_a_body_with_a_key_twice_is_refused_and_nothing_of_it_is_kept(
     alone = b'{"action":"triggered","data":{"event":' + last + b"}}"
     assert door.post(PATH, **signed(alone)).get_json()["status"] == "accepted"
     work(environ, clean_redis)
-    with models.session():
+    with session():
         (event,) = AlertEvent.select()
     assert (event.source_event_id, event.title) == ("2" * 32, "2")
 

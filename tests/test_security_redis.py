@@ -15,10 +15,11 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 import worker as worker_module
-from signalcraft import jobs, models, tasks
+from signalcraft import jobs, tasks
 from signalcraft.jobs import AllowedJob
-from signalcraft.models import AlertEvent
 from signalcraft.settings import Settings
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent
 from tests import client as web
 from tests.builders import accepted
 
@@ -66,7 +67,7 @@ def plant(redis: Redis, queue: str, function: str, *arguments: object, **options
 
 
 def stored() -> int:
-    with models.session():
+    with session():
         return int(AlertEvent.select().count())
 
 

@@ -24,10 +24,10 @@ import pytest
 from gunicorn.config import Config
 from redis import Redis
 
-from signalcraft import models
 from signalcraft.arrivals import LARGEST_HEAD, Arrival, GatheringWorker, _Connection
-from signalcraft.models import Workspace
-from signalcraft.samples import Sample
+from signalcraft.sources.sentry.samples import Sample
+from signalcraft.storage.database import session
+from signalcraft.storage.models import Workspace
 from tests.client import PATH, SECRET, TOKEN, sample
 
 LIMIT = 1_000_000
@@ -51,7 +51,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """gunicorn as the Procfile starts it, one worker, on the test servers."""
-    with models.session():
+    with session():
         Workspace.insert(slug="default").on_conflict_ignore().execute()
     log = tmp_path_factory.mktemp("web") / "log"
     port = free_port()

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from signalcraft import samples
 from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import BodyTooDeep, MissingIdentity, MissingTitle, PermanentError, Refusal
 from signalcraft.sources import cleaning, sentry
-from signalcraft.sources.sentry.changes import ACTIVITY_TYPE, ASSIGNEE, IGNORE_MINUTES, IGNORE_UNTIL, SUBSTATUS
+from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.fields import FIELDS
+from signalcraft.sources.sentry.status_changes import ACTIVITY_TYPE, ASSIGNEE, IGNORE_MINUTES, IGNORE_UNTIL, SUBSTATUS
 from tests.sentry_bodies import ABSENT, FOLDER, RECEIVED_AT, SECRETS, body_of, carrying, deliver, sample
 
 FINGERPRINT = re.compile(r"(issue|metric_rule):[\w-]{1,64}|hashes:[0-9a-f]{32,64}|(custom|made):[0-9a-f]{64}")

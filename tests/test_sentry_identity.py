@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from signalcraft import samples
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import (
     BodyDuplicateKey,
@@ -18,7 +17,7 @@ from signalcraft.domain.errors import (
     UnexpectedShape,
 )
 from signalcraft.sources import sentry
-from signalcraft.sources.sentry import envelope
+from signalcraft.sources.sentry import samples, schemas
 from tests.sentry_bodies import (
     ABSENT,
     RECEIVED_AT,
@@ -123,9 +122,9 @@ def test_a_call_of_a_ui_component_is_refused() -> None:
     assert type(refusal(Delivery(headers=headers, body=b"{}", received_at=RECEIVED_AT))) is UiComponentRequest
 
 
-@pytest.mark.parametrize("shape", [envelope.shapes.DOOR, envelope.shapes.LEGACY, *envelope.shapes.DATA.values()])
+@pytest.mark.parametrize("shape", [schemas.DOOR, schemas.LEGACY, *schemas.DATA.values()])
 @pytest.mark.parametrize("value", [ABSENT, None, 1, "text", [], {}, True, 1.5])
-def test_the_fast_look_at_a_shape_agrees_with_its_schema(shape: envelope.shapes.Shape, value: object) -> None:
+def test_the_fast_look_at_a_shape_agrees_with_its_schema(shape: schemas.Shape, value: object) -> None:
     for name in shape.schema.fields:
         part = {key: {} if kind is dict else "" for key, kind, _ in shape.types} | {"more": 1, name: value}
         if value is ABSENT:

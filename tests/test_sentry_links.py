@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalcraft.sources.sentry import links
+from signalcraft.sources.sentry import urls as sentry_urls
 
 EVENT = "3b9f4c1d2e8a47569c0d1f2e3a4b5c6d"
 CANONICAL = "https://sentry.io/organizations/acme/issues/7/"
@@ -86,10 +86,10 @@ def test_a_url_tells_its_parts(
     event_id: str,
     link: str | None,
 ) -> None:
-    read = links.read(url)
+    read = sentry_urls.read(url)
     assert read is not None
     assert (read.org, read.project, read.issue_id, read.event_id) == (org, project, issue_id, event_id)
-    assert links.issue_link([read], "7") == link
+    assert sentry_urls.issue_link([read], "7") == link
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_a_url_tells_its_parts(
     ],
 )
 def test_what_is_no_plain_web_address_is_no_url(url: object) -> None:
-    assert links.read(url) is None
-    assert links.as_sent(url) is None
+    assert sentry_urls.read(url) is None
+    assert sentry_urls.as_sent(url) is None
 
 
 @pytest.mark.parametrize(
@@ -138,20 +138,20 @@ def test_what_is_no_plain_web_address_is_no_url(url: object) -> None:
     ],
 )
 def test_a_url_is_given_on_where_it_can_be_followed(url: str, followable: bool) -> None:  # noqa: FBT001 - a column of the table
-    assert links.as_sent(url) == (url if followable else None)
+    assert sentry_urls.as_sent(url) == (url if followable else None)
 
 
 def test_without_an_issue_there_is_no_link() -> None:
-    assert links.issue_link([links.SentryUrl(base=links.SAAS, org="acme")], None) is None
+    assert sentry_urls.issue_link([sentry_urls.SentryUrl(base=sentry_urls.SAAS, org="acme")], None) is None
 
 
 def test_the_first_url_that_names_an_organization_decides() -> None:
     urls = [
-        links.SentryUrl(base="https://a"),
-        links.SentryUrl(base="https://b", org="b"),
-        links.SentryUrl(base="x", org="c"),
+        sentry_urls.SentryUrl(base="https://a"),
+        sentry_urls.SentryUrl(base="https://b", org="b"),
+        sentry_urls.SentryUrl(base="x", org="c"),
     ]
-    assert links.issue_link(urls, "7") == "https://b/organizations/b/issues/7/"
+    assert sentry_urls.issue_link(urls, "7") == "https://b/organizations/b/issues/7/"
 
 
 @given(
@@ -160,6 +160,6 @@ def test_the_first_url_that_names_an_organization_decides() -> None:
     )
 )
 def test_whatever_is_read_makes_a_plain_link(parts: list[str]) -> None:
-    read = links.read("".join(parts))
-    link = links.issue_link([read], "7") if read else None
-    assert link is None or links.as_sent(link) == link
+    read = sentry_urls.read("".join(parts))
+    link = sentry_urls.issue_link([read], "7") if read else None
+    assert link is None or sentry_urls.as_sent(link) == link

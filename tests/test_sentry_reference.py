@@ -5,7 +5,7 @@ from pathlib import Path
 
 from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.sources import sentry
-from signalcraft.sources.sentry import changes, reference
+from signalcraft.sources.sentry import reference, status_changes
 from signalcraft.sources.sentry.signature import Family
 
 PAGE = Path(__file__).parents[1] / "docs" / "sentry.md"
@@ -28,4 +28,4 @@ def test_every_field_of_an_alert_is_explained_in_its_order() -> None:
 
 def test_every_family_and_every_outcome_is_explained() -> None:
     assert set(reference.FAMILIES) == set(Family)
-    assert set(reference.OUTCOMES) | {changes.of_issue} == set(sentry.DISPATCH.values())
+    assert set(reference.OUTCOMES) | {status_changes.of_issue} == set(sentry.DISPATCH.values())

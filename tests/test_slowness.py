@@ -8,7 +8,9 @@ import pytest
 import structlog
 from peewee import PeeweeException
 
-from signalcraft import logs, models, slowness
+from signalcraft import logs
+from signalcraft.storage import slow_queries
+from signalcraft.storage.database import database, session
 from tests.builders import arrival, record
 from tests.client import add_workspace
 
@@ -18,9 +20,9 @@ def lines(clean_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.S
     add_workspace()
     stream = io.StringIO()
     logs.configure("INFO", "json", stream=stream)
-    monkeypatch.setattr(slowness, "log", structlog.get_logger("slowness"))  # a logger keeps its first stream
+    monkeypatch.setattr(slow_queries, "log", structlog.get_logger("slowness"))  # a logger keeps its first stream
     yield stream
-    models.database.query_hooks.clear()
+    database.query_hooks.clear()
 
 
 def logged(stream: io.StringIO) -> list[dict[str, object]]:
@@ -29,7 +31,7 @@ def logged(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: io.StringIO) -> None:
-    slowness.watch(0)
+    slow_queries.watch(0)
     record(arrival("secret event"))
     names = [line["query"] for line in logged(lines)]
     assert {"store._insert_events", "store._point_events"} <= set(names)
@@ -38,21 +40,21 @@ def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: i
 
 
 def test_a_quick_one_is_not(lines: io.StringIO) -> None:
-    slowness.watch(60_000)
+    slow_queries.watch(60_000)
     record(arrival())
     assert logged(lines) == []
 
 
 def test_the_limit_is_in_milliseconds(lines: io.StringIO) -> None:
-    slowness.watch(100)
-    with models.session():
-        models.database.execute_sql("SELECT pg_sleep(0.02)")
-        models.database.execute_sql("SELECT pg_sleep(0.12)")
+    slow_queries.watch(100)
+    with session():
+        database.execute_sql("SELECT pg_sleep(0.02)")
+        database.execute_sql("SELECT pg_sleep(0.12)")
     assert [100 < float(str(line["duration_ms"])) < 2_000 for line in logged(lines)] == [True]
 
 
 def test_one_that_fails_says_so_and_fails_all_the_same(lines: io.StringIO) -> None:
-    slowness.watch(0)
-    with pytest.raises(PeeweeException), models.session():
-        models.database.execute_sql("SELECT 1 / 0")
+    slow_queries.watch(0)
+    with pytest.raises(PeeweeException), session():
+        database.execute_sql("SELECT 1 / 0")
     assert [line["failed"] for line in logged(lines)] == [True]

@@ -16,11 +16,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from signalcraft import models
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.models import AlertGroup, Workspace
 from signalcraft.runs import Arrival
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertGroup, Workspace
 from tests.builders import NOON, arrival, change_group, record
 
 WINDOW = timedelta(minutes=60)
@@ -83,8 +83,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        with models.session():
-            models.database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
+        with session():
+            database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
         self.model, self.now = Model(), NOON
 
     @property
@@ -136,7 +136,7 @@ class Machine(RuleBasedStateMachine):
 
     @staticmethod
     def stored() -> list[AlertGroup]:
-        with models.session():
+        with session():
             return list(AlertGroup.select().order_by(AlertGroup.first_seen_at))
 
     @invariant()
@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture
 def workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         Workspace.create(slug="one")
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import models, store, tenants
+from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.models import HourlyCount
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import HourlyCount
 from tests.builders import arrival, record
 from tests.client import add_workspace, ask, code_of, web
 
@@ -72,14 +74,14 @@ def test_of_a_quiet_day_all_is_zero(client: FlaskClient) -> None:
 
 
 def test_a_preview_is_not_counted(client: FlaskClient) -> None:
-    with models.session():
+    with session():
         store.preview([arrival("a", 0)], grouping.Policy())
     assert told(client)["alerts"] == 0
 
 
 def test_another_workspace_is_not_counted(client: FlaskClient) -> None:
     add_workspace("acme")
-    with models.session():
+    with session():
         token = tenants.create_token("acme", can_write=False, name="acme")
     record(arrival())
     assert ask(client, f"/stats?{DAY}", token).get_json()["alerts"] == 0
@@ -111,7 +113,7 @@ def test_many_workers_count_true_and_never_wait_in_a_circle() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(store_some, range(40)))
-    with models.session():
+    with session():
         rows = list(HourlyCount.select())
     assert sum(row.alerts for row in rows) == 800
     assert sum(row.groups_new for row in rows) == 20

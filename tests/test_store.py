@@ -2,11 +2,12 @@ from datetime import timedelta
 
 import pytest
 
-from signalcraft import models, store
+from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Decision, GroupStatus, Severity
 from signalcraft.domain.errors import NotStorable
-from signalcraft.models import AlertEvent, AlertGroup, Workspace
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import arrival, at, change_group, groups, record
 
 pytestmark = pytest.mark.usefixtures("workspaces")
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("workspaces")
 
 @pytest.fixture
 def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
-    with models.session():
+    with session():
         for slug in ("one", "two"):
             Workspace.create(slug=slug)
 
@@ -24,7 +25,7 @@ def decisions(recorded: store.Recorded) -> dict[str, Decision]:
 
 
 def events() -> list[AlertEvent]:
-    with models.session():
+    with session():
         return list(AlertEvent.select().order_by(AlertEvent.source_event_id))
 
 
@@ -76,7 +77,7 @@ class TestCounting:
 
     def test_every_event_points_at_its_group(self) -> None:
         record(*(arrival(f"{number}", number, issue=str(number % 3)) for number in range(30)))
-        with models.session():
+        with session():
             for group in AlertGroup.select():
                 assert AlertEvent.select().where(AlertEvent.alert_group == group).count() == group.count == 10
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from cryptography.fernet import Fernet
 
-from signalcraft import models, tenants
 from signalcraft.directory import Directory
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
-from signalcraft.models import ApiToken, WebhookSecret
 from signalcraft.settings import Settings
-from signalcraft.tenants import TenancyError
+from signalcraft.storage import database, tenants
+from signalcraft.storage.models import ApiToken, WebhookSecret
+from signalcraft.storage.tenants import TenancyError
 from tests.client import add_workspace, no_database
 
 KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -19,7 +19,7 @@ KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 @pytest.fixture
 def session(clean_database: str) -> Iterator[str]:
-    with models.session():
+    with database.session():
         yield clean_database
 
 
@@ -136,7 +136,7 @@ def names(directory: Directory, workspace: str) -> list[str]:
 
 
 def add_secret(name: str = "mine", *, key: str = KEY) -> None:
-    with models.session():
+    with database.session():
         tenants.add_secret("acme", "integration", "value", [key], name)
 
 
@@ -222,7 +222,7 @@ def test_what_is_known_is_served_while_the_database_is_away(
 
 
 def test_tokens_name_their_workspace_and_scope(directory: Directory) -> None:
-    with models.session():
+    with database.session():
         reading = tenants.create_token("acme", can_write=False, name="grafana")
         writing = tenants.create_token("acme", can_write=True, name="oncall")
         revoked = tenants.create_token("acme", can_write=True, name="gone")

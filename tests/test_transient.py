@@ -20,13 +20,14 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import batching, embedded, jobs, models, pipeline, processor, store, tasks
+from signalcraft import batching, embedded, jobs, pipeline, processor, store, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain import grouping
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.draining import Drainer
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.storage.database import database, driver_error, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from tests.builders import accepted, groups
 from tests.test_draining import depth, shelve
 from tests.waiting import wait_until
@@ -110,7 +111,7 @@ class Rival:
 
 def sqlstate(error: BaseException) -> str | None:
     assert isinstance(error.__cause__, Exception)
-    code: str | None = getattr(models.driver_error(error.__cause__), "pgcode", None)
+    code: str | None = getattr(driver_error(error.__cause__), "pgcode", None)
     return code
 
 
@@ -125,13 +126,13 @@ def work(redis: Redis, stages: Attempts) -> None:
 
 
 def execute(statement: str, *values: object) -> None:
-    with models.session():
-        models.database.execute_sql(statement, values or None)
+    with session():
+        database.execute_sql(statement, values or None)
 
 
 def totals() -> dict[str, int]:
     """What must be true together: events, what groups and hours count, and that nothing was set aside."""
-    with models.session():
+    with session():
         hours = list(HourlyCount.select())
         return {
             "events": AlertEvent.select().count(),
@@ -148,8 +149,8 @@ def all_true(events: int, *, set_aside: int = 0) -> dict[str, int]:
 
 
 def is_gone(pid: int) -> bool:
-    with models.session():
-        return not models.database.execute_sql("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).rowcount
+    with session():
+        return not database.execute_sql("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).rowcount
 
 
 def is_clean(redis: Redis) -> bool:
@@ -161,19 +162,19 @@ def isolated(level: str) -> Iterator[None]:
     """New connections, and there are no others, isolate their transactions so."""
     alter = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I {}', current_database()); END $$"
     execute(alter.format(f"SET default_transaction_isolation = ''{level}''"))
-    models.database.close_idle()
+    database.close_idle()
     try:
         yield
     finally:
         execute(alter.format("RESET default_transaction_isolation"))
-        models.database.close_idle()
+        database.close_idle()
 
 
 def test_the_victim_of_a_deadlock_is_held_and_stored_once(redis: Redis, two_groups: tuple[str, str]) -> None:
     first, second = two_groups
     attempts = Attempts()
     take_in(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
-    with Rival(models.database.database, holds=second, then_wants=first) as rival:
+    with Rival(database.database, holds=second, then_wants=first) as rival:
         work(redis, attempts)
     assert attempts.codes == ["40P01"]
     assert totals() == all_true(5)
@@ -191,7 +192,7 @@ def test_a_batch_that_cannot_be_serialized_is_held_and_stored_once(
     first, second = two_groups
     attempts = Attempts()
     take_in(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
-    with isolated(level), Rival(models.database.database, holds=second) as rival:
+    with isolated(level), Rival(database.database, holds=second) as rival:
         work(redis, attempts)
         (refused,) = rival.waited
         wait_until(lambda: is_gone(refused))
@@ -205,7 +206,7 @@ def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(tw
     first, second = two_groups
     shelve(accepted(issue=first), accepted(issue=second))
     drainer = Drainer(tasks.processor(), batch_size=9)
-    rival = Rival(models.database.database, holds=second, then_wants=first)
+    rival = Rival(database.database, holds=second, then_wants=first)
     with rival, pytest.raises(DatabaseUnavailable, match="DeadlockDetected"):
         drainer.drain()
     assert (depth(), totals()) == (2, all_true(2))
@@ -217,7 +218,7 @@ def test_a_shelf_that_cannot_be_serialized_is_left_as_it_was_and_worked_off_afte
     first, second = two_groups
     shelve(accepted(issue=first), accepted(issue=second))
     drainer = Drainer(tasks.processor(), batch_size=9)
-    with isolated("serializable"), Rival(models.database.database, holds=second):
+    with isolated("serializable"), Rival(database.database, holds=second):
         with pytest.raises(DatabaseUnavailable, match="SerializationFailure"):
             drainer.drain()
         assert depth() == 2
@@ -247,7 +248,7 @@ def starting_up(server: embedded.Server) -> Iterator[Callable[[], None]]:
 def refusal() -> str:
     """In which words PostgreSQL does not let us in."""
     try:
-        psycopg2.connect(models.database.database).close()
+        psycopg2.connect(database.database).close()
     except psycopg2.OperationalError as error:
         return str(error)
     return ""
@@ -258,7 +259,7 @@ def test_while_postgresql_starts_up_a_batch_is_held_longer_and_longer_and_stored
     redis: Redis, servers: embedded.Servers
 ) -> None:
     with starting_up(servers.postgres) as let_go:
-        with pytest.raises(DatabaseUnavailable) as away, models.session():
+        with pytest.raises(DatabaseUnavailable) as away, session():
             pass
         assert "the database system is starting up" in str(away.value.__cause__)
         attempts = Attempts(lambda: len(attempts.failures) == 4 and let_go())
@@ -318,7 +319,7 @@ def test_what_will_never_be_stored_is_tried_in_its_batch_and_alone_and_set_aside
     assert sorted(tries.values()) == [2, 2, 2]
     assert (len(attempts.times), attempts.failures) == (1, []), "nothing is held for it"
     assert totals() == all_true(2, set_aside=1)
-    with models.session():
+    with session():
         (kept,) = FailedDelivery.select()
     assert (kept.delivery_id, kept.code) == (stranger.delivery_id, "not_storable")
     assert is_clean(redis)
@@ -332,7 +333,7 @@ def test_where_working_off_one_by_one_is_interrupted_it_goes_on_and_repeats_noth
     jobs.queue(redis, jobs.NOTIFICATIONS).empty()
     attempts = Attempts()
     take_in(redis, new, stranger, refused)
-    with isolated("serializable"), Rival(models.database.database, holds=held):
+    with isolated("serializable"), Rival(database.database, holds=held):
         work(redis, attempts)
     assert attempts.codes == ["40001"]
     assert tries == {new.delivery_id: 2, stranger.delivery_id: 2, refused.delivery_id: 3}
@@ -355,8 +356,8 @@ PERMANENT = ("0A000", "22001", "22P02", "23502", "23503", "23505", "23514", "425
 
 def fail_with(code: str) -> None:
     raising = "DO $$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = '{}'; END $$"
-    with models.session(), models.database.atomic():
-        models.database.execute_sql(raising.format(code))
+    with session(), database.atomic():
+        database.execute_sql(raising.format(code))
 
 
 @pytest.mark.parametrize("code", PASSING)
@@ -370,4 +371,4 @@ def test_what_passes_may_be_tried_again(database_url: str, code: str) -> None:  
 def test_what_is_permanent_is_not_taken_for_absence(database_url: str, code: str) -> None:  # noqa: ARG001 - likewise
     with pytest.raises(peewee.DatabaseError) as caught:
         fail_with(code)
-    assert getattr(models.driver_error(caught.value), "pgcode", None) == code
+    assert getattr(driver_error(caught.value), "pgcode", None) == code

@@ -7,10 +7,11 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import jobs, models, store, tasks
+from signalcraft import jobs, store, tasks
 from signalcraft.batching import BatchingWorker
-from signalcraft.models import AlertEvent, FailedDelivery, UnhandledDelivery
 from signalcraft.settings import Settings
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
 from tests import client as web
 from tests.builders import accepted
 from tests.client import PATH, SECRET
@@ -28,7 +29,7 @@ def work(redis: Redis) -> None:
 
 
 def unhandled() -> list[UnhandledDelivery]:
-    with models.session():
+    with session():
         return list(UnhandledDelivery.select().order_by(UnhandledDelivery.id))
 
 
@@ -58,7 +59,7 @@ def test_they_are_answered_ignored_and_kept_raw(
     work(clean_redis)
     (kept,) = unhandled()
     assert (kept.resource, bytes(kept.body)) == (resource, raw)
-    with models.session():
+    with session():
         assert AlertEvent.select().count() == FailedDelivery.select().count() == 0
 
 
@@ -68,7 +69,7 @@ def test_what_is_known_to_be_no_alert_is_not_kept(client: FlaskClient, clean_red
 
 
 def test_a_workspace_keeps_its_newest_and_no_more(client: FlaskClient) -> None:  # noqa: ARG001 - for the workspace
-    with models.session():
+    with session():
         for _ in range(3):
             store.keep_unhandled([accepted() for _ in range(400)])
     kept = unhandled()

@@ -11,10 +11,12 @@ from redis import Redis
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import jobs, models, tasks, tenants
+from signalcraft import jobs, tasks
 from signalcraft.batching import BatchingWorker
-from signalcraft.models import AlertEvent, AlertGroup, FailedDelivery
 from signalcraft.settings import Settings
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery
 from tests import client as web
 from tests.client import PATH, SECRET, TOKEN, ask, code_of, sample, send
 
@@ -67,7 +69,7 @@ def listed(client: FlaskClient, query: str = "", token: str = TOKEN) -> list[Jso
 def make_older(minutes: float) -> None:
     """As if all that is stored had come in so much earlier."""
     shift = timedelta(minutes=minutes)
-    with models.session():
+    with session():
         AlertGroup.update(
             first_seen_at=AlertGroup.first_seen_at - shift,
             last_seen_at=AlertGroup.last_seen_at - shift,
@@ -124,7 +126,7 @@ class TestTheSixScenarios:
         work: Callable[[], None],
         environ: dict[str, str],
     ) -> None:
-        with models.session():
+        with session():
             tenants.create_workspace("second")
             tenants.add_secret("second", "integration", SECRET, [FERNET_KEY])
             token = tenants.create_token("second", can_write=False, name="test")
@@ -209,7 +211,7 @@ def test_one_error_that_comes_as_error_and_by_two_rules_is_one_event_with_both_r
     work()
     (group,) = listed(client)
     assert group["count"] == 1
-    with models.session():
+    with session():
         (event,) = AlertEvent.select()
     assert event.triggered_rules == ["Chat", "Pager"]
 
@@ -262,7 +264,7 @@ def test_text_that_postgresql_or_a_terminal_cannot_take_is_cleaned_and_the_bytes
     (group,) = listed(client)
     assert str(group["title"]).endswith("went wrong")
     assert not {"\0", "\x1b", "\u2028"} & set(str(group["title"]))
-    with models.session():
+    with session():
         (event,) = AlertEvent.select()
     assert event.payload_json == body
 
@@ -280,7 +282,7 @@ def test_numbers_that_nothing_can_hold_are_accepted_and_lose_nothing(
     assert answer.status_code in {202, 400}
     work()
     if answer.status_code == 202:
-        with models.session():
+        with session():
             assert AlertEvent.select().count() + FailedDelivery.select().count() == 1
 
 
@@ -304,7 +306,7 @@ def test_the_legacy_plugin_is_let_in_by_its_token_alone(
     work: Callable[[], None],
 ) -> None:
     assert send(client, sample("legacy.modern", secret="guess"), f"{PATH}?token=guess").status_code == 401
-    with models.session():
+    with session():
         tenants.add_secret("default", "legacy", "url-token", [FERNET_KEY])
     other = web.web(environ, ENCRYPTION_KEY=FERNET_KEY)
     assert send(other, sample("legacy.modern", secret="x"), f"{PATH}?token=wrong").status_code == 401

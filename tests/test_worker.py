@@ -20,14 +20,15 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from structlog.testing import capture_logs
 
-from signalcraft import connections, jobs, models, pipeline, processor, tasks
+from signalcraft import connections, jobs, pipeline, processor, tasks
 from signalcraft.batching import AlertQueue, BatchingWorker
 from signalcraft.claims import Claim
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.jobs import AllowedJob
-from signalcraft.models import AlertEvent, FailedDelivery
 from signalcraft.settings import Settings
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertEvent, FailedDelivery
 from tests.builders import accepted, groups
 from tests.waiting import wait_until
 
@@ -53,7 +54,7 @@ def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
 
 
 def failed() -> list[FailedDelivery]:
-    with models.session():
+    with session():
         return list(FailedDelivery.select())
 
 
@@ -63,7 +64,7 @@ def stages(**replaced: object) -> Any:  # noqa: ANN401 - some of Stages, the oth
 
 
 def count_events() -> int:
-    with models.session():
+    with session():
         return int(AlertEvent.select().count())
 
 
@@ -415,9 +416,9 @@ def test_the_jobs_of_a_killed_worker_are_worked_off_within_30_seconds(
     redis: Redis,
     worker_process: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
-    with models.session(), models.database.atomic():
+    with session(), database.atomic():
         # The worker gets no further than the events while this is held.
-        models.database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+        database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
         take_in(redis, *(accepted() for _ in range(5)))
         process = worker_process()
         wait_until(lambda: redis.zcard("rq:wip:alerts") >= 1, seconds=15)

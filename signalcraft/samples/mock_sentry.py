@@ -12,7 +12,7 @@ from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
 from signalcraft.http_client import Answer, as_object
-from signalcraft.samples import Sample
+from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import Family, family_of
 
 #: Seconds to connect, and to wait for the answer: ``sentry-apps.webhook.timeout.sec``, and the older senders' five.

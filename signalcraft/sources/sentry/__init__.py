@@ -13,12 +13,12 @@ from signalcraft.domain import bounded_json
 from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Identity
 from signalcraft.domain.errors import Refusal, UnexpectedShape
-from signalcraft.sources.sentry import changes, events, keys, subject
+from signalcraft.sources.sentry import alerts, delivery_keys, identifiers, status_changes
 from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, open_envelope
 from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
+from signalcraft.sources.sentry.envelope import recall as recall
+from signalcraft.sources.sentry.field_paths import Reader
 from signalcraft.sources.sentry.fields import FIELDS, OTHER
-from signalcraft.sources.sentry.paths import Reader
-from signalcraft.sources.sentry.recall import recall as recall
 from signalcraft.sources.sentry.signature import HEADERS as HEADERS
 from signalcraft.sources.sentry.signature import verify as verify
 
@@ -27,17 +27,17 @@ Handler = Callable[[Envelope, Reader, Vocabulary], Sequence[NormalizedAlert | St
 #: What becomes of a delivery, by resource and action. Whatever is not here is verified, counted and ignored.
 DISPATCH: Mapping[tuple[str, str], Handler] = MappingProxyType(
     {
-        ("event_alert", "triggered"): events.of_event,
-        ("error", "created"): events.of_event,
-        ("issue", "created"): events.of_new_issue,
-        **{("issue", action): changes.of_issue for action in changes.ISSUE_ACTIONS},
-        ("metric_alert", "critical"): events.of_metric,
-        ("metric_alert", "warning"): events.of_metric,
-        ("metric_alert", "open"): events.of_metric,
-        ("metric_alert", "resolved"): changes.of_metric,
-        ("activity_alert", "triggered"): changes.of_activity,
-        (SERVICE_HOOK, "triggered"): events.of_event,
-        (LEGACY, "triggered"): events.of_legacy,
+        ("event_alert", "triggered"): alerts.of_event,
+        ("error", "created"): alerts.of_event,
+        ("issue", "created"): alerts.of_new_issue,
+        **{("issue", action): status_changes.of_issue for action in status_changes.ISSUE_ACTIONS},
+        ("metric_alert", "critical"): alerts.of_metric,
+        ("metric_alert", "warning"): alerts.of_metric,
+        ("metric_alert", "open"): alerts.of_metric,
+        ("metric_alert", "resolved"): status_changes.of_metric,
+        ("activity_alert", "triggered"): status_changes.of_activity,
+        (SERVICE_HOOK, "triggered"): alerts.of_event,
+        (LEGACY, "triggered"): alerts.of_legacy,
     }
 )
 
@@ -65,7 +65,7 @@ def identify(delivery: Delivery) -> Identity:
     return Identity(
         resource=envelope.resource,
         action=envelope.action,
-        delivery_key=keys.delivery_key(envelope),
+        delivery_key=delivery_keys.delivery_key(envelope),
         ignored=ignored,
         is_unknown=ignored in {RESOURCE_UNKNOWN, ACTION_UNKNOWN},
         project=_project(envelope),
@@ -97,12 +97,12 @@ def _ignored(envelope: Envelope) -> str:
         return NO_ALERT if envelope.resource in PROOFS else RESOURCE_UNKNOWN
     if (envelope.resource, envelope.action) not in DISPATCH:
         return ACTION_UNKNOWN
-    if envelope.resource == "activity_alert" and changes.meaning_of_activity(envelope) is None:
-        return ACTION_UNKNOWN if changes.is_about_status(envelope) else NO_ALERT
+    if envelope.resource == "activity_alert" and status_changes.meaning_of_activity(envelope) is None:
+        return ACTION_UNKNOWN if status_changes.is_about_status(envelope) else NO_ALERT
     return ""
 
 
 def _project(envelope: Envelope) -> str:
     """The project's number, else its slug, as the body has it."""
     reader, fields = Reader(envelope.body), FIELDS.get(envelope.resource, OTHER)
-    return subject.project_id(reader, fields) or subject.project_slug(reader, fields)
+    return identifiers.project_id(reader, fields) or identifiers.project_slug(reader, fields)

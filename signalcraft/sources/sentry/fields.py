@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-from signalcraft.sources.sentry.paths import Paths, paths
+from signalcraft.sources.sentry.field_paths import Paths, paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES
 from signalcraft.domain.bounded_json import MAX_DEPTH, MAX_VALUES
 from signalcraft.sources import cleaning, sentry
-from signalcraft.sources.sentry import changes, events
+from signalcraft.sources.sentry import alerts, status_changes
+from signalcraft.sources.sentry.delivery_keys import OF_EVENTS, OF_STATE
 from signalcraft.sources.sentry.envelope import PROOFS
 from signalcraft.sources.sentry.fields import FIELDS
 from signalcraft.sources.sentry.fingerprint import MAX_PARTS
-from signalcraft.sources.sentry.keys import OF_EVENTS, OF_STATE
 from signalcraft.sources.sentry.signature import SECRET_KINDS, Family
 
 FAMILIES: Mapping[Family, str] = MappingProxyType(
@@ -28,12 +28,12 @@ FAMILIES: Mapping[Family, str] = MappingProxyType(
 
 OUTCOMES: Mapping[sentry.Handler, str] = MappingProxyType(
     {
-        events.of_event: "an alert",
-        events.of_legacy: "an alert, once for each of `triggering_rules`; the copies count once",
-        events.of_new_issue: "an alert of its own, in the default environment",
-        events.of_metric: "an alert",
-        changes.of_activity: "a change of state by `data.activity.type`, else ignored (`no_alert`)",
-        changes.of_metric: "the rule's group is resolved",
+        alerts.of_event: "an alert",
+        alerts.of_legacy: "an alert, once for each of `triggering_rules`; the copies count once",
+        alerts.of_new_issue: "an alert of its own, in the default environment",
+        alerts.of_metric: "an alert",
+        status_changes.of_activity: "a change of state by `data.activity.type`, else ignored (`no_alert`)",
+        status_changes.of_metric: "the rule's group is resolved",
     }
 )
 
@@ -49,7 +49,7 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
         ),
         "project": (
             "`project` as a slug (of a list, the first by name), else the slug in `urls`, else `project-<project_id>`, "
-            f"else `{events.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
+            f"else `{alerts.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
         ),
         "environment": (
             "lower-case, blanks as hyphens, "
@@ -57,7 +57,7 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
         ),
         "severity": (
             "`level` by the table below, absent or unknown: `med`; metric alerts by action, `open` by status "
-            f"({events.CRITICAL_INCIDENT} is critical, else `med`); shifted by environment"
+            f"({alerts.CRITICAL_INCIDENT} is critical, else `med`); shifted by environment"
         ),
         "fingerprint": (
             "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`; else `custom:` of `fingerprint` "
@@ -154,8 +154,8 @@ def _outcomes() -> list[tuple[str, ...]]:
 
 
 def _outcome(action: str, handler: sentry.Handler) -> str:
-    if handler is changes.of_issue:
-        return f"the issue's groups: {changes.ISSUE_ACTIONS[action]}"
+    if handler is status_changes.of_issue:
+        return f"the issue's groups: {status_changes.ISSUE_ACTIONS[action]}"
     return OUTCOMES[handler]
 
 
@@ -176,7 +176,7 @@ def _identity(resource: str, action: str) -> tuple[str, str]:
 def _activities() -> list[tuple[str, str]]:
     return [
         (f"`{kind}`", f"{change} ({substatus})" if substatus else str(change))
-        for kind, (change, substatus) in changes.ACTIVITIES.items()
+        for kind, (change, substatus) in status_changes.ACTIVITIES.items()
     ]
 
 

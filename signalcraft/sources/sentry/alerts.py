@@ -7,10 +7,10 @@ from types import MappingProxyType
 from signalcraft.domain.alerts import NormalizedAlert, Severity, Vocabulary
 from signalcraft.domain.errors import MissingIdentity, MissingTitle
 from signalcraft.sources import cleaning
-from signalcraft.sources.sentry import fingerprint, keys, links, subject
+from signalcraft.sources.sentry import delivery_keys, fingerprint, identifiers, urls
 from signalcraft.sources.sentry.envelope import Envelope
+from signalcraft.sources.sentry.field_paths import Reader
 from signalcraft.sources.sentry.fields import FIELDS, AlertFields
-from signalcraft.sources.sentry.paths import Reader
 
 SOURCE = "sentry"
 NO_PROJECT = "unknown"
@@ -40,19 +40,19 @@ class Reading:
 def of_event(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
     """One event: ``event_alert``, ``error`` and the service hook."""
     reading = Reading.of(envelope, reader, vocabulary)
-    event_id = subject.event_id(reader, reading.fields)
+    event_id = identifiers.event_id(reader, reading.fields)
     if event_id is None:
         raise MissingIdentity("there is no event id", field=reading.fields.event_id[0].text)
-    issue_id = subject.issue_of_occurrence(reader, reading.fields)
+    issue_id = identifiers.issue_of_occurrence(reader, reading.fields)
     return [_alert(reading, f"{event_id}:{issue_id}" if issue_id else event_id)]
 
 
 def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
     """One event of the legacy plugin, once for each rule that sent it: the copies share an id, so they count once."""
     reading = Reading.of(envelope, reader, vocabulary)
-    event_id = subject.event_id(reader, reading.fields)
+    event_id = identifiers.event_id(reader, reading.fields)
     if event_id is None:
-        issue_id = subject.issue_id(reader, reading.fields)
+        issue_id = identifiers.issue_id(reader, reading.fields)
         if issue_id is None:
             raise MissingIdentity("there is neither an event id nor an issue id", field="event.event_id")
         # The oldest senders name no event and send the same bytes each time: the moment tells two apart.
@@ -70,7 +70,7 @@ def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
 def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
     """A new issue. It names no event, so it is an alert of its own, once in the life of the issue."""
     reading = Reading.of(envelope, reader, vocabulary)
-    issue_id = subject.issue_id(reader, reading.fields)
+    issue_id = identifiers.issue_id(reader, reading.fields)
     if issue_id is None:
         raise MissingIdentity("there is no issue id", field="data.issue.id")
     return [_alert(reading, f"issue:{issue_id}:created")]
@@ -79,10 +79,10 @@ def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> 
 def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
     """A metric alert that rose. One incident may rise twice, so what names the delivery is in the alert's name too."""
     reading = Reading.of(envelope, reader, vocabulary)
-    incident = subject.event_id(reader, reading.fields) or metric_rule_id(reader, reading.fields)
+    incident = identifiers.event_id(reader, reading.fields) or metric_rule_id(reader, reading.fields)
     if incident is None:
         raise MissingIdentity("there is neither an incident nor a rule", field="data.metric_alert.id")
-    delivery = keys.delivery_key(envelope).partition(":")[2]
+    delivery = delivery_keys.delivery_key(envelope).partition(":")[2]
     return [_alert(reading, f"metric:{incident}:{envelope.action}:{delivery}")]
 
 
@@ -93,7 +93,7 @@ def metric_rule_id(reader: Reader, fields: AlertFields) -> str | None:
 
 def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
     reader, fields, received_at = reading.reader, reading.fields, reading.envelope.delivery.received_at
-    issue_id = subject.issue_id(reader, fields)
+    issue_id = identifiers.issue_id(reader, fields)
     if issue_id is None and fields.issue_id:
         reader.warn(fields.issue_id[0], "is missing")
     environment = _environment(reading)
@@ -146,10 +146,10 @@ def _rule(value: object) -> str | None:
 
 def _project(reading: Reading) -> str:
     reader, fields = reading.reader, reading.fields
-    slug = subject.project_slug(reader, fields)
+    slug = identifiers.project_slug(reader, fields)
     if slug:
         return slug
-    number = subject.project_id(reader, fields)
+    number = identifiers.project_id(reader, fields)
     reader.warn(fields.project[0], "is missing; the project goes by its number" if number else "is missing")
     return f"project-{number}".lower() if number else NO_PROJECT
 
@@ -213,8 +213,8 @@ def _tags(reading: Reading) -> Sequence[tuple[str, str]]:
 def _link(reading: Reading, issue_id: str | None) -> str | None:
     reader, fields = reading.reader, reading.fields
     if fields.url_as_link:
-        return reader.wanted(fields.url_as_link, links.as_sent, "an http(s) URL")
-    link = links.issue_link(reader.each(fields.urls, links.read), issue_id)
+        return reader.wanted(fields.url_as_link, urls.as_sent, "an http(s) URL")
+    link = urls.issue_link(reader.each(fields.urls, urls.read), issue_id)
     if link is None:
         reader.warn(fields.urls[0], "names no organization to make a link of")
     return link

@@ -9,7 +9,7 @@ from playhouse.migrations import Runner
 
 from signalcraft.domain.errors import DatabaseUnavailable, SignalCraftError
 
-DIRECTORY = Path(__file__).parent.parent / "migrations"
+DIRECTORY = Path(__file__).parents[2] / "migrations"
 #: Where Peewee's runner remembers what it applied.
 _HISTORY = "schema_migration"
 
@@ -45,7 +45,7 @@ def pending(database: PostgresqlDatabase) -> list[str]:
     names = [path.stem for path in sorted(DIRECTORY.glob("[0-9]*.py"))]
     if not database.table_exists(_HISTORY):
         return names
-    applied = {name for (name,) in database.execute_sql(f"SELECT name FROM {_HISTORY}").fetchall()}  # noqa: S608 - a constant
+    applied = {name for (name,) in database.execute_sql(f"SELECT name FROM {_HISTORY}").fetchall()}
     return [name for name in names if name not in applied]
 
 

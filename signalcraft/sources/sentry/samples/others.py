@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from signalcraft.samples.params import TITLE, Params
+from signalcraft.sources.sentry.samples.params import TITLE, Params
 
 SEER_ACTIONS = (
     "root_cause_started",

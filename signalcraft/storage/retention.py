@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Final
 
 from signalcraft.domain.lifecycle import Cause
-from signalcraft.history import Actor, noting
-from signalcraft.models import database
-from signalcraft.statements import rank, status_after
+from signalcraft.storage.audit_log import Actor, noting
+from signalcraft.storage.database import database
+from signalcraft.storage.sql import rank, status_after
 
 #: Rows a transaction: changing as many takes some 2 ms, of groups 12 (``python -m bench purge``); on a machine that has
 #: other things to do, five times as long.

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from signalcraft.models import TABLES, database
+from signalcraft.storage.database import database
+from signalcraft.storage.models import TABLES
 
 _TABLE_SIZES: Final = """
     SELECT relname, greatest(reltuples, 0), pg_total_relation_size(oid)

@@ -17,8 +17,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from peewee import SQL, IntegrityError
 
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
-from signalcraft.models import ApiToken, WebhookSecret, Workspace, database
 from signalcraft.settings import SLUG
+from signalcraft.storage.database import database
+from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
 
 KINDS = ("integration", "servicehook", "legacy")
 

@@ -3,9 +3,9 @@
 import re
 
 from signalcraft.sources import cleaning
-from signalcraft.sources.sentry import links
+from signalcraft.sources.sentry import urls
+from signalcraft.sources.sentry.field_paths import Path, Reader
 from signalcraft.sources.sentry.fields import AlertFields
-from signalcraft.sources.sentry.paths import Path, Reader
 
 _DASHED = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -21,13 +21,13 @@ def event_identifier(value: object) -> str | None:
 def event_id(reader: Reader, fields: AlertFields) -> str | None:
     """The id of the event that a body reports."""
     found = reader.first(fields.event_id, event_identifier, "an event id")
-    return found or next((url.event_id for url in reader.each(fields.urls, links.read) if url.event_id), None)
+    return found or next((url.event_id for url in reader.each(fields.urls, urls.read) if url.event_id), None)
 
 
 def issue_id(reader: Reader, fields: AlertFields) -> str | None:
     """The id of the issue that a body is about."""
     found = reader.first(fields.issue_id, cleaning.identifier, "an issue id")
-    return found or next((url.issue_id for url in reader.each(fields.urls, links.read) if url.issue_id), None)
+    return found or next((url.issue_id for url in reader.each(fields.urls, urls.read) if url.issue_id), None)
 
 
 def issue_of_occurrence(reader: Reader, fields: AlertFields) -> str | None:
@@ -54,7 +54,7 @@ def project_slug(reader: Reader, fields: AlertFields) -> str:
         if name:
             return _cleaned(reader, path, name)
     for path in fields.urls:
-        url = links.read(path.follow(reader.body))
+        url = urls.read(path.follow(reader.body))
         if url and url.project:
             return _cleaned(reader, path, url.project)
     return ""

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from signalcraft.samples.params import Params
+from signalcraft.sources.sentry.samples.params import Params
 
 _PLACES = (
     ("shop.http.middleware", "shop/http/middleware.py", "measure", "        response = self.app(request)"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from signalcraft.samples.params import Params
+from signalcraft.sources.sentry.samples.params import Params
 
 _STATES = {
     "created": ("unresolved", "new"),

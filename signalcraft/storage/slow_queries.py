@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 from peewee import QueryEvent
 
-from signalcraft.models import database
+from signalcraft.storage.database import database
 
 log = structlog.get_logger(__name__)
 
 #: Modules that pass queries on for others.
-_GO_BETWEENS: Final = frozenset({"signalcraft.models", "signalcraft.statements", __name__})
+_GO_BETWEENS: Final = frozenset({"signalcraft.storage.database", "signalcraft.storage.sql", __name__})
 
 
 def watch(slow_query_ms: int) -> None:

@@ -10,10 +10,10 @@ import hashlib
 import json
 import re
 
-from signalcraft.sources.sentry import subject
+from signalcraft.sources.sentry import identifiers
 from signalcraft.sources.sentry.envelope import RESOURCES, UNKNOWN, Envelope
+from signalcraft.sources.sentry.field_paths import Reader
 from signalcraft.sources.sentry.fields import FIELDS, AlertFields
-from signalcraft.sources.sentry.paths import Reader
 from signalcraft.sources.sentry.signature import IDEMPOTENCY_HEADER
 
 #: Resources of which each delivery reports one event: the event and the rule name it.
@@ -37,9 +37,9 @@ def delivery_key(envelope: Envelope) -> str:
 
 def _name(envelope: Envelope) -> list[str]:
     resource, action = envelope.resource, envelope.action
-    if resource in OF_EVENTS and (event := subject.event_id(Reader(envelope.body), FIELDS[resource])):
+    if resource in OF_EVENTS and (event := identifiers.event_id(Reader(envelope.body), FIELDS[resource])):
         return [action, event, *_issue_of_occurrence(envelope), _rule(envelope, FIELDS[resource])]
-    issue = subject.issue_id(Reader(envelope.body), FIELDS[resource]) if resource == "issue" else None
+    issue = identifiers.issue_id(Reader(envelope.body), FIELDS[resource]) if resource == "issue" else None
     if issue and action == "created":
         return [action, issue]
     attempt = envelope.delivery.headers.get(IDEMPOTENCY_HEADER, "")
@@ -51,7 +51,7 @@ def _name(envelope: Envelope) -> list[str]:
 
 def _issue_of_occurrence(envelope: Envelope) -> list[str]:
     """The issue of an event that occurs in several: one trace can be slow in two ways, which are two issues."""
-    issue = subject.issue_of_occurrence(Reader(envelope.body), FIELDS[envelope.resource])
+    issue = identifiers.issue_of_occurrence(Reader(envelope.body), FIELDS[envelope.resource])
     return [issue] if issue else []
 
 

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from signalcraft.domain.alerts import Change, StatusChange, Vocabulary
 from signalcraft.domain.errors import MissingIdentity
 from signalcraft.sources import cleaning
-from signalcraft.sources.sentry import events, fingerprint, subject
+from signalcraft.sources.sentry import alerts, fingerprint, identifiers
 from signalcraft.sources.sentry.envelope import Envelope
+from signalcraft.sources.sentry.field_paths import Path, Reader, paths
 from signalcraft.sources.sentry.fields import ISSUE, METRIC_ALERT
-from signalcraft.sources.sentry.paths import Path, Reader, paths
 
 #: What ``issue.*`` means. ``ignored`` is what ``archived`` was called, and some installations still send it.
 ISSUE_ACTIONS: Mapping[str, Change] = MappingProxyType(
@@ -85,14 +85,14 @@ def _activity(envelope: Envelope) -> str:
 
 def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
     """``metric_alert.resolved``: the rule's incident is over."""
-    rule = events.metric_rule_id(reader, METRIC_ALERT)
+    rule = alerts.metric_rule_id(reader, METRIC_ALERT)
     if rule is None:
         raise MissingIdentity("there is no rule that could be resolved", field=METRIC_ALERT.rule_id[0].text)
     return [
         StatusChange(
-            source=events.SOURCE,
+            source=alerts.SOURCE,
             change=Change.RESOLVED,
-            project=subject.project_slug(reader, METRIC_ALERT),
+            project=identifiers.project_slug(reader, METRIC_ALERT),
             fingerprint=fingerprint.metric_rule(rule),
             received_at=envelope.delivery.received_at,
         ),
@@ -100,14 +100,14 @@ def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Se
 
 
 def _change(envelope: Envelope, reader: Reader, change: Change, implied: str) -> StatusChange:
-    issue_id = subject.issue_id(reader, ISSUE)
+    issue_id = identifiers.issue_id(reader, ISSUE)
     if issue_id is None:
         raise MissingIdentity("there is no issue id", field=ISSUE.issue_id[0].text)
     received_at = envelope.delivery.received_at
     return StatusChange(
-        source=events.SOURCE,
+        source=alerts.SOURCE,
         change=change,
-        project=subject.project_slug(reader, ISSUE),
+        project=identifiers.project_slug(reader, ISSUE),
         fingerprint=fingerprint.issue(issue_id),
         received_at=received_at,
         substatus=implied or _substatus(reader, change),

@@ -1,0 +1,148 @@
+"""Signed deliveries as Sentry makes them, for ``send``, the tests and the benchmarks.
+
+Every resource and action of :data:`NAMES`, complete and in Sentry's own spelling: compact JSON, ASCII
+only, keys in the order ``action, installation, data, actor``, the signature over exactly these bytes.
+The values are made up. ``mock_sentry`` sends them the way Sentry does.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.sources.sentry.samples import events, issues, others
+from signalcraft.sources.sentry.samples.params import Params
+from signalcraft.sources.sentry.signature import HEADERS, Family, sign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One HTTP request of Sentry's. ``url_token`` is what the URL of a sender that cannot sign would end in."""
+
+    resource: str
+    action: str
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    url_token: str = field(default="", repr=False)
+
+    def as_delivery(self, received_at: datetime) -> Delivery:
+        """The sample as the web process hands it on."""
+        headers = {name.lower(): value for name, value in self.headers.items() if name.lower() in HEADERS}
+        return Delivery(headers=headers, body=self.body, received_at=received_at, url_token=self.url_token)
+
+
+Data = Callable[[Params, str], dict[str, Any]]
+
+#: ``data`` of the integration's deliveries, by resource, and the actions that Sentry sends of it.
+INTEGRATION: Mapping[str, tuple[Data, tuple[str, ...]]] = MappingProxyType(
+    {
+        "event_alert": (events.event_alert, ("triggered",)),
+        "error": (events.error, ("created",)),
+        "issue": (issues.issue, ("created", "assigned", "resolved", "unresolved", "ignored", "archived")),
+        "metric_alert": (others.metric_alert, ("critical", "warning", "resolved", "open")),
+        "activity_alert": (issues.activity_alert, ("triggered",)),
+        "installation": (others.installation, ("created", "deleted")),
+        "comment": (others.comment, ("created", "updated", "deleted")),
+        "seer": (others.seer, others.SEER_ACTIONS),
+        "preprod_artifact": (others.preprod_artifact, ("size_analysis_completed", "build_distribution_completed")),
+    }
+)
+
+#: Bodies of senders without ``action`` and ``data``.
+FLAT: Mapping[str, tuple[Callable[[Params], dict[str, Any]], Family]] = MappingProxyType(
+    {
+        "legacy.modern": (events.legacy, Family.LEGACY),
+        "legacy.ancient": (events.legacy_ancient, Family.LEGACY),
+        "servicehook.triggered": (events.service_hook, Family.SERVICE_HOOK),
+    }
+)
+
+#: All that :func:`build` can build.
+NAMES: tuple[str, ...] = (
+    *(f"{resource}.{action}" for resource, (_, actions) in INTEGRATION.items() for action in actions),
+    *FLAT,
+)
+
+
+def build(name: str, *, secret: str, **params: Any) -> Sample:  # noqa: ANN401 - the fields of Params, checked there
+    """The sample called ``name``, signed with ``secret`` (or, where the sender cannot sign, with it as the token).
+
+    ``params`` are the fields of :class:`signalcraft.samples.params.Params`. Event id, time and idempotency
+    key are new each time unless given.
+
+    Raises:
+        ValueError: there is no sample of that name.
+        TypeError: there is no such parameter.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no sample is called {name!r}; there are {', '.join(NAMES)}")
+    given = {"event_id": uuid.uuid4().hex, "occurred_at": datetime.now(UTC), "idempotency_key": uuid.uuid4().hex}
+    values = Params(**{**given, **params})
+    if name in FLAT:
+        return _flat(name, values, secret)
+    resource, _, action = name.partition(".")
+    data_of, _ = INTEGRATION[resource]
+    body = {
+        "action": action,
+        "installation": {"uuid": values.installation},
+        "data": data_of(values, action),
+        "actor": {"type": "application", "id": "sentry", "name": "Sentry"},
+    }
+    encoded = encode(_padded(body, values.size))
+    headers = {"Sentry-Hook-Resource": resource, **_stamped("Sentry-Hook", encoded, secret)}
+    if values.idempotency_key:
+        headers["Idempotency-Key"] = values.idempotency_key
+    return Sample(resource=resource, action=action, headers=_request_headers() | headers, body=encoded)
+
+
+def _flat(name: str, values: Params, secret: str) -> Sample:
+    body_of, family = FLAT[name]
+    encoded = encode(_padded(body_of(values), values.size))
+    resource = name.partition(".")[0]
+    if family is Family.LEGACY:
+        return Sample(
+            resource=resource,
+            action="triggered",
+            headers=_request_headers(),
+            body=encoded,
+            url_token=secret,
+        )
+    headers = _request_headers() | {"X-ServiceHook-GUID": values.hook_guid} | _stamped("X-ServiceHook", encoded, secret)
+    return Sample(resource=resource, action="triggered", headers=headers, body=encoded)
+
+
+def _request_headers() -> dict[str, str]:
+    """What Sentry's HTTP client puts on every request."""
+    return {
+        "Content-Type": "application/json",
+        "Request-ID": uuid.uuid4().hex,
+        "User-Agent": "sentry/26.5.0 (https://sentry.io)",
+        "Accept": "*/*",
+        "Accept-Encoding": "gzip, deflate",
+    }
+
+
+def _stamped(prefix: str, body: bytes, secret: str) -> dict[str, str]:
+    now = int(datetime.now(UTC).timestamp())
+    return {f"{prefix}-Timestamp": str(now), f"{prefix}-Signature": sign(body, secret.encode())}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """``body`` in Sentry's spelling (its ``sentry.utils.json.dumps``)."""
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _padded(body: dict[str, Any], size: int) -> dict[str, Any]:
+    """``body`` grown to ``size`` bytes, if it is smaller: by frames where it has a stack, the rest by text."""
+    missing = size - len(encode(body))
+    frames = events.frames_in(body)
+    if frames and missing > 0:
+        frames[:0] = events.frames_of(missing)
+        missing = size - len(encode(body))
+    # Sentry itself adds a top-level "text" for some receivers.
+    overhead = len(',"text":""')
+    return body | {"text": "." * (missing - overhead)} if missing >= overhead else body
