@@ -18,12 +18,13 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import connections, http_client, jobs, metrics, store
+from signalcraft import connections, http_client, jobs, metrics
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
 from signalcraft.domain.errors import PermanentError, SignalCraftError
-from signalcraft.runs import Arrival
+from signalcraft.groups import record
+from signalcraft.groups.bursts import Arrival
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
@@ -200,7 +201,7 @@ def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arriva
 def _store_unseen(arrivals: Sequence[Arrival], policy: grouping.Policy) -> None:
     """Everything that storing an alert is, and the opposite of it, committed together."""
     with session(), database.atomic():
-        recorded = store.record(arrivals, policy)
+        recorded = record.record(arrivals, policy)
         AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
         AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
         HourlyCount.delete().where(HourlyCount.project == CANARY_PROJECT).execute()

@@ -11,11 +11,12 @@ from rich.progress import track
 from rich.table import Table
 from werkzeug.datastructures import MultiDict
 
-from signalcraft import chores, inputs, retrieval, stats
+from signalcraft import chores, inputs
 from signalcraft import settings as signalcraft_settings
 from signalcraft.domain import explanations
+from signalcraft.groups import hourly_counts, queries
+from signalcraft.groups.hourly_counts import LONGEST_DAYS, Statistics
 from signalcraft.settings import Settings
-from signalcraft.stats import LONGEST_DAYS, Statistics
 from signalcraft.storage import retention
 from signalcraft.storage.database import open_database, session
 from signalcraft.storage.models import AlertEvent, Workspace
@@ -33,8 +34,8 @@ def explain(event_id: int) -> None:
         if found is None:
             raise click.ClickException(f"there is no event {event_id}")
         workspace_id, group_id = found
-        event = retrieval.event(workspace_id, event_id)
-        group = retrieval.group(workspace_id, group_id, now=datetime.now(UTC))
+        event = queries.event(workspace_id, event_id)
+        group = queries.group(workspace_id, group_id, now=datetime.now(UTC))
     if event and group:
         for sentence in explanations.explain(event, group, signalcraft_settings.policy_of(settings).window):
             click.echo(sentence)
@@ -53,7 +54,7 @@ def show_stats(workspace: str | None, days: int) -> None:
         found = Workspace.get_or_none(Workspace.slug == slug)
         if found is None:
             raise click.ClickException(f"there is no workspace {slug}")
-        statistics = stats.of(found.id, inputs.load_stats_query(MultiDict({"since": since}), now=now))
+        statistics = hourly_counts.of(found.id, inputs.load_stats_query(MultiDict({"since": since}), now=now))
     console = Console()
     console.print(_sums_table(statistics))
     console.print(_groups_table(statistics))

@@ -6,10 +6,11 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, edits, gate, inputs, retrieval, schemas, versions
+from signalcraft import deliveries, gate, inputs, schemas, versions
 from signalcraft.domain import bounded_json
 from signalcraft.domain.errors import NotFound
-from signalcraft.edits import Edit
+from signalcraft.groups import queries, user_updates
+from signalcraft.groups.user_updates import Edit
 from signalcraft.parts import parts
 from signalcraft.storage.database import session
 
@@ -24,8 +25,8 @@ def change_group(group_id: int) -> ResponseReturnValue:
     inputs.refuse_parameters(request.args)
     edit = Edit(fields=inputs.load_edit(_body(), now=now), by=caller.token, at=now)
     with session():
-        edits.change(caller.workspace_id, group_id, edit, versions=versions.named_by(request.if_match))
-        row = retrieval.group(caller.workspace_id, group_id, now=now)
+        user_updates.change(caller.workspace_id, group_id, edit, versions=versions.named_by(request.if_match))
+        row = queries.group(caller.workspace_id, group_id, now=now)
     if row is None:
         raise NotFound
     response = jsonify(schemas.dump_group(row))
@@ -45,9 +46,11 @@ def change_groups() -> ResponseReturnValue:
         scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
         if bulk.wanted is not None:
             after = parts().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
-            found = retrieval.newest(caller.workspace_id, bulk.wanted, limit=edits.MOST_AT_ONCE, after=after, now=now)
+            found = queries.newest(
+                caller.workspace_id, bulk.wanted, limit=user_updates.MOST_AT_ONCE, after=after, now=now
+            )
             ids, end = [row["id"] for row in found.rows], found.end
-        outcomes = edits.change_many(caller.workspace_id, ids, edit, wanted=bulk.wanted)
+        outcomes = user_updates.change_many(caller.workspace_id, ids, edit, wanted=bulk.wanted)
     following = parts().cursors.write(end, scope=scope) if end else None
     return jsonify(schemas.dump_outcomes(outcomes, next_cursor=following))
 

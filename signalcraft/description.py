@@ -19,8 +19,8 @@ from werkzeug.routing import Rule
 from signalcraft import answers, inputs, problems, schemas
 from signalcraft.domain import errors
 from signalcraft.domain.errors import Refusal
+from signalcraft.groups.queries import SortKey
 from signalcraft.parameters import ChoiceField, MomentField, SortField
-from signalcraft.retrieval import SortKey
 
 Shape = type[Schema] | None
 

@@ -10,11 +10,11 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from werkzeug.datastructures import MultiDict
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.edits import MOST_AT_ONCE, Fields
-from signalcraft.filters import GroupFilter
+from signalcraft.groups.filters import GroupFilter
+from signalcraft.groups.hourly_counts import LONGEST_DAYS, Period
+from signalcraft.groups.queries import Order
+from signalcraft.groups.user_updates import MOST_AT_ONCE, Fields
 from signalcraft.parameters import ChoiceField, MomentField, SortField, check_link, check_text
-from signalcraft.retrieval import Order
-from signalcraft.stats import LONGEST_DAYS, Period
 
 Args = MultiDict[str, str]
 

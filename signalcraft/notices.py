@@ -6,14 +6,15 @@ when the alerts are stored, and cannot touch that any more.
 
 import structlog
 
-from signalcraft import logs, metrics, store
+from signalcraft import logs, metrics
 from signalcraft.domain.errors import RecoverableError
+from signalcraft.groups import record
 from signalcraft.workbench import Workbench
 
 log = structlog.get_logger(__name__)
 
 
-def notify(recorded: store.Recorded, bench: Workbench) -> None:
+def notify(recorded: record.Recorded, bench: Workbench) -> None:
     """Ask the rules of each group that the batch touched, and hand on what they say.
 
     Rules and notifiers may be anybody's code. Whatever they raise is logged and counted, and touches nothing else:

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
-from signalcraft.filters import Choice
-from signalcraft.retrieval import Order, SortKey
+from signalcraft.groups.filters import Choice
+from signalcraft.groups.queries import Order, SortKey
 
 LONGEST_TEXT: Final = 200
 LONGEST_URL: Final = 2_000

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from signalcraft import border, changes, intake, metrics, notices, store
+from signalcraft import intake, metrics, notices, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
 from signalcraft.domain.errors import PermanentError, UnreadableDelivery
+from signalcraft.groups import record as groups_record
+from signalcraft.groups import source_updates, validation
+from signalcraft.groups.bursts import Arrival
 from signalcraft.intake import Intake
 from signalcraft.logs import fault
-from signalcraft.runs import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 from signalcraft.workbench import Workbench
@@ -70,11 +72,11 @@ class Prepared:
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
     unhandled: list[AcceptedDelivery] = field(default_factory=list)
     #: What storing its alerts came to, once that is committed: whatever fails then, it is not done or counted again.
-    recorded: store.Recorded | None = None
+    recorded: groups_record.Recorded | None = None
     stored_in: float = 0.0
 
 
-def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.Recorded:
+def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> groups_record.Recorded:
     """Work off ``deliveries``. Doing it again changes nothing.
 
     One that cannot be worked off is set aside with its reason; the others are stored all the same.
@@ -104,7 +106,7 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
     return prepared
 
 
-def record(prepared: Prepared, policy: grouping.Policy) -> store.Recorded:
+def record(prepared: Prepared, policy: grouping.Policy) -> groups_record.Recorded:
     """Store a batch; once this returns, no delivery of it can be lost.
 
     Raises:
@@ -129,11 +131,11 @@ def hear(prepared: Prepared) -> None:
         RecoverableError: as ``record``.
     """
     with session():
-        changed = _catch_up(prepared) + changes.tell_again(prepared.changes)
+        changed = _catch_up(prepared) + source_updates.tell_again(prepared.changes)
     metrics.count("signalcraft_status_changes_total", changed)
 
 
-def conclude(prepared: Prepared, recorded: store.Recorded, bench: Workbench) -> None:
+def conclude(prepared: Prepared, recorded: groups_record.Recorded, bench: Workbench) -> None:
     """Say what became of each delivery, and tell whom it concerns."""
     _report(prepared, recorded)
     notices.notify(recorded, bench)
@@ -166,7 +168,7 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
         Arrival.of(alert, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id) for alert in alerts
     ]
     for arrival in arrivals:
-        border.check(arrival)
+        validation.check(arrival)
     prepared.arrivals += arrivals
     changed = [outcome for outcome in meaning.outcomes if isinstance(outcome, StatusChange)]
     for one in changed:
@@ -183,22 +185,24 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
         prepared.unhandled.append(accepted)
 
 
-def _store(prepared: Prepared, policy: grouping.Policy) -> store.Recorded:
+def _store(prepared: Prepared, policy: grouping.Policy) -> groups_record.Recorded:
     """Alerts first, then what the source says of their groups and has said, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
-            prepared.recorded = store.record(prepared.arrivals, policy) if prepared.arrivals else store.Recorded()
+            prepared.recorded = (
+                groups_record.record(prepared.arrivals, policy) if prepared.arrivals else groups_record.Recorded()
+            )
             _count(prepared.recorded)
-        changed = _catch_up(prepared) + changes.apply_changes(prepared.changes)
+        changed = _catch_up(prepared) + source_updates.apply_changes(prepared.changes)
         metrics.count("signalcraft_status_changes_total", changed)
     return prepared.recorded
 
 
 def _catch_up(prepared: Prepared) -> int:
-    return changes.catch_up((arrival.workspace_id, arrival.alert) for arrival in prepared.arrivals)
+    return source_updates.catch_up((arrival.workspace_id, arrival.alert) for arrival in prepared.arrivals)
 
 
-def _count(recorded: store.Recorded) -> None:
+def _count(recorded: groups_record.Recorded) -> None:
     metrics.observe("signalcraft_stage_seconds", recorded.grouped_in, stage="group")
     metrics.count("signalcraft_alerts_total", len(recorded.homes))
     metrics.count("signalcraft_duplicates_total", recorded.duplicates)
@@ -224,7 +228,7 @@ def _set_aside(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, s
         )
 
 
-def _report(prepared: Prepared, recorded: store.Recorded) -> None:
+def _report(prepared: Prepared, recorded: groups_record.Recorded) -> None:
     """One line a delivery: what became of it."""
     failed = {accepted.delivery_id for accepted, _ in prepared.failures}
     homes = {home.arrival.delivery_id: home for home in recorded.homes}

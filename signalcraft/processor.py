@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import structlog
 from redis import Redis
 
-from signalcraft import canary, pipeline, store
+from signalcraft import canary, pipeline
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
+from signalcraft.groups import record
 from signalcraft.logs import fault
 from signalcraft.storage.database import constraint_name
 from signalcraft.workbench import Workbench
@@ -16,7 +17,7 @@ from signalcraft.workbench import Workbench
 log = structlog.get_logger(__name__)
 
 #: The parts of a batch that were stored: one if it was stored at once, one a delivery if one by one.
-Outcome = Sequence[tuple[pipeline.Prepared, store.Recorded]]
+Outcome = Sequence[tuple[pipeline.Prepared, record.Recorded]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, gate, inputs, previews, retrieval, schemas, stats, versions
+from signalcraft import deliveries, gate, inputs, schemas, versions
 from signalcraft.domain import explanations
 from signalcraft.domain.errors import NotFound
+from signalcraft.groups import hourly_counts, preview, queries
+from signalcraft.groups.queries import Page, Position
 from signalcraft.inputs import Listing
 from signalcraft.parts import parts
-from signalcraft.retrieval import Page, Position
 from signalcraft.sources import sentry
 from signalcraft.storage.database import session
 
@@ -38,8 +39,8 @@ def list_groups() -> ResponseReturnValue:
     after = _after(listing)
     now = datetime.now(UTC)
     with session():
-        page = retrieval.groups(workspace_id, listing.wanted, listing.order, limit=listing.limit, after=after, now=now)
-        estimate = retrieval.estimate(workspace_id, listing.wanted, now=now) if listing.total else None
+        page = queries.groups(workspace_id, listing.wanted, listing.order, limit=listing.limit, after=after, now=now)
+        estimate = queries.estimate(workspace_id, listing.wanted, now=now) if listing.total else None
     return _tagged(schemas.dump_groups(page.rows, _next_cursor(page, listing), estimate))
 
 
@@ -60,7 +61,7 @@ def list_events(group_id: int) -> ResponseReturnValue:
     after = _after(listing)
     with session():
         _group(group_id)
-        page = retrieval.events(workspace_id, group_id, limit=listing.limit, after=after)
+        page = queries.events(workspace_id, group_id, limit=listing.limit, after=after)
     return _tagged(schemas.dump_events(page.rows, _next_cursor(page, listing)))
 
 
@@ -72,7 +73,7 @@ def list_history(group_id: int) -> ResponseReturnValue:
     after = _after(listing)
     with session():
         _group(group_id)
-        page = retrieval.changes(workspace_id, group_id, limit=listing.limit, after=after)
+        page = queries.changes(workspace_id, group_id, limit=listing.limit, after=after)
     return _tagged(schemas.dump_history(page.rows, _next_cursor(page, listing)))
 
 
@@ -82,7 +83,7 @@ def export_groups() -> ResponseReturnValue:
     workspace_id, wanted = gate.caller().workspace_id, inputs.load_filter_query(request.args)
 
     def page(after: Position | None) -> Page:
-        return retrieval.groups_by_id(workspace_id, wanted, after=after, now=datetime.now(UTC))
+        return queries.groups_by_id(workspace_id, wanted, after=after, now=datetime.now(UTC))
 
     return _streamed(page, schemas.dump_group)
 
@@ -96,7 +97,7 @@ def export_events(group_id: int) -> ResponseReturnValue:
         _group(group_id)
 
     def page(after: Position | None) -> Page:
-        return retrieval.events(workspace_id, group_id, limit=retrieval.EXPORT_PAGE, after=after)
+        return queries.events(workspace_id, group_id, limit=queries.EXPORT_PAGE, after=after)
 
     return _streamed(page, schemas.dump_listed_event)
 
@@ -106,7 +107,7 @@ def show_event(event_id: int) -> ResponseReturnValue:
     """An event with what was sent."""
     inputs.refuse_parameters(request.args)
     with session():
-        row = retrieval.event(gate.caller().workspace_id, event_id)
+        row = queries.event(gate.caller().workspace_id, event_id)
     if row is None:
         raise NotFound
     return _tagged(schemas.dump_event(row))
@@ -118,8 +119,8 @@ def explain_event(event_id: int) -> ResponseReturnValue:
     inputs.refuse_parameters(request.args)
     workspace_id = gate.caller().workspace_id
     with session():
-        event = retrieval.event(workspace_id, event_id)
-        group = event and retrieval.group(workspace_id, event["alert_group_id"], now=datetime.now(UTC))
+        event = queries.event(workspace_id, event_id)
+        group = event and queries.group(workspace_id, event["alert_group_id"], now=datetime.now(UTC))
     if not event or not group:
         raise NotFound
     sentences = explanations.explain(event, group, parts().policy.window)
@@ -131,7 +132,7 @@ def show_stats() -> ResponseReturnValue:
     """What came in during a period, and what became of it."""
     period = inputs.load_stats_query(request.args, now=datetime.now(UTC))
     with session():
-        found = stats.of(gate.caller().workspace_id, period)
+        found = hourly_counts.of(gate.caller().workspace_id, period)
     return _tagged(schemas.dump_stats(found))
 
 
@@ -140,7 +141,7 @@ def preview_delivery() -> ResponseReturnValue:
     """Where a delivery (body and Sentry's headers) would land, were it sent now. Its signature is not looked at."""
     inputs.refuse_parameters(request.args)
     max_body_bytes = parts().settings.max_body_bytes
-    found, warnings = previews.preview(
+    found, warnings = preview.preview(
         deliveries.read(request, kept_headers=sentry.HEADERS, max_body_bytes=max_body_bytes),
         gate.caller().workspace_id,
         policy=parts().policy,
@@ -150,7 +151,7 @@ def preview_delivery() -> ResponseReturnValue:
 
 
 def _group(group_id: int) -> schemas.Row:
-    row = retrieval.group(gate.caller().workspace_id, group_id, now=datetime.now(UTC))
+    row = queries.group(gate.caller().workspace_id, group_id, now=datetime.now(UTC))
     if row is None:
         raise NotFound
     return row

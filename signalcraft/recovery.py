@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from signalcraft import border, pipeline, store
+from signalcraft import pipeline
 from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.errors import PermanentError, RecoverableError
-from signalcraft.runs import Arrival
+from signalcraft.groups import record, validation
+from signalcraft.groups.bursts import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
 from signalcraft.workbench import Workbench
@@ -157,7 +158,7 @@ def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: 
 def _preview(arrivals: Sequence[Arrival], bench: Workbench, total: Replayed) -> None:
     """What would be stored: of all at once, or one by one where the database refuses some."""
     try:
-        total.alerts += len(store.preview(arrivals, bench.policy).homes) if arrivals else 0
+        total.alerts += len(record.preview(arrivals, bench.policy).homes) if arrivals else 0
     except PermanentError:
         if len(arrivals) == 1:
             total.again += 1
@@ -176,7 +177,7 @@ def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
     alerts = [outcome for outcome in meaning.outcomes if isinstance(outcome, NormalizedAlert)]
     arrivals = [Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id) for alert in alerts]
     for arrival in arrivals:
-        border.check(arrival)
+        validation.check(arrival)
     return arrivals
 
 

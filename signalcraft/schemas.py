@@ -11,9 +11,9 @@ from marshmallow import Schema, fields, validate
 
 from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
 from signalcraft.domain.deliveries import Answer, Receipt
-from signalcraft.edits import Outcome
-from signalcraft.previews import Preview
-from signalcraft.stats import Statistics
+from signalcraft.groups.hourly_counts import Statistics
+from signalcraft.groups.preview import Preview
+from signalcraft.groups.user_updates import Outcome
 from signalcraft.storage.audit_log import Actor
 
 Row = dict[str, Any]

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import uuid4
 
-from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.grouping import group_key
-from signalcraft.runs import Arrival
+from signalcraft.groups import record as groups_record
+from signalcraft.groups.bursts import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.storage.compression import pack
@@ -63,9 +63,9 @@ def arrival(
     )
 
 
-def record(*arrivals: Arrival, policy: grouping.Policy | None = None) -> store.Recorded:
+def record(*arrivals: Arrival, policy: grouping.Policy | None = None) -> groups_record.Recorded:
     with session():
-        return store.record(arrivals, policy or grouping.Policy())
+        return groups_record.record(arrivals, policy or grouping.Policy())
 
 
 def groups() -> list[AlertGroup]:

@@ -5,9 +5,9 @@ from datetime import datetime
 import pytest
 from peewee import SQL
 
-from signalcraft import border
 from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
-from signalcraft.runs import Arrival
+from signalcraft.groups import validation
+from signalcraft.groups.bursts import Arrival
 from signalcraft.storage.database import database, refusals, session
 from signalcraft.storage.models import AlertGroup, Workspace
 from tests.builders import arrival, record
@@ -19,8 +19,8 @@ def with_field(**fields: object) -> Arrival:
 
 
 def test_an_ordinary_alert_passes() -> None:
-    border.check(arrival())
-    border.check(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
+    validation.check(arrival())
+    validation.check(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_an_ordinary_alert_passes() -> None:
 )
 def test_what_the_tables_cannot_hold_is_stopped_by_name(field: str, value: object, problem: str) -> None:
     with pytest.raises(NotStorable) as stopped:
-        border.check(with_field(**{field: value}))
+        validation.check(with_field(**{field: value}))
     assert stopped.value.field == field
     assert str(stopped.value) == f"{field}: {problem}"
 
@@ -75,8 +75,8 @@ def wide(length: int) -> str:
 def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with session():
         Workspace.create(slug="one")
-    longest = with_field(**{field: wide(length) for field, length in border.LONGEST.items()})
-    border.check(longest)
+    longest = with_field(**{field: wide(length) for field, length in validation.LONGEST.items()})
+    validation.check(longest)
     record(longest)
 
 

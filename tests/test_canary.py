@@ -113,7 +113,7 @@ def test_while_postgresql_is_away_the_worker_holds_it(
     def away(*_: object) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr("signalcraft.store.record", away)
+    monkeypatch.setattr("signalcraft.groups.record.record", away)
     delivery = canary.build(SECRET).as_delivery(accepted().delivery.received_at)
     with pytest.raises(DatabaseUnavailable):
         tasks.processor().process([replace(accepted(), delivery=delivery)])

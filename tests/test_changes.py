@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from signalcraft import changes, edits, placing
 from signalcraft.domain.alerts import Change, GroupStatus, StatusChange
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.domain.lifecycle import TRANSITIONS, Cause
-from signalcraft.runs import Arrival
+from signalcraft.groups import assignment, source_updates, user_updates
+from signalcraft.groups.bursts import Arrival
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import LastWord, Workspace
@@ -31,7 +31,7 @@ def apply(change: Change, minute: float, *, workspace_id: int = 1, **fields: obj
     values: dict[str, object] = {"source": "sentry", "project": "api", "fingerprint": "issue:1"}
     one = StatusChange(change=change, received_at=at(minute), **values | fields)  # type: ignore[arg-type]
     with session():
-        return changes.apply_changes([(workspace_id, one)])
+        return source_updates.apply_changes([(workspace_id, one)])
 
 
 def statuses() -> list[str]:
@@ -127,7 +127,7 @@ def test_changes_of_one_batch_run_in_the_order_in_which_they_were_received() -> 
         for change, minute in ((Change.UNRESOLVED, 6), (Change.RESOLVED, 5))
     )
     with session():
-        assert changes.apply_changes([(1, late), (1, early)]) == 2
+        assert source_updates.apply_changes([(1, late), (1, early)]) == 2
     assert statuses() == ["open"]
 
 
@@ -141,7 +141,7 @@ def test_assigned_names_who_has_it_and_unassigned_takes_the_name_away() -> None:
 
 def test_no_changes_are_no_trouble() -> None:
     with session():
-        assert changes.apply_changes([]) == 0
+        assert source_updates.apply_changes([]) == 0
 
 
 def assignees() -> list[str | None]:
@@ -164,9 +164,9 @@ def test_an_assignment_from_before_a_newer_status_still_counts() -> None:
 
 def test_an_assignment_that_arrives_late_does_not_undo_a_users() -> None:
     record(arrival("a", 0))
-    mine: edits.Fields = {"assignee_user_id": "me"}
+    mine: user_updates.Fields = {"assignee_user_id": "me"}
     with session():
-        edits.change(1, groups()[0].id, edits.Edit(fields=mine, by="token", at=at(9)))
+        user_updates.change(1, groups()[0].id, user_updates.Edit(fields=mine, by="token", at=at(9)))
     assert apply(Change.ASSIGNED, 8, assignee="sentry:user:8") == 0
     assert apply(Change.ASSIGNED, 10, assignee="sentry:user:10") == 1
 
@@ -227,7 +227,7 @@ def store(*arrivals: Arrival) -> int:
     """As a worker does: alerts, then what was said of them."""
     record(*arrivals)
     with session():
-        return changes.catch_up((one.workspace_id, one.alert) for one in arrivals)
+        return source_updates.catch_up((one.workspace_id, one.alert) for one in arrivals)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_change_that_is_being_written_down_while_the_alert_is_stored_finds_its
             one = StatusChange(
                 source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(2)
             )
-            changes.apply_changes([(1, one)])
+            source_updates.apply_changes([(1, one)])
 
     speaker = threading.Thread(target=say)
     speaker.start()
@@ -376,9 +376,9 @@ def test_a_resolution_covers_what_was_received_while_it_was_on_its_way() -> None
 
 
 def edit_all(status: GroupStatus, minute: float = 1001) -> None:
-    by_hand = edits.Edit(fields={"status": status}, by="token", at=at(minute))
+    by_hand = user_updates.Edit(fields={"status": status}, by="token", at=at(minute))
     with session():
-        edits.change_many(1, [group.id for group in groups()], by_hand)
+        user_updates.change_many(1, [group.id for group in groups()], by_hand)
 
 
 @pytest.mark.parametrize(
@@ -426,14 +426,14 @@ def test_whoever_reopens_a_group_lets_an_alert_from_before_its_resolution_go_fir
 
 def pause_before_locking(monkeypatch: pytest.MonkeyPatch, other: threading.Thread) -> None:
     """Let ``other`` run into whoever places alerts, just before that one locks the older groups of their keys."""
-    lock_spans = placing._lock_spans
+    lock_spans = assignment._lock_spans
 
     def wait_and_lock(*arguments: Any) -> Any:  # noqa: ANN401 - as it is
         other.start()
         wait_until(somebody_waits_for_a_lock)
         return lock_spans(*arguments)
 
-    monkeypatch.setattr(placing, "_lock_spans", wait_and_lock)
+    monkeypatch.setattr(assignment, "_lock_spans", wait_and_lock)
 
 
 def somebody_waits_for_a_lock() -> bool:

@@ -11,11 +11,12 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from signalcraft import changes, edits, retrieval, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
-from signalcraft.edits import Edit
-from signalcraft.filters import Choice, GroupFilter
+from signalcraft.groups import queries, source_updates, user_updates
+from signalcraft.groups import record as groups_record
+from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.user_updates import Edit
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup, GroupChange
@@ -272,7 +273,7 @@ def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -
         source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(10)
     )
     with session():
-        changes.apply_changes([(1, word)])
+        source_updates.apply_changes([(1, word)])
     assert history(client, 1) == [
         ("API_TOKEN", "status", "open", "ack"),
         ("API_TOKEN", "assignee_user_id", None, "ann"),
@@ -325,7 +326,7 @@ def test_a_filter_can_say_which(client: FlaskClient) -> None:
 def test_a_filter_that_means_too_many_says_that_there_are_more(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edits, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(user_updates, "MOST_AT_ONCE", 2)
     for issue in "123":
         record(arrival(issue=issue))
     body = {"filter": {"status": "open"}, "set": {"status": "ack"}}
@@ -336,7 +337,7 @@ def test_a_filter_that_means_too_many_says_that_there_are_more(
 def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_means(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edits, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(user_updates, "MOST_AT_ONCE", 2)
     for number in range(5):
         record(arrival(issue=str(number), minute=number % 3))
     body: dict[str, object] = {"filter": {"status": "open"}, "set": {"assignee_user_id": "me"}}
@@ -363,11 +364,11 @@ def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: F
     now = datetime.now(UTC)
     wanted = GroupFilter(status=Choice(include=("open",)))
     with session():
-        found = [row["id"] for row in retrieval.newest(1, wanted, limit=9, after=None, now=now).rows]
+        found = [row["id"] for row in queries.newest(1, wanted, limit=9, after=None, now=now).rows]
     change(client, 1, status="ack")  # somebody else, in between
     with session():
-        outcomes = edits.change_many(
-            1, found, edits.Edit(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
+        outcomes = user_updates.change_many(
+            1, found, user_updates.Edit(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
         )
     assert {one.group_id: one.refusal is None for one in outcomes} == {1: False, 2: True}
     assert [group.status for group in groups()] == ["ack", "resolved"]
@@ -462,13 +463,13 @@ def test_users_and_alerts_at_once_lose_nothing_and_never_wait_in_a_circle() -> N
     def store_some(round_: int) -> None:
         with session():
             alerts = [arrival(f"{round_}-{issue}", round_ / 100, issue=issue) for issue in issues]
-            store.record(alerts, grouping.Policy())
+            groups_record.record(alerts, grouping.Policy())
 
     def change_all(round_: int) -> None:
-        status = edits.GroupStatus.ACK if round_ % 2 else edits.GroupStatus.OPEN
+        status = user_updates.GroupStatus.ACK if round_ % 2 else user_updates.GroupStatus.OPEN
         edit = Edit(fields={"status": status, "assignee_user_id": str(round_)}, by="storm", at=at(round_))
         with session():
-            edits.change_many(1, ids[:: -1 if round_ % 3 else 1], edit)
+            user_updates.change_many(1, ids[:: -1 if round_ % 3 else 1], edit)
 
     with ThreadPoolExecutor(8) as pool:
         work = [pool.submit(one, round_) for round_ in range(40) for one in (store_some, change_all)]

@@ -17,10 +17,11 @@ from multiprocessing.synchronize import Event
 import pytest
 from peewee import SQL, fn
 
-from signalcraft import changes, edits, embedded, store
+from signalcraft import embedded
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.domain.errors import Conflict, DatabaseUnavailable
+from signalcraft.groups import record, source_updates, user_updates
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import NOON, arrival
@@ -54,7 +55,7 @@ def _store_batches(url: str, seed: int) -> None:
             )
             for position in range(BATCH)
         ]
-        _until_done(partial(store.record, batch, POLICY))
+        _until_done(partial(record.record, batch, POLICY))
 
 
 def _until_done(work: Callable[[], object]) -> None:
@@ -85,11 +86,11 @@ def _act_as_user(url: str, stop: Event) -> None:
 
 def _change(group_id: int, status: GroupStatus) -> None:
     now = NOON + timedelta(minutes=_minute_now())
-    fields: edits.Fields = {"status": status}
+    fields: user_updates.Fields = {"status": status}
     if status is GroupStatus.SNOOZED:
         fields["snoozed_until"] = now + timedelta(minutes=2)
     with suppress(Conflict):
-        _until_done(partial(edits.change, 1, group_id, edits.Edit(fields=fields, by="user", at=now)))
+        _until_done(partial(user_updates.change, 1, group_id, user_updates.Edit(fields=fields, by="user", at=now)))
 
 
 def _act_as_source(url: str, stop: Event) -> None:
@@ -104,7 +105,7 @@ def _act_as_source(url: str, stop: Event) -> None:
             fingerprint=f"issue:{chance.randrange(12)}",
             received_at=NOON + timedelta(minutes=_minute_now()),
         )
-        _until_done(partial(changes.apply_changes, [(1, said)]))
+        _until_done(partial(source_updates.apply_changes, [(1, said)]))
         time.sleep(0.005)
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.runs import Arrival
+from signalcraft.groups import record
+from signalcraft.groups.bursts import Arrival
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import arrival
@@ -50,7 +50,7 @@ def start_over() -> None:
 
 def store_batch(batch: Sequence[Arrival]) -> None:
     with session():
-        store.record(batch, POLICY)
+        record.record(batch, POLICY)
 
 
 def rows() -> list[tuple[object, ...]]:

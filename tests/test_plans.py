@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from signalcraft import retrieval, store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.filters import Choice, GroupFilter
-from signalcraft.retrieval import Order, Page, SortKey
+from signalcraft.groups import queries, record
+from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.queries import Order, Page, SortKey
 from signalcraft.storage.database import database, session
 from tests.builders import arrival, at
 from tests.client import add_workspace
@@ -74,7 +74,7 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
 def explained(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
     """The plans of what ``retrieval`` asks, as they were carried out."""
     plans: list[dict[str, Any]] = []
-    ask = retrieval._rows
+    ask = queries._rows
 
     def explain(query: Any) -> Any:  # noqa: ANN401 - as Peewee has it
         sql, parameters = query.sql()
@@ -82,7 +82,7 @@ def explained(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, An
         plans.append(found[0]["Plan"])
         return ask(query)
 
-    monkeypatch.setattr(retrieval, "_rows", explain)
+    monkeypatch.setattr(queries, "_rows", explain)
     return plans
 
 
@@ -102,7 +102,7 @@ def check(plan: dict[str, Any]) -> None:
 
 def page(wanted: GroupFilter | None = None, order: Order | None = None, after: Any = None) -> Page:  # noqa: ANN401 - a position
     with session():
-        return retrieval.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
+        return queries.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
 
 
 def only(value: str) -> Choice:
@@ -157,8 +157,8 @@ def test_the_first_page_of_every_filter(explained: list[dict[str, Any]], wanted:
 
 def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
     with session():
-        first = retrieval.groups_by_id(7, GroupFilter(), after=None, now=NOW)
-        retrieval.groups_by_id(7, GroupFilter(), after=first.end, now=NOW)
+        first = queries.groups_by_id(7, GroupFilter(), after=None, now=NOW)
+        queries.groups_by_id(7, GroupFilter(), after=first.end, now=NOW)
     for plan in explained:
         assert {node["Node Type"] for node in nodes(plan)} <= {"Limit", "Index Scan"}
 
@@ -166,14 +166,14 @@ def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
 @pytest.mark.usefixtures("large")
 def test_an_estimate_is_near_the_truth() -> None:
     with session():
-        assert 4_000 < retrieval.estimate(7, GroupFilter(), now=NOW) < 6_000
+        assert 4_000 < queries.estimate(7, GroupFilter(), now=NOW) < 6_000
 
 
 def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained: list[dict[str, Any]]) -> None:
     with session():
-        assert retrieval.group(7, 6, now=NOW)
-        assert retrieval.event(7, retrieval.events(7, 6, limit=1, after=None).rows[0]["id"])
-        for ask in (retrieval.events, retrieval.changes):
+        assert queries.group(7, 6, now=NOW)
+        assert queries.event(7, queries.events(7, 6, limit=1, after=None).rows[0]["id"])
+        for ask in (queries.events, queries.changes):
             first = ask(7, 6, limit=PAGE, after=None)
             second = ask(7, 6, limit=PAGE, after=first.end)
             assert [len(found.rows) for found in (first, second)] == [PAGE, PAGE]
@@ -208,7 +208,7 @@ def test_alerts_whose_groups_are_long_quiet_read_no_groups_but_their_own(storing
         replace(arrival(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}") for key in keys
     ]
     with session(), database.atomic() as everything:
-        recorded = store.record(arrivals, grouping.Policy())
+        recorded = record.record(arrivals, grouping.Policy())
         everything.rollback()
     assert recorded.created == len(keys)
     for plan in storing:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import places, retrieval
+from signalcraft import places
+from signalcraft.groups import queries
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from tests.builders import arrival, record
@@ -36,7 +37,7 @@ def lines(client: FlaskClient, path: str, token: str = TOKEN) -> list[dict[str, 
 def test_an_export_has_every_group_once_as_the_list_has_it(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "EXPORT_PAGE", 3)
+    monkeypatch.setattr(queries, "EXPORT_PAGE", 3)
     record(*(arrival(issue=str(number), minute=number) for number in range(8)))
     exported = lines(client, "/groups/export")
     listed = ask(client, "/groups?limit=200").get_json()["groups"]
@@ -55,7 +56,7 @@ def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: Fl
 
 
 def test_an_export_has_every_event_of_a_group(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "EXPORT_PAGE", 2)
+    monkeypatch.setattr(queries, "EXPORT_PAGE", 2)
     record(*(arrival(f"e{minute}", minute) for minute in range(5)))
     exported = lines(client, "/groups/1/events/export")
     assert exported == ask(client, "/groups/1/events").get_json()["events"]

@@ -16,7 +16,8 @@ from signalcraft.cli import main
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import MissingTitle
-from signalcraft.runs import Arrival
+from signalcraft.groups import record
+from signalcraft.groups.bursts import Arrival
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
@@ -141,7 +142,7 @@ def test_one_that_our_own_code_stumbles_over_costs_no_other(
     poison = accepted()
     process = pipeline.process
 
-    def stumble(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> store.Recorded:
+    def stumble(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> record.Recorded:
         if poison.delivery_id in {one.delivery_id for one in deliveries}:
             raise ZeroDivisionError
         return process(deliveries, bench)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from signalcraft import retrieval
 from signalcraft.domain.alerts import Severity
-from signalcraft.filters import Choice, GroupFilter
-from signalcraft.retrieval import Order, Position, SortKey
+from signalcraft.groups import queries
+from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.queries import Order, Position, SortKey
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.builders import arrival, at, change_group, record
@@ -42,7 +42,7 @@ def titles(
     now: datetime = LATER,
     workspace_id: int = 1,
 ) -> list[str]:
-    page = retrieval.groups(workspace_id, wanted or GroupFilter(), order or Order(), limit=200, after=None, now=now)
+    page = queries.groups(workspace_id, wanted or GroupFilter(), order or Order(), limit=200, after=None, now=now)
     return [row["title"] for row in page.rows]
 
 
@@ -142,7 +142,7 @@ def test_a_snooze_past_its_end_reads_as_open_in_filters_too() -> None:
     group_id = open_group("sleeper", status="snoozed", snoozed_until=ends)
     open_group("for-ever", status="snoozed")
     for now, awake in ((at(99), False), (ends, True)):
-        row = retrieval.group(1, group_id, now=now)
+        row = queries.group(1, group_id, now=now)
         assert row is not None
         assert (row["status"], row["snoozed_until"]) == (("open", None) if awake else ("snoozed", ends))
         for status in ("open", "snoozed", "ack"):
@@ -165,7 +165,7 @@ def test_every_order_goes_both_ways_and_pages_hold_each_group_once(key: SortKey,
     paged: list[str] = []
     after: Position | None = None
     while True:
-        page = retrieval.groups(1, GroupFilter(), order, limit=3, after=after, now=LATER)
+        page = queries.groups(1, GroupFilter(), order, limit=3, after=after, now=LATER)
         paged += [row["title"] for row in page.rows]
         after = page.end
         if after is None:
@@ -185,33 +185,33 @@ def test_severities_are_sorted_by_how_bad_they_are() -> None:
 def test_a_page_stays_whole_while_rows_arrive() -> None:
     for number in range(6):
         open_group(str(number), number)
-    first = retrieval.groups(1, GroupFilter(), Order(), limit=3, after=None, now=LATER)
+    first = queries.groups(1, GroupFilter(), Order(), limit=3, after=None, now=LATER)
     open_group("arrived", 10)
-    second = retrieval.groups(1, GroupFilter(), Order(), limit=3, after=first.end, now=LATER)
+    second = queries.groups(1, GroupFilter(), Order(), limit=3, after=first.end, now=LATER)
     assert [row["title"] for row in [*first.rows, *second.rows]] == ["5", "4", "3", "2", "1", "0"]
     assert second.end is None
 
 
 def test_another_workspace_is_never_seen(workspace: int) -> None:
     group_id = open_group("mine")
-    events = retrieval.events(workspace, group_id, limit=10, after=None)
+    events = queries.events(workspace, group_id, limit=10, after=None)
     other = add_workspace("other")
-    assert retrieval.group(other, group_id, now=LATER) is None
+    assert queries.group(other, group_id, now=LATER) is None
     assert titles(workspace_id=other) == []
-    assert retrieval.events(other, group_id, limit=10, after=None).rows == []
-    assert retrieval.event(other, events.rows[0]["id"]) is None
-    assert retrieval.event(workspace, events.rows[0]["id"]) is not None
+    assert queries.events(other, group_id, limit=10, after=None).rows == []
+    assert queries.event(other, events.rows[0]["id"]) is None
+    assert queries.event(workspace, events.rows[0]["id"]) is not None
 
 
 def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone(workspace: int) -> None:
     for minute in range(5):
         record(arrival(f"e{minute}", minute))
     (group,) = AlertGroup.select()
-    first = retrieval.events(workspace, group.id, limit=3, after=None)
-    second = retrieval.events(workspace, group.id, limit=3, after=first.end)
+    first = queries.events(workspace, group.id, limit=3, after=None)
+    second = queries.events(workspace, group.id, limit=3, after=first.end)
     assert [row["source_event_id"] for row in [*first.rows, *second.rows]] == ["e4", "e3", "e2", "e1", "e0"]
     assert "payload_json" not in first.rows[0]
-    event = retrieval.event(workspace, first.rows[0]["id"])
+    event = queries.event(workspace, first.rows[0]["id"])
     assert event is not None
     assert event["payload_json"] == b"{}"
     assert event["alert_group_id"] == group.id
@@ -221,12 +221,12 @@ def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone
 def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
     workspace: int, monkeypatch: pytest.MonkeyPatch, *, descending: bool
 ) -> None:
-    monkeypatch.setattr(retrieval, "MOST_TITLES", 4)
+    monkeypatch.setattr(queries, "MOST_TITLES", 4)
     for number in range(13):
         open_group(f"needle {number}" if number % 6 == 0 else f"hay {number}", number)
     order, after, pages = Order(descending=descending), None, list[list[int]]()
     while True:
-        page = retrieval.groups(workspace, GroupFilter(q="needle"), order, limit=2, after=after, now=LATER)
+        page = queries.groups(workspace, GroupFilter(q="needle"), order, limit=2, after=after, now=LATER)
         pages.append([int(row["title"].split()[1]) for row in page.rows])
         if page.end is None:
             break
@@ -237,8 +237,8 @@ def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
 
 
 def test_a_search_that_ends_with_the_titles_has_no_next_page(workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "MOST_TITLES", 3)
+    monkeypatch.setattr(queries, "MOST_TITLES", 3)
     for number in range(3):
         open_group(f"hay {number}", number)
-    page = retrieval.groups(workspace, GroupFilter(q="needle"), Order(), limit=2, after=None, now=LATER)
+    page = queries.groups(workspace, GroupFilter(q="needle"), Order(), limit=2, after=None, now=LATER)
     assert (page.rows, page.end) == ([], None)

@@ -34,7 +34,7 @@ def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: i
     slow_queries.watch(0)
     record(arrival("secret event"))
     names = [line["query"] for line in logged(lines)]
-    assert {"store._insert_events", "store._point_events"} <= set(names)
+    assert {"groups.record._insert_events", "groups.record._point_events"} <= set(names)
     assert all(float(str(line["duration_ms"])) >= 0 for line in logged(lines))
     assert "secret event" not in lines.getvalue()
 

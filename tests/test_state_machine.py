@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.runs import Arrival
+from signalcraft.groups.bursts import Arrival
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertGroup, Workspace
 from tests.builders import NOON, arrival, change_group, record

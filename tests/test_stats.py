@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
+from signalcraft.groups import record as groups_record
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import HourlyCount
@@ -75,7 +75,7 @@ def test_of_a_quiet_day_all_is_zero(client: FlaskClient) -> None:
 
 def test_a_preview_is_not_counted(client: FlaskClient) -> None:
     with session():
-        store.preview([arrival("a", 0)], grouping.Policy())
+        groups_record.preview([arrival("a", 0)], grouping.Policy())
     assert told(client)["alerts"] == 0
 
 

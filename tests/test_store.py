@@ -2,10 +2,10 @@ from datetime import timedelta
 
 import pytest
 
-from signalcraft import store
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Decision, GroupStatus, Severity
 from signalcraft.domain.errors import NotStorable
+from signalcraft.groups import record as groups_record
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.builders import arrival, at, change_group, groups, record
@@ -20,7 +20,7 @@ def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is cl
             Workspace.create(slug=slug)
 
 
-def decisions(recorded: store.Recorded) -> dict[str, Decision]:
+def decisions(recorded: groups_record.Recorded) -> dict[str, Decision]:
     return {home.arrival.alert.source_event_id: home.decision for home in recorded.homes}
 
 

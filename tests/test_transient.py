@@ -20,12 +20,13 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import batching, embedded, jobs, pipeline, processor, store, tasks
+from signalcraft import batching, embedded, jobs, pipeline, processor, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain import grouping
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.draining import Drainer
+from signalcraft.groups import record as groups_record
 from signalcraft.storage.database import database, driver_error, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from tests.builders import accepted, groups
@@ -300,7 +301,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     tried: Counter[str] = Counter()
     record = pipeline.record
 
-    def counting(prepared: pipeline.Prepared, policy: grouping.Policy) -> store.Recorded:
+    def counting(prepared: pipeline.Prepared, policy: grouping.Policy) -> groups_record.Recorded:
         tried.update(delivery.delivery_id for delivery in prepared.deliveries)
         return record(prepared, policy)
 

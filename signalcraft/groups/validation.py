@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Final
 
 from signalcraft.domain.errors import NotStorable
-from signalcraft.runs import Arrival
+from signalcraft.groups.bursts import Arrival
 
 #: In characters, of up to four bytes. What is indexed has to fit into a third of a page, 2,704 bytes; the rest is far
 #: above what sources cut to.

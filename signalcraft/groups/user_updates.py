@@ -20,7 +20,7 @@ from signalcraft.domain.errors import (
     Refusal,
 )
 from signalcraft.domain.lifecycle import Cause, follow, status_at
-from signalcraft.filters import GroupFilter, conditions
+from signalcraft.groups.filters import GroupFilter, conditions
 from signalcraft.storage import database as storage_database
 from signalcraft.storage.audit_log import Actor, noting
 from signalcraft.storage.database import database, no_long_wait

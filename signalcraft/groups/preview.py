@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from signalcraft import store
 from signalcraft.domain.alerts import FieldWarning, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import InvalidFields, PermanentError
 from signalcraft.domain.grouping import Policy
-from signalcraft.runs import Arrival, Home
+from signalcraft.groups import record
+from signalcraft.groups.bursts import Arrival, Home
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 
@@ -53,5 +53,5 @@ def _preview(
         return Preview(outcome=outcome, group_key="", home=None)
     arrival = Arrival.of(outcome, delivery, workspace_id=workspace_id)
     with session():
-        recorded = store.preview([arrival], policy)
+        recorded = record.preview([arrival], policy)
     return Preview(outcome=outcome, group_key=arrival.group_key, home=next(iter(recorded.homes), None))

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
-from signalcraft import statements
 from signalcraft.domain.alerts import Decision, GroupStatus, Severity
 from signalcraft.domain.grouping import Place, Span, place, reason_to_open
 from signalcraft.domain.lifecycle import Cause, snooze_holds
-from signalcraft.runs import Arrival, Home, Run, received_at, rounds
+from signalcraft.groups import record_sql
+from signalcraft.groups.bursts import Arrival, Home, Run, received_at, rounds
 from signalcraft.storage.sql import query
 
 
@@ -76,7 +76,7 @@ def _upsert(
     opened: dict[int, Run] = {}
     joined: list[_Joined] = []
     rows = [tuple(run.row.values()) for run in runs]
-    answers = query(statements.UPSERT_GROUPS, statements.GROUP_COLUMNS, rows, window=window)
+    answers = query(record_sql.UPSERT_GROUPS, record_sql.GROUP_COLUMNS, rows, window=window)
     for group_id, workspace_id, group_key, severity, status, snoozed_until, is_new in answers:
         run = waiting.pop((workspace_id, group_key))
         if is_new:
@@ -96,7 +96,7 @@ def _settle(joined: Iterable[_Joined], placements: Placements) -> None:
             changes.append((one.group_id, one.run.severity.value, one.cause.value))
         if one.is_worse:
             placements.escalated.add(one.group_id)
-    query(statements.SETTLE_GROUPS, statements.SETTLE_COLUMNS, changes)
+    query(record_sql.SETTLE_GROUPS, record_sql.SETTLE_COLUMNS, changes)
 
 
 def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[Run]:
@@ -105,7 +105,7 @@ def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[
     A run belongs elsewhere if the group before it was resolved only after the run was received, or is newer than it.
     """
     keys = [(group_id, *run.key) for group_id, run in opened.items()]
-    found = query(statements.FIND_PREVIOUS, statements.OPENED_COLUMNS, keys)
+    found = query(record_sql.FIND_PREVIOUS, record_sql.OPENED_COLUMNS, keys)
     previous = {group_id: _span(row) for group_id, *row in found}
     misplaced = {
         group_id
@@ -115,8 +115,8 @@ def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[
     follows = [
         (group_id, span.group_id, span.resolved_at) for group_id, span in previous.items() if group_id not in misplaced
     ]
-    query(statements.FOLLOW_PREVIOUS, statements.FOLLOW_COLUMNS, follows)
-    query(statements.TAKE_BACK, {"id": "bigint"}, [(group_id,) for group_id in misplaced])
+    query(record_sql.FOLLOW_PREVIOUS, record_sql.FOLLOW_COLUMNS, follows)
+    query(record_sql.TAKE_BACK, {"id": "bigint"}, [(group_id,) for group_id in misplaced])
     for group_id, run in opened.items():
         if group_id not in misplaced:
             placements.add(run, group_id, reason_to_open(previous.get(group_id), run.first_seen_at))
@@ -179,8 +179,8 @@ def _opened_at(moment: datetime, group_id: int, where: Place) -> Span:
 
 def _join(pieces: Sequence[Run], placements: Placements) -> None:
     by_id = {piece.place.joins: piece for piece in pieces}
-    rows = [tuple((piece.row | {"id": id_})[name] for name in statements.JOIN_COLUMNS) for id_, piece in by_id.items()]
-    joined = query(statements.JOIN_GROUPS, statements.JOIN_COLUMNS, rows)
+    rows = [tuple((piece.row | {"id": id_})[name] for name in record_sql.JOIN_COLUMNS) for id_, piece in by_id.items()]
+    joined = query(record_sql.JOIN_GROUPS, record_sql.JOIN_COLUMNS, rows)
     _settle(
         [
             _Joined(group_id, by_id[group_id], Severity(severity), GroupStatus(status), snoozed_until)
@@ -202,7 +202,7 @@ def _open(
     """
     pieces = [_following(piece, opened_before[piece.key]) for piece in pieces]
     current = [piece.key for piece in pieces if piece.place.is_current]
-    query(statements.RETIRE_CURRENT, statements.KEY_COLUMNS, current)
+    query(record_sql.RETIRE_CURRENT, record_sql.KEY_COLUMNS, current)
     opened, _ = _upsert(pieces, window, placements)
     for group_id, piece in opened.items():
         placements.add(piece, group_id, piece.place.decision)
@@ -222,7 +222,7 @@ def _lock_spans(runs: Sequence[Run], window: timedelta) -> Mapping[tuple[int, st
     """All groups that the events of ``runs`` may belong to, by key."""
     spans: dict[tuple[int, str], list[Span]] = defaultdict(list)
     since = [(*run.key, run.first_seen_at - window) for run in runs]
-    for workspace_id, group_key, *row in query(statements.LOCK_SPANS, statements.REFUSED_COLUMNS, since):
+    for workspace_id, group_key, *row in query(record_sql.LOCK_SPANS, record_sql.REFUSED_COLUMNS, since):
         spans[workspace_id, group_key].append(_span(row))
     return spans
 

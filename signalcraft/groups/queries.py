@@ -14,7 +14,7 @@ from typing import Any, Final
 from peewee import SQL, Case, ColumnBase, Expression, ModelSelect, Node, Tuple
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.filters import GroupFilter, conditions, holds
+from signalcraft.groups.filters import GroupFilter, conditions, holds
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
 

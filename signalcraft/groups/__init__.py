@@ -1,0 +1,1 @@
+"""Alert groups: recording, assignment, status updates and queries."""
