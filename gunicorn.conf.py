@@ -12,9 +12,10 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from signalcraft import canary, connections, durability, logs, metrics
+from signalcraft import canary, logs, metrics
 from signalcraft.arrivals import GatheringWorker
 from signalcraft.domain.errors import InvalidSetting
+from signalcraft.queues import redis_clients, redis_persistence
 from signalcraft.settings import Settings
 
 try:
@@ -77,10 +78,10 @@ control_socket_disable = True
 def when_ready(_server: Arbiter) -> None:
     """Say once what Redis, as it is set up, could lose. What was imported is shared by all workers, and stays so."""
     gc.freeze()
-    durability.report(connections.for_web(_settings.redis_url), _settings.ingest_durability)
+    redis_persistence.report(redis_clients.for_web(_settings.redis_url), _settings.ingest_durability)
 
 
 def post_fork(_server: Arbiter, _worker: Worker) -> None:
     """Give each worker its threads, which do not survive a fork: metrics are handed over, canaries sent."""
-    metrics.start_flushing(connections.for_web(_settings.redis_url))
-    canary.start(_settings, connections.for_web(_settings.redis_url))
+    metrics.start_flushing(redis_clients.for_web(_settings.redis_url))
+    canary.start(_settings, redis_clients.for_web(_settings.redis_url))

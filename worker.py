@@ -15,10 +15,11 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, connections, durability, episodes, jobs, logs, metrics, tasks, watchdog
+from signalcraft import chores, episodes, logs, metrics, tasks, watchdog
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.draining import Drainer
+from signalcraft.queues import jobs, redis_clients, redis_persistence
 from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
@@ -48,21 +49,21 @@ def main() -> int:
     try:
         settings = Settings.from_environ(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        tasks.configure_worker(settings, connections.for_web(settings.redis_url))
+        tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
     except InvalidSetting as error:
         sys.exit(str(error))
     open_database(settings.database_url)
     slow_queries.watch(settings.slow_query_ms)
-    durability.report(connections.for_web(settings.redis_url), settings.ingest_durability)
-    metrics.start_flushing(connections.for_web(settings.redis_url))
+    redis_persistence.report(redis_clients.for_web(settings.redis_url), settings.ingest_durability)
+    metrics.start_flushing(redis_clients.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
         return _work(_notifier, settings, burst=arguments.burst)
     drainer = Drainer(tasks.processor(), batch_size=settings.batch_size)
     drainer.start()
-    chores.start(settings, connections.for_web(settings.redis_url))
+    chores.start(settings, redis_clients.for_web(settings.redis_url))
     episodes.start(
         tasks.processor().context.queue_notification,
-        connections.for_web(settings.redis_url),
+        redis_clients.for_web(settings.redis_url),
         inbox_is_trouble=settings.ingest_durability != "inbox",
         drained_at=lambda: drainer.drained_at,
     )
@@ -96,7 +97,7 @@ def _was_told_to_stop(worker: BaseWorker | None) -> bool:
 def _batching_worker(settings: Settings) -> BaseWorker:
     return BatchingWorker(
         jobs.ALERTS,
-        connection=connections.for_worker(settings.redis_url),
+        connection=redis_clients.for_worker(settings.redis_url),
         stages=tasks.processor(),
         batch_size=settings.batch_size,
     )
@@ -109,7 +110,7 @@ class _Notifier(SimpleWorker):
 
 
 def _notifier(settings: Settings) -> BaseWorker:
-    redis = connections.for_worker(settings.redis_url)
+    redis = redis_clients.for_worker(settings.redis_url)
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
     return _Notifier(
         [queue],

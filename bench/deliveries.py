@@ -12,8 +12,9 @@ from uuid import uuid4
 
 from bench import load
 from bench.arena import SECRET
-from signalcraft import connections, jobs
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
+from signalcraft.queues import enqueue as queues_enqueue
+from signalcraft.queues import redis_clients
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.samples import Sample
@@ -99,9 +100,9 @@ def _accept(sample: Sample) -> AcceptedDelivery:
 
 def enqueue(redis_url: str, deliveries: Iterable[AcceptedDelivery]) -> None:
     """Take ``deliveries`` in as the web process does, one script each."""
-    redis = connections.for_web(redis_url)
+    redis = redis_clients.for_web(redis_url)
     for accepted in deliveries:
-        jobs.take_in(redis, accepted, ttl_seconds=_TTL_SECONDS)
+        queues_enqueue.take_in(redis, accepted, ttl_seconds=_TTL_SECONDS)
     redis.close()
 
 

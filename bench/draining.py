@@ -15,8 +15,8 @@ from rq import Queue
 from bench import stock
 from bench.arena import Held, Lane, running, wait_until
 from bench.deliveries import Maker, enqueue
-from signalcraft import jobs
 from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.queues import jobs
 
 _PATIENCE_SECONDS = 300.0
 _WARM_UP = 400

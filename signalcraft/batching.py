@@ -32,13 +32,14 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
-from signalcraft import metrics, pipeline, watchdog
-from signalcraft.claims import LEASE_SECONDS, Claim, ClaimedJob
+from signalcraft import metrics, watchdog
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
-from signalcraft.inbox import MOST_BYTES
-from signalcraft.jobs import AllowedJob, ForbiddenJob, read_delivery
 from signalcraft.logs import fault
+from signalcraft.queues import dead_letters
+from signalcraft.queues.inbox import MOST_BYTES
+from signalcraft.queues.jobs import AllowedJob, ForbiddenJob, read_delivery
+from signalcraft.queues.leases import LEASE_SECONDS, Claim, ClaimedJob
 from signalcraft.workbench import PREPARE_SECONDS, Stages
 
 log = structlog.get_logger(__name__)
@@ -315,7 +316,7 @@ def _set_aside_abandoned(queue: Queue) -> None:
         try:
             job = AllowedJob.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
             data: Any = queue.connection.hget(job.key, "data")
-            pipeline.set_aside(read_delivery(data or b""), AbandonedDelivery(), stage="store")
+            dead_letters.add(read_delivery(data or b""), AbandonedDelivery(), stage="store")
         except (NoSuchJobError, ForbiddenJob):
             continue
         except RecoverableError as error:

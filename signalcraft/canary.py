@@ -18,13 +18,15 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import connections, http_client, jobs, metrics
+from signalcraft import http_client, metrics
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
 from signalcraft.domain.errors import PermanentError, SignalCraftError
 from signalcraft.groups import record
 from signalcraft.groups.bursts import Arrival
+from signalcraft.queues import enqueue
+from signalcraft.queues.canary_proof import CanaryLost, await_proof, prove
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
@@ -33,19 +35,9 @@ from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount, Workspace
 
 log = structlog.get_logger(__name__)
-
-#: How long a canary may take before it is given up for lost.
-PATIENCE_SECONDS: Final = 30.0
 _MARK: Final = CANARY_PROJECT.encode()
-_PROOF: Final = "signalcraft:canary:"
-_PROOF_SECONDS: Final = 600
 _TURN: Final = "signalcraft:canary-turn"
-_LOOK_SECONDS: Final = 0.02
 _LONGEST_NAP_SECONDS: Final = 5.0
-
-
-class CanaryLost(SignalCraftError):  # noqa: N818 - reads as DatabaseUnavailable does
-    """A canary was refused, or nobody worked it off in time. The message says which."""
 
 
 def build(secret: str) -> Sample:
@@ -91,7 +83,7 @@ def let_through(canaries: Iterable[Canary], policy: grouping.Policy, redis: Redi
         except PermanentError as error:
             log.warning("canary cannot be stored", stage="canary", reason=str(error))
         else:
-            _prove(canary.accepted, redis)
+            prove(canary.accepted, redis)
 
 
 def post(url: str, secret: str) -> http_client.Answer:
@@ -126,22 +118,7 @@ def put_into_queue(settings: Settings, redis: Redis) -> str:
         resource=identity.resource,
         delivery=delivery,
     )
-    return jobs.take_in(redis, accepted, ttl_seconds=settings.delivery_key_ttl).delivery_id
-
-
-def await_proof(redis: Redis, delivery_id: str, *, patience: float = PATIENCE_SECONDS) -> None:
-    """Come back once the canary is stored.
-
-    Raises:
-        CanaryLost: it was not within ``patience`` seconds.
-        QueueUnavailable: Redis is away.
-    """
-    deadline = time.monotonic() + patience
-    with connections.away_as_unavailable():
-        while not redis.exists(_PROOF + delivery_id):
-            if time.monotonic() > deadline:
-                raise CanaryLost(f"It was accepted, and not worked off within {patience:.0f} s.")
-            time.sleep(_LOOK_SECONDS)
+    return enqueue.take_in(redis, accepted, ttl_seconds=settings.delivery_key_ttl).delivery_id
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
@@ -205,11 +182,3 @@ def _store_unseen(arrivals: Sequence[Arrival], policy: grouping.Policy) -> None:
         AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
         AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
         HourlyCount.delete().where(HourlyCount.project == CANARY_PROJECT).execute()
-
-
-def _prove(accepted: AcceptedDelivery, redis: Redis) -> None:
-    try:
-        redis.set(_PROOF + accepted.delivery_id, "stored", ex=_PROOF_SECONDS)
-    except RedisError as error:
-        log.warning("canary stored, and no proof left", stage="canary", reason=type(error).__name__)
-    log.info("canary came through", stage="canary", delivery_id=accepted.delivery_id)

@@ -11,9 +11,9 @@ from peewee import PeeweeException
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import connections, health, jobs
 from signalcraft.domain.errors import RecoverableError, SignalCraftError
 from signalcraft.findings import Finding, failure, ok, warning
+from signalcraft.queues import backlog, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import migrations, tenants
 from signalcraft.storage.database import database, session
@@ -117,7 +117,7 @@ def _postgresql_time() -> float:
 def check_redis(settings: Settings, redis: Redis) -> Iterator[Finding]:
     """Whether it takes writes, and keeps what it took."""
     try:
-        connections.try_to_write(redis)
+        redis_clients.try_to_write(redis)
     except SignalCraftError as error:
         advice = "Check REDIS_URL, and whether it is full or a replica. Deliveries go to PostgreSQL's inbox meanwhile."
         yield failure("redis", f"Takes no writes ({error}).", advice)
@@ -175,13 +175,13 @@ def check_workers(_: Settings, redis: Redis) -> Iterator[Finding]:
         about = "worker" if queue == jobs.ALERTS else "notifier"
         complain = failure if queue == jobs.ALERTS else warning
         try:
-            seconds = health.heartbeat_seconds(redis, queue)
+            seconds = backlog.heartbeat_seconds(redis, queue)
         except RecoverableError:
             yield complain(about, "Nobody knows: Redis is away.", "See redis, above.")
             continue
         if seconds is None:
             yield complain(about, f"None is registered on the queue {queue}.", f"Start one: `{command}`.")
-        elif seconds > health.HEARTBEAT_SECONDS:
+        elif seconds > backlog.HEARTBEAT_SECONDS:
             says = f"The last one was at the queue {seconds:.0f} s ago."
             yield complain(about, says, "It hangs or was killed: see its log, and start it anew.")
         else:

@@ -25,8 +25,9 @@ from rq.serializers import JSONSerializer
 from rq_dashboard import web as pages
 from werkzeug.serving import run_simple
 
-from signalcraft import connections, credentials, jobs
+from signalcraft import credentials
 from signalcraft.domain.errors import TooManyRequests
+from signalcraft.queues import jobs, redis_clients
 from signalcraft.rates import Rate
 
 AT_ONCE: Final = 2
@@ -124,7 +125,7 @@ def serve(port: int) -> None:
 
 def _connect(redis_url: str) -> Redis:
     """A pool of two connections that fail soon, apart from those that deliveries come in by."""
-    pool = connections.for_web(redis_url).connection_pool
+    pool = redis_clients.for_web(redis_url).connection_pool
     few = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
         connection_class=pool.connection_class,
         max_connections=AT_ONCE,

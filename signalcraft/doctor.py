@@ -15,11 +15,12 @@ from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 
-from signalcraft import canary, checkups, connections, diagnosis, http_client
+from signalcraft import canary, checkups, diagnosis, http_client
 from signalcraft.diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.findings import Finding, Grade, failure, ok, warning
+from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database, session
@@ -62,7 +63,7 @@ def examine(url: str | None) -> Iterator[Finding]:
         yield failure("settings", str(error), "See .env.example.")
         return
     open_database(settings.database_url)
-    redis = connections.for_web(settings.redis_url)
+    redis = redis_clients.for_web(settings.redis_url)
     for check in checkups.CHECKS:
         yield from check(settings, redis)
     if not settings.sentry_client_secrets:
@@ -115,7 +116,7 @@ def _try_out(put_in: Callable[[], str], redis: Redis) -> Iterator[Finding]:
     """Whether a sample becomes a stored event."""
     began = time.monotonic()
     try:
-        canary.await_proof(redis, put_in(), patience=_SAMPLE_SECONDS)
+        canary_proof.await_proof(redis, put_in(), patience=_SAMPLE_SECONDS)
     except SignalCraftError as error:
         yield failure("sample", str(error), "See redis, postgresql and worker, above, and the worker's log.")
     else:

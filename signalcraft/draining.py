@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import structlog
 
-from signalcraft import inbox, logs, metrics, pipeline, watchdog
+from signalcraft import logs, metrics, watchdog
 from signalcraft.domain.errors import AbandonedDelivery, RecoverableError
-from signalcraft.jobs import MOST_RETRIES
+from signalcraft.queues import dead_letters, inbox
+from signalcraft.queues.jobs import MOST_RETRIES
 from signalcraft.storage.database import database, session
 from signalcraft.workbench import PREPARE_SECONDS, ShelfStages
 
@@ -96,7 +97,7 @@ class Drainer:
             return []
         first = taken[0]
         if first.tries > MOST_TRIES:
-            pipeline.set_aside(first.accepted, AbandonedDelivery(), stage="drain")
+            dead_letters.add(first.accepted, AbandonedDelivery(), stage="drain")
             return []
         with watchdog.at_most(PREPARE_SECONDS):
             batch = self._stages.prepare([row.accepted for row in taken])

@@ -19,10 +19,11 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import inbox, logs, metrics
+from signalcraft import logs, metrics
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.domain.notifications import QueueNotification
+from signalcraft.queues import dead_letters, inbox
 from signalcraft.resilience import Patience
 from signalcraft.storage.database import session
 
@@ -129,7 +130,7 @@ class Watch:
 def _ask_shelves(lately: datetime) -> tuple[bool, bool]:
     """Whether something waits on PostgreSQL's shelf, and whether something was set aside ``lately``."""
     with session():
-        return inbox.waits(), inbox.failed_since(lately)
+        return inbox.waits(), dead_letters.any_since(lately)
 
 
 def start(

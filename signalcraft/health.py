@@ -11,9 +11,11 @@ from typing import Final, TypeVar
 
 from redis import Redis
 
-from signalcraft import connections, durability, inbox, jobs
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.exposition import Gauge
+from signalcraft.queues import backlog as queues_backlog
+from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
+from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
 from signalcraft.resilience import Patience
 from signalcraft.storage import database_stats, migrations
 from signalcraft.storage.database import database, session
@@ -24,8 +26,6 @@ T = TypeVar("T")
 PATIENCE_SECONDS: Final = 0.8
 #: How old the oldest waiting job may be.
 OLDEST_SECONDS: Final = 60.0
-#: How long ago a worker must have gone to the queue. An idle one does every 15 s, one at work after its batch.
-HEARTBEAT_SECONDS: Final = 45.0
 
 _QUEUES: Final = (jobs.ALERTS, jobs.NOTIFICATIONS)
 _patience: Final = Patience(DatabaseUnavailable)
@@ -114,8 +114,8 @@ def check(redis: Redis) -> Mapping[str, Part]:
 
 
 def _ask_redis(redis: Redis) -> _Said:
-    connections.try_to_write(redis)
-    return _Said(State.OK, durability.losses(redis))
+    redis_clients.try_to_write(redis)
+    return _Said(State.OK, redis_persistence.losses(redis))
 
 
 def _ask_postgresql() -> _Said:
@@ -124,7 +124,7 @@ def _ask_postgresql() -> _Said:
 
 
 def _ask_queue(redis: Redis) -> _Said:
-    late = _age(jobs.backlog(redis, jobs.ALERTS)) > OLDEST_SECONDS
+    late = _age(queues_backlog.backlog(redis, jobs.ALERTS)) > OLDEST_SECONDS
     return _Said(State.BEHIND if late else State.OK)
 
 
@@ -134,26 +134,18 @@ def _ask_worker(redis: Redis) -> _Said:
     return _Said(State.OK if beats else State.MISSING)
 
 
-def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
-    """How long ago a worker last went to the queue; None where there is none.
-
-    Raises:
-        QueueUnavailable: Redis is away.
-    """
-    beat = jobs.last_heartbeat(redis, queue)
-    return (datetime.now(UTC) - beat).total_seconds() if beat else None
-
-
 def gauges(redis: Redis) -> Mapping[str, Gauge]:
     """What waits, and for how long: each is read when ``/metrics`` is."""
     sizes = cache(partial(_ask_tables, database_stats.table_sizes))  # both gauges of one scrape read it
     return {
-        "signalcraft_queue_depth": lambda: {(name,): jobs.backlog(redis, name).depth for name in _QUEUES},
-        "signalcraft_queue_oldest_seconds": lambda: {(name,): _age(jobs.backlog(redis, name)) for name in _QUEUES},
+        "signalcraft_queue_depth": lambda: {(name,): queues_backlog.backlog(redis, name).depth for name in _QUEUES},
+        "signalcraft_queue_oldest_seconds": lambda: {
+            (name,): _age(queues_backlog.backlog(redis, name)) for name in _QUEUES
+        },
         "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
         "signalcraft_inbox_depth": lambda: _ask_tables(inbox.depth),
         "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_ask_tables(inbox.oldest_received_at)),
-        "signalcraft_failed_deliveries": lambda: _ask_tables(inbox.failed_depth),
+        "signalcraft_failed_deliveries": lambda: _ask_tables(dead_letters.depth),
         "signalcraft_database_connections": lambda: {
             (state,): held for state, held in database_stats.connections().items()
         },
@@ -168,7 +160,7 @@ def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
     return {labels: age for labels, age in ages.items() if age is not None}
 
 
-def _age(backlog: jobs.Backlog) -> float:
+def _age(backlog: queues_backlog.Backlog) -> float:
     return _seconds_since(backlog.oldest_created_at)
 
 

@@ -10,11 +10,12 @@ from typing import Final
 import structlog
 from redis import Redis
 
-from signalcraft import inbox, jobs, metrics
+from signalcraft import metrics
 from signalcraft.directory import Access, Directory
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.errors import BadSignature, DatabaseUnavailable, QueueUnavailable, Unavailable
-from signalcraft.jobs import TakenIn
+from signalcraft.queues import enqueue, inbox
+from signalcraft.queues.enqueue import TakenIn
 from signalcraft.resilience import Breaker, Patience
 from signalcraft.sources import Source
 from signalcraft.storage.database import session
@@ -81,7 +82,7 @@ def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
     try:
         with intake.breaker.guard():
             asked = True
-            return jobs.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
+            return enqueue.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
     except QueueUnavailable as error:
         if asked:  # so a line in two seconds, and not one for each delivery
             log.warning("not taken by Redis", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
@@ -107,7 +108,7 @@ def _ask_anyway(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
     if not _askers.acquire(timeout=_ASKERS_SECONDS):
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS)
     try:
-        return jobs.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
+        return enqueue.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
     except QueueUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     finally:

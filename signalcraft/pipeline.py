@@ -7,12 +7,12 @@ be lost any more.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from signalcraft import intake, metrics, notices, store
+from signalcraft import intake, metrics, notices
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
@@ -22,6 +22,8 @@ from signalcraft.groups import source_updates, validation
 from signalcraft.groups.bursts import Arrival
 from signalcraft.intake import Intake
 from signalcraft.logs import fault
+from signalcraft.queues import dead_letters
+from signalcraft.queues.dead_letters import add_all
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 from signalcraft.workbench import Workbench
@@ -115,8 +117,8 @@ def record(prepared: Prepared, policy: grouping.Policy) -> groups_record.Recorde
     """
     began = time.perf_counter()
     with session():
-        _set_aside(prepared.failures, stage="normalize")
-        store.keep_unhandled(prepared.unhandled)
+        add_all(prepared.failures, stage="normalize")
+        dead_letters.add_unhandled(prepared.unhandled)
         recorded = _store(prepared, policy)
     prepared.stored_in = time.perf_counter() - began
     return recorded
@@ -139,16 +141,6 @@ def conclude(prepared: Prepared, recorded: groups_record.Recorded, bench: Workbe
     """Say what became of each delivery, and tell whom it concerns."""
     _report(prepared, recorded)
     notices.notify(recorded, bench)
-
-
-def set_aside(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
-    """Keep a delivery that cannot be worked off where ``replay`` finds it.
-
-    Raises:
-        RecoverableError: PostgreSQL is away: nothing is kept yet.
-    """
-    with session():
-        _set_aside([(accepted, error)], stage=stage)
 
 
 def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Prepared) -> None:
@@ -210,22 +202,6 @@ def _count(recorded: groups_record.Recorded) -> None:
     metrics.count("signalcraft_groups_updated_total", recorded.updated)
     for home in recorded.homes:
         metrics.count("signalcraft_decisions_total", decision=home.decision.value)
-
-
-def _set_aside(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stage: str) -> None:
-    for accepted, error in failures:
-        if not store.set_aside(accepted, error, stage=stage):
-            continue
-        metrics.count("signalcraft_errors_total", stage=stage, kind="permanent")
-        log.warning(
-            "delivery set aside",
-            stage=stage,
-            delivery_id=accepted.delivery_id,
-            workspace=accepted.workspace,
-            source=accepted.source,
-            resource=accepted.resource,
-            code=error.code,
-        )
 
 
 def _report(prepared: Prepared, recorded: groups_record.Recorded) -> None:

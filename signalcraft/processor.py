@@ -11,6 +11,7 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
 from signalcraft.groups import record
 from signalcraft.logs import fault
+from signalcraft.queues import dead_letters
 from signalcraft.storage.database import constraint_name
 from signalcraft.workbench import Workbench
 
@@ -110,8 +111,8 @@ class Processor:
         except RecoverableError:
             raise
         except PermanentError as error:
-            pipeline.set_aside(delivery, error, stage="store")
+            dead_letters.add(delivery, error, stage="store")
         except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
             log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **fault(error))  # noqa: TRY400 - fault says why
-            pipeline.set_aside(delivery, NotStorable(type(error).__name__), stage="store")
+            dead_letters.add(delivery, NotStorable(type(error).__name__), stage="store")
         return []

@@ -198,14 +198,3 @@ def _work_off_alone(one: Kept, bench: Workbench, total: Replayed) -> int:
     except Exception:  # noqa: BLE001 - it stays where it is kept, and is counted
         total.again += 1
         return 0
-
-
-def failures(*, most: int) -> list[FailedDelivery]:
-    """The newest deliveries that were set aside and not replayed."""
-    query = FailedDelivery.select().where(FailedDelivery.replayed_at.is_null())
-    return list(query.order_by(FailedDelivery.id.desc()).limit(most))
-
-
-def failure(failed_id: int) -> FailedDelivery | None:
-    """One delivery that was set aside, replayed or not."""
-    return FailedDelivery.get_or_none(FailedDelivery.id == failed_id)

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from signalcraft import connections, jobs, reconciling, recovery, tasks
+from signalcraft import recovery, tasks
+from signalcraft.queues import dead_letters, jobs, redis_clients
+from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.recovery import Period, Replayed
 from signalcraft.settings import Settings
 from signalcraft.storage.database import open_database, session
@@ -44,12 +46,12 @@ def _database() -> Iterator[Settings]:
 def reconcile() -> None:
     """Put back jobs that are in Redis and that no list holds. A second run finds none."""
     settings = Settings.from_environ(os.environ)
-    redis = connections.for_worker(settings.redis_url)
+    redis = redis_clients.for_worker(settings.redis_url)
     found = 0
-    with connections.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
+    with redis_clients.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
         for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
             task = progress.add_task(f"Looking at jobs of {name}", total=None)
-            for put_back in reconciling.reconcile(redis, name):
+            for put_back in queues_reconcile.reconcile(redis, name):
                 found += put_back
                 progress.advance(task)
     click.echo(f"{found} jobs were put back.")
@@ -67,7 +69,7 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     """
     period, total = Period(since=since, until=until), Replayed()
     with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
-        bench = tasks.configure_worker(settings, connections.for_web(settings.redis_url)).context
+        bench = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
         task = progress.add_task("Replaying", total=recovery.count(period, failed=failed))
         for some in recovery.kept(period, failed=failed):
             recovery.replay(some, bench, total, dry_run=dry_run)
@@ -90,7 +92,7 @@ def list_failed() -> None:
     """The newest ones that were not replayed."""
     table = Table("id", "failed", "workspace", "resource", "stage", "code", "reason")
     with _database():
-        rows = recovery.failures(most=_MOST_LISTED)
+        rows = dead_letters.newest(limit=_MOST_LISTED)
     for row in rows:
         when = f"{row.failed_at:%Y-%m-%d %H:%M}"
         reason = _plain(row.reason)
@@ -106,7 +108,7 @@ def list_failed() -> None:
 def show_failed(failed_id: int, *, body: bool) -> None:
     """Everything about one of them."""
     with _database():
-        row = recovery.failure(failed_id)
+        row = dead_letters.get(failed_id)
     if row is None:
         raise click.ClickException(f"there is no failed delivery {failed_id}")
     if body:

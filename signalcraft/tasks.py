@@ -10,11 +10,11 @@ from typing import Any
 import structlog
 from redis import Redis
 
-from signalcraft import jobs
 from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.processor import Processor
+from signalcraft.queues import enqueue
 from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
 from signalcraft.workbench import Workbench
@@ -66,7 +66,7 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
     }
     try:
         with _Configured.breaker.guard():
-            jobs.notify(_Configured.redis, notice, description=f"notification of group {group.id}")
+            enqueue.notify(_Configured.redis, notice, description=f"notification of group {group.id}")
     except QueueUnavailable:
         if group.id:
             raise

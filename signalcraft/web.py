@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import connections, dashboard, places, problems, views
+from signalcraft import dashboard, places, problems, views
 from signalcraft import settings as signalcraft_settings
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
@@ -33,6 +33,7 @@ from signalcraft.logs import fault
 from signalcraft.manual import manual
 from signalcraft.parts import EXTENSION, Parts
 from signalcraft.places import keep_room
+from signalcraft.queues import redis_clients
 from signalcraft.rates import Rate, SharedCounters, network_of
 from signalcraft.reading import reading
 from signalcraft.resilience import Breaker
@@ -83,7 +84,7 @@ def create_app(settings: Settings) -> Flask:
 
 
 def _put_together(app: Flask, settings: Settings) -> Limiter:
-    redis = connections.for_web(settings.redis_url)
+    redis = redis_clients.for_web(settings.redis_url)
     limiter = Limiter(
         _address,
         # Of its own: limits are hit where they are due, and ours would be looked through for some before each request.

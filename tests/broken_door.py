@@ -8,17 +8,16 @@ import os
 
 from redis import Redis
 
-from signalcraft import connections, jobs
-from signalcraft import intake as signalcraft_intake
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.jobs import TakenIn
+from signalcraft.queues import enqueue, jobs, redis_clients
+from signalcraft.queues.enqueue import TakenIn
 from signalcraft.settings import Settings
 from signalcraft.web import create_app
 
 
 def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> TakenIn:
-    key = jobs._delivery_key(accepted)
-    with connections.away_as_unavailable():
+    key = enqueue._delivery_key(accepted)
+    with redis_clients.away_as_unavailable():
         if not redis.set(key, accepted.delivery_id, nx=True, ex=ttl_seconds):
             return TakenIn(fresh=False, delivery_id=str(redis.get(key)))
         jobs.queue(redis, jobs.ALERTS).enqueue(
@@ -27,5 +26,5 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> Ta
     return TakenIn(fresh=True, delivery_id=accepted.delivery_id)
 
 
-signalcraft_intake.jobs.take_in = take_in
+enqueue.take_in = take_in
 app = create_app(Settings.from_environ(os.environ))

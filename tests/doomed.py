@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 import psycopg2.extensions
 from redis.connection import AbstractConnection
 
-from signalcraft import connections, intake, jobs, logs, processor, tasks, web
+from signalcraft import intake, logs, processor, tasks, web
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.draining import Drainer
+from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database
 
@@ -72,8 +73,8 @@ def _watch(steps: _Steps) -> None:
 
 def _work(settings: Settings, order: Mapping[str, Any]) -> None:
     """Everything that waits, as a worker with --burst does."""
-    redis = connections.for_worker(settings.redis_url)
-    tasks.configure_worker(settings, connections.for_web(settings.redis_url))
+    redis = redis_clients.for_worker(settings.redis_url)
+    tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
 
     stages = _stages(order.get("poison"))
     batch_size = order.get("batch_size", 200)
@@ -82,7 +83,7 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
 
 def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
     """All that is on the shelf."""
-    tasks.configure_worker(settings, connections.for_web(settings.redis_url))
+    tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
     drainer = Drainer(_stages(order.get("poison")), batch_size=200)
     while drainer.drain():
         pass
@@ -118,7 +119,7 @@ def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     if order["role"] == "web":
         for name in ("verify", "keep"):
             setattr(intake, name, steps.around(getattr(intake, name)))
-        jobs.take_in = steps.around(jobs.take_in)
+        enqueue.take_in = steps.around(enqueue.take_in)
 
         def open_and_watch(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - whatever it takes
             open_database(*arguments, **keywords)

@@ -8,10 +8,11 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from signalcraft import canary, exposition, http_client, jobs, metrics, tasks
+from signalcraft import canary, exposition, http_client, metrics, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain import deliveries
 from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.queues import canary_proof, enqueue, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
@@ -70,7 +71,7 @@ def test_it_is_stored_proved_and_gone_and_nobody_is_notified(http: FlaskClient, 
     answer = send(http, canary.build(SECRET))
     assert answer.status_code == 202
     work()
-    canary.await_proof(clean_redis, answer.get_json()["delivery_id"], patience=0)
+    canary_proof.await_proof(clean_redis, answer.get_json()["delivery_id"], patience=0)
     assert rows() == (0, 0, 0)
     assert ask(http, "/groups").get_json()["groups"] == []
     with session():
@@ -84,25 +85,25 @@ def test_it_is_stored_proved_and_gone_and_nobody_is_notified(http: FlaskClient, 
 def test_alerts_in_the_same_batch_are_stored_as_ever(http: FlaskClient, clean_redis: Redis, work: Work) -> None:
     delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
     for delivery in (accepted(issue="1"), accepted(issue="1")):
-        jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+        enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
     work()
-    canary.await_proof(clean_redis, delivery_id, patience=0)
+    canary_proof.await_proof(clean_redis, delivery_id, patience=0)
     assert rows() == (2, 1, 0)
 
 
 def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, clean_redis: Redis, work: Work) -> None:  # noqa: ARG001 - equips the worker
-    jobs.take_in(clean_redis, accepted(title=f"No such project: {deliveries.CANARY_PROJECT}"), ttl_seconds=60)
+    enqueue.take_in(clean_redis, accepted(title=f"No such project: {deliveries.CANARY_PROJECT}"), ttl_seconds=60)
     broken = accepted()
     broken = replace(broken, delivery=replace(broken.delivery, body=b'{"data":{"event":{"t":"signalcraft-canary"}}}'))
-    jobs.take_in(clean_redis, broken, ttl_seconds=60)
+    enqueue.take_in(clean_redis, broken, ttl_seconds=60)
     work()
     assert rows() == (1, 1, 1)
 
 
 def test_one_that_was_not_stored_is_not_proved(http: FlaskClient, clean_redis: Redis) -> None:
     delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
-    with pytest.raises(canary.CanaryLost, match="not worked off"):
-        canary.await_proof(clean_redis, delivery_id, patience=0.05)
+    with pytest.raises(canary_proof.CanaryLost, match="not worked off"):
+        canary_proof.await_proof(clean_redis, delivery_id, patience=0.05)
 
 
 def test_while_postgresql_is_away_the_worker_holds_it(

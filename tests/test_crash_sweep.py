@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from signalcraft import inbox, jobs, tasks
+from signalcraft import tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.draining import Drainer
+from signalcraft.queues import enqueue, inbox, jobs
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
 from tests.builders import accepted, groups
@@ -162,7 +163,7 @@ def test_a_worker_may_die_at_any_step_of_a_batch(doomed: Doomed, redis: Redis, b
     def play(step: int) -> Fate:
         begin(redis)
         for delivery in deliveries:
-            jobs.take_in(redis, delivery, ttl_seconds=60)
+            enqueue.take_in(redis, delivery, ttl_seconds=60)
         return doomed.play("worker", step, batch_size=batch_size)
 
     def check(_: Fate) -> None:

@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import cli, dashboard, embedded, jobs, tasks
+from signalcraft import cli, dashboard, embedded, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.parts import EXTENSION
+from signalcraft.queues import enqueue, jobs
 from tests.builders import accepted
 from tests.client import web
 from tests.waiting import wait_until
@@ -52,7 +53,7 @@ def test_nobody_sees_anything_without_the_password(client: FlaskClient, path: st
 
 def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
-    jobs.take_in(clean_redis, waiting, ttl_seconds=60)
+    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
     worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=1)
     worker.register_birth()
     clean_redis.hset(worker.key, "current_job", waiting.delivery_id)
@@ -89,7 +90,7 @@ def test_its_policy_lets_run_what_its_pages_need_and_no_script_of_a_job(client: 
 
 def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
-    jobs.take_in(clean_redis, waiting, ttl_seconds=60)
+    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
     lists = ("/0/view/jobs/alerts/queued/8/asc/1", "/0/view/jobs/alerts/failed/8/asc/1")
     for path in (*lists, f"/0/view/job/{waiting.delivery_id}"):
         page = client.get(path, headers=WITH_PASSWORD).text
@@ -101,7 +102,7 @@ def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: 
 
 
 def test_without_the_name_of_a_queue_it_shows_the_jobs_of_alerts(client: FlaskClient, clean_redis: Redis) -> None:
-    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
     assert "on queue <strong>alerts</strong>" in client.get("/0/view/jobs", headers=WITH_PASSWORD).text
     named = client.get("/0/view/jobs/notifications/queued/8/asc/1", headers=WITH_PASSWORD).text
     assert "on queue <strong>notifications</strong>" in named
@@ -223,7 +224,7 @@ def test_the_web_process_has_it_only_if_there_is_a_password(environ: dict[str, s
 def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_told_to(
     environ: dict[str, str], clean_redis: Redis
 ) -> None:
-    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
     port = embedded.free_port()
     command = [sys.executable, "-m", "signalcraft", "dashboard", "--port", str(port)]
     known = {"REDIS_URL": environ["REDIS_URL"], "DASHBOARD_PASSWORD": PASSWORD}

@@ -11,9 +11,10 @@ from cryptography.fernet import Fernet
 from redis import Redis
 from werkzeug.serving import make_server
 
-from signalcraft import checkups, cli, doctor, jobs, tasks
+from signalcraft import checkups, cli, doctor, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.findings import Grade
+from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign

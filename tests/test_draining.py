@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
-from signalcraft import connections, inbox, processor, tasks
+from signalcraft import processor, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.draining import Drainer
+from signalcraft.queues import inbox, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import models
 from signalcraft.storage.database import database, session
@@ -83,7 +84,7 @@ def test_what_it_hands_on_is_what_was_kept() -> None:
 
 
 def test_it_needs_no_redis(settings: Settings) -> None:
-    tasks.configure_worker(settings, connections.for_web(NOWHERE))
+    tasks.configure_worker(settings, redis_clients.for_web(NOWHERE))
     shelve(accepted(), accepted())
     assert drainer().drain() == 2
     assert depth() == 0

@@ -4,13 +4,14 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from signalcraft import connections, durability, health
+from signalcraft import health
+from signalcraft.queues import redis_clients, redis_persistence
 
 GOOD = {"aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
 
 def test_a_redis_as_it_should_be_loses_nothing() -> None:
-    assert list(durability.judge(GOOD)) == []
+    assert list(redis_persistence.judge(GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_a_redis_as_it_should_be_loses_nothing() -> None:
     ],
 )
 def test_each_difference_is_said_plainly(differs: dict[str, object], says: str) -> None:
-    (loss,) = durability.judge(GOOD | differs)
+    (loss,) = redis_persistence.judge(GOOD | differs)
     assert says in loss
     assert "a restart of Redis loses" in loss or "a full Redis forgets" in loss
 
@@ -33,7 +34,7 @@ def test_a_real_one_is_asked_at_start_and_by_readyz(clean_redis: Redis) -> None:
     clean_redis.config_set("maxmemory-policy", "volatile-lru")
     try:
         with capture_logs() as lines:
-            durability.report(clean_redis, "fallback")
+            redis_persistence.report(clean_redis, "fallback")
         losses = health.check(clean_redis)["redis"].loses
     finally:
         clean_redis.config_set("maxmemory-policy", before)
@@ -43,11 +44,11 @@ def test_a_real_one_is_asked_at_start_and_by_readyz(clean_redis: Redis) -> None:
 
 def test_with_everything_on_the_shelf_it_does_not_matter(clean_redis: Redis) -> None:
     with capture_logs() as lines:
-        durability.report(clean_redis, "inbox")
+        redis_persistence.report(clean_redis, "inbox")
     assert lines == []
 
 
 def test_a_redis_that_is_away_stops_no_start() -> None:
     with capture_logs() as lines:
-        durability.report(connections.for_web("redis://127.0.0.1:1/0"), "fallback")
+        redis_persistence.report(redis_clients.for_web("redis://127.0.0.1:1/0"), "fallback")
     assert [line["reason"] for line in lines] == ["ConnectionError"]

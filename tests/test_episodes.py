@@ -7,11 +7,12 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from signalcraft import connections, inbox, jobs, pipeline, tasks
+from signalcraft import tasks
 from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.errors import MissingTitle, QueueUnavailable
 from signalcraft.draining import Drainer
 from signalcraft.episodes import Watch
+from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import FailedDelivery, Inbox
@@ -36,7 +37,7 @@ def _workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is cl
 
 def set_aside(number: int) -> None:
     for _ in range(number):
-        pipeline.set_aside(accepted(), MissingTitle("it has none"), stage="normalize")
+        dead_letters.add(accepted(), MissingTitle("it has none"), stage="normalize")
 
 
 def let_time_pass() -> None:
@@ -76,7 +77,7 @@ def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_tol
 
 def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
     told = Told()
-    watch = Watch(told, connections.for_web(NOWHERE))
+    watch = Watch(told, redis_clients.for_web(NOWHERE))
     with session():
         inbox.keep(accepted())
     for _ in range(3):
@@ -145,16 +146,16 @@ def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redi
     tasks.configure_worker(settings, clean_redis)
     set_aside(2)
     Watch(tasks.processor().context.queue_notification, clean_redis).look()
-    assert jobs.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
+    assert backlog.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
 
 
 def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_notifier(
     settings: Settings,
 ) -> None:
-    tasks.configure_worker(settings, connections.for_web(NOWHERE))
+    tasks.configure_worker(settings, redis_clients.for_web(NOWHERE))
     with session():
         inbox.keep(accepted())
-    watch = Watch(tasks.processor().context.queue_notification, connections.for_web(NOWHERE))
+    watch = Watch(tasks.processor().context.queue_notification, redis_clients.for_web(NOWHERE))
     with capture_logs() as lines:
         watch.look()
         watch.look()

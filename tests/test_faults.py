@@ -16,11 +16,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import draining, embedded, inbox, jobs, places, tasks
+from signalcraft import draining, embedded, places, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.episodes import Watch
+from signalcraft.queues import backlog, enqueue, inbox, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage import models
 from signalcraft.storage.database import database, open_database, session
@@ -78,7 +79,7 @@ def idle_worker(worker: Callable[[], None], redis: Redis) -> Redis:
 
 def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     for delivery in deliveries:
-        jobs.take_in(redis, delivery, ttl_seconds=60)
+        enqueue.take_in(redis, delivery, ttl_seconds=60)
 
 
 def wait_for_events(number: int, *, seconds: float = 30) -> None:
@@ -139,7 +140,7 @@ def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
     outage: str,
 ) -> None:
     worker(queue)
-    wait_until(lambda: jobs.last_heartbeat(redis, queue) is not None, seconds=15)
+    wait_until(lambda: backlog.last_heartbeat(redis, queue) is not None, seconds=15)
     time.sleep(1)  # it registers before it listens to signals
     getattr(servers.redis, outage)()
     (process,) = started

@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from redis import Redis
 from rq.utils import utcformat
 
-from signalcraft import embedded, jobs, tasks
+from signalcraft import embedded, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.parts import EXTENSION
+from signalcraft.queues import enqueue, jobs
 from signalcraft.storage.database import database, session
 from tests.builders import accepted
 from tests.client import no_database, web
@@ -103,7 +104,7 @@ def test_one_living_worker_is_enough(client: FlaskClient, clean_redis: Redis, wo
 @pytest.mark.usefixtures("worker")
 def test_a_job_that_has_waited_too_long_makes_it_not_ready(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
-    jobs.take_in(clean_redis, waiting, ttl_seconds=60)
+    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
     assert states(client)["queue"] == "ok"
     then = utcformat(datetime.now(UTC) - timedelta(seconds=61))
     clean_redis.hset(f"rq:job:{waiting.delivery_id}", "created_at", then)

@@ -18,9 +18,11 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 from rq.webhook import Webhook
 
-from signalcraft import connections, embedded, jobs
+from signalcraft import embedded
 from signalcraft.domain.errors import QueueUnavailable
-from signalcraft.jobs import AllowedJob, ForbiddenJob
+from signalcraft.queues import backlog as queues_backlog
+from signalcraft.queues import enqueue, jobs, redis_clients
+from signalcraft.queues.jobs import AllowedJob, ForbiddenJob
 from signalcraft.resilience import Breaker
 from tests.builders import accepted
 
@@ -49,7 +51,7 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_w
     clean_redis: Redis,
 ) -> None:
     delivery = accepted()
-    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
     ours = fields_of(clean_redis, delivery.delivery_id)
     our_queue, our_queues = queued(clean_redis), clean_redis.smembers("rq:queues")
     clean_redis.flushdb()
@@ -71,7 +73,7 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_w
 
 def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis) -> None:
     notice = {"reason": "new", "group_id": 7}
-    jobs.notify(clean_redis, notice, description="new group 7")
+    enqueue.notify(clean_redis, notice, description="new group 7")
     (job_id,) = clean_redis.lrange("rq:queue:notifications", 0, -1)
     ours, ttl = fields_of(clean_redis, job_id.decode()), clean_redis.ttl(f"rq:job:{job_id.decode()}")
     our_queues = clean_redis.smembers("rq:queues")
@@ -80,9 +82,9 @@ def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redi
         "signalcraft.tasks.notify",
         notice,
         job_id=job_id.decode(),
-        ttl=jobs.NOTIFY_TTL_SECONDS,
+        ttl=enqueue.NOTIFY_TTL_SECONDS,
         result_ttl=0,
-        failure_ttl=jobs.NOTIFY_TTL_SECONDS,
+        failure_ttl=enqueue.NOTIFY_TTL_SECONDS,
         description="new group 7",
     )
     assert ours == said(fields_of(clean_redis, job_id.decode()))
@@ -92,7 +94,7 @@ def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redi
 
 def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis) -> None:
     delivery = accepted()
-    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
     job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
     assert job is not None
     assert (job.timeout, job.result_ttl, job.retries_left) == (jobs.JOB_TIMEOUT_SECONDS, 0, jobs.MOST_RETRIES)
@@ -103,7 +105,7 @@ def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis
 def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_redis: Redis) -> None:
     """``bench`` measures it over a thousand jobs."""
     delivery = accepted()
-    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
     assert len(clean_redis.hgetall(f"rq:job:{delivery.delivery_id}")) <= 8, "a ninth field doubles the table"
     of_one = [key for key in clean_redis.scan_iter() if key.startswith((b"rq:job:", b"signalcraft:delivery:"))]
     assert len(of_one) == 2
@@ -113,7 +115,7 @@ def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_re
 
 def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:
     delivery = accepted()
-    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
     job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
     assert job is not None
     assert job.enqueued_at is not None
@@ -122,15 +124,17 @@ def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) ->
 
 def test_a_delivery_key_is_taken_in_once_and_its_second_bearer_learns_the_first_ones_id(clean_redis: Redis) -> None:
     first, second = accepted(event_id="a" * 32), accepted(event_id="a" * 32)
-    assert jobs.take_in(clean_redis, first, ttl_seconds=60) == jobs.TakenIn(fresh=True, delivery_id=first.delivery_id)
-    again = jobs.take_in(clean_redis, second, ttl_seconds=60)
-    assert again == jobs.TakenIn(fresh=False, delivery_id=first.delivery_id)
+    assert enqueue.take_in(clean_redis, first, ttl_seconds=60) == enqueue.TakenIn(
+        fresh=True, delivery_id=first.delivery_id
+    )
+    again = enqueue.take_in(clean_redis, second, ttl_seconds=60)
+    assert again == enqueue.TakenIn(fresh=False, delivery_id=first.delivery_id)
     assert queued(clean_redis) == [first.delivery_id]
     assert not clean_redis.exists(f"rq:job:{second.delivery_id}")
 
 
 def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
-    jobs.take_in(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
+    enqueue.take_in(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
     (key,) = clean_redis.keys("signalcraft:delivery:*")
     assert 0 < clean_redis.ttl(key) <= 60
 
@@ -138,18 +142,18 @@ def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
 def test_a_job_that_could_not_be_queued_leaves_no_delivery_key_behind(clean_redis: Redis) -> None:
     clean_redis.set("rq:queue:alerts", "not a list")
     with pytest.raises(QueueUnavailable):
-        jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+        enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
     assert clean_redis.keys("signalcraft:delivery:*") == []
 
 
 def test_the_script_is_loaded_again_after_redis_forgot_it(clean_redis: Redis) -> None:
     clean_redis.script_flush()
-    assert jobs.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+    assert enqueue.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
 
 
 def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
     delivery = accepted(title="CanaryError: do not log me")
-    jobs.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
     description = fields_of(clean_redis, delivery.delivery_id)["description"]
     assert as_text(description) == "sentry event_alert"
 
@@ -164,11 +168,11 @@ def frozen(servers: embedded.Servers) -> Iterator[embedded.Servers]:
 
 
 def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded.Servers) -> None:
-    with connections.for_web(frozen.redis_url) as redis:
+    with redis_clients.for_web(frozen.redis_url) as redis:
         for _ in range(2):
             began = time.monotonic()
             with pytest.raises(QueueUnavailable):
-                jobs.take_in(redis, accepted(), ttl_seconds=60)
+                enqueue.take_in(redis, accepted(), ttl_seconds=60)
             assert time.monotonic() - began < 0.55
 
 
@@ -177,10 +181,10 @@ def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_u
     url = urlsplit(redis_url)
     with slowed(url.hostname or "", url.port or 0, seconds=0.2) as port:
         slow = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}", path="/3").geturl()
-        with connections.for_web(slow) as redis:
+        with redis_clients.for_web(slow) as redis:
             began = time.monotonic()
             with pytest.raises(QueueUnavailable):
-                jobs.take_in(redis, accepted(), ttl_seconds=60)
+                enqueue.take_in(redis, accepted(), ttl_seconds=60)
             assert time.monotonic() - began < 0.6
 
 
@@ -208,10 +212,10 @@ def slowed(host: str, port: int, *, seconds: float) -> Iterator[int]:
 
 
 def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
-    with connections.for_web("redis://127.0.0.1:1/0") as redis:
+    with redis_clients.for_web("redis://127.0.0.1:1/0") as redis:
         began = time.monotonic()
         with pytest.raises(QueueUnavailable):
-            jobs.take_in(redis, accepted(), ttl_seconds=60)
+            enqueue.take_in(redis, accepted(), ttl_seconds=60)
         assert time.monotonic() - began < 0.25
 
 
@@ -219,24 +223,24 @@ def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None
     clean_redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(QueueUnavailable):
-            jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
+            enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
     finally:
         clean_redis.config_set("maxmemory", "0")
-    assert jobs.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+    assert enqueue.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
 
 
 def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise() -> None:
-    for connect in (connections.for_web, connections.for_worker):
+    for connect in (redis_clients.for_web, redis_clients.for_worker):
         with connect("rediss://localhost") as lenient, connect("rediss://localhost?ssl_cert_reqs=required") as strict:
             assert lenient.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
             assert strict.connection_pool.connection_kwargs["ssl_cert_reqs"] == "required"
 
 
 def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis) -> None:
-    assert jobs.backlog(clean_redis, jobs.ALERTS) == jobs.Backlog(depth=0, oldest_created_at=None)
-    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
-    jobs.take_in(clean_redis, accepted(), ttl_seconds=60)
-    backlog = jobs.backlog(clean_redis, jobs.ALERTS)
+    assert queues_backlog.backlog(clean_redis, jobs.ALERTS) == queues_backlog.Backlog(depth=0, oldest_created_at=None)
+    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    backlog = queues_backlog.backlog(clean_redis, jobs.ALERTS)
     assert backlog.depth == 2
     assert backlog.oldest_created_at is not None
     assert abs(datetime.now(UTC) - backlog.oldest_created_at) < timedelta(seconds=5)

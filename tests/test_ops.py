@@ -13,9 +13,10 @@ import pytest
 import yaml
 from redis import Redis
 
-from signalcraft import jobs, metrics, tasks
+from signalcraft import metrics, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.metrics import Kind
+from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import sign
 from tests.client import SECRET, add_workspace, ask, no_database, sample, send, web

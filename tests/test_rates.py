@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
-from signalcraft import connections
+from signalcraft.queues import redis_clients
 from signalcraft.rates import SharedCounters
 
 
@@ -54,7 +54,7 @@ def test_redis_holds_the_sum_of_all_and_each_learns_it(clean_redis: Redis) -> No
 
 
 def test_a_clock_that_is_set_back_makes_no_window_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    counters = storage(connections.for_web("redis://127.0.0.1:1/0"))
+    counters = storage(redis_clients.for_web("redis://127.0.0.1:1/0"))
     with monkeypatch.context() as before:
         ahead = SimpleNamespace(time=lambda: time.time() + 3600, sleep=time.sleep)
         before.setattr("signalcraft.rates.time", ahead)
@@ -83,7 +83,7 @@ def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
 
 def test_hits_wait_for_a_redis_that_is_away(clean_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signalcraft.rates.PAUSE_SECONDS", 0.01)
-    counters = storage(connections.for_web("redis://127.0.0.1:1/0"))
+    counters = storage(redis_clients.for_web("redis://127.0.0.1:1/0"))
     assert [counters.incr("away", 60) for _ in range(3)] == [1, 2, 3]
     time.sleep(0.1)
     counters._redis = clean_redis

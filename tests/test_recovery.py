@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from redis import Redis
 from rq import Queue
 
-from signalcraft import jobs, pipeline, reconciling, store, tasks
+from signalcraft import pipeline, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.cli import main
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
@@ -18,6 +18,7 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import MissingTitle
 from signalcraft.groups import record
 from signalcraft.groups.bursts import Arrival
+from signalcraft.queues import dead_letters, enqueue, jobs, reconcile
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
@@ -48,7 +49,7 @@ def run(environ: dict[str, str]) -> Run:
 
 def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     for delivery in deliveries:
-        assert jobs.take_in(redis, delivery, ttl_seconds=60).fresh
+        assert enqueue.take_in(redis, delivery, ttl_seconds=60).fresh
 
 
 def work(redis: Redis) -> None:
@@ -64,7 +65,7 @@ def broken() -> AcceptedDelivery:
 def set_aside(*deliveries: AcceptedDelivery) -> None:
     with session():
         for delivery in deliveries:
-            store.set_aside(delivery, MissingTitle("as yesterday's code had it"), stage="normalize")
+            dead_letters.add_all([(delivery, MissingTitle("as yesterday's code had it"))], stage="normalize")
 
 
 def said(result: Result) -> str:
@@ -93,15 +94,15 @@ def test_what_waits_is_worked_on_or_failed_is_not_lost(redis: Redis) -> None:
     redis.zadd("rq:wip:alerts", {f"{names[1]}:lease": 2e10})
     redis.lrem("rq:queue:alerts", 1, names[2])
     redis.zadd("rq:failed:alerts", {names[2]: 2e10})
-    assert sum(reconciling.reconcile(redis, jobs.ALERTS)) == 0
+    assert sum(reconcile.reconcile(redis, jobs.ALERTS)) == 0
 
 
 def test_a_lost_job_goes_back_to_its_own_queue(redis: Redis) -> None:
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
     queue.enqueue(jobs.NOTIFY, {"reason": "new"}, job_id="lost")
     redis.delete(queue.key)
-    assert sum(reconciling.reconcile(redis, jobs.ALERTS)) == 0
-    assert sum(reconciling.reconcile(redis, jobs.NOTIFICATIONS)) == 1
+    assert sum(reconcile.reconcile(redis, jobs.ALERTS)) == 0
+    assert sum(reconcile.reconcile(redis, jobs.NOTIFICATIONS)) == 1
     assert Queue("notifications", connection=redis).job_ids == ["lost"]
 
 

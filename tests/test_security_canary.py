@@ -13,10 +13,11 @@ from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import jobs, logs, tasks
+from signalcraft import logs, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.directory import Directory
 from signalcraft.domain.deliveries import Secret
+from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import signature
 from signalcraft.storage import tenants
@@ -105,7 +106,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     assert len(described) >= 3
     assert "delivery answered" in lines
     assert "delivery worked off" in lines
-    assert "delivery set aside" in lines
+    assert "delivery dead-lettered" in lines
     for text in (lines, "".join(answers), repr(described)):
         assert found_in(text) == []
         assert [line for line in text.split("\n") if "canary" in line.lower()] == []

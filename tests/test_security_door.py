@@ -15,8 +15,9 @@ from redis import Redis
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import cli, jobs, rates, tasks
+from signalcraft import cli, rates, tasks
 from signalcraft.batching import BatchingWorker
+from signalcraft.queues import jobs
 from signalcraft.rates import SharedCounters, network_of
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import envelope, signature

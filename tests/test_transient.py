@@ -20,13 +20,14 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import batching, embedded, jobs, pipeline, processor, tasks
+from signalcraft import batching, embedded, pipeline, processor, tasks
 from signalcraft.batching import BatchingWorker
 from signalcraft.domain import grouping
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.draining import Drainer
 from signalcraft.groups import record as groups_record
+from signalcraft.queues import enqueue, jobs
 from signalcraft.storage.database import database, driver_error, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from tests.builders import accepted, groups
@@ -118,7 +119,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     for delivery in deliveries:
-        assert jobs.take_in(redis, delivery, ttl_seconds=60).fresh
+        assert enqueue.take_in(redis, delivery, ttl_seconds=60).fresh
 
 
 def work(redis: Redis, stages: Attempts) -> None:

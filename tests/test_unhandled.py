@@ -7,8 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import jobs, store, tasks
+from signalcraft import tasks
 from signalcraft.batching import BatchingWorker
+from signalcraft.queues import dead_letters, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
@@ -71,7 +72,7 @@ def test_what_is_known_to_be_no_alert_is_not_kept(client: FlaskClient, clean_red
 def test_a_workspace_keeps_its_newest_and_no_more(client: FlaskClient) -> None:  # noqa: ARG001 - for the workspace
     with session():
         for _ in range(3):
-            store.keep_unhandled([accepted() for _ in range(400)])
+            dead_letters.add_unhandled([accepted() for _ in range(400)])
     kept = unhandled()
-    assert len(kept) == store.UNHANDLED_KEPT
+    assert len(kept) == dead_letters.MAX_UNHANDLED
     assert kept[0].id == 201

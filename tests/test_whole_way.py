@@ -11,8 +11,9 @@ from redis import Redis
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import jobs, tasks
+from signalcraft import tasks
 from signalcraft.batching import BatchingWorker
+from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session

@@ -20,12 +20,13 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from structlog.testing import capture_logs
 
-from signalcraft import connections, jobs, pipeline, processor, tasks
+from signalcraft import pipeline, processor, tasks
 from signalcraft.batching import AlertQueue, BatchingWorker
-from signalcraft.claims import Claim
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
-from signalcraft.jobs import AllowedJob
+from signalcraft.queues import enqueue, jobs, redis_clients
+from signalcraft.queues.jobs import AllowedJob
+from signalcraft.queues.leases import Claim
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
@@ -50,7 +51,7 @@ def work(redis: Redis) -> Work:
 
 def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     for delivery in deliveries:
-        assert jobs.take_in(redis, delivery, ttl_seconds=60).fresh
+        assert enqueue.take_in(redis, delivery, ttl_seconds=60).fresh
 
 
 def failed() -> list[FailedDelivery]:
@@ -358,7 +359,7 @@ def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis:
 
 @pytest.mark.usefixtures("redis")
 def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
-    bench = tasks.configure_worker(settings, connections.for_web("redis://127.0.0.1:1/0")).context
+    bench = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0")).context
     with capture_logs() as lines:
         pipeline.process([accepted()], bench)
     (line,) = [line for line in lines if line["log_level"] != "info"]

@@ -17,7 +17,7 @@ from rq.job import Job
 from rq.utils import utcformat
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.jobs import read_delivery
+from signalcraft.queues.jobs import read_delivery
 
 #: How long a claimed job is left alone before it is taken for abandoned, in seconds.
 LEASE_SECONDS: Final = 12

@@ -7,7 +7,7 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job
 
-from signalcraft import jobs
+from signalcraft.queues import jobs
 
 _KEYS_AT_ONCE: Final = 500
 

@@ -11,7 +11,7 @@ from peewee import fn
 
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.storage.database import database
-from signalcraft.storage.models import FailedDelivery, Inbox, Workspace, columns_of
+from signalcraft.storage.models import Inbox, Workspace, columns_of
 
 #: The most bytes of bodies that are worked off at once, beside the last one: a batch of the largest deliveries would
 #: take a gigabyte.
@@ -134,14 +134,3 @@ def oldest_received_at() -> datetime | None:
 def waits() -> bool:
     """Whether anything is on the shelf."""
     return Inbox.select().exists()
-
-
-def failed_since(moment: datetime) -> bool:
-    """Whether a delivery was set aside at ``moment`` or later that was not replayed yet."""
-    lately = FailedDelivery.select().where(FailedDelivery.replayed_at.is_null() & (FailedDelivery.failed_at >= moment))
-    return lately.exists()
-
-
-def failed_depth() -> int:
-    """How many deliveries were set aside and not replayed yet."""
-    return FailedDelivery.select().where(FailedDelivery.replayed_at.is_null()).count()

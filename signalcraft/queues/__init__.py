@@ -1,0 +1,1 @@
+"""Where an acknowledged delivery waits: Redis, else PostgreSQL's inbox; else the dead letters."""

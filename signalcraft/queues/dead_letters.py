@@ -1,0 +1,103 @@
+"""Dead letters: deliveries that cannot be processed, kept raw with the reason; and those of unknown meaning.
+
+Call everything but ``add`` inside ``session()``.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from peewee import fn
+
+from signalcraft import metrics
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import PermanentError
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import FailedDelivery, UnhandledDelivery, columns_of
+
+log = structlog.get_logger(__name__)
+
+#: Unhandled deliveries kept for each workspace.
+MAX_UNHANDLED: Final = 1_000
+
+_DELETE_OLD_UNHANDLED = """
+    DELETE FROM unhandled_delivery WHERE workspace_id = %(workspace_id)s AND id <= (
+        SELECT id FROM unhandled_delivery WHERE workspace_id = %(workspace_id)s
+        ORDER BY id DESC OFFSET %(kept)s LIMIT 1
+    )"""
+
+
+def add(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> None:
+    """Dead-letter one delivery, in a session of its own.
+
+    Raises:
+        RecoverableError: PostgreSQL is unavailable; nothing is kept yet.
+    """
+    with session():
+        add_all([(accepted, error)], stage=stage)
+
+
+def add_all(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stage: str) -> None:
+    """Dead-letter deliveries, each with its reason; log and count those that were not there yet."""
+    for accepted, error in failures:
+        if not _insert(accepted, error, stage):
+            continue
+        metrics.count("signalcraft_errors_total", stage=stage, kind="permanent")
+        log.warning(
+            "delivery dead-lettered",
+            stage=stage,
+            delivery_id=accepted.delivery_id,
+            workspace=accepted.workspace,
+            source=accepted.source,
+            resource=accepted.resource,
+            code=error.code,
+        )
+
+
+def _insert(accepted: AcceptedDelivery, error: PermanentError, stage: str) -> bool:
+    why = {"stage": stage, "code": error.code, "reason": str(error)}
+    insert = FailedDelivery.insert(columns_of(accepted) | why).on_conflict_ignore().returning(FailedDelivery.id)
+    return bool(list(insert.execute()))
+
+
+def add_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
+    """Keep raw deliveries of unknown meaning, the newest ``MAX_UNHANDLED`` of each workspace.
+
+    Each body is kept once: a client that replays one under varying unsigned headers must not push out the others.
+    """
+    if not deliveries:
+        return
+    for accepted in deliveries:
+        same = (UnhandledDelivery.workspace == accepted.workspace_id) & (
+            fn.sha256(UnhandledDelivery.body) == hashlib.sha256(accepted.delivery.body).digest()
+        )
+        if not UnhandledDelivery.select().where(same).exists():
+            UnhandledDelivery.insert(columns_of(accepted)).on_conflict_ignore().execute()
+    for workspace_id in sorted({accepted.workspace_id for accepted in deliveries}):
+        database.execute_sql(_DELETE_OLD_UNHANDLED, {"workspace_id": workspace_id, "kept": MAX_UNHANDLED})
+
+
+def newest(*, limit: int) -> list[FailedDelivery]:
+    """Return the newest dead letters that were not replayed."""
+    return list(_pending().order_by(FailedDelivery.id.desc()).limit(limit))
+
+
+def get(failed_id: int) -> FailedDelivery | None:
+    """Return one dead letter, replayed or not."""
+    return FailedDelivery.get_or_none(FailedDelivery.id == failed_id)
+
+
+def any_since(moment: datetime) -> bool:
+    """Return whether a delivery was dead-lettered at ``moment`` or later and not replayed."""
+    return bool(_pending().where(FailedDelivery.failed_at >= moment).exists())
+
+
+def depth() -> int:
+    """Return how many dead letters were not replayed."""
+    return int(_pending().count())
+
+
+def _pending() -> Any:  # noqa: ANN401 - Peewee's query
+    return FailedDelivery.select().where(FailedDelivery.replayed_at.is_null())
