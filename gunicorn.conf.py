@@ -12,9 +12,10 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from signalcraft import canary, logs, metrics
+from signalcraft import logs, metrics
 from signalcraft.arrivals import GatheringWorker
 from signalcraft.domain.errors import InvalidSetting
+from signalcraft.ingest import canary
 from signalcraft.queues import redis_clients, redis_persistence
 from signalcraft.settings import Settings
 

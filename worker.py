@@ -15,14 +15,15 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from signalcraft import chores, episodes, logs, metrics, tasks, watchdog
-from signalcraft.batching import BatchingWorker
+from signalcraft import logs, metrics, tasks
 from signalcraft.domain.errors import InvalidSetting
-from signalcraft.draining import Drainer
 from signalcraft.queues import jobs, redis_clients, redis_persistence
 from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
+from signalcraft.worker import maintenance, self_alerts, watchdog
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.inbox_consumer import Drainer
 
 log = structlog.get_logger("signalcraft.worker")
 
@@ -60,8 +61,8 @@ def main() -> int:
         return _work(_notifier, settings, burst=arguments.burst)
     drainer = Drainer(tasks.processor(), batch_size=settings.batch_size)
     drainer.start()
-    chores.start(settings, redis_clients.for_web(settings.redis_url))
-    episodes.start(
+    maintenance.start(settings, redis_clients.for_web(settings.redis_url))
+    self_alerts.start(
         tasks.processor().context.queue_notification,
         redis_clients.for_web(settings.redis_url),
         inbox_is_trouble=settings.ingest_durability != "inbox",

@@ -30,8 +30,9 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from signalcraft import deliveries, logs, metrics, problems
+from signalcraft import logs, metrics, problems
 from signalcraft.domain.errors import Refusal
+from signalcraft.ingest import request
 from signalcraft.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -256,7 +257,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
 
     def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
         """Serve a request, in a thread. What it waited for one counts: the sender waited, too."""
-        deliveries.note_arrival(connection.there_at)
+        request.note_arrival(connection.there_at)
         return super().handle(connection)
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's

@@ -11,8 +11,7 @@ from rich.progress import track
 from rich.table import Table
 from werkzeug.datastructures import MultiDict
 
-from signalcraft import chores, inputs
-from signalcraft import settings as signalcraft_settings
+from signalcraft import inputs
 from signalcraft.domain import explanations
 from signalcraft.groups import hourly_counts, queries
 from signalcraft.groups.hourly_counts import LONGEST_DAYS, Statistics
@@ -20,6 +19,7 @@ from signalcraft.settings import Settings
 from signalcraft.storage import retention
 from signalcraft.storage.database import open_database, session
 from signalcraft.storage.models import AlertEvent, Workspace
+from signalcraft.worker import maintenance
 
 
 @click.command()
@@ -37,7 +37,7 @@ def explain(event_id: int) -> None:
         event = queries.event(workspace_id, event_id)
         group = queries.group(workspace_id, group_id, now=datetime.now(UTC))
     if event and group:
-        for sentence in explanations.explain(event, group, signalcraft_settings.policy_of(settings).window):
+        for sentence in explanations.explain(event, group, settings.grouping_policy.window):
             click.echo(sentence)
 
 
@@ -88,7 +88,7 @@ def purge(*, dry_run: bool) -> None:
     """Delete events past RETENTION_DAYS, but for each group's first, last and turning points, and older payloads."""
     settings = Settings.from_environ(os.environ)
     open_database(settings.database_url, statement_timeout_ms=120_000)
-    old = chores.purge_of(settings, datetime.now(UTC))
+    old = maintenance.purge_of(settings, datetime.now(UTC))
     with session():
         events, payloads = retention.count(old)
         if dry_run:

@@ -6,11 +6,12 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, gate, inputs, schemas, versions
+from signalcraft import gate, inputs, schemas, versions
 from signalcraft.domain import bounded_json
 from signalcraft.domain.errors import NotFound
 from signalcraft.groups import queries, user_updates
 from signalcraft.groups.user_updates import Edit
+from signalcraft.ingest import request as ingest_request
 from signalcraft.parts import parts
 from signalcraft.storage.database import session
 
@@ -57,7 +58,7 @@ def change_groups() -> ResponseReturnValue:
 
 def _body() -> dict[str, Any]:
     max_body_bytes = parts().settings.max_body_bytes
-    raw = deliveries.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body
+    raw = ingest_request.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body
     body = bounded_json.parse(raw)
     bounded_json.check(raw, body)
     return body

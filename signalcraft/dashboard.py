@@ -27,8 +27,8 @@ from werkzeug.serving import run_simple
 
 from signalcraft import credentials
 from signalcraft.domain.errors import TooManyRequests
+from signalcraft.ingest.rate_limits import Rate
 from signalcraft.queues import jobs, redis_clients
-from signalcraft.rates import Rate
 
 AT_ONCE: Final = 2
 PREFIX: Final = "/rq"

@@ -15,16 +15,17 @@ from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 
-from signalcraft import canary, checkups, diagnosis, http_client
+from signalcraft import checkups, diagnosis, http_client
 from signalcraft.diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.findings import Finding, Grade, failure, ok, warning
+from signalcraft.ingest import canary
 from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database, session
-from signalcraft.workbench import Workbench
+from signalcraft.worker.context import Workbench
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 _WEBHOOKS: Final = "/webhooks/sentry"

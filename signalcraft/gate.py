@@ -3,8 +3,8 @@
 from flask import g, request
 
 from signalcraft import credentials
-from signalcraft.directory import Caller
 from signalcraft.domain.errors import BadToken, NotAllowed
+from signalcraft.ingest.credential_cache import Caller
 from signalcraft.parts import parts
 
 

@@ -8,8 +8,8 @@ from flask import current_app
 from signalcraft.cursors import Cursors
 from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.grouping import Policy
-from signalcraft.intake import Intake
-from signalcraft.rates import Rate
+from signalcraft.ingest.context import Intake
+from signalcraft.ingest.rate_limits import Rate
 from signalcraft.settings import Settings
 
 EXTENSION: Final = "signalcraft"

@@ -9,11 +9,12 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import deliveries, gate, inputs, schemas, versions
+from signalcraft import gate, inputs, schemas, versions
 from signalcraft.domain import explanations
 from signalcraft.domain.errors import NotFound
 from signalcraft.groups import hourly_counts, preview, queries
 from signalcraft.groups.queries import Page, Position
+from signalcraft.ingest import request as ingest_request
 from signalcraft.inputs import Listing
 from signalcraft.parts import parts
 from signalcraft.sources import sentry
@@ -142,7 +143,7 @@ def preview_delivery() -> ResponseReturnValue:
     inputs.refuse_parameters(request.args)
     max_body_bytes = parts().settings.max_body_bytes
     found, warnings = preview.preview(
-        deliveries.read(request, kept_headers=sentry.HEADERS, max_body_bytes=max_body_bytes),
+        ingest_request.read(request, kept_headers=sentry.HEADERS, max_body_bytes=max_body_bytes),
         gate.caller().workspace_id,
         policy=parts().policy,
         vocabulary=parts().vocabulary,

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from signalcraft import recovery, tasks
+from signalcraft import tasks
 from signalcraft.queues import dead_letters, jobs, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
-from signalcraft.recovery import Period, Replayed
 from signalcraft.settings import Settings
 from signalcraft.storage.database import open_database, session
+from signalcraft.worker import replay as worker_replay
+from signalcraft.worker.replay import Period, Replayed
 
 _MOST_LISTED = 100
 _MOST_SHOWN = 2_000
@@ -70,9 +71,9 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     period, total = Period(since=since, until=until), Replayed()
     with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
         bench = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
-        task = progress.add_task("Replaying", total=recovery.count(period, failed=failed))
-        for some in recovery.kept(period, failed=failed):
-            recovery.replay(some, bench, total, dry_run=dry_run)
+        task = progress.add_task("Replaying", total=worker_replay.count(period, failed=failed))
+        for some in worker_replay.kept(period, failed=failed):
+            worker_replay.replay(some, bench, total, dry_run=dry_run)
             progress.advance(task, len(some))
     would = "would be" if dry_run else "were"
     click.echo(

@@ -10,7 +10,6 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
-from signalcraft.domain.deliveries import Answer, Receipt
 from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
 from signalcraft.groups.user_updates import Outcome
@@ -217,13 +216,6 @@ def _dump_preview(preview: Preview) -> Json:
         "title": outcome.title,
         "link": outcome.link,
     }
-
-
-def dump_receipt(receipt: Receipt) -> Json:
-    """What the sender of a delivery is told."""
-    if receipt.answer is Answer.IGNORED:
-        return {"status": receipt.answer.value, "reason": receipt.reason}
-    return {"status": receipt.answer.value, "delivery_id": receipt.delivery_id}
 
 
 def _dump(schema: Schema, row: object) -> Json:

@@ -330,20 +330,20 @@ class Settings:
                 raise InvalidSetting(f"{variable} {error}.") from None
         return cls(**values)
 
+    @property
+    def grouping_policy(self) -> Policy:
+        """How alerts are grouped."""
+        return Policy(
+            window=timedelta(minutes=self.grouping_window_minutes),
+            spike_count=self.spike_count,
+            spike_minutes=self.spike_minutes,
+        )
 
-def policy_of(settings: Settings) -> Policy:
-    """How alerts are grouped."""
-    return Policy(
-        window=timedelta(minutes=settings.grouping_window_minutes),
-        spike_count=settings.spike_count,
-        spike_minutes=settings.spike_minutes,
-    )
-
-
-def vocabulary_of(settings: Settings) -> Vocabulary:
-    """How alerts are worded."""
-    return Vocabulary(
-        default_environment=settings.default_environment,
-        environment_aliases={**ENVIRONMENT_ALIASES, **settings.environment_aliases},
-        severity_shift=settings.severity_shift,
-    )
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """How alerts are worded."""
+        return Vocabulary(
+            default_environment=self.default_environment,
+            environment_aliases={**ENVIRONMENT_ALIASES, **self.environment_aliases},
+            severity_shift=self.severity_shift,
+        )

@@ -13,11 +13,11 @@ from redis import Redis
 from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import QueueUnavailable
-from signalcraft.processor import Processor
 from signalcraft.queues import enqueue
 from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
-from signalcraft.workbench import Workbench
+from signalcraft.worker.context import Workbench
+from signalcraft.worker.processor import Processor
 
 log = structlog.get_logger(__name__)
 

@@ -17,10 +17,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from signalcraft import dashboard, places, problems, views
-from signalcraft import settings as signalcraft_settings
 from signalcraft.changing import changing
 from signalcraft.cursors import Cursors
-from signalcraft.directory import Caller, Directory
 from signalcraft.domain.errors import (
     DatabaseUnavailable,
     QueueUnavailable,
@@ -28,13 +26,15 @@ from signalcraft.domain.errors import (
     TooManyRequests,
     UiComponentRequest,
 )
-from signalcraft.intake import Intake
+from signalcraft.ingest import routes
+from signalcraft.ingest.context import Intake
+from signalcraft.ingest.credential_cache import Caller, Directory
+from signalcraft.ingest.rate_limits import Rate, SharedCounters, network_of
 from signalcraft.logs import fault
 from signalcraft.manual import manual
 from signalcraft.parts import EXTENSION, Parts
 from signalcraft.places import keep_room
 from signalcraft.queues import redis_clients
-from signalcraft.rates import Rate, SharedCounters, network_of
 from signalcraft.reading import reading
 from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> Flask:
     _note_requests(app, [blueprint.name for blueprint in for_people])
     keep_room(app, [blueprint.name for blueprint in for_people], places.FOR_PEOPLE)
     keep_room(app, [views.operations.name], places.FOR_OPERATIONS)
-    for blueprint in (views.webhooks, views.operations, *for_people):
+    for blueprint in (routes.webhooks, views.operations, *for_people):
         app.register_blueprint(blueprint)
     return app
 
@@ -103,8 +103,8 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
             durability=settings.ingest_durability,
             delivery_key_ttl=settings.delivery_key_ttl,
         ),
-        policy=signalcraft_settings.policy_of(settings),
-        vocabulary=signalcraft_settings.vocabulary_of(settings),
+        policy=settings.grouping_policy,
+        vocabulary=settings.vocabulary,
         api_rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
     )

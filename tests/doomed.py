@@ -19,13 +19,15 @@ from typing import Any, NoReturn
 import psycopg2.extensions
 from redis.connection import AbstractConnection
 
-from signalcraft import intake, logs, processor, tasks, web
-from signalcraft.batching import BatchingWorker
+from signalcraft import logs, tasks, web
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.draining import Drainer
+from signalcraft.ingest import durable_enqueue, receive
 from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database
+from signalcraft.worker import processor
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.inbox_consumer import Drainer
 
 #: The threads that do the work; others run beside it.
 _COUNTED = ("MainThread", "storing", "patience")
@@ -117,8 +119,8 @@ def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     steps = _Steps(order["step"])
     open_database(settings.database_url)
     if order["role"] == "web":
-        for name in ("verify", "keep"):
-            setattr(intake, name, steps.around(getattr(intake, name)))
+        receive.verify = steps.around(receive.verify)
+        durable_enqueue.keep = steps.around(durable_enqueue.keep)
         enqueue.take_in = steps.around(enqueue.take_in)
 
         def open_and_watch(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - whatever it takes

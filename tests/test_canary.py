@@ -8,14 +8,15 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from signalcraft import canary, exposition, http_client, metrics, tasks
-from signalcraft.batching import BatchingWorker
+from signalcraft import exposition, http_client, metrics, tasks
 from signalcraft.domain import deliveries
 from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.ingest import canary
 from signalcraft.queues import canary_proof, enqueue, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
 from tests.client import SECRET, add_workspace, ask, send, web
 

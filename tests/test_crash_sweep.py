@@ -18,12 +18,12 @@ import pytest
 from redis import Redis
 
 from signalcraft import tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.draining import Drainer
 from signalcraft.queues import enqueue, inbox, jobs
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.inbox_consumer import Drainer
 from tests.builders import accepted, groups
 from tests.client import sample
 

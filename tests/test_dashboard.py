@@ -18,9 +18,9 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from signalcraft import cli, dashboard, embedded, tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.parts import EXTENSION
 from signalcraft.queues import enqueue, jobs
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
 from tests.client import web
 from tests.waiting import wait_until

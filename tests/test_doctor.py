@@ -12,7 +12,6 @@ from redis import Redis
 from werkzeug.serving import make_server
 
 from signalcraft import checkups, cli, doctor, tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.findings import Grade
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
@@ -22,6 +21,7 @@ from signalcraft.storage import tenants
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup
 from signalcraft.web import create_app
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.client import SECRET, add_workspace
 
 Run = Callable[..., Result]

@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
-from signalcraft import processor, tasks
+from signalcraft import tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
-from signalcraft.draining import Drainer
 from signalcraft.queues import inbox, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import models
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
-from signalcraft.workbench import ShelfStages
+from signalcraft.worker import processor
+from signalcraft.worker.context import ShelfStages
+from signalcraft.worker.inbox_consumer import Drainer
 from tests.builders import accepted, groups
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -189,7 +190,7 @@ def test_people_are_told_after_the_commit() -> None:
 
 
 def test_whatever_goes_wrong_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signalcraft.draining._AFTER_FAILURE_SECONDS", 0.01)
+    monkeypatch.setattr("signalcraft.worker.inbox_consumer._AFTER_FAILURE_SECONDS", 0.01)
     answers = iter([ZeroDivisionError("of somebody's row"), DatabaseUnavailable("away"), None])
     done = threading.Event()
 

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 from signalcraft import tasks
 from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.errors import MissingTitle, QueueUnavailable
-from signalcraft.draining import Drainer
-from signalcraft.episodes import Watch
 from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import FailedDelivery, Inbox
+from signalcraft.worker.inbox_consumer import Drainer
+from signalcraft.worker.self_alerts import Watch
 from tests.builders import accepted
 from tests.client import add_workspace
 

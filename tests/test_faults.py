@@ -16,16 +16,17 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import draining, embedded, places, tasks
-from signalcraft.batching import BatchingWorker
+from signalcraft import embedded, places, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
-from signalcraft.episodes import Watch
 from signalcraft.queues import backlog, enqueue, inbox, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage import models
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.worker import inbox_consumer
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.self_alerts import Watch
 from tests.builders import accepted, groups
 from tests.client import ask, no_database, sample, send, web
 from tests.test_crash_sweep import Doomed, let_time_pass, work
@@ -218,7 +219,7 @@ def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_ne
         deaths += 1
         wait_until(_nobody_holds_the_shelf, seconds=10)
     doomed.end()
-    assert deaths == draining.MOST_TRIES
+    assert deaths == inbox_consumer.MOST_TRIES
     assert count_events() == 4
     with session():
         (kept,) = FailedDelivery.select()

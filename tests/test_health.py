@@ -13,10 +13,10 @@ from redis import Redis
 from rq.utils import utcformat
 
 from signalcraft import embedded, tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.parts import EXTENSION
 from signalcraft.queues import enqueue, jobs
 from signalcraft.storage.database import database, session
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
 from tests.client import no_database, web
 

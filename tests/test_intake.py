@@ -16,8 +16,9 @@ from rq.utils import as_text
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import embedded, intake
+from signalcraft import embedded
 from signalcraft.domain.deliveries import Delivery
+from signalcraft.ingest import durable_enqueue
 from signalcraft.sources.sentry import signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
@@ -135,7 +136,7 @@ def test_odd_values_deep_inside_are_taken_in(door: FlaskClient, odd: bytes) -> N
 
 
 def test_a_secret_that_was_just_added_works_at_once(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signalcraft.directory.MIN_AGE_SECONDS", 0)
+    monkeypatch.setattr("signalcraft.ingest.credential_cache.MIN_AGE_SECONDS", 0)
     key = Fernet.generate_key().decode()
     add_workspace("acme")
     client = web(environ, ENCRYPTION_KEY=key)
@@ -542,7 +543,7 @@ def test_a_fault_of_ours_is_logged_and_not_told(door: FlaskClient, monkeypatch: 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError(canary)
 
-    monkeypatch.setattr("signalcraft.views.pipeline.receive", fail)
+    monkeypatch.setattr("signalcraft.ingest.routes.receive.receive", fail)
     door.application.config["PROPAGATE_EXCEPTIONS"] = False
     with capture_logs() as lines:
         response = send(door, sample())
@@ -556,4 +557,4 @@ def test_a_fault_of_ours_is_logged_and_not_told(door: FlaskClient, monkeypatch: 
 def test_a_clock_that_is_set_back_meanwhile_gives_a_delivery_no_more_time_than_a_sender_has() -> None:
     an_hour_ahead = datetime.now(UTC) + timedelta(hours=1)
     delivery = Delivery(headers={}, body=b"{}", received_at=an_hour_ahead)
-    assert intake._seconds_left(replace(accepted(), delivery=delivery)) <= 0.8
+    assert durable_enqueue._seconds_left(replace(accepted(), delivery=delivery)) <= 0.8

@@ -39,13 +39,13 @@ def lines(stream: io.StringIO) -> Lines:
 
 
 def test_a_line_has_time_level_logger_sentence_and_fields_in_this_order(lines: Lines) -> None:
-    structlog.get_logger("signalcraft.pipeline").info("delivery worked off", group_id=7)
+    structlog.get_logger("signalcraft.worker.process").info("delivery worked off", group_id=7)
     (line,) = lines()
     assert list(line) == ["timestamp", "level", "logger", "event", "group_id"]
     assert str(line.pop("timestamp")).endswith("Z")
     assert line == {
         "level": "info",
-        "logger": "signalcraft.pipeline",
+        "logger": "signalcraft.worker.process",
         "event": "delivery worked off",
         "group_id": 7,
     }

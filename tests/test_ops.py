@@ -14,11 +14,11 @@ import yaml
 from redis import Redis
 
 from signalcraft import metrics, tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.metrics import Kind
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import sign
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.client import SECRET, add_workspace, ask, no_database, sample, send, web
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from redis import Redis
 
+from signalcraft.ingest.rate_limits import SharedCounters
 from signalcraft.queues import redis_clients
-from signalcraft.rates import SharedCounters
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ def test_a_clock_that_is_set_back_makes_no_window_longer(monkeypatch: pytest.Mon
     counters = storage(redis_clients.for_web("redis://127.0.0.1:1/0"))
     with monkeypatch.context() as before:
         ahead = SimpleNamespace(time=lambda: time.time() + 3600, sleep=time.sleep)
-        before.setattr("signalcraft.rates.time", ahead)
+        before.setattr("signalcraft.ingest.rate_limits.time", ahead)
         assert [counters.incr("back", 60) for _ in range(3)] == [1, 2, 3]
     assert counters.get("back") == 0
     assert counters.incr("back", 60) == 1
@@ -82,7 +82,7 @@ def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
 
 
 def test_hits_wait_for_a_redis_that_is_away(clean_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signalcraft.rates.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("signalcraft.ingest.rate_limits.PAUSE_SECONDS", 0.01)
     counters = storage(redis_clients.for_web("redis://127.0.0.1:1/0"))
     assert [counters.incr("away", 60) for _ in range(3)] == [1, 2, 3]
     time.sleep(0.1)

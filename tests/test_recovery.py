@@ -10,8 +10,7 @@ from click.testing import CliRunner, Result
 from redis import Redis
 from rq import Queue
 
-from signalcraft import pipeline, tasks
-from signalcraft.batching import BatchingWorker
+from signalcraft import tasks
 from signalcraft.cli import main
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
@@ -24,7 +23,9 @@ from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.storage.database import open_database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
-from signalcraft.workbench import Workbench
+from signalcraft.worker import process as processing
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.context import Workbench
 from tests.builders import NOON, accepted, groups
 
 Run = Callable[..., Result]
@@ -141,14 +142,14 @@ def test_one_that_our_own_code_stumbles_over_costs_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     poison = accepted()
-    process = pipeline.process
+    process = processing.process
 
     def stumble(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> record.Recorded:
         if poison.delivery_id in {one.delivery_id for one in deliveries}:
             raise ZeroDivisionError
         return process(deliveries, bench)
 
-    monkeypatch.setattr(pipeline, "process", stumble)
+    monkeypatch.setattr(processing, "process", stumble)
     set_aside(accepted(), poison, accepted())
     assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
 

@@ -5,13 +5,13 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import chores
 from signalcraft.domain.alerts import Severity
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, GroupChange, LastWord, Workspace
 from signalcraft.storage.retention import Purge
+from signalcraft.worker import maintenance
 from tests.builders import arrival, at, change_group, groups, record
 
 DAY = 24 * 60
@@ -127,10 +127,10 @@ def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
 def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Settings, clean_redis: Redis) -> None:
     record(*(arrival(f"{number}", number) for number in range(5)))
     now = at(0) + timedelta(days=settings.retention_days + 1)
-    assert chores.do_once_a_day(settings, clean_redis, now)
+    assert maintenance.do_once_a_day(settings, clean_redis, now)
     assert ids() == ["0", "4"]
     assert payloads() == []
-    assert not chores.do_once_a_day(settings, clean_redis, now)
+    assert not maintenance.do_once_a_day(settings, clean_redis, now)
     assert 0 < clean_redis.ttl("signalcraft:chores") <= 86_400
 
 
@@ -138,10 +138,10 @@ def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Red
     database.close_all()
     open_database("postgresql://127.0.0.1:1/nowhere")
     try:
-        assert not chores.do_once_a_day(settings, clean_redis, at(0))
+        assert not maintenance.do_once_a_day(settings, clean_redis, at(0))
     finally:
         open_database(database_url)
-    assert chores.do_once_a_day(settings, clean_redis, at(0))
+    assert maintenance.do_once_a_day(settings, clean_redis, at(0))
 
 
 def test_the_events_that_were_worse_than_all_before_stay() -> None:

@@ -14,15 +14,15 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from signalcraft import logs, tasks
-from signalcraft.batching import BatchingWorker
-from signalcraft.directory import Directory
 from signalcraft.domain.deliveries import Secret
+from signalcraft.ingest.credential_cache import Directory
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import ApiToken, WebhookSecret
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
 from tests.client import PATH, add_workspace, no_database, sample, send, web
 

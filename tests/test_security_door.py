@@ -15,15 +15,16 @@ from redis import Redis
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import cli, rates, tasks
-from signalcraft.batching import BatchingWorker
+from signalcraft import cli, tasks
+from signalcraft.ingest import rate_limits
+from signalcraft.ingest.rate_limits import SharedCounters, network_of
 from signalcraft.queues import jobs
-from signalcraft.rates import SharedCounters, network_of
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import envelope, signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests.client import PATH, SECRET, add_workspace, ask, code_of, sample, send, web
 
 KEY, NEW_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -39,8 +40,8 @@ def door(environ: dict[str, str]) -> FlaskClient:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Web processes that look for what has changed on each request."""
-    monkeypatch.setattr("signalcraft.directory.MIN_AGE_SECONDS", 0)
-    monkeypatch.setattr("signalcraft.directory.MAX_AGE_SECONDS", 0)
+    monkeypatch.setattr("signalcraft.ingest.credential_cache.MIN_AGE_SECONDS", 0)
+    monkeypatch.setattr("signalcraft.ingest.credential_cache.MAX_AGE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ def test_the_last_use_of_a_stored_secret_is_known_and_not_written_for_each_deliv
         send(client, sample(secret="value-mine"), f"{PATH}/acme")
     time.sleep(0.2)
     assert secret_row().last_used_at == first
-    monkeypatch.setattr("signalcraft.directory.NOTE_SECONDS", 0)
+    monkeypatch.setattr("signalcraft.ingest.credential_cache.NOTE_SECONDS", 0)
     send(client, sample(secret="value-mine"), f"{PATH}/acme")
     until(lambda: secret_row().last_used_at > first)
     assert secret_row("unused").last_used_at is None
@@ -309,7 +310,7 @@ def test_a_database_that_takes_no_writes_is_read_all_the_same(
     def refuse(**_: object) -> None:
         raise InternalError("cannot execute UPDATE in a read-only transaction")
 
-    monkeypatch.setattr("signalcraft.directory.MIN_AGE_SECONDS", 0)
+    monkeypatch.setattr("signalcraft.ingest.credential_cache.MIN_AGE_SECONDS", 0)
     monkeypatch.setattr(WebhookSecret, "update", refuse)
     add_workspace("acme")
     client = web(environ, ENCRYPTION_KEY=KEY)
@@ -473,8 +474,8 @@ def limited(exposition: str, limit: str) -> float:
 def test_whoever_has_many_addresses_fills_neither_memory_nor_redis(
     clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rates, "MOST_COUNTERS", 100)
-    monkeypatch.setattr(rates, "MOST_TOLD", 10)
+    monkeypatch.setattr(rate_limits, "MOST_COUNTERS", 100)
+    monkeypatch.setattr(rate_limits, "MOST_TOLD", 10)
     counters = SharedCounters("signalcraft://", redis=clean_redis)
     for number in range(5_000):
         counters.incr(f"address/{number}", 60)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from cryptography.fernet import Fernet
 
-from signalcraft.directory import Directory
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
+from signalcraft.ingest.credential_cache import Directory
 from signalcraft.settings import Settings
 from signalcraft.storage import database, tenants
 from signalcraft.storage.models import ApiToken, WebhookSecret

@@ -20,16 +20,18 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import batching, embedded, pipeline, processor, tasks
-from signalcraft.batching import BatchingWorker
+from signalcraft import embedded, tasks
 from signalcraft.domain import grouping
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
-from signalcraft.draining import Drainer
 from signalcraft.groups import record as groups_record
 from signalcraft.queues import enqueue, jobs
 from signalcraft.storage.database import database, driver_error, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.worker import batch_worker, processor
+from signalcraft.worker import process as processing
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.inbox_consumer import Drainer
 from tests.builders import accepted, groups
 from tests.test_draining import depth, shelve
 from tests.waiting import wait_until
@@ -271,7 +273,7 @@ def test_while_postgresql_starts_up_a_batch_is_held_longer_and_longer_and_stored
     assert ["the database system is starting up" in reason for reason in reasons[:4]] == [True] * 4
     assert all("the database system is" in reason for reason in reasons), "once let go it may not accept anybody yet"
     pauses = [after - before for before, after in zip(attempts.times, attempts.times[1:], strict=False)]
-    assert [pause >= delay / 2 for pause, delay in zip(pauses, batching._FIRST_DELAYS, strict=False)] == [True] * 4
+    assert [pause >= delay / 2 for pause, delay in zip(pauses, batch_worker._FIRST_DELAYS, strict=False)] == [True] * 4
     assert totals() == all_true(5)
     assert is_clean(redis)
 
@@ -300,13 +302,13 @@ def test_a_worker_that_starts_before_postgresql_is_up_stores_what_waits_once_it_
 def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often it was tried to store each delivery, in a batch or alone."""
     tried: Counter[str] = Counter()
-    record = pipeline.record
+    record = processing.record
 
-    def counting(prepared: pipeline.Prepared, policy: grouping.Policy) -> groups_record.Recorded:
+    def counting(prepared: processing.Prepared, policy: grouping.Policy) -> groups_record.Recorded:
         tried.update(delivery.delivery_id for delivery in prepared.deliveries)
         return record(prepared, policy)
 
-    monkeypatch.setattr(pipeline, "record", counting)
+    monkeypatch.setattr(processing, "record", counting)
     return tried
 
 

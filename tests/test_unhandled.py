@@ -8,11 +8,11 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from signalcraft import tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.queues import dead_letters, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests import client as web
 from tests.builders import accepted
 from tests.client import PATH, SECRET

@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from signalcraft import tasks
-from signalcraft.batching import BatchingWorker
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery
+from signalcraft.worker.batch_worker import BatchingWorker
 from tests import client as web
 from tests.client import PATH, SECRET, TOKEN, ask, code_of, sample, send
 

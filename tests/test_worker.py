@@ -20,8 +20,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from structlog.testing import capture_logs
 
-from signalcraft import pipeline, processor, tasks
-from signalcraft.batching import AlertQueue, BatchingWorker
+from signalcraft import tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import enqueue, jobs, redis_clients
@@ -30,6 +29,9 @@ from signalcraft.queues.leases import Claim
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.worker import process as processing
+from signalcraft.worker import processor
+from signalcraft.worker.batch_worker import AlertQueue, BatchingWorker
 from tests.builders import accepted, groups
 from tests.waiting import wait_until
 
@@ -217,7 +219,7 @@ def test_people_hear_of_a_batch_that_is_stored_though_redis_goes_away_at_that_mo
 def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signalcraft.batching._LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr("signalcraft.worker.batch_worker._LOOK_UP_SECONDS", 0.05)
     ends: list[float] = []
 
     def record(batch: processor.Batch) -> processor.Outcome:
@@ -236,14 +238,14 @@ def test_a_delivery_that_our_own_code_stumbles_over_is_set_aside_with_what_it_wa
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, poison, better = (accepted() for _ in range(3))
-    normalize = pipeline._normalize
+    normalize = processing._normalize
 
     def stumble(one: AcceptedDelivery, *others: Any) -> None:  # noqa: ANN401 - as it is
         if one.delivery_id == poison.delivery_id:
             raise ZeroDivisionError("a value of somebody's")
         normalize(one, *others)
 
-    monkeypatch.setattr(pipeline, "_normalize", stumble)
+    monkeypatch.setattr(processing, "_normalize", stumble)
     take_in(redis, good, poison, better)
     work()
     (kept,) = failed()
@@ -256,7 +258,9 @@ def test_a_batch_is_bounded_in_bytes_and_what_had_no_room_keeps_its_place(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliveries = [accepted() for _ in range(5)]
-    monkeypatch.setattr("signalcraft.batching.MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries))
+    monkeypatch.setattr(
+        "signalcraft.worker.batch_worker.MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries)
+    )
     seen: list[list[str]] = []
 
     def record(batch: processor.Batch) -> processor.Outcome:
@@ -313,7 +317,7 @@ def test_jobs_that_went_into_other_hands_are_not_given_back(redis: Redis) -> Non
 def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch, wait_seconds: float
 ) -> None:
-    monkeypatch.setattr("signalcraft.batching._LOOK_UP_SECONDS", wait_seconds)
+    monkeypatch.setattr("signalcraft.worker.batch_worker._LOOK_UP_SECONDS", wait_seconds)
     deliveries = [accepted() for _ in range(5)]
     take_in(redis, *deliveries)
 
@@ -361,7 +365,7 @@ def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis:
 def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
     bench = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0")).context
     with capture_logs() as lines:
-        pipeline.process([accepted()], bench)
+        processing.process([accepted()], bench)
     (line,) = [line for line in lines if line["log_level"] != "info"]
     assert (line["event"], line["log_level"], line["reason"]) == (
         "nobody hears of a group",

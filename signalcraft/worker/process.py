@@ -12,56 +12,23 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from signalcraft import intake, metrics, notices
+from signalcraft import metrics
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
-from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import PermanentError, UnreadableDelivery
 from signalcraft.groups import record as groups_record
 from signalcraft.groups import source_updates, validation
 from signalcraft.groups.bursts import Arrival
-from signalcraft.intake import Intake
 from signalcraft.logs import fault
 from signalcraft.queues import dead_letters
 from signalcraft.queues.dead_letters import add_all
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
-from signalcraft.workbench import Workbench
+from signalcraft.worker import notify
+from signalcraft.worker.context import Workbench
 
 log = structlog.get_logger(__name__)
-
-
-def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intake) -> Receipt:
-    """Take ``delivery`` in for the workspace whose slug is ``workspace``, once.
-
-    Raises:
-        Refusal: it is not taken, and nothing of it is kept.
-        DatabaseUnavailable: nobody knows the workspace's secrets yet.
-    """
-    source = SOURCES[desk.source]
-    with metrics.timed("signalcraft_stage_seconds", stage="verify"):
-        access = intake.verify(delivery, source, workspace, desk.directory)
-    desk.limit(access.workspace)
-    with metrics.timed("signalcraft_stage_seconds", stage="identify"):
-        identity = source.identify(delivery)
-    receipt = Receipt(answer=Answer.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored)
-    if identity.ignored and not identity.is_unknown:
-        return receipt
-    accepted = AcceptedDelivery(
-        delivery_id=delivery_id,
-        delivery_key=identity.delivery_key,
-        workspace_id=access.workspace_id,
-        workspace=access.workspace,
-        source=desk.source,
-        resource=identity.resource,
-        delivery=delivery,
-    )
-    with metrics.timed("signalcraft_stage_seconds", stage="queue"):
-        taken = intake.keep(accepted, desk)
-    if identity.ignored:
-        return receipt
-    answer = Answer.ACCEPTED if taken.fresh else Answer.DUPLICATE
-    return Receipt(answer=answer, delivery_id=taken.delivery_id, identity=identity)
 
 
 @dataclass(slots=True)
@@ -140,7 +107,7 @@ def hear(prepared: Prepared) -> None:
 def conclude(prepared: Prepared, recorded: groups_record.Recorded, bench: Workbench) -> None:
     """Say what became of each delivery, and tell whom it concerns."""
     _report(prepared, recorded)
-    notices.notify(recorded, bench)
+    notify.notify(recorded, bench)
 
 
 def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Prepared) -> None:

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 import structlog
 from redis import Redis
 
-from signalcraft import canary, pipeline
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
 from signalcraft.groups import record
 from signalcraft.logs import fault
 from signalcraft.queues import dead_letters
 from signalcraft.storage.database import constraint_name
-from signalcraft.workbench import Workbench
+from signalcraft.worker import canary, process
+from signalcraft.worker.context import Workbench
 
 log = structlog.get_logger(__name__)
 
 #: The parts of a batch that were stored: one if it was stored at once, one a delivery if one by one.
-Outcome = Sequence[tuple[pipeline.Prepared, record.Recorded]]
+Outcome = Sequence[tuple[process.Prepared, record.Recorded]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Batch:
     ``alone`` holds what was stored one by one, by delivery id, so that a second try does not store it again.
     """
 
-    prepared: pipeline.Prepared
+    prepared: process.Prepared
     canaries: Sequence[canary.Canary]
     alone: dict[str, Outcome] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Processor:
         canaries = canary.among(deliveries, vocabulary)
         apart = {one.accepted.delivery_id for one in canaries}
         others = [accepted for accepted in deliveries if accepted.delivery_id not in apart]
-        return Batch(pipeline.prepare(others, vocabulary), canaries)
+        return Batch(process.prepare(others, vocabulary), canaries)
 
     def record(self, batch: Batch) -> Outcome:
         """Store a batch; if that fails, store its deliveries one by one and dead-letter the bad ones.
@@ -70,7 +70,7 @@ class Processor:
         if batch.alone:
             return self._record_one_by_one(batch)
         try:
-            return [(prepared, pipeline.record(prepared, policy))]
+            return [(prepared, process.record(prepared, policy))]
         except RecoverableError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other deliveries
@@ -90,12 +90,12 @@ class Processor:
             RecoverableError: as ``record``.
         """
         for prepared, _ in outcome:
-            pipeline.hear(prepared)
+            process.hear(prepared)
 
     def conclude(self, outcome: Outcome) -> None:
         """Log what was stored, then evaluate rules and notify."""
         for prepared, recorded in outcome:
-            pipeline.conclude(prepared, recorded, self.context)
+            process.conclude(prepared, recorded, self.context)
 
     def _record_one_by_one(self, batch: Batch) -> Outcome:
         for delivery in batch.prepared.deliveries:
@@ -106,8 +106,8 @@ class Processor:
     def _record_alone(self, delivery: AcceptedDelivery) -> Outcome:
         """Store one delivery, or dead-letter it."""
         try:
-            prepared = pipeline.prepare([delivery], self.context.vocabulary)
-            return [(prepared, pipeline.record(prepared, self.context.policy))]
+            prepared = process.prepare([delivery], self.context.vocabulary)
+            return [(prepared, process.record(prepared, self.context.policy))]
         except RecoverableError:
             raise
         except PermanentError as error:

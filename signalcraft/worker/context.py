@@ -14,7 +14,7 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.domain.grouping import Policy
 from signalcraft.domain.notifications import Evaluate, QueueNotification
-from signalcraft.settings import Settings, policy_of, vocabulary_of
+from signalcraft.settings import Settings
 
 #: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. With a body that our code never gets done
 #: with the process ends; its deliveries are tried again, alone, and the one that it is about is set aside in the end.
@@ -38,8 +38,8 @@ class Workbench:
             InvalidSetting: a path leads nowhere.
         """
         return cls(
-            policy=policy_of(settings),
-            vocabulary=vocabulary_of(settings),
+            policy=settings.grouping_policy,
+            vocabulary=settings.vocabulary,
             rules=[_named("RULES", path) for path in settings.rules],
             queue_notification=_named("NOTIFIER", settings.notifier),
         )

@@ -9,7 +9,7 @@ import structlog
 from signalcraft import logs, metrics
 from signalcraft.domain.errors import RecoverableError
 from signalcraft.groups import record
-from signalcraft.workbench import Workbench
+from signalcraft.worker.context import Workbench
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from signalcraft import pipeline
 from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.errors import PermanentError, RecoverableError
@@ -16,7 +15,8 @@ from signalcraft.groups import record, validation
 from signalcraft.groups.bursts import Arrival
 from signalcraft.sources import SOURCES
 from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
-from signalcraft.workbench import Workbench
+from signalcraft.worker import process
+from signalcraft.worker.context import Workbench
 
 #: Deliveries that are read, and worked off, at once.
 BATCH_SIZE: Final = 100
@@ -183,7 +183,7 @@ def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
 
 def _work_off(some: Sequence[Kept], bench: Workbench) -> int:
     """How many alerts were not stored before."""
-    recorded = pipeline.process([one.accepted for one in some], bench)
+    recorded = process.process([one.accepted for one in some], bench)
     done = [one.failed_id for one in some if one.failed_id is not None]
     if done:
         FailedDelivery.update(replayed_at=datetime.now(UTC)).where(FailedDelivery.id.in_(done)).execute()

@@ -32,7 +32,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
-from signalcraft import metrics, watchdog
+from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
 from signalcraft.logs import fault
@@ -40,7 +40,8 @@ from signalcraft.queues import dead_letters
 from signalcraft.queues.inbox import MOST_BYTES
 from signalcraft.queues.jobs import AllowedJob, ForbiddenJob, read_delivery
 from signalcraft.queues.leases import LEASE_SECONDS, Claim, ClaimedJob
-from signalcraft.workbench import PREPARE_SECONDS, Stages
+from signalcraft.worker import watchdog
+from signalcraft.worker.context import PREPARE_SECONDS, Stages
 
 log = structlog.get_logger(__name__)
 

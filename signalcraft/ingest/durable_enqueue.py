@@ -1,23 +1,19 @@
 """The steps of taking a delivery in: who vouches for it, and where a copy is before it is acknowledged."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 import structlog
-from redis import Redis
 
 from signalcraft import metrics
-from signalcraft.directory import Access, Directory
-from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
-from signalcraft.domain.errors import BadSignature, DatabaseUnavailable, QueueUnavailable, Unavailable
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
+from signalcraft.ingest.context import Intake
 from signalcraft.queues import enqueue, inbox
 from signalcraft.queues.enqueue import TakenIn
-from signalcraft.resilience import Breaker, Patience
-from signalcraft.sources import Source
+from signalcraft.resilience import Patience
 from signalcraft.storage.database import session
 
 log = structlog.get_logger(__name__)
@@ -32,42 +28,6 @@ _ASKERS_SECONDS: Final = 0.1
 _ASKING_SECONDS: Final = 0.4
 _askers: Final = threading.BoundedSemaphore(2)
 _patience: Final = Patience(DatabaseUnavailable)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intake:
-    """All that ``receive`` needs beside the delivery.
-
-    ``limit`` counts a verified delivery of a workspace and raises ``TooManyRequests`` where there are too many.
-    """
-
-    source: str
-    directory: Directory
-    limit: Callable[[str], None]
-    redis: Redis
-    breaker: Breaker
-    durability: str
-    delivery_key_ttl: int
-
-
-def verify(delivery: Delivery, source: Source, workspace: str, directory: Directory) -> Access:
-    """The access of the workspace whose secret explains ``delivery``.
-
-    Raises:
-        BadSignature: no secret does, also none that was added a moment ago.
-        DatabaseUnavailable: nobody knows the secrets yet.
-    """
-    access = directory.access(workspace)
-    try:
-        secret = source.verify(delivery, access.secrets)
-    except BadSignature:
-        if not directory.refresh():
-            raise
-        access = directory.access(workspace)
-        secret = source.verify(delivery, access.secrets)
-    directory.note_use(access, secret)
-    metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name)
-    return access
 
 
 def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import structlog
 
-from signalcraft import logs, metrics, watchdog
+from signalcraft import logs, metrics
 from signalcraft.domain.errors import AbandonedDelivery, RecoverableError
 from signalcraft.queues import dead_letters, inbox
 from signalcraft.queues.jobs import MOST_RETRIES
 from signalcraft.storage.database import database, session
-from signalcraft.workbench import PREPARE_SECONDS, ShelfStages
+from signalcraft.worker import watchdog
+from signalcraft.worker.context import PREPARE_SECONDS, ShelfStages
 
 log = structlog.get_logger(__name__)
 

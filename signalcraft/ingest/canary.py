@@ -7,8 +7,7 @@ list, count, metric of alerts or notification ever shows it. What proves that it
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -19,23 +18,18 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import http_client, metrics
-from signalcraft.domain import grouping
-from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
-from signalcraft.domain.errors import PermanentError, SignalCraftError
-from signalcraft.groups import record
-from signalcraft.groups.bursts import Arrival
+from signalcraft.domain.errors import SignalCraftError
 from signalcraft.queues import enqueue
-from signalcraft.queues.canary_proof import CanaryLost, await_proof, prove
+from signalcraft.queues.canary_proof import CanaryLost, await_proof
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.samples import Sample
-from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount, Workspace
+from signalcraft.storage.database import session
+from signalcraft.storage.models import Workspace
 
 log = structlog.get_logger(__name__)
-_MARK: Final = CANARY_PROJECT.encode()
 _TURN: Final = "signalcraft:canary-turn"
 _LONGEST_NAP_SECONDS: Final = 5.0
 
@@ -51,39 +45,6 @@ def build(secret: str) -> Sample:
         title="Canary: is the way through open?",
         rule="SignalCraft canary",
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
-    """A delivery that is one, and what it holds."""
-
-    accepted: AcceptedDelivery
-    arrivals: Sequence[Arrival]
-
-
-def among(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> list[Canary]:
-    """The canaries among ``deliveries``."""
-    canaries = []
-    for accepted in deliveries:
-        arrivals = _arrivals(accepted, vocabulary) if _MARK in accepted.delivery.body else []
-        if arrivals:
-            canaries.append(Canary(accepted=accepted, arrivals=arrivals))
-    return canaries
-
-
-def let_through(canaries: Iterable[Canary], policy: grouping.Policy, redis: Redis) -> None:
-    """Work off ``canaries``, and prove it.
-
-    Raises:
-        RecoverableError: PostgreSQL is away or busy.
-    """
-    for canary in canaries:
-        try:
-            _store_unseen(canary.arrivals, policy)
-        except PermanentError as error:
-            log.warning("canary cannot be stored", stage="canary", reason=str(error))
-        else:
-            prove(canary.accepted, redis)
 
 
 def post(url: str, secret: str) -> http_client.Answer:
@@ -160,25 +121,3 @@ def take_turn(settings: Settings, redis: Redis) -> None:
     else:
         metrics.count("signalcraft_canaries_total", outcome="came_through")
         metrics.observe("signalcraft_canary_seconds", time.monotonic() - began)
-
-
-def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arrival]:
-    """What a delivery that mentions a canary holds, if it is one; nothing if it is not."""
-    try:
-        outcomes = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary).outcomes
-    except Exception:  # noqa: BLE001 - whatever it is, the pipeline sets it aside with its reason
-        return []
-    alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == CANARY_PROJECT]
-    return [
-        Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)
-        for alert in alerts
-    ]
-
-
-def _store_unseen(arrivals: Sequence[Arrival], policy: grouping.Policy) -> None:
-    """Everything that storing an alert is, and the opposite of it, committed together."""
-    with session(), database.atomic():
-        recorded = record.record(arrivals, policy)
-        AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
-        AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
-        HourlyCount.delete().where(HourlyCount.project == CANARY_PROJECT).execute()

@@ -1,0 +1,96 @@
+"""The routes of deliveries and of whoever operates us; those of the API are in ``reading`` and ``changing``.
+
+Each reads the request, asks one question and renders the answer. They decide nothing.
+"""
+
+import re
+import time
+from http import HTTPStatus
+from typing import Final
+from uuid import uuid4
+
+import orjson
+import structlog
+from flask import Blueprint, Response, g, request
+from flask.typing import ResponseReturnValue
+
+from signalcraft import metrics
+from signalcraft.domain import deliveries as domain_deliveries
+from signalcraft.domain.deliveries import Answer, Identity, Receipt
+from signalcraft.ingest import receive
+from signalcraft.ingest import request as ingest_request
+from signalcraft.parts import parts
+from signalcraft.schemas import Json
+from signalcraft.sources import sentry
+
+log = structlog.get_logger(__name__)
+
+WORKSPACE_HEADER: Final = "X-SignalCraft-Workspace"
+_HEADER_SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+webhooks = Blueprint("webhooks", __name__)
+
+
+@webhooks.before_request
+def begin_delivery() -> None:
+    """Name the delivery, and look at the clock: it may have waited for a thread."""
+    g.delivery_id = uuid4().hex
+    g.began = time.perf_counter() - ingest_request.seconds_waited()
+
+
+@webhooks.post("/webhooks/sentry")
+@webhooks.post("/webhooks/sentry/<workspace>")
+def take_in(workspace: str = "") -> ResponseReturnValue:
+    """Take a delivery in. The path names the workspace, else a header that Sentry can be told to send, else nobody."""
+    settings = parts().settings
+    g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
+    delivery = ingest_request.read(request, kept_headers=sentry.HEADERS, max_body_bytes=settings.max_body_bytes)
+    receipt = receive.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, desk=parts().desk)
+    g.receipt = receipt
+    status = 202 if receipt.answer is Answer.ACCEPTED else 200
+    response = Response(orjson.dumps(dump_receipt(receipt)), status, mimetype="application/json")
+    if _HEADER_SAFE.fullmatch(receipt.identity.project):
+        response.headers["Sentry-Hook-Project"] = receipt.identity.project
+    return response
+
+
+@webhooks.after_request
+def note_delivery(response: Response) -> Response:
+    """One line and one count for each delivery, also one that was refused. Of an unverified one, nothing it says."""
+    receipt: Receipt | None = g.get("receipt")
+    identity = receipt.identity if receipt else None
+    answer = receipt.answer.value if receipt else g.get("problem_code", "none")
+    seconds = time.perf_counter() - g.began
+    metrics.count("signalcraft_webhooks_total", resource=_counted_as(identity), answer=answer)
+    metrics.observe("signalcraft_ack_seconds", seconds)
+    metrics.observe("signalcraft_webhook_bytes", request.content_length or 0)
+    note = log.error if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info  # then it is lost
+    note(
+        "delivery answered",
+        stage="receive",
+        delivery_id=receipt.delivery_id if receipt else g.delivery_id,
+        workspace=g.workspace if receipt else None,
+        source=parts().desk.source,
+        resource=identity.resource if identity else None,
+        action=identity.action if identity else None,
+        answer=answer,
+        status=response.status_code,
+        duration_ms=round(seconds * 1000, 2),
+        bytes=request.content_length,
+        address=request.remote_addr,
+    )
+    return response
+
+
+def _counted_as(identity: Identity | None) -> str:
+    """The resource, but for our own canary, which must not hide that a source fell silent."""
+    if identity is None:
+        return "unknown"
+    return "canary" if identity.project == str(domain_deliveries.CANARY_PROJECT_ID) else identity.resource
+
+
+def dump_receipt(receipt: Receipt) -> Json:
+    """What the sender of a delivery is told."""
+    if receipt.answer is Answer.IGNORED:
+        return {"status": receipt.answer.value, "reason": receipt.reason}
+    return {"status": receipt.answer.value, "delivery_id": receipt.delivery_id}

@@ -1,0 +1,1 @@
+"""Process deliveries in batches, notify, and keep the deployment healthy."""
