@@ -3,6 +3,6 @@
 import os
 
 from signalcraft.settings import Settings
-from signalcraft.web import create_app
+from signalcraft.web.app import create_app
 
 app = create_app(Settings.from_environ(os.environ))

@@ -13,11 +13,11 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from signalcraft import logs, metrics
-from signalcraft.arrivals import GatheringWorker
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.ingest import canary
 from signalcraft.queues import redis_clients, redis_persistence
 from signalcraft.settings import Settings
+from signalcraft.web.server.gunicorn_worker import GatheringWorker
 
 try:
     _settings = Settings.from_environ(os.environ)

@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 from werkzeug.datastructures import MultiDict
 
-from signalcraft import inputs
+from signalcraft.api import request_schemas
 from signalcraft.domain import explanations
 from signalcraft.groups import hourly_counts, queries
 from signalcraft.groups.hourly_counts import LONGEST_DAYS, Statistics
@@ -54,7 +54,7 @@ def show_stats(workspace: str | None, days: int) -> None:
         found = Workspace.get_or_none(Workspace.slug == slug)
         if found is None:
             raise click.ClickException(f"there is no workspace {slug}")
-        statistics = hourly_counts.of(found.id, inputs.load_stats_query(MultiDict({"since": since}), now=now))
+        statistics = hourly_counts.of(found.id, request_schemas.load_stats_query(MultiDict({"since": since}), now=now))
     console = Console()
     console.print(_sums_table(statistics))
     console.print(_groups_table(statistics))

@@ -12,7 +12,7 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.queues.enqueue import TakenIn
 from signalcraft.settings import Settings
-from signalcraft.web import create_app
+from signalcraft.web.app import create_app
 
 
 def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> TakenIn:

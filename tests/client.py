@@ -12,7 +12,7 @@ from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
-from signalcraft.web import create_app
+from signalcraft.web.app import create_app
 
 SECRET = "test-client-secret"
 TOKEN = "test-api-token"

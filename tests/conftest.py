@@ -55,7 +55,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def clean_database(database_url: str) -> str:
-    """The database without a row, ids beginning at 1; connections are a worker's, not those of an earlier web process."""
+    """The database without a row, ids beginning at 1, its timeouts a worker's whatever ran before."""
     database.close_idle()
     open_database(database_url)
     tables = ", ".join(f'"{table._meta.table_name}"' for table in models.TABLES)

@@ -19,12 +19,13 @@ from typing import Any, NoReturn
 import psycopg2.extensions
 from redis.connection import AbstractConnection
 
-from signalcraft import logs, tasks, web
+from signalcraft import logs, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.ingest import durable_enqueue, receive
 from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database
+from signalcraft.web import app
 from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import BatchingWorker
 from signalcraft.worker.inbox_consumer import Drainer
@@ -105,7 +106,7 @@ def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stand
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:
     """One delivery over HTTP; the status goes out as the process would have sent it, or not."""
-    client = web.create_app(settings).test_client()
+    client = app.create_app(settings).test_client()
     answer = client.post("/webhooks/sentry", data=order["body"], headers=order["headers"])
     sys.stdout.write(f"{json.dumps({'answer': answer.status_code})}\n")
     sys.stdout.flush()
@@ -127,7 +128,7 @@ def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
             open_database(*arguments, **keywords)
             _watch(steps)
 
-        web.open_database = open_and_watch
+        app.open_database = open_and_watch
     else:
         _watch(steps)
     _ROLES[order["role"]](settings, order)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import schemas
+from signalcraft.api import response_schemas
 from signalcraft.domain import grouping
 from signalcraft.storage import tenants
 from signalcraft.storage.compression import pack
@@ -346,7 +346,7 @@ def test_a_cursor_outlives_its_process(environ: dict[str, str]) -> None:
 
 def test_times_are_always_of_one_length() -> None:
     row = {"first_seen_at": at(0), "last_seen_at": at(0.0001)}
-    times = [schemas.dump_group(row)[name] for name in row]
+    times = [response_schemas.dump_group(row)[name] for name in row]
     assert len({len(time) for time in times}) == 1
     assert all(time.endswith("Z") for time in times)
 

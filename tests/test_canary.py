@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from signalcraft import exposition, http_client, metrics, tasks
+from signalcraft import http_client, metrics, tasks
 from signalcraft.domain import deliveries
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.ingest import canary
@@ -16,6 +16,7 @@ from signalcraft.queues import canary_proof, enqueue, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.web import prometheus
 from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
 from tests.client import SECRET, add_workspace, ask, send, web
@@ -63,7 +64,7 @@ def samples_of(redis: Redis) -> dict[tuple[str, ...], float]:
         metrics.flush(redis)
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(exposition.as_text(redis, {}))
+        for family in text_string_to_metric_families(prometheus.as_text(redis, {}))
         for sample in family.samples
     }
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from signalcraft import catalogue
+from signalcraft.ingest import context
 from signalcraft.metrics import DECLARED
-from signalcraft.parts import EXTENSION
 from signalcraft.storage import database_stats
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import TABLES
@@ -47,6 +47,7 @@ def test_connections_in_hand_and_idle_are_told_apart(clean_database: str) -> Non
 def test_metrics_show_the_pool_and_the_tables(environ: dict[str, str]) -> None:
     client = web(environ)
     text = client.get("/metrics").text
-    client.application.extensions[EXTENSION].desk.redis.close()
+    with client.application.app_context():
+        context.current().redis.close()
     assert 'signalcraft_table_bytes{table="alert_group"}' in text
     assert 'signalcraft_database_connections{state="most"} 20.0' in text

@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import cli, dashboard, embedded, tasks
-from signalcraft.parts import EXTENSION
+from signalcraft import cli, embedded, tasks
+from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
+from signalcraft.web import dashboard
 from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
 from tests.client import web
@@ -51,13 +52,13 @@ def test_nobody_sees_anything_without_the_password(client: FlaskClient, path: st
     assert (response.status_code, "Basic" in response.headers["WWW-Authenticate"]) == (401, True)
 
 
-def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: FlaskClient, clean_redis: Redis) -> None:
+def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: FlaskClient, redis: Redis) -> None:
     waiting = accepted()
-    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
-    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=1)
+    enqueue.take_in(redis, waiting, ttl_seconds=60)
+    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1)
     worker.register_birth()
-    clean_redis.hset(worker.key, "current_job", waiting.delivery_id)
-    before = snapshot(clean_redis)
+    redis.hset(worker.key, "current_job", waiting.delivery_id)
+    before = snapshot(redis)
     for path in ("/", "/0/view/jobs/alerts/queued/8/asc/1", f"/0/view/job/{waiting.delivery_id}", "/0/view/workers"):
         assert client.get(path, headers=WITH_PASSWORD).status_code == 200, path
     queues = client.get("/0/data/queues.json", headers=WITH_PASSWORD).get_json()["queues"]
@@ -68,7 +69,7 @@ def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: Flas
     assert job["description"] == "sentry event_alert"
     (shown,) = client.get("/0/data/workers.json", headers=WITH_PASSWORD).get_json()["workers"]
     assert shown["queues"] == ["alerts"]
-    assert snapshot(clean_redis) == before
+    assert snapshot(redis) == before
 
 
 @pytest.mark.parametrize("path", ["/", "/0/view/jobs", "/0/view/workers"])
@@ -130,20 +131,22 @@ def test_passwords_cannot_be_tried_for_ever(environ: dict[str, str]) -> None:
     assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 429, "else a guesser would be told which is right"
     elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
     assert client.get("/rq/", headers=WITH_PASSWORD, environ_overrides=elsewhere).status_code == 200
-    client.application.extensions[EXTENSION].desk.redis.close()
+    with client.application.app_context():
+        context.current().redis.close()
 
 
 def test_junk_at_a_webhook_locks_nobody_out_who_knows_the_password(environ: dict[str, str]) -> None:
     client = web(environ, DASHBOARD_PASSWORD=PASSWORD, RATELIMIT_ADDRESS="3/minute")
     assert [client.get("/api/v1/groups").status_code for _ in range(5)][-1] == 429
     assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 200
-    client.application.extensions[EXTENSION].desk.redis.close()
+    with client.application.app_context():
+        context.current().redis.close()
 
 
-def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, clean_redis: Redis) -> None:
-    failed = jobs.queue(clean_redis, jobs.ALERTS).enqueue("no.such.thing", job_id="failed")
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=1).work(burst=True)
-    before = snapshot(clean_redis)
+def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, redis: Redis) -> None:
+    failed = jobs.queue(redis, jobs.ALERTS).enqueue("no.such.thing", job_id="failed")
+    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1).work(burst=True)
+    before = snapshot(redis)
     changing = [rule for rule in client.application.url_map.iter_rules() if rule.endpoint not in dashboard._PAGES]
     assert "/requeue/<queue_name>" in {rule.rule for rule in changing}
     for rule in changing:
@@ -155,7 +158,7 @@ def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, cl
             response = client.open(path, method=method, headers=WITH_PASSWORD)
             assert response.status_code in (403, 404, 405), (method, path)
     assert client.post("/", headers=WITH_PASSWORD).status_code in (403, 405)
-    assert snapshot(clean_redis) == before
+    assert snapshot(redis) == before
 
 
 def test_every_page_that_is_let_through_is_one_that_there_is() -> None:

@@ -15,9 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from signalcraft import description
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
+from signalcraft.web import openapi
 from tests.builders import arrival, record
 from tests.client import TOKEN, add_workspace, code_of, web
 
@@ -38,15 +38,13 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 
 def routes(client: FlaskClient) -> list[tuple[str, str]]:
-    return [
-        (description.method_of(rule), description.path_of(rule)) for rule in client.application.url_map.iter_rules()
-    ]
+    return [(openapi.method_of(rule), openapi.path_of(rule)) for rule in client.application.url_map.iter_rules()]
 
 
 def test_every_route_is_described(client: FlaskClient) -> None:
     told = client.get("/openapi.json").get_json()
     assert {(method, path) for path, methods in told["paths"].items() for method in methods} == set(routes(client))
-    assert {rule.endpoint for rule in client.application.url_map.iter_rules()} == set(description.OPERATIONS)
+    assert {rule.endpoint for rule in client.application.url_map.iter_rules()} == set(openapi.OPERATIONS)
 
 
 def test_every_call_that_needs_a_token_says_so(client: FlaskClient) -> None:
@@ -78,7 +76,7 @@ def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
     assert [link for link in links if not link.startswith("#")] == ["/docs/style.css", "/openapi.json"]
     assert "style-src 'self'" in response.headers["Content-Security-Policy"]
     assert client.get("/docs/style.css").mimetype == "text/css"
-    for code in description.codes():
+    for code in openapi.codes():
         assert f"<code>{code}</code>" in page
 
 
@@ -108,7 +106,7 @@ def test_the_page_in_the_repository_has_every_route_with_a_curl_line_and_every_c
     for section in re.split(r"^### ", page, flags=re.MULTILINE)[1:]:
         assert "\ncurl " in section, section.splitlines()[0]
     codes = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.MULTILINE)}
-    assert codes == {(code, status) for code, (status, _) in description.codes().items()}
+    assert codes == {(code, status) for code, (status, _) in openapi.codes().items()}
 
 
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)

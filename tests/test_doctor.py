@@ -20,7 +20,7 @@ from signalcraft.sources.sentry.signature import sign
 from signalcraft.storage import tenants
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup
-from signalcraft.web import create_app
+from signalcraft.web.app import create_app
 from signalcraft.worker.batch_worker import BatchingWorker
 from tests.client import SECRET, add_workspace
 

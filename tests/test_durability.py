@@ -4,8 +4,8 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from signalcraft import health
 from signalcraft.queues import redis_clients, redis_persistence
+from signalcraft.web import health
 
 GOOD = {"aof_enabled": 1, "maxmemory_policy": "noeviction"}
 

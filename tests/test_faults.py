@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import embedded, places, tasks
+from signalcraft import embedded, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog, enqueue, inbox, jobs
@@ -24,6 +24,7 @@ from signalcraft.settings import Settings
 from signalcraft.storage import models
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.web import bulkhead
 from signalcraft.worker import inbox_consumer
 from signalcraft.worker.batch_worker import BatchingWorker
 from signalcraft.worker.self_alerts import Watch
@@ -303,7 +304,7 @@ def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
     assert send(door, sample()).status_code == 202
     assert ask(door, "/groups").status_code == 200
     servers.postgres.freeze()
-    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(places.FOR_PEOPLE)]
+    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(bulkhead.FOR_PEOPLE)]
     try:
         for thread in hanging:
             thread.start()

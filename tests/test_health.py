@@ -13,8 +13,9 @@ from redis import Redis
 from rq.utils import utcformat
 
 from signalcraft import embedded, tasks
-from signalcraft.parts import EXTENSION
+from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
+from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.worker.batch_worker import BatchingWorker
 from tests.builders import accepted
@@ -28,7 +29,8 @@ def application(environ: Mapping[str, str], **changes: str) -> Iterator[FlaskCli
     """A client of an application that lets go of its connections at the end."""
     client = web(environ, **changes)
     yield client
-    client.application.extensions[EXTENSION].desk.redis.close()
+    with client.application.app_context():
+        context.current().redis.close()
 
 
 @pytest.fixture
@@ -38,8 +40,9 @@ def client(environ: dict[str, str]) -> Iterator[FlaskClient]:
 
 
 @pytest.fixture
-def worker(clean_redis: Redis) -> BatchingWorker:
+def worker(clean_redis: Redis, settings: Settings) -> BatchingWorker:
     """Registered, and not yet at work."""
+    tasks.configure_worker(settings, clean_redis)
     worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
     worker.register_birth()
     return worker

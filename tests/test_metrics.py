@@ -8,9 +8,10 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from signalcraft import embedded, exposition, metrics
+from signalcraft import embedded, metrics
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.metrics import Declaration, Kind, Registry
+from signalcraft.web import prometheus
 
 NOBODY = "redis://127.0.0.1:1"
 
@@ -20,8 +21,8 @@ def registry() -> Registry:
     return Registry(metrics.DECLARED)
 
 
-def _scrape(client: "redis.Redis", **gauges: exposition.Gauge) -> dict[tuple[str, ...], float]:
-    text = exposition.as_text(client, gauges)
+def _scrape(client: "redis.Redis", **gauges: prometheus.Gauge) -> dict[tuple[str, ...], float]:
+    text = prometheus.as_text(client, gauges)
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -126,7 +127,7 @@ def test_a_gauge_whose_source_is_away_is_absent_and_the_others_are_there(clean_r
 
 def test_an_undeclared_gauge_is_refused(clean_redis: "redis.Redis") -> None:
     with pytest.raises(LookupError):
-        exposition.as_text(clean_redis, {"signalcraft_alerts_total": lambda: 1})
+        prometheus.as_text(clean_redis, {"signalcraft_alerts_total": lambda: 1})
 
 
 def test_sums_of_another_release_are_passed_over(clean_redis: "redis.Redis") -> None:
@@ -140,7 +141,7 @@ def test_sums_of_another_release_are_passed_over(clean_redis: "redis.Redis") -> 
     older.count("signalcraft_alerts_total", old="x")
     older.flush(clean_redis)
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 0
-    assert "gone" not in exposition.as_text(clean_redis, {})
+    assert "gone" not in prometheus.as_text(clean_redis, {})
 
 
 def test_while_redis_is_away_counts_wait_and_nobody_notices(registry: Registry, clean_redis: "redis.Redis") -> None:
@@ -148,7 +149,7 @@ def test_while_redis_is_away_counts_wait_and_nobody_notices(registry: Registry, 
         for _ in range(5):
             registry.count("signalcraft_alerts_total")
             assert not registry.flush(away)
-        assert exposition.as_text(away, {}) == ""
+        assert prometheus.as_text(away, {}) == ""
     while registry._unsent or registry._sums:
         assert registry.flush(clean_redis)
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 5

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft import places
 from signalcraft.groups import queries
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
+from signalcraft.web import bulkhead
 from tests.builders import arrival, record
 from tests.client import TOKEN, add_workspace, ask, code_of, web
 
@@ -48,7 +48,7 @@ def test_an_export_has_every_group_once_as_the_list_has_it(
 
 def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: FlaskClient) -> None:
     record(arrival("a"))
-    open_ones = [ask(client, "/groups/export") for _ in range(places.FOR_EXPORTS)]
+    open_ones = [ask(client, "/groups/export") for _ in range(bulkhead.FOR_EXPORTS)]
     assert ask(client, "/groups/export").status_code == 503
     for response in open_ones:
         response.close()

@@ -24,10 +24,11 @@ import pytest
 from gunicorn.config import Config
 from redis import Redis
 
-from signalcraft.arrivals import LARGEST_HEAD, Arrival, GatheringWorker, _Connection
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
+from signalcraft.web.server.gunicorn_worker import GatheringWorker, _Connection
+from signalcraft.web.server.request_buffer import LARGEST_HEAD, Arrival
 from tests.client import PATH, SECRET, TOKEN, sample
 
 LIMIT = 1_000_000

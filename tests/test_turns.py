@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from signalcraft.turns import AT_ONCE, Turns
+from signalcraft.web.server.thread_pool import AT_ONCE, Turns
 from tests.waiting import wait_until
 
 PATIENCE = 20.0

@@ -10,7 +10,7 @@ import structlog
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
-from signalcraft.ingest.context import Intake
+from signalcraft.ingest.context import IngestContext
 from signalcraft.queues import enqueue, inbox
 from signalcraft.queues.enqueue import TakenIn
 from signalcraft.resilience import Patience
@@ -30,37 +30,37 @@ _askers: Final = threading.BoundedSemaphore(2)
 _patience: Final = Patience(DatabaseUnavailable)
 
 
-def keep(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
+def keep(accepted: AcceptedDelivery, context: IngestContext) -> TakenIn:
     """Put ``accepted`` where a worker finds it: in Redis, else on PostgreSQL's shelf, or on the shelf in any case.
 
     Raises:
         Unavailable: neither took it. Nothing was acknowledged.
     """
-    if intake.durability == "inbox":
+    if context.settings.ingest_durability == "inbox":
         return _shelve(accepted)
     asked = False
     try:
-        with intake.breaker.guard():
+        with context.breaker.guard():
             asked = True
-            return enqueue.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
+            return enqueue.take_in(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
         if asked:  # so a line in two seconds, and not one for each delivery
             log.warning("not taken by Redis", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
-        if intake.durability == "redis":
+        if context.settings.ingest_durability == "redis":
             if not asked:
-                return _ask_anyway(accepted, intake)
+                return _ask_anyway(accepted, context)
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     try:
         taken_in = _shelve(accepted)
     except Unavailable:
         if asked or _seconds_left(accepted) < _ASKING_SECONDS:
             raise
-        return _ask_anyway(accepted, intake)
+        return _ask_anyway(accepted, context)
     metrics.count("signalcraft_shelved_total")
     return taken_in
 
 
-def _ask_anyway(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
+def _ask_anyway(accepted: AcceptedDelivery, context: IngestContext) -> TakenIn:
     """Ask a Redis that the breaker would leave alone: it may be back by now, and nobody else can take the delivery.
 
     Few at a time, since each may take as long as Redis is given.
@@ -68,7 +68,7 @@ def _ask_anyway(accepted: AcceptedDelivery, intake: Intake) -> TakenIn:
     if not _askers.acquire(timeout=_ASKERS_SECONDS):
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS)
     try:
-        return enqueue.take_in(intake.redis, accepted, ttl_seconds=intake.delivery_key_ttl)
+        return enqueue.take_in(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     finally:

@@ -4,7 +4,7 @@ from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
 from signalcraft.domain.errors import BadSignature
 from signalcraft.ingest import durable_enqueue
-from signalcraft.ingest.context import Intake
+from signalcraft.ingest.context import IngestContext
 from signalcraft.ingest.credential_cache import Access, Directory
 from signalcraft.sources import SOURCES, Source
 
@@ -29,17 +29,17 @@ def verify(delivery: Delivery, source: Source, workspace: str, directory: Direct
     return access
 
 
-def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intake) -> Receipt:
+def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: IngestContext) -> Receipt:
     """Take ``delivery`` in for the workspace whose slug is ``workspace``, once.
 
     Raises:
         Refusal: it is not taken, and nothing of it is kept.
         DatabaseUnavailable: nobody knows the workspace's secrets yet.
     """
-    source = SOURCES[desk.source]
+    source = SOURCES[context.source]
     with metrics.timed("signalcraft_stage_seconds", stage="verify"):
-        access = verify(delivery, source, workspace, desk.directory)
-    desk.limit(access.workspace)
+        access = verify(delivery, source, workspace, context.directory)
+    context.limit(access.workspace)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery)
     receipt = Receipt(answer=Answer.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored)
@@ -50,12 +50,12 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, desk: Intak
         delivery_key=identity.delivery_key,
         workspace_id=access.workspace_id,
         workspace=access.workspace,
-        source=desk.source,
+        source=context.source,
         resource=identity.resource,
         delivery=delivery,
     )
     with metrics.timed("signalcraft_stage_seconds", stage="queue"):
-        taken = durable_enqueue.keep(accepted, desk)
+        taken = durable_enqueue.keep(accepted, context)
     if identity.ignored:
         return receipt
     answer = Answer.ACCEPTED if taken.fresh else Answer.DUPLICATE

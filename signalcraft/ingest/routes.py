@@ -15,12 +15,9 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from signalcraft import metrics
-from signalcraft.domain import deliveries as domain_deliveries
-from signalcraft.domain.deliveries import Answer, Identity, Receipt
-from signalcraft.ingest import receive
+from signalcraft.domain.deliveries import CANARY_PROJECT_ID, Answer, Identity, Receipt
+from signalcraft.ingest import context, receive
 from signalcraft.ingest import request as ingest_request
-from signalcraft.parts import parts
-from signalcraft.schemas import Json
 from signalcraft.sources import sentry
 
 log = structlog.get_logger(__name__)
@@ -42,13 +39,14 @@ def begin_delivery() -> None:
 @webhooks.post("/webhooks/sentry/<workspace>")
 def take_in(workspace: str = "") -> ResponseReturnValue:
     """Take a delivery in. The path names the workspace, else a header that Sentry can be told to send, else nobody."""
-    settings = parts().settings
+    ingest = context.current()
+    settings = ingest.settings
     g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
     delivery = ingest_request.read(request, kept_headers=sentry.HEADERS, max_body_bytes=settings.max_body_bytes)
-    receipt = receive.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, desk=parts().desk)
+    receipt = receive.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
     g.receipt = receipt
     status = 202 if receipt.answer is Answer.ACCEPTED else 200
-    response = Response(orjson.dumps(dump_receipt(receipt)), status, mimetype="application/json")
+    response = Response(orjson.dumps(_dump_receipt(receipt)), status, mimetype="application/json")
     if _HEADER_SAFE.fullmatch(receipt.identity.project):
         response.headers["Sentry-Hook-Project"] = receipt.identity.project
     return response
@@ -70,7 +68,7 @@ def note_delivery(response: Response) -> Response:
         stage="receive",
         delivery_id=receipt.delivery_id if receipt else g.delivery_id,
         workspace=g.workspace if receipt else None,
-        source=parts().desk.source,
+        source=context.current().source,
         resource=identity.resource if identity else None,
         action=identity.action if identity else None,
         answer=answer,
@@ -86,10 +84,10 @@ def _counted_as(identity: Identity | None) -> str:
     """The resource, but for our own canary, which must not hide that a source fell silent."""
     if identity is None:
         return "unknown"
-    return "canary" if identity.project == str(domain_deliveries.CANARY_PROJECT_ID) else identity.resource
+    return "canary" if identity.project == str(CANARY_PROJECT_ID) else identity.resource
 
 
-def dump_receipt(receipt: Receipt) -> Json:
+def _dump_receipt(receipt: Receipt) -> dict[str, str]:
     """What the sender of a delivery is told."""
     if receipt.answer is Answer.IGNORED:
         return {"status": receipt.answer.value, "reason": receipt.reason}

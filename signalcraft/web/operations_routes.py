@@ -5,9 +5,11 @@ import hmac
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft import credentials, exposition, health, metrics
+from signalcraft import metrics
+from signalcraft.api import auth
 from signalcraft.domain.errors import BadToken
-from signalcraft.parts import parts
+from signalcraft.ingest import context
+from signalcraft.web import health, prometheus
 
 operations = Blueprint("operations", __name__)
 
@@ -21,7 +23,7 @@ def healthz() -> ResponseReturnValue:
 @operations.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """Whether all parts work: each with its state, how long it took to say so, and what it would lose all the same."""
-    checked = health.check(parts().desk.redis)
+    checked = health.check(context.current().redis)
     ready = all(part.state is health.State.OK for part in checked.values())
     told = {name: {"state": part.state, "ms": part.ms, "loses": part.loses} for name, part in checked.items()}
     return jsonify(status="ok" if ready else "unavailable", **told), 200 if ready else 503
@@ -30,9 +32,9 @@ def readyz() -> ResponseReturnValue:
 @operations.get("/metrics")
 def show_metrics() -> ResponseReturnValue:
     """All that is counted, in Prometheus's text format."""
-    token = parts().settings.metrics_token
-    if token and not hmac.compare_digest(token.encode(), credentials.bearer(request).encode()):
+    token = context.current().settings.metrics_token
+    if token and not hmac.compare_digest(token.encode(), auth.bearer(request).encode()):
         raise BadToken
-    redis = parts().desk.redis
+    redis = context.current().redis
     metrics.flush(redis)
-    return Response(exposition.as_text(redis, health.gauges(redis)), content_type="text/plain; version=0.0.4")
+    return Response(prometheus.as_text(redis, health.gauges(redis)), content_type="text/plain; version=0.0.4")

@@ -9,12 +9,12 @@ from typing import Any, Final
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 from werkzeug.datastructures import MultiDict
 
+from signalcraft.api.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.groups.filters import GroupFilter
 from signalcraft.groups.hourly_counts import LONGEST_DAYS, Period
 from signalcraft.groups.queries import Order
 from signalcraft.groups.user_updates import MOST_AT_ONCE, Fields
-from signalcraft.parameters import ChoiceField, MomentField, SortField, check_link, check_text
 
 Args = MultiDict[str, str]
 

@@ -16,11 +16,12 @@ from flask import Flask
 from marshmallow import Schema
 from werkzeug.routing import Rule
 
-from signalcraft import answers, inputs, problems, schemas
+from signalcraft.api import request_schemas, response_schemas
+from signalcraft.api.request_fields import ChoiceField, MomentField, SortField
 from signalcraft.domain import errors
 from signalcraft.domain.errors import Refusal
 from signalcraft.groups.queries import SortKey
-from signalcraft.parameters import ChoiceField, MomentField, SortField
+from signalcraft.web import openapi_schemas, problem_details
 
 Shape = type[Schema] | None
 
@@ -75,7 +76,7 @@ def _polled(summary: str, answer: type[Schema], refusals: Sequence[type[Refusal]
 _TAKE_IN = Operation(
     summary="Take a delivery of Sentry's in.",
     body=Schema,
-    answers={200: answers.Receipt, 202: answers.Receipt},
+    answers={200: openapi_schemas.Receipt, 202: openapi_schemas.Receipt},
     refusals=(
         *_BODY,
         errors.BadSignature,
@@ -91,65 +92,73 @@ _TAKE_IN = Operation(
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
         "webhooks.take_in": _TAKE_IN,
-        "reading.list_groups": _polled("A page of groups.", answers.GroupsPage, _LIST, inputs.GroupsQuery),
-        "reading.export_groups": Operation(
+        "groups.list_groups": _polled(
+            "A page of groups.", openapi_schemas.GroupsPage, _LIST, request_schemas.GroupsQuery
+        ),
+        "groups.export_groups": Operation(
             summary="All groups that the filters mean, a line of JSON each.",
-            query=inputs.FilterQuery,
-            answers={200: schemas.Group},
+            query=request_schemas.FilterQuery,
+            answers={200: response_schemas.Group},
             media=NDJSON,
             refusals=(errors.InvalidFields, *_CALLER),
         ),
-        "reading.show_group": _polled("A group.", schemas.Group, _ONE),
-        "changing.change_group": Operation(
+        "groups.show_group": _polled("A group.", response_schemas.Group, _ONE),
+        "groups.change_group": Operation(
             summary="Change a group, with If-Match only as it was seen.",
-            body=inputs.EditBody,
-            answers={200: schemas.Group},
+            body=request_schemas.EditBody,
+            answers={200: response_schemas.Group},
             headers=("If-Match",),
             refusals=(*_BODY, *_ONE, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
         ),
-        "changing.change_groups": Operation(
+        "groups.change_groups": Operation(
             summary="Change many groups in one transaction, by ids or by filter.",
-            body=inputs.BulkBody,
-            answers={200: answers.Outcomes},
+            body=request_schemas.BulkBody,
+            answers={200: openapi_schemas.Outcomes},
             refusals=(*_BODY, *_CALLER, errors.InvalidCursor, errors.NotAllowed),
         ),
-        "reading.list_events": _polled(
-            "A page of a group's events, newest first.", answers.EventsPage, _SOME_LIST, inputs.PageQuery
+        "events.list_events": _polled(
+            "A page of a group's events, newest first.",
+            openapi_schemas.EventsPage,
+            _SOME_LIST,
+            request_schemas.PageQuery,
         ),
-        "reading.export_events": Operation(
+        "events.export_events": Operation(
             summary="All events of a group, a line of JSON each.",
-            answers={200: schemas.Event},
+            answers={200: response_schemas.Event},
             media=NDJSON,
             refusals=_ONE,
         ),
-        "reading.list_history": _polled(
-            "A page of what was changed of a group, and by whom.", answers.ChangesPage, _SOME_LIST, inputs.PageQuery
+        "groups.list_history": _polled(
+            "A page of what was changed of a group, and by whom.",
+            openapi_schemas.ChangesPage,
+            _SOME_LIST,
+            request_schemas.PageQuery,
         ),
-        "reading.show_event": _polled("An event with what was sent.", schemas.EventWithPayload, _ONE),
-        "reading.explain_event": Operation(
-            summary="Why an event is where it is, in words.", answers={200: answers.Explanation}, refusals=_ONE
+        "events.show_event": _polled("An event with what was sent.", response_schemas.EventWithPayload, _ONE),
+        "events.explain_event": Operation(
+            summary="Why an event is where it is, in words.", answers={200: openapi_schemas.Explanation}, refusals=_ONE
         ),
-        "reading.show_stats": _polled(
+        "stats.show_stats": _polled(
             "What came in during a period, and what became of it.",
-            answers.Stats,
+            openapi_schemas.Stats,
             (errors.InvalidFields, *_CALLER),
-            inputs.StatsQuery,
+            request_schemas.StatsQuery,
         ),
-        "reading.preview_delivery": Operation(
+        "events.preview_delivery": Operation(
             summary="Where a delivery would land, were it sent now.",
             body=Schema,
-            answers={200: answers.Preview},
+            answers={200: openapi_schemas.Preview},
             refusals=(*_BODY, *_CALLER, errors.ResourceMismatch, errors.UiComponentRequest),
         ),
         "operations.healthz": Operation(
             summary="Whether this process answers at all.",
-            answers={200: answers.State},
+            answers={200: openapi_schemas.State},
             refusals=(Refusal,),
             is_open=True,
         ),
         "operations.readyz": Operation(
             summary="Whether what we need is there.",
-            answers={200: answers.State, 503: answers.State},
+            answers={200: openapi_schemas.State, 503: openapi_schemas.State},
             refusals=(Refusal,),
             is_open=True,
         ),
@@ -159,13 +168,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             refusals=(errors.BadToken, errors.TooManyRequests, *_ALWAYS),
             is_open=True,
         ),
-        "manual.show_description": Operation(summary="This description.", refusals=_ALWAYS, is_open=True),
-        "manual.show_manual": Operation(
+        "docs.show_description": Operation(summary="This description.", refusals=_ALWAYS, is_open=True),
+        "docs.show_manual": Operation(
             summary="This description, to read.", media="text/html", refusals=_ALWAYS, is_open=True
         ),
-        "manual.show_style": Operation(
-            summary="How that page looks.", media="text/css", refusals=_ALWAYS, is_open=True
-        ),
+        "docs.show_style": Operation(summary="How that page looks.", media="text/css", refusals=_ALWAYS, is_open=True),
     },
 )
 
@@ -178,7 +185,7 @@ def describe(app: Flask) -> dict[str, Any]:
     for function in (_as_choice, _as_time):
         converter.add_attribute_function(function)
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    spec.components.schema("Problem", schema=answers.Problem)
+    spec.components.schema("Problem", schema=openapi_schemas.Problem)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         spec.path(path=path_of(rule), operations={method_of(rule): _operation(rule, OPERATIONS[rule.endpoint])})
     description: dict[str, Any] = spec.to_dict()
@@ -199,7 +206,9 @@ def method_of(rule: Rule) -> str:
 def codes() -> dict[str, tuple[int, str]]:
     """Every stable code, with its status and what it means."""
     refusals: list[type[Refusal]] = [Refusal, *Refusal.__subclasses__()]
-    return {refusal.code: (refusal.status, refusal.title) for refusal in refusals} | dict(problems.FRAMEWORK_CODES)
+    return {refusal.code: (refusal.status, refusal.title) for refusal in refusals} | dict(
+        problem_details.FRAMEWORK_CODES
+    )
 
 
 def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
@@ -250,12 +259,12 @@ def _refused(refusals: Iterable[type[Refusal]]) -> dict[str, Any]:
     by_status: dict[int, dict[str, str]] = {}
     for refusal in refusals:
         by_status.setdefault(refusal.status, {})[refusal.code] = refusal.title
-    for code, (status, title) in problems.FRAMEWORK_CODES.items():
+    for code, (status, title) in problem_details.FRAMEWORK_CODES.items():
         by_status.setdefault(status, {}).setdefault(code, title)
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {title}" for code, title in named.items()),
-            "content": {problems.MEDIA_TYPE: {"schema": answers.Problem}},
+            "content": {problem_details.MEDIA_TYPE: {"schema": openapi_schemas.Problem}},
         }
         for status, named in sorted(by_status.items())
     }
@@ -276,7 +285,7 @@ def _as_choice(_: object, field: object, **__: object) -> dict[str, Any]:
 
 
 def _as_time(_: object, field: object, **__: object) -> dict[str, Any]:
-    if isinstance(field, schemas.TimeField):
+    if isinstance(field, response_schemas.TimeField):
         kind = ["string", "null"] if field.allow_none else "string"
         return {"type": kind, "format": "date-time"}
     return {"format": "date-time"} if isinstance(field, MomentField) else {}

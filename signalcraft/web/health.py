@@ -12,13 +12,13 @@ from typing import Final, TypeVar
 from redis import Redis
 
 from signalcraft.domain.errors import DatabaseUnavailable
-from signalcraft.exposition import Gauge
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
 from signalcraft.resilience import Patience
 from signalcraft.storage import database_stats, migrations
 from signalcraft.storage.database import database, session
+from signalcraft.web.prometheus import Gauge
 
 T = TypeVar("T")
 

@@ -5,10 +5,10 @@ from typing import Any, Final
 from flask import Blueprint, Response, current_app, jsonify, render_template_string
 from flask.typing import ResponseReturnValue
 
-from signalcraft.description import codes, describe
-from signalcraft.problems import MEDIA_TYPE
+from signalcraft.web.openapi import codes, describe
+from signalcraft.web.problem_details import MEDIA_TYPE
 
-manual = Blueprint("manual", __name__)
+docs = Blueprint("docs", __name__)
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
 
@@ -63,20 +63,20 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-@manual.get("/openapi.json")
+@docs.get("/openapi.json")
 def show_description() -> ResponseReturnValue:
     """The description, as OpenAPI has it."""
     return jsonify(_description())
 
 
-@manual.get("/docs")
+@docs.get("/docs")
 def show_manual() -> ResponseReturnValue:
     """The description, to read."""
     page = render_template_string(_PAGE, description=_description(), codes=codes(), problem=MEDIA_TYPE)
     return Response(page, headers={"Content-Security-Policy": _POLICY})
 
 
-@manual.get("/docs/style.css")
+@docs.get("/docs/style.css")
 def show_style() -> ResponseReturnValue:
     """How the page looks."""
     return Response(_STYLE, mimetype="text/css")
@@ -84,7 +84,7 @@ def show_style() -> ResponseReturnValue:
 
 def _description() -> dict[str, Any]:
     """Put together at the first question: it takes some 30 ms, and never changes while the process lives."""
-    known: dict[str, Any] | None = current_app.extensions.get("signalcraft.description")
+    known: dict[str, Any] | None = current_app.extensions.get("signalcraft.web.openapi")
     if known is None:
-        known = current_app.extensions["signalcraft.description"] = describe(current_app)
+        known = current_app.extensions["signalcraft.web.openapi"] = describe(current_app)
     return known

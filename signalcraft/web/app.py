@@ -16,9 +16,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from signalcraft import dashboard, places, problems, views
-from signalcraft.changing import changing
-from signalcraft.cursors import Cursors
+from signalcraft.api.context import ApiContext
+from signalcraft.api.event_routes import events
+from signalcraft.api.group_routes import groups
+from signalcraft.api.pagination import Cursors
+from signalcraft.api.stats_routes import stats
 from signalcraft.domain.errors import (
     DatabaseUnavailable,
     QueueUnavailable,
@@ -27,20 +29,19 @@ from signalcraft.domain.errors import (
     UiComponentRequest,
 )
 from signalcraft.ingest import routes
-from signalcraft.ingest.context import Intake
+from signalcraft.ingest.context import IngestContext
 from signalcraft.ingest.credential_cache import Caller, Directory
 from signalcraft.ingest.rate_limits import Rate, SharedCounters, network_of
 from signalcraft.logs import fault
-from signalcraft.manual import manual
-from signalcraft.parts import EXTENSION, Parts
-from signalcraft.places import keep_room
 from signalcraft.queues import redis_clients
-from signalcraft.reading import reading
 from signalcraft.resilience import Breaker
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import Family, family_of
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
+from signalcraft.web import bulkhead, dashboard, operations_routes, problem_details
+from signalcraft.web.bulkhead import keep_room
+from signalcraft.web.docs_routes import docs
 
 log = structlog.get_logger(__name__)
 
@@ -74,11 +75,11 @@ def create_app(settings: Settings) -> Flask:
     slow_queries.watch(settings.slow_query_ms)
     _answer_exceptions(app, refused)
     app.after_request(_add_headers)
-    for_people = (reading, changing, manual)
+    for_people = (groups, events, stats, docs)
     _note_requests(app, [blueprint.name for blueprint in for_people])
-    keep_room(app, [blueprint.name for blueprint in for_people], places.FOR_PEOPLE)
-    keep_room(app, [views.operations.name], places.FOR_OPERATIONS)
-    for blueprint in (routes.webhooks, views.operations, *for_people):
+    keep_room(app, [blueprint.name for blueprint in for_people], bulkhead.FOR_PEOPLE)
+    keep_room(app, [operations_routes.operations.name], bulkhead.FOR_OPERATIONS)
+    for blueprint in (routes.webhooks, operations_routes.operations, *for_people):
         app.register_blueprint(blueprint)
     return app
 
@@ -92,22 +93,21 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
         storage_uri=f"{SharedCounters.STORAGE_SCHEME[0]}://",
         storage_options=cast("dict[str, str | int]", {"redis": redis}),
     )
-    app.extensions[EXTENSION] = Parts(
+    directory = Directory(settings)
+    IngestContext(
         settings=settings,
-        desk=Intake(
-            source="sentry",
-            directory=Directory(settings),
-            limit=Rate(limiter, "workspace", settings.ratelimit_webhook).hit,
-            redis=redis,
-            breaker=Breaker(QueueUnavailable),
-            durability=settings.ingest_durability,
-            delivery_key_ttl=settings.delivery_key_ttl,
-        ),
-        policy=settings.grouping_policy,
-        vocabulary=settings.vocabulary,
-        api_rate=Rate(limiter, "token", settings.ratelimit_api),
+        source="sentry",
+        directory=directory,
+        limit=Rate(limiter, "workspace", settings.ratelimit_webhook).hit,
+        redis=redis,
+        breaker=Breaker(QueueUnavailable),
+    ).install(app)
+    ApiContext(
+        settings=settings,
+        directory=directory,
+        rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
-    )
+    ).install(app)
     return limiter
 
 
@@ -115,8 +115,8 @@ def _answer_http(error: HTTPException) -> Response:
     """What Werkzeug says no to. Sentry's UI components call other paths of a webhook's host: they are told so."""
     is_elsewhere = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
     if is_elsewhere and family_of({name.lower(): value for name, value in request.headers}) is Family.UI_COMPONENT:
-        return problems.from_refusal(UiComponentRequest())
-    return problems.from_http(error)
+        return problem_details.from_refusal(UiComponentRequest())
+    return problem_details.from_http(error)
 
 
 def _answer_exceptions(app: Flask, refused: Rate) -> None:
@@ -128,12 +128,12 @@ def _answer_exceptions(app: Flask, refused: Rate) -> None:
                 refused.hit(_address())
             except TooManyRequests as too_many:
                 refusal = too_many
-        return problems.from_refusal(refusal)
+        return problem_details.from_refusal(refusal)
 
     app.register_error_handler(Refusal, answer_refusal)
-    app.register_error_handler(ValidationError, problems.from_validation)
-    app.register_error_handler(DatabaseUnavailable, problems.from_outage)
-    app.register_error_handler(QueueUnavailable, problems.from_outage)
+    app.register_error_handler(ValidationError, problem_details.from_validation)
+    app.register_error_handler(DatabaseUnavailable, problem_details.from_outage)
+    app.register_error_handler(QueueUnavailable, problem_details.from_outage)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_fault)
 
@@ -181,7 +181,7 @@ def _note_requests(app: Flask, scopes: Iterable[str]) -> None:
 def _answer_fault(error: Exception) -> Response:
     """A fault of ours: the trace is for us, the sender learns only that it is not theirs."""
     log.error("request failed", path=request.path, delivery_id=g.get("delivery_id"), **fault(error))
-    return problems.from_refusal(Refusal())
+    return problem_details.from_refusal(Refusal())
 
 
 def _address() -> str:

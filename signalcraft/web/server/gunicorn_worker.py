@@ -9,12 +9,9 @@ thread. Where too much is held, who has been at it longest is hung up on; a send
 
 import contextlib
 import errno
-import re
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any, Final
@@ -30,10 +27,13 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from signalcraft import logs, metrics, problems
+from signalcraft import logs, metrics
 from signalcraft.domain.errors import Refusal
 from signalcraft.ingest import request
-from signalcraft.turns import Turns
+from signalcraft.web import problem_details
+from signalcraft.web.server.bounded_socket import BoundedSocket
+from signalcraft.web.server.request_buffer import Arrival
+from signalcraft.web.server.thread_pool import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -41,22 +41,14 @@ log = structlog.get_logger(__name__)
 ARRIVAL_SECONDS: Final = 10.0
 #: How long a thread may read more of a request it was given: only where gunicorn and we disagree on where it ends.
 READ_SECONDS: Final = 0.2
-#: How long a thread waits for an answer to be taken.
-SEND_SECONDS: Final = 5.0
 #: How long one that we hang up on may still read the answer.
 LINGER_SECONDS: Final = 2.0
-#: The most threads that wait at once for answers to be taken: with what else holds threads (``places``), some are left.
-MOST_UNHEARD: Final = 4
-#: A head over this is refused.
-LARGEST_HEAD: Final = 65_536
 #: The most bytes of requests that a process holds, beside one request of the largest size.
 MOST_HELD: Final = 64 * 1024 * 1024
 MOST_LINGERING: Final = 64
 
 _PIECE: Final = 65_536
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
-_EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -70,13 +62,16 @@ class _Refusal:
 
     def as_bytes(self) -> bytes:
         """All of the answer."""
-        body = problems.as_json({"title": self.title, "status": self.status, "code": self.code}).encode()
-        head = f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: {problems.MEDIA_TYPE}\r\nConnection: close\r\n"
-        return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        body = problem_details.as_json({"title": self.title, "status": self.status, "code": self.code}).encode()
+        head = (
+            f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: {problem_details.MEDIA_TYPE}\r\n"
+            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
 
 
 def _refusal(code: str) -> _Refusal:
-    status, title = problems.FRAMEWORK_CODES[code]
+    status, title = problem_details.FRAMEWORK_CODES[code]
     return _Refusal(status, code, title)
 
 
@@ -89,120 +84,6 @@ _REFUSALS: Final = (
     (UnsupportedTransferCoding, _refusal("transfer_coding_unsupported")),
     (ExpectationFailed, _refusal("expectation_failed")),
 )
-
-
-class _Unheard:
-    """Answers that wait for the other end to take them. Past ``MOST_UNHEARD`` whoever has been deaf longest is cut off.
-
-    Connections are cheap and threads are few: some dozen who ask and never listen would hold them all.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[socket.socket, None] = {}  # the one that waits longest first
-
-    @contextlib.contextmanager
-    def wait(self, deaf: socket.socket) -> Iterator[None]:
-        """Let a thread wait for ``deaf`` in here; its connection may be cut off meanwhile."""
-        with self._lock:
-            self._waiting[deaf] = None
-            if len(self._waiting) > MOST_UNHEARD:
-                self._cut_off(next(iter(self._waiting)))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting.pop(deaf, None)
-
-    def _cut_off(self, longest: socket.socket) -> None:
-        del self._waiting[longest]
-        metrics.count("signalcraft_rejected_total", code="request_slow")
-        with contextlib.suppress(OSError):
-            longest.shutdown(socket.SHUT_RDWR)  # which ends the wait of its thread
-
-
-_unheard: Final = _Unheard()
-
-
-class _BoundedSocket(socket.socket):
-    """A socket that no thread waits on without end: what gunicorn calls blocking is blocking for a while.
-
-    However many pieces something comes in, a thread reads none after ``read_until`` (monotonic). Few threads at once
-    wait for what they send to be taken.
-    """
-
-    read_until = 0.0
-
-    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the standard library's signature
-        self.settimeout(SEND_SECONDS if flag else 0)
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        bound = self.gettimeout()
-        if bound:
-            self.settimeout(max(0.001, min(bound, self.read_until - time.monotonic())))
-        try:
-            return super().recv(size, flags)
-        finally:
-            if bound:
-                self.settimeout(bound)
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:  # noqa: ANN401 - any bytes
-        rest = self._send_what_fits(memoryview(data), flags)
-        if not rest:
-            return
-        try:
-            with _unheard.wait(self):
-                super().sendall(rest, flags)
-        except TimeoutError:  # gunicorn would write a trace of it, which is for faults of ours
-            raise BrokenPipeError(errno.EPIPE, "nobody takes the answer") from None
-
-    def _send_what_fits(self, data: memoryview, flags: int) -> memoryview:
-        """Send without waiting; what was not taken. An answer to a delivery always fits."""
-        bound = self.gettimeout()
-        self.settimeout(0)
-        try:
-            return data[super().send(data, flags) :]
-        except BlockingIOError:
-            return data
-        finally:
-            self.settimeout(bound)
-
-
-@dataclass(slots=True, eq=False)
-class Arrival:
-    """A request that is on its way: what has come of it, and how much there will be, once its head is there."""
-
-    connection: Any
-    began_at: float
-    most_body_bytes: int
-    received: bytearray = field(default_factory=bytearray)
-    expected: int | None = None
-
-    def add(self, piece: bytes) -> bool:
-        """Take in what has just come; whether a thread can make something of the request now."""
-        searched = max(0, len(self.received) - 3)
-        self.received += piece
-        if self.expected is None:
-            if not self.received.strip(b"\r\n"):  # an empty line may come first
-                return len(self.received) > LARGEST_HEAD
-            end = self.received.find(b"\r\n\r\n", searched)
-            if end < 0:
-                return len(self.received) > LARGEST_HEAD
-            self.expected = end + 4 + self._body_bytes(end)
-        return len(self.received) >= self.expected
-
-    def waits_for_our_word(self) -> bool:
-        """Whether the head is here, and the sender keeps the body back until it hears from us."""
-        return self.expected is not None and _EXPECT.search(self.received, 0, self._head_end()) is not None
-
-    def _body_bytes(self, head_end: int) -> int:
-        """Those worth waiting for: none of a body that is refused for its length, or for having none."""
-        length = _LENGTH.search(self.received, 0, head_end + 2)
-        claimed = int(length[1]) if length else 0
-        return claimed if claimed <= self.most_body_bytes else 0
-
-    def _head_end(self) -> int:
-        return self.received.find(b"\r\n\r\n") + 2
 
 
 class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
@@ -233,7 +114,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
                 raise
             return
         self.nr_conns += 1
-        bounded = _BoundedSocket(fileno=accepted.detach())
+        bounded = BoundedSocket(fileno=accepted.detach())
         self.enqueue_req(_Connection(self, bounded, address, listener.getsockname()))
         self._make_room()
 

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from signalcraft import schemas
+from signalcraft.api import response_schemas
 from signalcraft.domain.alerts import Decision
 from signalcraft.domain.deliveries import Answer
 
@@ -37,7 +37,7 @@ class Receipt(Schema):
 class GroupsPage(Schema):
     """A page of groups."""
 
-    groups = fields.List(fields.Nested(schemas.Group), required=True)
+    groups = fields.List(fields.Nested(response_schemas.Group), required=True)
     next_cursor = _text(null=True)
     total_estimate = fields.Integer()
 
@@ -45,14 +45,14 @@ class GroupsPage(Schema):
 class EventsPage(Schema):
     """A page of events, without what was sent."""
 
-    events = fields.List(fields.Nested(schemas.Event), required=True)
+    events = fields.List(fields.Nested(response_schemas.Event), required=True)
     next_cursor = _text(null=True)
 
 
 class ChangesPage(Schema):
     """A page of what was changed of a group, newest first."""
 
-    changes = fields.List(fields.Nested(schemas.Change), required=True)
+    changes = fields.List(fields.Nested(response_schemas.Change), required=True)
     next_cursor = _text(null=True)
 
 
@@ -107,25 +107,25 @@ class Preview(Schema):
     warnings = fields.List(fields.Nested(Warned), required=True)
 
 
-class HourSums(schemas.Sums):
+class HourSums(response_schemas.Sums):
     """The sums of an hour."""
 
-    hour = schemas.TimeField(required=True)
+    hour = response_schemas.TimeField(required=True)
 
 
-class SeveritySums(schemas.Sums):
+class SeveritySums(response_schemas.Sums):
     """The sums of a severity."""
 
     severity = _text()
 
 
-class EnvironmentSums(schemas.Sums):
+class EnvironmentSums(response_schemas.Sums):
     """The sums of an environment."""
 
     environment = _text()
 
 
-class ProjectSums(schemas.Sums):
+class ProjectSums(response_schemas.Sums):
     """The sums of a project."""
 
     project = _text()
@@ -139,11 +139,11 @@ class TopGroup(Schema):
     count = _number()
 
 
-class Stats(schemas.Sums):
+class Stats(response_schemas.Sums):
     """What came in during a period, and what became of it."""
 
-    since = schemas.TimeField(required=True)
-    until = schemas.TimeField(required=True)
+    since = response_schemas.TimeField(required=True)
+    until = response_schemas.TimeField(required=True)
     by_hour = fields.List(fields.Nested(HourSums), required=True)
     by_severity = fields.List(fields.Nested(SeveritySums), required=True)
     by_environment = fields.List(fields.Nested(EnvironmentSums), required=True)

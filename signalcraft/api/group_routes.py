@@ -1,0 +1,125 @@
+"""API routes of groups: list, show, history, export, update. A token needs the write scope to update."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from signalcraft.api import auth, context, request_schemas, response_schemas, responses
+from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
+from signalcraft.domain import bounded_json
+from signalcraft.domain.errors import NotFound
+from signalcraft.groups import queries, user_updates
+from signalcraft.groups.queries import Page, Position
+from signalcraft.groups.user_updates import Edit
+from signalcraft.ingest import request as ingest_request
+from signalcraft.storage.database import session
+
+MAX_ID: Final = 2**63 - 1
+GROUP: Final = f"/groups/<int(max={MAX_ID}):group_id>"
+
+groups = Blueprint("groups", __name__, url_prefix="/api/v1")
+groups.before_request(auth.authenticate)
+
+
+@groups.get("/groups")
+def list_groups() -> ResponseReturnValue:
+    """A page of groups."""
+    workspace_id = auth.caller().workspace_id
+    listing = request_schemas.load_groups_query(request.args, workspace_id=workspace_id)
+    after = position_after(listing)
+    now = datetime.now(UTC)
+    with session():
+        page = queries.groups(workspace_id, listing.wanted, listing.order, limit=listing.limit, after=after, now=now)
+        estimate = queries.estimate(workspace_id, listing.wanted, now=now) if listing.total else None
+    return tagged(response_schemas.dump_groups(page.rows, next_cursor(page, listing), estimate))
+
+
+@groups.get(GROUP)
+def show_group(group_id: int) -> ResponseReturnValue:
+    """A group."""
+    request_schemas.refuse_parameters(request.args)
+    with session():
+        row = find_group(group_id)
+    return tagged(response_schemas.dump_group(row), row["version"])
+
+
+@groups.get(f"{GROUP}/history")
+def list_history(group_id: int) -> ResponseReturnValue:
+    """A page of what was changed of a group, and by whom."""
+    workspace_id = auth.caller().workspace_id
+    listing = request_schemas.load_page_query(request.args, scope=f"history of {workspace_id}, {group_id}")
+    after = position_after(listing)
+    with session():
+        find_group(group_id)
+        page = queries.changes(workspace_id, group_id, limit=listing.limit, after=after)
+    return tagged(response_schemas.dump_history(page.rows, next_cursor(page, listing)))
+
+
+@groups.get("/groups/export")
+def export_groups() -> ResponseReturnValue:
+    """All groups that the filters mean, a line of JSON each, oldest first."""
+    workspace_id, wanted = auth.caller().workspace_id, request_schemas.load_filter_query(request.args)
+
+    def page(after: Position | None) -> Page:
+        return queries.groups_by_id(workspace_id, wanted, after=after, now=datetime.now(UTC))
+
+    return streamed(page, response_schemas.dump_group)
+
+
+def find_group(group_id: int) -> response_schemas.Row:
+    """Return the group of the caller's workspace, as JSON has it.
+
+    Raises:
+        NotFound: the workspace has no such group.
+    """
+    row = queries.group(auth.caller().workspace_id, group_id, now=datetime.now(UTC))
+    if row is None:
+        raise NotFound
+    return row
+
+
+@groups.patch(GROUP)
+def change_group(group_id: int) -> ResponseReturnValue:
+    """Change a group, with If-Match only as it was seen; the group as it is then."""
+    caller, now = auth.writer(), datetime.now(UTC)
+    request_schemas.refuse_parameters(request.args)
+    edit = Edit(fields=request_schemas.load_edit(_body(), now=now), by=caller.token, at=now)
+    with session():
+        user_updates.change(caller.workspace_id, group_id, edit, versions=responses.named_by(request.if_match))
+        row = queries.group(caller.workspace_id, group_id, now=now)
+    if row is None:
+        raise NotFound
+    response = jsonify(response_schemas.dump_group(row))
+    response.set_etag(responses.tag(response.get_data(), row["version"]))
+    return response
+
+
+@groups.post("/groups/bulk")
+def change_groups() -> ResponseReturnValue:
+    """Change many groups in one transaction; what became of each."""
+    caller, now = auth.writer(), datetime.now(UTC)
+    request_schemas.refuse_parameters(request.args)
+    bulk = request_schemas.load_bulk_edit(_body(), now=now)
+    edit = Edit(fields=bulk.fields, by=caller.token, at=now)
+    with session():
+        ids, end = bulk.ids, None
+        scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
+        if bulk.wanted is not None:
+            after = context.current().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
+            found = queries.newest(
+                caller.workspace_id, bulk.wanted, limit=user_updates.MOST_AT_ONCE, after=after, now=now
+            )
+            ids, end = [row["id"] for row in found.rows], found.end
+        outcomes = user_updates.change_many(caller.workspace_id, ids, edit, wanted=bulk.wanted)
+    following = context.current().cursors.write(end, scope=scope) if end else None
+    return jsonify(response_schemas.dump_outcomes(outcomes, next_cursor=following))
+
+
+def _body() -> dict[str, Any]:
+    max_body_bytes = context.current().settings.max_body_bytes
+    raw = ingest_request.read(request, kept_headers=(), max_body_bytes=max_body_bytes).body
+    body = bounded_json.parse(raw)
+    bounded_json.check(raw, body)
+    return body

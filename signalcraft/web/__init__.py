@@ -1,0 +1,1 @@
+"""The web process: wiring, problem responses, probes, OpenAPI."""

@@ -1,0 +1,1 @@
+"""gunicorn's worker, with buffered requests and bounded connections."""
