@@ -9,7 +9,7 @@ FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md CHANGELOG.
           Procfile Procfile.one Dockerfile compose.yaml app.json requirements.txt $(wildcard docs/* ops/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run dashboard test check format lint types floors security coverage settings bench chaos sweep outages audit outdated clean
+.PHONY: help demo run dashboard test check format lint types imports security coverage docs bench chaos sweep outages audit outdated clean
 
 help: ## list these
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ else
 	@$(MAKE) --no-print-directory .coverage
 endif
 
-check: lint types floors security coverage ## all that must hold before a change lands
+check: lint types imports security coverage ## all that must hold before a change lands
 
 format: $(READY) ## put code into the one format
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
@@ -47,7 +47,7 @@ lint: $(READY) ## ruff, everything on, and its format; the Dockerfile and the co
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
-floors: $(READY) ## which module may import which
+imports: $(READY) ## which module may import which
 	$(BIN)/lint-imports --no-cache
 
 security: $(READY) ## bandit
@@ -56,8 +56,8 @@ security: $(READY) ## bandit
 coverage: .coverage ## how much the tests reach; runs them unless they just ran on the same files
 	$(BIN)/coverage report
 
-settings: $(READY) ## write .env.example and the README's table anew from Settings
-	$(BIN)/python -m signalcraft settings --write
+docs: $(READY) ## write the generated documents: .env.example, the README's settings, docs/metrics.md, docs/sentry.md
+	$(BIN)/python -m signalcraft.dev.docs
 
 bench: $(READY) ## measure; or some, elsewhere: make bench ARGS="drain --database-url ... --redis-url ..."
 	$(BIN)/python -m bench $(ARGS)

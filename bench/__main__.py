@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import deliveries, drain, growth, intake, latency, lists, memory, purge, refusals, single, workers
 from bench.arena import Arena, BenchError
 from bench.figures import ROOT, Figure, show, write
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 
 Benchmark = Callable[[Arena], Iterator[Figure]]
 
@@ -65,7 +65,7 @@ def _arena(arguments: argparse.Namespace) -> Iterator[Arena]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signalcraft-bench-")))
         database_url, redis_url = arguments.database_url, arguments.redis_url
         if not (database_url and redis_url):
-            servers = stack.enter_context(embedded.servers(directory / "servers", durable=True))
+            servers = stack.enter_context(embedded_servers.servers(directory / "servers", durable=True))
             database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
         yield Arena(database_url=database_url, redis_url=redis_url, directory=directory, quick=arguments.quick)
 

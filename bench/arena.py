@@ -20,7 +20,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from redis import Redis
 
 from bench.figures import ROOT
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 
 SECRET = "bench-client-secret"
 TOKEN = "bench-api-token"
@@ -108,12 +108,12 @@ class Arena:
         with contextlib.closing(Redis.from_url(redis_url)) as redis:
             if redis.dbsize():
                 raise BenchError(f"Redis database {number} is not empty; benchmarks would empty it.")
-            url = embedded.create_database(self.database_url, database)
+            url = embedded_servers.create_database(self.database_url, database)
             try:
                 yield self._lane(name, url, redis_url, redis, settings)
             finally:
                 redis.flushdb()
-                embedded.drop_database(self.database_url, database)
+                embedded_servers.drop_database(self.database_url, database)
                 self._lanes.pop()
 
     def _lane(self, name: str, url: str, redis_url: str, redis: Redis, settings: Mapping[str, str]) -> Lane:

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator
 
 from bench.arena import Lane, running, wait_until
-from signalcraft import embedded, http_client
+from signalcraft import http_client
+from signalcraft.dev import embedded_servers
 
 #: The route that both applications have.
 PATH = "/webhooks/sentry"
@@ -13,7 +14,7 @@ PATH = "/webhooks/sentry"
 @contextlib.contextmanager
 def served(lane: Lane, app: str = "app:app", **settings: str) -> Iterator[int]:
     """One gunicorn worker with our configuration file and ``app``; the port."""
-    port = embedded.free_port()
+    port = embedded_servers.free_port()
     with running(lane, f"web-{app.partition(':')[0]}", "-m", "gunicorn", app, PORT=str(port), **settings) as web:
 
         def is_up() -> bool:

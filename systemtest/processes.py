@@ -24,7 +24,7 @@ class Servers:
     def __init__(self, directory: Path) -> None:
         """Start them; returns when both answer."""
         self._host = subprocess.Popen(
-            [sys.executable, "-m", "signalcraft.hosting", str(directory)],
+            [sys.executable, "-m", "signalcraft.dev.server_control", str(directory)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterator
 import pytest
 from redis import Redis
 
-from signalcraft import embedded, tasks
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
 from signalcraft.settings import Settings
 from signalcraft.storage import migrations, models
 from signalcraft.storage.database import database, open_database, session
@@ -32,9 +33,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_servers.Servers]:
     """Embedded Redis and PostgreSQL, which a test may kill and freeze if it puts them back."""
-    with embedded.servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
+    with embedded_servers.servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
         yield running
 
 
@@ -43,14 +44,14 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database of this session's own, migrated; ``models.database`` is open on it."""
     server_url = os.environ.get("TEST_DATABASE_URL") or request.getfixturevalue("servers").database_url
     name = f"signalcraft_test_{os.getpid()}"
-    url = embedded.create_database(server_url, name)
+    url = embedded_servers.create_database(server_url, name)
     try:
         migrations.apply(url)
         open_database(url)
         yield url
     finally:
         database.close_all()
-        embedded.drop_database(server_url, name)
+        embedded_servers.drop_database(server_url, name)
 
 
 @pytest.fixture

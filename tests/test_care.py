@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from signalcraft import cli
+from signalcraft.cli import main
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, Workspace
 from tests.builders import NOON, arrival, record
@@ -19,7 +19,7 @@ def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv(name, value)
     with session():
         Workspace.create(slug="default")
-    return lambda *arguments: CliRunner().invoke(cli.main, arguments)
+    return lambda *arguments: CliRunner().invoke(main.main, arguments)
 
 
 def minute_of(days_ago: float) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from signalcraft import catalogue
+from signalcraft.dev import metrics_docs
 from signalcraft.ingest import context
 from signalcraft.metrics import DECLARED
 from signalcraft.storage import database_stats
@@ -18,8 +18,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 def test_the_page_is_the_one_that_the_declarations_make() -> None:
     """``python -m signalcraft.catalogue > docs/metrics.md`` renews it."""
-    assert PAGE.read_text(encoding="utf-8") == catalogue.page()
-    assert all(f"`{one.name}`" in catalogue.page() for one in DECLARED)
+    assert PAGE.read_text(encoding="utf-8") == metrics_docs.page()
+    assert all(f"`{one.name}`" in metrics_docs.page() for one in DECLARED)
 
 
 def test_every_table_has_its_size(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean

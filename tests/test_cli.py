@@ -15,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from signalcraft import cli, demo, embedded, http_client
+from signalcraft import http_client
+from signalcraft.cli import main
+from signalcraft.dev import demo, embedded_servers
 from signalcraft.storage import migrations
 from signalcraft.storage.database import session
 from signalcraft.storage.models import ApiToken, WebhookSecret
@@ -31,7 +33,7 @@ def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv(name, value)
 
     def invoke(*arguments: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(cli.main, arguments, input=stdin)
+        return CliRunner().invoke(main.main, arguments, input=stdin)
 
     return invoke
 
@@ -52,7 +54,7 @@ def test_migrate_may_run_again_and_makes_the_default_workspace(run: Run) -> None
 
 def test_migrate_brings_an_empty_database_up_and_releases_at_once_wait_for_each_other(database_url: str) -> None:
     name = f"signalcraft_cli_{os.getpid()}"
-    url = embedded.create_database(database_url, name)
+    url = embedded_servers.create_database(database_url, name)
     environ = {**os.environ, "DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}
     try:
         releases = [
@@ -72,7 +74,7 @@ def test_migrate_brings_an_empty_database_up_and_releases_at_once_wait_for_each_
         assert applied == 1
         assert migrations.apply(url) == []
     finally:
-        embedded.drop_database(database_url, name)
+        embedded_servers.drop_database(database_url, name)
 
 
 def test_a_workspace_is_made_once(run: Run, shop: str) -> None:
@@ -126,7 +128,7 @@ def test_an_empty_secret_and_an_unknown_workspace_are_refused_in_one_line(run: R
 
 def test_a_missing_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    result = CliRunner().invoke(cli.main, ["migrate"])
+    result = CliRunner().invoke(main.main, ["migrate"])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: DATABASE_URL is not set.")
     assert result.stderr.count("\n") == 1
@@ -171,18 +173,18 @@ def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
-    result = CliRunner().invoke(cli.main, [*command, "--help"])
+    result = CliRunner().invoke(main.main, [*command, "--help"])
     assert result.exit_code == 0
     assert result.stdout.startswith("Usage: ")
 
 
 def test_settings_prints_the_table() -> None:
-    assert "| `DATABASE_URL` | **must be set** |" in CliRunner().invoke(cli.main, ["settings"]).stdout
+    assert "| `DATABASE_URL` | **must be set** |" in CliRunner().invoke(main.main, ["settings"]).stdout
 
 
 def test_send_to_nobody_fails_in_one_line() -> None:
     arguments = ["send", "event_alert.triggered", "--url", "http://127.0.0.1:1/webhooks/sentry", "--secret", "x"]
-    result = CliRunner().invoke(cli.main, arguments)
+    result = CliRunner().invoke(main.main, arguments)
     assert result.exit_code == 1
     assert result.stdout == "1 x no answer: ConnectionRefusedError\n"
     assert result.stderr == "Error: 1 of 1 did not arrive.\n"
@@ -205,12 +207,12 @@ def test_send_goes_to_the_webhook_of_an_address_or_to_the_url_that_is_given(give
     with HTTPServer(("127.0.0.1", 0), Taker) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}{given}"
-        result = CliRunner().invoke(cli.main, ["send", "event_alert.triggered", "--url", url, "--secret", "x"])
+        result = CliRunner().invoke(main.main, ["send", "event_alert.triggered", "--url", url, "--secret", "x"])
     assert (result.exit_code, paths) == (0, [path])
 
 
 def test_send_refuses_a_sample_that_there_is_not() -> None:
-    result = CliRunner().invoke(cli.main, ["send", "issue.exploded", "--secret", "x"])
+    result = CliRunner().invoke(main.main, ["send", "issue.exploded", "--secret", "x"])
     assert result.exit_code == 2
     assert "event_alert.triggered" in result.stderr
 
@@ -237,7 +239,7 @@ def test_dev_stays_up_keeps_its_data_and_goes_in_good_order(tmp_path: Path) -> N
     """Twice: what was there the first time is there the second, with the same secret and token."""
     counts, environments = [], []
     for number in range(2):
-        port = embedded.free_port()
+        port = embedded_servers.free_port()
         development = _start_dev(tmp_path, port)
         try:
             environ = _environment(tmp_path / "environment", development, port)
@@ -252,7 +254,7 @@ def test_dev_stays_up_keeps_its_data_and_goes_in_good_order(tmp_path: Path) -> N
             http_client.get(f"http://127.0.0.1:{port}/healthz")
     assert counts == [36, 72]
     assert environments[0] == environments[1]
-    assert "store._insert_events" in (tmp_path / "worker.log").read_text(), "in development every query is logged"
+    assert "groups.record._insert_events" in (tmp_path / "worker.log").read_text(), "in development every query is logged"
 
 
 def _start_dev(directory: Path, port: int) -> "subprocess.Popen[str]":

@@ -17,7 +17,7 @@ from multiprocessing.synchronize import Event
 import pytest
 from peewee import SQL, fn
 
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.domain.errors import Conflict, DatabaseUnavailable
@@ -131,12 +131,16 @@ def stormed(clean_database: str) -> str:
 
 
 @pytest.fixture
-def logged_before(servers: embedded.Servers) -> int:
+def logged_before(servers: embedded_servers.Servers) -> int:
     """How much PostgreSQL had written before the storm: other tests have deadlocks on purpose."""
     return servers.postgres.log.stat().st_size
 
 
-def test_counts_are_true_and_nobody_deadlocks(logged_before: int, stormed: str, servers: embedded.Servers) -> None:  # noqa: ARG001 - the storm
+def test_counts_are_true_and_nobody_deadlocks(
+    logged_before: int,
+    stormed: str,  # noqa: ARG001 - the storm
+    servers: embedded_servers.Servers,
+) -> None:
     with session():
         events = AlertEvent.select().count()
         groups = list(AlertGroup.select())

@@ -17,7 +17,9 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import cli, embedded, tasks
+from signalcraft import tasks
+from signalcraft.cli import main
+from signalcraft.dev import embedded_servers
 from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
 from signalcraft.web import dashboard
@@ -228,7 +230,7 @@ def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_
     environ: dict[str, str], clean_redis: Redis
 ) -> None:
     enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
-    port = embedded.free_port()
+    port = embedded_servers.free_port()
     command = [sys.executable, "-m", "signalcraft", "dashboard", "--port", str(port)]
     known = {"REDIS_URL": environ["REDIS_URL"], "DASHBOARD_PASSWORD": PASSWORD}
     process = subprocess.Popen(
@@ -247,7 +249,7 @@ def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_
 
 def test_the_command_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
-    result = CliRunner().invoke(cli.main, ["dashboard"])
+    result = CliRunner().invoke(main.main, ["dashboard"])
     assert (result.exit_code, result.stderr) == (1, "Error: REDIS_URL is not set.\n")
 
 

@@ -21,7 +21,8 @@ import pytest
 from honcho.environ import parse_procfile
 from redis import Redis
 
-from signalcraft import embedded, http_client
+from signalcraft import http_client
+from signalcraft.dev import embedded_servers
 from signalcraft.domain.errors import SignalCraftError
 from systemtest import checking
 from systemtest.senders import Senders
@@ -89,17 +90,17 @@ def platform(database_url: str, redis_url: str, clean_redis: Redis, tmp_path: Pa
     environ = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DATABASE_URL": embedded.create_database(database_url, name),
+        "DATABASE_URL": embedded_servers.create_database(database_url, name),
         "REDIS_URL": redis_url,
         "SENTRY_CLIENT_SECRET": SECRET,
         "API_TOKEN": TOKEN,
-        "PORT": str(embedded.free_port()),
+        "PORT": str(embedded_servers.free_port()),
         "RATELIMIT_WEBHOOK": "1000000/minute",
     }
     platform = Platform(environ, tmp_path)
     yield platform
     platform.end()
-    embedded.drop_database(database_url, name)
+    embedded_servers.drop_database(database_url, name)
 
 
 def connections(watching: Any) -> int:  # noqa: ANN401 - psycopg2 ships no types

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from signalcraft.diagnosis import Candidate, Verdict, diagnose
+from signalcraft.cli.signature_diagnosis import Candidate, Verdict, diagnose
 from signalcraft.domain.deliveries import Secret
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign

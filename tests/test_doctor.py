@@ -11,8 +11,9 @@ from cryptography.fernet import Fernet
 from redis import Redis
 from werkzeug.serving import make_server
 
-from signalcraft import checkups, cli, doctor, tasks
-from signalcraft.findings import Grade
+from signalcraft import tasks
+from signalcraft.cli import doctor, doctor_checks, main
+from signalcraft.cli.doctor_checks import Grade
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import samples
@@ -34,7 +35,7 @@ def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 5.0)
     for name, value in {**environ, "ENCRYPTION_KEY": KEY}.items():
         monkeypatch.setenv(name, value)
-    return lambda *arguments, stdin=None: CliRunner().invoke(cli.main, ["doctor", *arguments], input=stdin)
+    return lambda *arguments, stdin=None: CliRunner().invoke(main.main, ["doctor", *arguments], input=stdin)
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_without_a_worker_it_fails_and_says_how_to_start_one(run: Run, monkeypat
 
 def test_a_missing_setting_is_the_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    result = CliRunner().invoke(cli.main, ["doctor"])
+    result = CliRunner().invoke(main.main, ["doctor"])
     assert result.exit_code == 1
     assert result.stdout.count("\n") == 1
     assert "DATABASE_URL is not set" in result.stdout
@@ -178,14 +179,14 @@ def test_a_secret_that_looks_wrong_is_a_warning_and_is_not_shown(
 
 def test_redis_is_judged_by_what_it_says_and_unknown_where_it_says_nothing() -> None:
     def grades(**info: object) -> list[Grade]:
-        return [finding.grade for finding in checkups.judge_redis(info)]
+        return [finding.grade for finding in doctor_checks.judge_redis(info)]
 
     good, bad, unknown = Grade.OK, Grade.WARNING, Grade.WARNING
     assert grades(redis_version="7.2.4", aof_enabled=1, maxmemory_policy="noeviction") == [good, good]
     assert grades(redis_version="7.2.4", aof_enabled=0, maxmemory_policy="allkeys-lru") == [bad, bad]
     assert grades() == [unknown, unknown]
     assert grades(redis_version="6.0.9", aof_enabled=1, maxmemory_policy="noeviction")[0] is Grade.FAILURE
-    assert all("unknown" in finding.says for finding in checkups.judge_redis({}))
+    assert all("unknown" in finding.says for finding in doctor_checks.judge_redis({}))
 
 
 @pytest.fixture
@@ -234,8 +235,8 @@ def test_a_delivery_is_diagnosed_without_any_server(body: Path, monkeypatch: pyt
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SENTRY_CLIENT_SECRET", SECRET)
     signature = sign(body.read_bytes(), SECRET.encode())
-    good = CliRunner().invoke(cli.main, ["doctor", "--delivery", str(body), "--signature", signature])
-    bad = CliRunner().invoke(cli.main, ["doctor", "--delivery", str(body), "--signature", "a" * 64])
+    good = CliRunner().invoke(main.main, ["doctor", "--delivery", str(body), "--signature", signature])
+    bad = CliRunner().invoke(main.main, ["doctor", "--delivery", str(body), "--signature", "a" * 64])
     assert (good.exit_code, bad.exit_code) == (0, 1)
     assert "is good" in good.stdout
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from signalcraft import documents
+from signalcraft.dev import settings_docs
 from signalcraft.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -17,16 +17,16 @@ VARIABLES = {setting.metadata["variable"] for setting in fields(Settings)}
 
 
 def test_the_env_example_is_made_from_settings() -> None:
-    assert (ROOT / ".env.example").read_text() == documents.env_example(), "make settings"
+    assert (ROOT / ".env.example").read_text() == settings_docs.env_example(), "make docs"
 
 
 def test_the_table_in_the_readme_is_made_from_settings() -> None:
-    assert documents.with_settings_table(README) == README, "make settings"
+    assert settings_docs.with_settings_table(README) == README, "make docs"
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)) == VARIABLES
 
 
 def test_the_env_example_as_it_is_starts_the_product() -> None:
-    lines = [line for line in documents.env_example().splitlines() if line and not line.startswith("# ")]
+    lines = [line for line in settings_docs.env_example().splitlines() if line and not line.startswith("# ")]
     assert Settings.from_environ(dict(line.split("=", 1) for line in lines)).port == 8000
 
 

@@ -15,13 +15,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_servers.Servers]:
     """Servers that the tests of this module may treat badly."""
-    with embedded.servers(tmp_path_factory.mktemp("own"), durable=False) as running:
+    with embedded_servers.servers(tmp_path_factory.mktemp("own"), durable=False) as running:
         yield running
 
 
@@ -35,7 +35,7 @@ def _execute(url: str, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_redis_keeps_an_acknowledged_write_through_a_kill(own: embedded.Servers) -> None:
+def test_redis_keeps_an_acknowledged_write_through_a_kill(own: embedded_servers.Servers) -> None:
     with redis.Redis.from_url(own.redis_url, decode_responses=True) as client:
         client.set("kept", "yes")
         own.redis.kill()
@@ -45,31 +45,31 @@ def test_redis_keeps_an_acknowledged_write_through_a_kill(own: embedded.Servers)
         assert client.get("kept") == "yes"
 
 
-def test_redis_evicts_nothing_and_writes_an_append_only_file(own: embedded.Servers) -> None:
+def test_redis_evicts_nothing_and_writes_an_append_only_file(own: embedded_servers.Servers) -> None:
     with redis.Redis.from_url(own.redis_url, decode_responses=True) as client:
         names = ("maxmemory-policy", "appendonly", "save", "bind")
         settings = {name: client.config_get(name)[name] for name in names}
     assert settings == {"maxmemory-policy": "noeviction", "appendonly": "yes", "save": "", "bind": "127.0.0.1"}
 
 
-def test_redis_lets_nobody_in_without_the_password(own: embedded.Servers) -> None:
+def test_redis_lets_nobody_in_without_the_password(own: embedded_servers.Servers) -> None:
     port = int(own.redis_url.rpartition(":")[2])
     with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
-def test_postgres_keeps_a_commit_through_a_kill(own: embedded.Servers) -> None:
-    url = embedded.create_database(own.database_url, "kept")
+def test_postgres_keeps_a_commit_through_a_kill(own: embedded_servers.Servers) -> None:
+    url = embedded_servers.create_database(own.database_url, "kept")
     _execute(url, "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1)")
     own.postgres.kill()
     with pytest.raises(psycopg2.OperationalError):
         _execute(url, "SELECT 1")
     own.postgres.start()
     assert _execute(url, "SELECT x FROM kept") == [(1,)]
-    embedded.drop_database(own.database_url, "kept")
+    embedded_servers.drop_database(own.database_url, "kept")
 
 
-def test_a_frozen_server_answers_nothing_until_it_is_thawed(own: embedded.Servers) -> None:
+def test_a_frozen_server_answers_nothing_until_it_is_thawed(own: embedded_servers.Servers) -> None:
     own.postgres.freeze()
     own.redis.freeze()
     try:
@@ -83,10 +83,10 @@ def test_a_frozen_server_answers_nothing_until_it_is_thawed(own: embedded.Server
     assert _execute(own.database_url, "SELECT 1") == [(1,)]
 
 
-def test_a_frozen_server_can_be_stopped_and_started(own: embedded.Servers) -> None:
+def test_a_frozen_server_can_be_stopped_and_started(own: embedded_servers.Servers) -> None:
     own.redis.freeze()
     own.redis.stop()
-    with pytest.raises(embedded.EmbeddingError, match="not running"):
+    with pytest.raises(embedded_servers.EmbeddingError, match="not running"):
         _ = own.redis.pid
     own.redis.start()
     assert psutil.pid_exists(own.redis_pid)
@@ -94,27 +94,27 @@ def test_a_frozen_server_can_be_stopped_and_started(own: embedded.Servers) -> No
 
 def test_a_second_pair_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     with (
-        embedded.servers(tmp_path, durable=False),
-        pytest.raises(embedded.EmbeddingError, match="running already"),
-        embedded.servers(tmp_path),
+        embedded_servers.servers(tmp_path, durable=False),
+        pytest.raises(embedded_servers.EmbeddingError, match="running already"),
+        embedded_servers.servers(tmp_path),
     ):
         pass
 
 
 def test_a_server_that_does_not_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with embedded.servers(tmp_path, durable=False) as running:
+    with embedded_servers.servers(tmp_path, durable=False) as running:
         pass
     configuration = tmp_path / "redis" / "redis.conf"
     configuration.write_text(configuration.read_text() + "no-such-directive yes\n")
-    with pytest.raises(embedded.EmbeddingError, match="no-such-directive"):
+    with pytest.raises(embedded_servers.EmbeddingError, match="no-such-directive"):
         running.redis.start()
 
 
 def test_without_the_wheels_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda _package: None)
+    monkeypatch.setattr(embedded_servers, "find_spec", lambda _package: None)
     with (
-        pytest.raises(embedded.EmbeddingError, match=r"pip install -r requirements-dev\.txt"),
-        embedded.servers(tmp_path),
+        pytest.raises(embedded_servers.EmbeddingError, match=r"pip install -r requirements-dev\.txt"),
+        embedded_servers.servers(tmp_path),
     ):
         pass
 
@@ -132,7 +132,7 @@ with embedded.servers(Path(sys.argv[1]), durable=False) as running:
 def _start_parent(directory: Path) -> tuple[subprocess.Popen[str], list[int]]:
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(directory)],
-        cwd=Path(embedded.__file__).parent.parent,
+        cwd=Path(embedded_servers.__file__).parent.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -164,6 +164,6 @@ def test_servers_left_by_a_killed_parent_are_replaced_with_their_data_kept(tmp_p
     parent, pids = _start_parent(tmp_path)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait(20)
-    with embedded.servers(tmp_path, durable=False) as running:
+    with embedded_servers.servers(tmp_path, durable=False) as running:
         assert _gone(pids)
         assert _execute(running.database_url, "SELECT 1") == [(1,)]

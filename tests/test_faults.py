@@ -16,7 +16,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import embedded, tasks
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog, enqueue, inbox, jobs
@@ -49,7 +50,7 @@ def started() -> list[subprocess.Popen[bytes]]:
 def worker(
     environ: dict[str, str],
     redis: Redis,  # noqa: ARG001 - for the workspace
-    servers: embedded.Servers,
+    servers: embedded_servers.Servers,
     started: list[subprocess.Popen[bytes]],
 ) -> Iterator[Callable[..., None]]:
     """Start ``python worker.py``; at the end the servers are back, and it is gone."""
@@ -66,7 +67,7 @@ def worker(
     for server in (servers.redis, servers.postgres):
         try:
             server.thaw()
-        except embedded.EmbeddingError:  # a test that failed did not bring it back
+        except embedded_servers.EmbeddingError:  # a test that failed did not bring it back
             server.start()
 
 
@@ -101,7 +102,7 @@ def is_clean(redis: Redis) -> bool:
 
 
 def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
-    idle_worker: Redis, servers: embedded.Servers
+    idle_worker: Redis, servers: embedded_servers.Servers
 ) -> None:
     servers.postgres.kill()
     deliveries = [accepted() for _ in range(20)]
@@ -114,7 +115,7 @@ def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
     assert Queue("alerts", connection=idle_worker).failed_job_registry.count == 0
 
 
-def test_redis_away_while_a_worker_idles(idle_worker: Redis, servers: embedded.Servers) -> None:
+def test_redis_away_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
     servers.redis.kill()
     time.sleep(2)
     servers.redis.start()
@@ -122,7 +123,7 @@ def test_redis_away_while_a_worker_idles(idle_worker: Redis, servers: embedded.S
     wait_for_events(2)
 
 
-def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded.Servers) -> None:
+def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
     servers.redis.freeze()
     time.sleep(3)
     servers.redis.thaw()
@@ -135,7 +136,7 @@ def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded
 def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
     worker: Callable[..., None],
     redis: Redis,
-    servers: embedded.Servers,
+    servers: embedded_servers.Servers,
     started: list[subprocess.Popen[bytes]],
     *,
     queue: str,
@@ -150,7 +151,9 @@ def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
     assert process.wait(10) == 0
 
 
-def test_redis_away_when_a_worker_starts(worker: Callable[[], None], redis: Redis, servers: embedded.Servers) -> None:
+def test_redis_away_when_a_worker_starts(
+    worker: Callable[[], None], redis: Redis, servers: embedded_servers.Servers
+) -> None:
     servers.redis.kill()
     worker()
     time.sleep(3)
@@ -159,7 +162,7 @@ def test_redis_away_when_a_worker_starts(worker: Callable[[], None], redis: Redi
     wait_for_events(1)
 
 
-def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded.Servers) -> None:
+def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
     """The batch is stored, and cannot be finished: it comes back, and counts no second time."""
     with session(), database.atomic():
         database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
@@ -173,7 +176,7 @@ def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: e
     assert sum(group.count for group in groups()) == 6
 
 
-def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers: embedded.Servers) -> None:
+def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
     servers.redis.kill()
     with session():
         for _ in range(3):
@@ -254,7 +257,7 @@ def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: 
 
 
 def test_a_redis_that_is_back_is_asked_at_once_if_nobody_else_can_take_a_delivery(
-    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
     """The breaker would leave it alone for two seconds more, which is right only while PostgreSQL is there."""
     door = web(environ)
@@ -267,7 +270,7 @@ def test_a_redis_that_is_back_is_asked_at_once_if_nobody_else_can_take_a_deliver
 
 
 def test_with_both_hanging_the_answer_is_a_503_within_a_second(
-    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
     door = web(environ)
     assert send(door, sample()).status_code == 202
@@ -287,7 +290,7 @@ def test_with_both_hanging_the_answer_is_a_503_within_a_second(
 
 
 def test_a_redis_that_stumbled_is_asked_again_where_there_is_no_shelf(
-    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
     door = web(environ, INGEST_DURABILITY="redis")
     servers.redis.freeze()
@@ -298,7 +301,7 @@ def test_a_redis_that_stumbled_is_asked_again_where_there_is_no_shelf(
 
 
 def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
-    environ: dict[str, str], servers: embedded.Servers, redis: Redis
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
     door = web(environ)
     assert send(door, sample()).status_code == 202
@@ -322,7 +325,7 @@ def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
 
 def test_a_frozen_postgresql_costs_whoever_reads_the_metrics_two_seconds_and_its_own_gauges(
     environ: dict[str, str],
-    servers: embedded.Servers,
+    servers: embedded_servers.Servers,
     redis: Redis,  # noqa: ARG001 - for the workspace
 ) -> None:
     door = web(environ)
@@ -340,7 +343,7 @@ def test_a_frozen_postgresql_costs_whoever_reads_the_metrics_two_seconds_and_its
     wait_until(lambda: b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data, seconds=10)
 
 
-def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded.Servers, redis: Redis) -> None:
+def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded_servers.Servers, redis: Redis) -> None:
     told: list[str] = []
     watch = Watch(lambda reason, _: told.append(reason), redis, away_seconds=0)
     watch.look()
@@ -355,7 +358,7 @@ def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded
 
 def test_told_to_stop_while_postgresql_is_frozen_a_worker_ends_in_time_and_gives_back_what_it_has(
     idle_worker: Redis,
-    servers: embedded.Servers,
+    servers: embedded_servers.Servers,
     started: list[subprocess.Popen[bytes]],
 ) -> None:
     servers.postgres.freeze()

@@ -12,7 +12,8 @@ from flask.testing import FlaskClient
 from redis import Redis
 from rq.utils import utcformat
 
-from signalcraft import embedded, tasks
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
 from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
 from signalcraft.settings import Settings
@@ -49,7 +50,7 @@ def worker(clean_redis: Redis, settings: Settings) -> BatchingWorker:
 
 
 @contextmanager
-def frozen(*frozen_servers: embedded.Server) -> Iterator[None]:
+def frozen(*frozen_servers: embedded_servers.Server) -> Iterator[None]:
     for server in frozen_servers:
         server.freeze()
     try:
@@ -143,7 +144,7 @@ def test_parts_that_cannot_be_reached_are_away(environ: dict[str, str]) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_frozen_servers_cost_a_second_at_most_however_often_one_asks(
-    client: FlaskClient, environ: dict[str, str], servers: embedded.Servers
+    client: FlaskClient, environ: dict[str, str], servers: embedded_servers.Servers
 ) -> None:
     if urlsplit(environ["DATABASE_URL"]).netloc != urlsplit(servers.database_url).netloc:
         pytest.skip("the database is not one that can be frozen")

@@ -16,7 +16,7 @@ from rq.utils import as_text
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.ingest import durable_enqueue
 from signalcraft.sources.sentry import signature
@@ -441,7 +441,7 @@ def test_before_the_secrets_are_known_no_database_is_unavailable_and_not_a_bad_s
 
 
 @pytest.fixture
-def frozen_redis(servers: embedded.Servers) -> Iterator[Callable[[], None]]:
+def frozen_redis(servers: embedded_servers.Servers) -> Iterator[Callable[[], None]]:
     try:
         yield servers.redis.freeze
     finally:
@@ -449,7 +449,7 @@ def frozen_redis(servers: embedded.Servers) -> Iterator[Callable[[], None]]:
 
 
 def test_a_frozen_redis_costs_one_slow_answer_and_no_delivery(
-    environ: dict[str, str], servers: embedded.Servers, frozen_redis: Callable[[], None]
+    environ: dict[str, str], servers: embedded_servers.Servers, frozen_redis: Callable[[], None]
 ) -> None:
     add_workspace()
     client = web(environ, REDIS_URL=servers.redis_url)

@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 from rq.webhook import Webhook
 
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import enqueue, jobs, redis_clients
@@ -159,7 +159,7 @@ def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
 
 
 @pytest.fixture
-def frozen(servers: embedded.Servers) -> Iterator[embedded.Servers]:
+def frozen(servers: embedded_servers.Servers) -> Iterator[embedded_servers.Servers]:
     servers.redis.freeze()
     try:
         yield servers
@@ -167,7 +167,7 @@ def frozen(servers: embedded.Servers) -> Iterator[embedded.Servers]:
         servers.redis.thaw()
 
 
-def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded.Servers) -> None:
+def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded_servers.Servers) -> None:
     with redis_clients.for_web(frozen.redis_url) as redis:
         for _ in range(2):
             began = time.monotonic()

@@ -8,7 +8,8 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from signalcraft import embedded, metrics
+from signalcraft import metrics
+from signalcraft.dev import embedded_servers
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.metrics import Declaration, Kind, Registry
 from signalcraft.web import prometheus
@@ -155,7 +156,9 @@ def test_while_redis_is_away_counts_wait_and_nobody_notices(registry: Registry, 
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 5
 
 
-def test_a_flush_whose_answer_was_lost_is_not_added_twice(registry: Registry, servers: embedded.Servers) -> None:
+def test_a_flush_whose_answer_was_lost_is_not_added_twice(
+    registry: Registry, servers: embedded_servers.Servers
+) -> None:
     """Freeze Redis, flush into it, thaw it: the client saw a failure, the server did the work."""
     registry.count("signalcraft_alerts_total", 3)
     with redis.Redis.from_url(servers.redis_url, socket_timeout=0.3) as client:

@@ -11,7 +11,7 @@ from redis import Redis
 from rq import Queue
 
 from signalcraft import tasks
-from signalcraft.cli import main
+from signalcraft.cli.main import main
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import MissingTitle

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from signalcraft.samples import mock_sentry
-from signalcraft.samples.mock_sentry import MockSentry
+from signalcraft.dev import mock_sentry
+from signalcraft.dev.mock_sentry import MockSentry
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import Family

@@ -6,7 +6,7 @@ import psycopg2
 import pytest
 from playhouse.migrations import Runner
 
-from signalcraft import embedded
+from signalcraft.dev import embedded_servers
 from signalcraft.storage import migrations, models
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent
@@ -37,11 +37,11 @@ def catalog(url: str) -> set[tuple[str | None, ...]]:
 
 @pytest.fixture
 def empty_url(database_url: str) -> Iterator[str]:
-    url = embedded.create_database(database_url, "signalcraft_schema")
+    url = embedded_servers.create_database(database_url, "signalcraft_schema")
     yield url
     database.close_all()
     open_database(database_url)
-    embedded.drop_database(database_url, "signalcraft_schema")
+    embedded_servers.drop_database(database_url, "signalcraft_schema")
 
 
 def test_models_and_migrations_make_the_same_tables(database_url: str, empty_url: str) -> None:

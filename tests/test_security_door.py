@@ -15,7 +15,8 @@ from redis import Redis
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from signalcraft import cli, tasks
+from signalcraft import tasks
+from signalcraft.cli import main
 from signalcraft.ingest import rate_limits
 from signalcraft.ingest.rate_limits import SharedCounters, network_of
 from signalcraft.queues import jobs
@@ -365,7 +366,7 @@ def test_the_command_line_encrypts_anew_and_says_how_many(
         tenants.add_secret("acme", "integration", "value", [KEY], "mine")
     for name, value in {**environ, "ENCRYPTION_KEY": f"{NEW_KEY},{KEY}"}.items():
         monkeypatch.setenv(name, value)
-    answer = CliRunner().invoke(cli.main, ["secret", "reencrypt"])
+    answer = CliRunner().invoke(main.main, ["secret", "reencrypt"])
     assert (answer.exit_code, answer.stdout) == (0, "Encrypted 1 with the first key.\n")
     assert tenants.cipher([NEW_KEY]).decrypt(secret_row().value_encrypted.encode()) == b"value"
 

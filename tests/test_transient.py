@@ -20,7 +20,8 @@ import psycopg2
 import pytest
 from redis import Redis
 
-from signalcraft import embedded, tasks
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
 from signalcraft.domain import grouping
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
@@ -231,7 +232,7 @@ def test_a_shelf_that_cannot_be_serialized_is_left_as_it_was_and_worked_off_afte
 
 
 @contextmanager
-def starting_up(server: embedded.Server) -> Iterator[Callable[[], None]]:
+def starting_up(server: embedded_servers.Server) -> Iterator[Callable[[], None]]:
     """PostgreSQL after a crash, in a recovery that waits for a file of its archive until it is let go."""
     held = server.log.parent / "data" / "held"
     execute("ALTER SYSTEM SET restore_command = 'while test -e held; do sleep 0.02; done; false'")
@@ -260,7 +261,7 @@ def refusal() -> str:
 
 @needs_own_server
 def test_while_postgresql_starts_up_a_batch_is_held_longer_and_longer_and_stored_once(
-    redis: Redis, servers: embedded.Servers
+    redis: Redis, servers: embedded_servers.Servers
 ) -> None:
     with starting_up(servers.postgres) as let_go:
         with pytest.raises(DatabaseUnavailable) as away, session():
@@ -280,7 +281,7 @@ def test_while_postgresql_starts_up_a_batch_is_held_longer_and_longer_and_stored
 
 @needs_own_server
 def test_a_worker_that_starts_before_postgresql_is_up_stores_what_waits_once_it_is(
-    environ: dict[str, str], redis: Redis, servers: embedded.Servers
+    environ: dict[str, str], redis: Redis, servers: embedded_servers.Servers
 ) -> None:
     root = Path(__file__).parent.parent
     with starting_up(servers.postgres) as let_go:

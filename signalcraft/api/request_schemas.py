@@ -20,7 +20,7 @@ Args = MultiDict[str, str]
 
 MAX_LIMIT: Final = 200
 _LARGEST_ID: Final = 2**63 - 1
-_HOUR, _DAY, _MOMENT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
+_DAY = timedelta(days=1)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -178,7 +178,7 @@ def load_stats_query(args: Args, *, now: datetime) -> Period:
         raise ValidationError({"since": ["Must be before until."]})
     if until - since > LONGEST_DAYS * _DAY:
         raise ValidationError({"since": [f"Must be at most {LONGEST_DAYS} days before until."]})
-    return Period(since=_full_hour(since), until=_full_hour(until + _HOUR - _MOMENT))
+    return Period.covering(since, until)
 
 
 def refuse_parameters(args: Args) -> None:
@@ -215,10 +215,6 @@ def load_bulk_edit(body: Mapping[str, Any], *, now: datetime) -> BulkEdit:
         wanted=loaded.get("filter"),
         cursor=loaded.get("cursor"),
     )
-
-
-def _full_hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _check_end(edit: Fields, now: datetime, name: str) -> None:

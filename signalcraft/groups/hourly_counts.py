@@ -11,8 +11,8 @@ No event is read, whatever the period. Call it inside ``models.session()``.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
 
 from signalcraft.domain.alerts import Decision
 from signalcraft.domain.grouping import bucket_start
@@ -68,10 +68,19 @@ _WHOLE: Final = 0b1111
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """From, and before; both at the full hour."""
+    """From ``since`` to before ``until``, both full hours."""
 
     since: datetime
     until: datetime
+
+    @classmethod
+    def covering(cls, since: datetime, until: datetime) -> Self:
+        """Return the shortest period of full hours that covers these moments."""
+        return cls(since=_full_hour(since), until=_full_hour(until + timedelta(hours=1) - timedelta.resolution))
+
+
+def _full_hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,12 @@
-"""What the documents say of settings, made from ``Settings`` itself. ``make settings`` writes it, a test holds it."""
+"""What the documents say of settings, made from ``Settings`` itself. ``make docs`` writes it, a test compares it."""
 
 import re
 from dataclasses import fields
 from pathlib import Path
 
+from signalcraft.dev.local_stack import ROOT
 from signalcraft.settings import Settings
 
-_ROOT = Path(__file__).parent.parent
 _TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
 
 
@@ -35,11 +35,7 @@ def with_settings_table(text: str) -> str:
     return _TABLE.sub(lambda _: settings_table(), text)
 
 
-def write() -> list[Path]:
-    """Bring ``.env.example`` and ``README.md`` up to date; the ones that changed."""
-    readme = _ROOT / "README.md"
-    wanted = {_ROOT / ".env.example": env_example(), readme: with_settings_table(readme.read_text())}
-    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    for path in changed:
-        path.write_text(wanted[path])
-    return changed
+def documents() -> dict[Path, str]:
+    """Return ``.env.example`` and ``README.md`` as they should be."""
+    readme = ROOT / "README.md"
+    return {ROOT / ".env.example": env_example(), readme: with_settings_table(readme.read_text())}

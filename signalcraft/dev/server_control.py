@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
-from signalcraft import embedded
-from signalcraft.embedded import Server, Servers
+from signalcraft.dev import embedded_servers
+from signalcraft.dev.embedded_servers import Server, Servers
 
 
 def host(directory: Path, orders: Iterable[str], done: TextIO) -> None:
@@ -24,7 +24,7 @@ def host(directory: Path, orders: Iterable[str], done: TextIO) -> None:
         EmbeddingError: a server does not start.
         KeyError: there is no such order.
     """
-    with embedded.servers(directory, durable=False) as servers:
+    with embedded_servers.servers(directory, durable=False) as servers:
         _say(done, json.dumps({"redis": servers.redis_url, "postgres": servers.database_url}))
         known = _orders(servers)
         for order in orders:

@@ -1,6 +1,5 @@
 """Commands for whoever looks after a deployment: why an alert is where it is, what came in, what is too old to keep."""
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -9,15 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
-from werkzeug.datastructures import MultiDict
 
-from signalcraft.api import request_schemas
+from signalcraft.cli.context import LONG_TIMEOUT_MS, database
 from signalcraft.domain import explanations
 from signalcraft.groups import hourly_counts, queries
-from signalcraft.groups.hourly_counts import LONGEST_DAYS, Statistics
-from signalcraft.settings import Settings
+from signalcraft.groups.hourly_counts import LONGEST_DAYS, Period, Statistics
 from signalcraft.storage import retention
-from signalcraft.storage.database import open_database, session
 from signalcraft.storage.models import AlertEvent, Workspace
 from signalcraft.worker import maintenance
 
@@ -26,9 +22,7 @@ from signalcraft.worker import maintenance
 @click.argument("event_id", type=int)
 def explain(event_id: int) -> None:
     """Say why the event EVENT_ID is in the group it is in."""
-    settings = Settings.from_environ(os.environ)
-    open_database(settings.database_url)
-    with session():
+    with database() as settings:
         whose = AlertEvent.select(AlertEvent.workspace, AlertEvent.alert_group).where(AlertEvent.id == event_id)
         found: tuple[int, int] | None = whose.tuples().first()
         if found is None:
@@ -46,15 +40,13 @@ def explain(event_id: int) -> None:
 @click.option("--days", type=click.IntRange(1, LONGEST_DAYS), default=1, show_default=True, help="How far back.")
 def show_stats(workspace: str | None, days: int) -> None:
     """Print what came in lately, and what became of it: in all, divided, and the largest groups."""
-    settings = Settings.from_environ(os.environ)
-    open_database(settings.database_url)
-    slug, now = workspace or settings.default_workspace, datetime.now(UTC)
-    since = (now - timedelta(days=days)).isoformat()
-    with session():
+    now = datetime.now(UTC)
+    with database() as settings:
+        slug = workspace or settings.default_workspace
         found = Workspace.get_or_none(Workspace.slug == slug)
         if found is None:
             raise click.ClickException(f"there is no workspace {slug}")
-        statistics = hourly_counts.of(found.id, request_schemas.load_stats_query(MultiDict({"since": since}), now=now))
+        statistics = hourly_counts.of(found.id, Period.covering(now - timedelta(days=days), now))
     console = Console()
     console.print(_sums_table(statistics))
     console.print(_groups_table(statistics))
@@ -86,10 +78,8 @@ def _groups_table(statistics: Statistics) -> Table:
 @click.option("--dry-run", is_flag=True, help="Only count what would go.")
 def purge(*, dry_run: bool) -> None:
     """Delete events past RETENTION_DAYS, but for each group's first, last and turning points, and older payloads."""
-    settings = Settings.from_environ(os.environ)
-    open_database(settings.database_url, statement_timeout_ms=120_000)
-    old = maintenance.purge_of(settings, datetime.now(UTC))
-    with session():
+    with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
+        old = maintenance.purge_of(settings, datetime.now(UTC))
         events, payloads = retention.count(old)
         if dry_run:
             click.echo(f"{events} events and {payloads} payloads would go.")
@@ -103,3 +93,6 @@ def purge(*, dry_run: bool) -> None:
 def _with_progress(what: str, delete: Callable[[datetime], Iterator[int]], before: datetime) -> int:
     console = Console(stderr=True)
     return sum(track(delete(before), what, total=retention.transactions(before), console=console))
+
+
+COMMANDS = (explain, show_stats, purge)

@@ -1,10 +1,12 @@
-"""What ``doctor`` looks at: each check is a question about a deployment, and answers with findings.
+"""The checks of ``doctor``: each asks one question about a deployment and yields findings.
 
-A check that cannot be made because what it needs is away says so; it never raises. Nothing here shows a secret.
+A check whose dependency is unavailable says so; it never raises. No finding shows a secret.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from peewee import PeeweeException
@@ -12,7 +14,6 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft.domain.errors import RecoverableError, SignalCraftError
-from signalcraft.findings import Finding, failure, ok, warning
 from signalcraft.queues import backlog, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import migrations, tenants
@@ -25,6 +26,39 @@ _OLDEST_POSTGRESQL: Final = 140_000
 _SKEW_WARNING_SECONDS: Final = 2.0
 _SKEW_FAILURE_SECONDS: Final = 60.0
 _WISE_WINDOW: Final = range(30, 61)
+
+
+class Grade(StrEnum):
+    """How bad a finding is. Only a failure makes ``doctor`` fail."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line: what was looked at, what is the case, and what to do about it."""
+
+    grade: Grade
+    about: str
+    says: str
+    advice: str = ""
+
+
+def ok(about: str, says: str) -> Finding:
+    """All is well."""
+    return Finding(grade=Grade.OK, about=about, says=says)
+
+
+def warning(about: str, says: str, advice: str) -> Finding:
+    """It works, and could be better or soon will not."""
+    return Finding(grade=Grade.WARNING, about=about, says=says, advice=advice)
+
+
+def failure(about: str, says: str, advice: str) -> Finding:
+    """It does not work."""
+    return Finding(grade=Grade.FAILURE, about=about, says=says, advice=advice)
 
 
 Check = Callable[[Settings, Redis], Iterable[Finding]]

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from signalcraft import embedded, http_client
+from signalcraft import http_client
+from signalcraft.dev import embedded_servers
 from signalcraft.domain.errors import SignalCraftError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 _START_SECONDS = 30.0
 _DRAIN_SECONDS = 15.0
@@ -85,7 +86,7 @@ def deployed(
         DeploymentError: a process does not start.
     """
     secret, token = secret or secrets.token_hex(32), token or f"sc_{secrets.token_urlsafe(32)}"
-    with embedded.servers(directory, durable=durable) as servers, contextlib.ExitStack() as stack:
+    with embedded_servers.servers(directory, durable=durable) as servers, contextlib.ExitStack() as stack:
         ours = {
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,

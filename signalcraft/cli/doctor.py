@@ -1,7 +1,6 @@
 """``doctor``: whether a deployment can do its work, a line each with what to do; and why a signature is not good."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
@@ -15,16 +14,18 @@ from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 
-from signalcraft import checkups, diagnosis, http_client
-from signalcraft.diagnosis import Candidate, Verdict
+from signalcraft import http_client
+from signalcraft.cli import doctor_checks, signature_diagnosis
+from signalcraft.cli.context import database, prompt_secret
+from signalcraft.cli.doctor_checks import Finding, Grade, failure, ok, warning
+from signalcraft.cli.signature_diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
-from signalcraft.findings import Finding, Grade, failure, ok, warning
 from signalcraft.ingest import canary
 from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
-from signalcraft.storage.database import open_database, session
+from signalcraft.storage.database import open_database
 from signalcraft.worker.context import Workbench
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
@@ -43,7 +44,7 @@ _SENTRYS_PATIENCE_SECONDS: Final = 1.0
 def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secret: bool, workspace: str | None) -> None:
     """Say what works, what does not, and what to do. Fails if something does not; a warning is no failure."""
     if delivery is not None:
-        extra = _ask_or_read() if with_secret else ""
+        extra = prompt_secret() if with_secret else ""
         _diagnose(delivery.read_bytes(), signature, _candidates(extra, workspace))
         return
     console, failures = Console(highlight=False), 0
@@ -65,7 +66,7 @@ def examine(url: str | None) -> Iterator[Finding]:
         return
     open_database(settings.database_url)
     redis = redis_clients.for_web(settings.redis_url)
-    for check in checkups.CHECKS:
+    for check in doctor_checks.CHECKS:
         yield from check(settings, redis)
     if not settings.sentry_client_secrets:
         yield warning("sample", "Not sent: it is signed with SENTRY_CLIENT_SECRET.", "Set it to try the whole way.")
@@ -125,7 +126,7 @@ def _try_out(put_in: Callable[[], str], redis: Redis) -> Iterator[Finding]:
 
 
 def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> None:
-    found = diagnosis.diagnose(body, signature, candidates)
+    found = signature_diagnosis.diagnose(body, signature, candidates)
     click.echo(found.says)
     if found.advice:
         click.echo(found.advice)
@@ -147,9 +148,7 @@ def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False) -> 
 
 def _stored(workspace: str | None) -> list[Candidate]:
     try:
-        settings = Settings.from_environ(os.environ)
-        open_database(settings.database_url)
-        with session():
+        with database() as settings:
             found = tenants.opened_secrets(workspace or settings.default_workspace, settings.encryption_keys)
     except (SignalCraftError, PeeweeException) as error:
         click.echo(f"Stored secrets were not tried: {error}", err=True)
@@ -157,9 +156,3 @@ def _stored(workspace: str | None) -> list[Candidate]:
     return [
         _candidate(info.name, value, info.kind, retired=info.retired_at is not None) for info, value in found if value
     ]
-
-
-def _ask_or_read() -> str:
-    if sys.stdin.isatty():
-        return str(click.prompt("Secret", hide_input=True, err=True))
-    return sys.stdin.read().strip()

@@ -1,10 +1,8 @@
-"""The page that lists every metric, written from their declarations.
+"""The page of all metrics, from their declarations. ``make docs`` writes it, a test compares it."""
 
-``python -m signalcraft.catalogue > docs/metrics.md`` renews it; a test holds them equal.
-"""
+from pathlib import Path
 
-import sys
-
+from signalcraft.dev.local_stack import ROOT
 from signalcraft.metrics import DECLARED, Declaration
 
 _HEAD = """# Metrics
@@ -30,5 +28,6 @@ def _row(one: Declaration) -> str:
     return f"| `{one.name}` | {one.kind} | {labels} | {one.help}{limits} |\n"
 
 
-if __name__ == "__main__":
-    sys.stdout.write(page())
+def documents() -> dict[Path, str]:
+    """Return ``docs/metrics.md`` as it should be."""
+    return {ROOT / "docs" / "metrics.md": page()}

@@ -1,8 +1,6 @@
 """Commands for when something went wrong: put lost jobs back, work off what was kept, look at what failed."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -11,10 +9,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from signalcraft import tasks
+from signalcraft.cli.context import LONG_TIMEOUT_MS, database
 from signalcraft.queues import dead_letters, jobs, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.settings import Settings
-from signalcraft.storage.database import open_database, session
 from signalcraft.worker import replay as worker_replay
 from signalcraft.worker.replay import Period, Replayed
 
@@ -33,14 +31,6 @@ class _Moment(click.DateTime):
         """With its time zone."""
         moment: datetime = super().convert(value, param, ctx)
         return moment.replace(tzinfo=UTC)
-
-
-@contextmanager
-def _database() -> Iterator[Settings]:
-    settings = Settings.from_environ(os.environ)
-    open_database(settings.database_url, statement_timeout_ms=120_000)
-    with session():
-        yield settings
 
 
 @click.command()
@@ -69,7 +59,10 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     What is stored already stays as it is and counts no second time.
     """
     period, total = Period(since=since, until=until), Replayed()
-    with _database() as settings, Progress(console=Console(stderr=True), transient=True) as progress:
+    with (
+        database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
         bench = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
         task = progress.add_task("Replaying", total=worker_replay.count(period, failed=failed))
         for some in worker_replay.kept(period, failed=failed):
@@ -92,7 +85,7 @@ def failed() -> None:
 def list_failed() -> None:
     """The newest ones that were not replayed."""
     table = Table("id", "failed", "workspace", "resource", "stage", "code", "reason")
-    with _database():
+    with database(statement_timeout_ms=LONG_TIMEOUT_MS):
         rows = dead_letters.newest(limit=_MOST_LISTED)
     for row in rows:
         when = f"{row.failed_at:%Y-%m-%d %H:%M}"
@@ -108,7 +101,7 @@ def list_failed() -> None:
 @click.option("--body", is_flag=True, help="Only the body, all of it, as it came.")
 def show_failed(failed_id: int, *, body: bool) -> None:
     """Everything about one of them."""
-    with _database():
+    with database(statement_timeout_ms=LONG_TIMEOUT_MS):
         row = dead_letters.get(failed_id)
     if row is None:
         raise click.ClickException(f"there is no failed delivery {failed_id}")

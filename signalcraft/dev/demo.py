@@ -16,8 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from signalcraft import http_client
-from signalcraft.deployment import Deployment, DeploymentError
-from signalcraft.samples.mock_sentry import MockSentry
+from signalcraft.dev.local_stack import Deployment, DeploymentError
+from signalcraft.dev.mock_sentry import MockSentry
 from signalcraft.sources.sentry import samples
 
 _WORK_SECONDS = 30.0

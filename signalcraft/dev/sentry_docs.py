@@ -1,12 +1,10 @@
-"""The reference page on Sentry, written from the tables that the code runs on.
+"""The reference page on Sentry, from the tables that the code runs on. ``make docs`` writes it, a test compares it."""
 
-``python -m signalcraft.sources.sentry.reference > docs/sentry.md`` renews it; a test holds them equal.
-"""
-
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
+from signalcraft.dev.local_stack import ROOT
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES
 from signalcraft.domain.bounded_json import MAX_DEPTH, MAX_VALUES
 from signalcraft.sources import cleaning, sentry
@@ -185,10 +183,6 @@ def _places(resource: str) -> list[tuple[str, str]]:
     return [(f"`{name}`", ", ".join(f"`{path.text}`" for path in places)) for name, places in rows]
 
 
-def main(write: Callable[[str], object]) -> None:
-    """Give out the page."""
-    write(page())
-
-
-if __name__ == "__main__":
-    main(sys.stdout.write)
+def documents() -> dict[Path, str]:
+    """Return ``docs/sentry.md`` as it should be."""
+    return {ROOT / "docs" / "sentry.md": page()}

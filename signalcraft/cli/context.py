@@ -1,0 +1,42 @@
+"""What commands share: settings, a database session, prompts, the console."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+
+from signalcraft.settings import Settings
+from signalcraft.storage.database import open_database, session
+
+#: For commands that read or delete much.
+LONG_TIMEOUT_MS = 120_000
+
+
+@contextmanager
+def database(*, statement_timeout_ms: int = 15_000) -> Iterator[Settings]:
+    """Read the settings from the environment and open a session; yield the settings.
+
+    Raises:
+        InvalidSetting: a setting is missing or wrong.
+        DatabaseUnavailable: PostgreSQL is unavailable.
+    """
+    settings = Settings.from_environ(os.environ)
+    open_database(settings.database_url, statement_timeout_ms=statement_timeout_ms)
+    with session():
+        yield settings
+
+
+def prompt_secret() -> str:
+    """Ask for a secret without showing it, or read it from standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Secret", hide_input=True, err=True))
+    return sys.stdin.read().strip()
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal; without one, wide enough for the tables."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=120)

@@ -1,0 +1,1 @@
+"""Development only: embedded servers, the demo, generated documents."""

@@ -1,0 +1,24 @@
+"""Write the generated documents: ``python -m signalcraft.dev.docs``, or ``make docs``."""
+
+import sys
+from pathlib import Path
+
+from signalcraft.dev import metrics_docs, sentry_docs, settings_docs
+
+
+def documents() -> dict[Path, str]:
+    """Return every generated document as it should be, by path."""
+    return settings_docs.documents() | metrics_docs.documents() | sentry_docs.documents()
+
+
+def write(wanted: dict[Path, str]) -> list[Path]:
+    """Write the documents that differ; return their paths."""
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in changed:
+        path.write_text(wanted[path])
+    return changed
+
+
+if __name__ == "__main__":
+    for path in write(documents()):
+        sys.stdout.write(f"wrote {path.name}\n")
