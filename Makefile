@@ -67,7 +67,7 @@ chaos: $(READY) ## kill and freeze everything under load, and count what is lost
 	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60) --broken
 
 sweep: $(READY) ## kill worker, drainer and web at every single step, not only at some
-	SWEEP_EVERY=1 $(BIN)/python -m pytest tests/test_crash_sweep.py -s
+	SWEEP_EVERY=1 $(BIN)/python -m pytest tests/end_to_end/test_crash_sweep.py -s
 
 outages: $(READY) ## Redis, then PostgreSQL away for a minute, under load; SECONDS=60
 	$(BIN)/python -m systemtest.outages --seconds $(or $(SECONDS),60)

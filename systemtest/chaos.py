@@ -5,7 +5,7 @@ file is then safe with the kernel, whatever ``appendfsync`` says, because it wri
 that dies takes up to a second of it along (``everysec``), and no process can play that. PostgreSQL runs without
 ``fsync`` here for the same reason, and with ``synchronous_commit``.
 
-``--broken`` serves ``tests.broken_door`` instead, which does SET NX and then enqueues: it has to lose some.
+``--broken`` serves ``tests.support.naive_app`` instead, which does SET NX and then enqueues: it has to lose some.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from systemtest import checking
 from systemtest.processes import Deployment
 from systemtest.senders import Attempt, Senders
 
-_BROKEN_APP = "tests.broken_door:app"
+_BROKEN_APP = "tests.support.naive_app:app"
 #: The fault that falls between its two steps; others would cost the broken door the time in which it loses something.
 _AT_THE_DOOR = "gunicorn's workers killed"
 

@@ -1,0 +1,480 @@
+"""Changing groups over HTTP: what a user may do, when not, what it leaves behind, and who may at all."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
+from signalcraft.groups import queries, source_updates, user_updates
+from signalcraft.groups import record as groups_record
+from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.user_updates import Edit
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertGroup, GroupChange
+from tests.support.builders import arrival, at, change_group, groups, record
+from tests.support.web_client import TOKEN, add_workspace, ask, code_of, web
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    add_workspace()
+    return web(environ)
+
+
+def change(client: FlaskClient, group_id: int, token: str = TOKEN, *, tag: str = "", **fields: Any) -> TestResponse:  # noqa: ANN401 - as JSON has it
+    headers = {"Authorization": f"Bearer {token}"} | ({"If-Match": tag} if tag else {})
+    return client.patch(f"/api/v1/groups/{group_id}", json=fields, headers=headers)
+
+
+def bulk(client: FlaskClient, body: Any, token: str = TOKEN) -> TestResponse:  # noqa: ANN401 - likewise
+    return client.post("/api/v1/groups/bulk", json=body, headers={"Authorization": f"Bearer {token}"})
+
+
+def history(client: FlaskClient, group_id: int) -> list[tuple[str, str, str | None, str | None]]:
+    """Who changed what, from what, to what; oldest first."""
+    rows = ask(client, f"/groups/{group_id}/history").get_json()["changes"]
+    return [(row["by"], row["field"], row["from"], row["to"]) for row in reversed(rows)]
+
+
+#: Of all that a group has, as the current one of its key; committed by whoever asked.
+_COPY_AS_CURRENT = """
+    INSERT INTO alert_group (workspace_id, group_key, source, project, environment, fingerprint, title, severity,
+                             alert_severity, count, first_seen_at, last_seen_at, latest_event_id)
+    SELECT workspace_id, group_key, source, project, environment, fingerprint, title, severity,
+           alert_severity, count, first_seen_at, last_seen_at, latest_event_id
+    FROM alert_group WHERE id = %s"""
+
+
+def wait_for_lock(database_url: str) -> None:
+    """Until somebody waits for another's transaction."""
+    deadline = time.monotonic() + 5
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        waiting = False
+        while not waiting:
+            assert time.monotonic() < deadline
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            (waiting,) = cursor.fetchone()
+            time.sleep(0.01)
+
+
+def soon(minutes: float = 60) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+
+
+# --- what a user may do
+
+
+def test_a_group_is_acknowledged_assigned_and_given_a_runbook(client: FlaskClient) -> None:
+    record(arrival())
+    response = change(client, 1, status="ack", assignee_user_id="ann", runbook_url="https://wiki.example/api")
+    assert response.status_code == 200
+    group = response.get_json()
+    assert (group["status"], group["assignee_user_id"], group["runbook_url"]) == (
+        "ack",
+        "ann",
+        "https://wiki.example/api",
+    )
+    assert ask(client, "/groups/1").get_json() == group
+    assert change(client, 1, assignee_user_id=None).get_json()["assignee_user_id"] is None
+
+
+def test_resolving_closes_the_group_and_the_next_alert_opens_another(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    assert change(client, 1, status="resolved").get_json()["status"] == "resolved"
+    (group,) = groups()
+    assert not group.is_current
+    assert abs(group.resolved_at - datetime.now(UTC)) < timedelta(minutes=1)
+    record(arrival("b", 10))  # received long before the resolution: it belongs to the group
+    assert len(groups()) == 1
+    later = (datetime.now(UTC) + timedelta(minutes=1) - at(0)) / timedelta(minutes=1)
+    record(arrival("c", later))
+    assert [group.status for group in groups()] == ["resolved", "open"]
+
+
+def test_resolving_again_leaves_the_time_of_resolution(client: FlaskClient) -> None:
+    record(arrival())
+    change(client, 1, status="resolved")
+    before = groups()[0].resolved_at
+    assert change(client, 1, status="resolved").status_code == 200
+    assert groups()[0].resolved_at == before
+
+
+def test_a_resolved_group_is_reopened_and_takes_alerts_again(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    change(client, 1, status="resolved")
+    assert change(client, 1, status="open").get_json()["status"] == "open"
+    record(arrival("b", 5))
+    (group,) = groups()
+    assert (group.count, group.is_current, group.resolved_at) == (2, True, None)
+
+
+def test_a_snooze_outlasts_the_window_and_breaks_on_a_worse_alert(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    change(client, 1, status="snoozed")
+    record(arrival("b", 500))
+    assert [(group.status, group.count) for group in groups()] == [("snoozed", 2)]
+    record(arrival("c", 501, severity=Severity.CRITICAL))
+    assert groups()[0].status == "open"
+    assert history(client, 1)[-1] == ("sentry", "status", "snoozed", "open")
+
+
+def test_a_group_that_is_no_longer_current_is_made_so_by_a_snooze(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    change_group(1, is_current=False)
+    change(client, 1, status="snoozed")
+    record(arrival("b", 500))
+    assert [(group.count, group.is_current) for group in groups()] == [(2, True)]
+
+
+def test_an_expired_snooze_is_open_to_a_user_too(client: FlaskClient) -> None:
+    record(arrival())
+    change_group(1, status="snoozed", snoozed_until=at(1))
+    assert ask(client, "/groups/1").get_json()["status"] == "open"
+    assert code_of(change(client, 1, snoozed_until=soon())) == "conflict"
+    assert change(client, 1, status="ack").get_json()["status"] == "ack"
+
+
+def test_the_end_of_a_snooze_can_be_moved(client: FlaskClient) -> None:
+    record(arrival())
+    until = soon(90)
+    assert change(client, 1, status="snoozed", snoozed_until=soon(60)).status_code == 200
+    moved = change(client, 1, snoozed_until=until).get_json()["snoozed_until"]
+    assert datetime.fromisoformat(moved) == datetime.fromisoformat(until)
+    assert change(client, 1, snoozed_until=None).get_json()["snoozed_until"] is None
+
+
+# --- when not
+
+
+@pytest.mark.parametrize("status", ["ack", "snoozed"])
+def test_what_is_resolved_is_reopened_before_anything_else(client: FlaskClient, status: str) -> None:
+    record(arrival())
+    change(client, 1, status="resolved")
+    response = change(client, 1, status=status)
+    assert (response.status_code, code_of(response)) == (409, "conflict")
+
+
+@pytest.mark.parametrize("status", ["open", "snoozed"])
+def test_a_group_does_not_come_back_where_a_newer_one_stands(client: FlaskClient, status: str) -> None:
+    record(arrival("a", 0))
+    if status == "open":
+        change_group(1, status="resolved", resolved_at=at(1), is_current=False)
+    record(arrival("b", 500))
+    response = change(client, 1, status=status)
+    assert (response.status_code, code_of(response)) == (409, "conflict")
+    assert [group.is_current for group in groups()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"status": "closed"}, "status"),
+        ({"status": None}, "status"),
+        ({"status": ["open"]}, "status"),
+        ({"status": "snoozed", "snoozed_until": "tomorrow"}, "snoozed_until"),
+        ({"status": "snoozed", "snoozed_until": 5}, "snoozed_until"),
+        ({"status": "snoozed", "snoozed_until": "2026-03-01T12:00:00"}, "snoozed_until"),
+        ({"status": "snoozed", "snoozed_until": "2001-03-01T12:00:00Z"}, "snoozed_until"),
+        ({"status": "ack", "snoozed_until": "2999-03-01T12:00:00Z"}, "snoozed_until"),
+        ({"assignee_user_id": ""}, "assignee_user_id"),
+        ({"assignee_user_id": "x" * 201}, "assignee_user_id"),
+        ({"assignee_user_id": "a\0b"}, "assignee_user_id"),
+        ({"assignee_user_id": "\ud800"}, "assignee_user_id"),
+        ({"assignee_user_id": 7}, "assignee_user_id"),
+        ({"runbook_url": "javascript:alert(1)"}, "runbook_url"),
+        ({"runbook_url": "ftp://example.com/"}, "runbook_url"),
+        ({"runbook_url": "wiki"}, "runbook_url"),
+        ({"runbook_url": "https://example.com/" + "x" * 2_000}, "runbook_url"),
+        ({"title": "mine"}, "title"),
+    ],
+)
+def test_a_bad_field_is_named_and_nothing_is_changed(client: FlaskClient, fields: dict[str, Any], named: str) -> None:
+    record(arrival())
+    response = change(client, 1, **fields)
+    assert (response.status_code, code_of(response)) == (422, "fields_invalid")
+    assert list(response.get_json()["errors"]) == [named]
+    assert groups()[0].version == 1
+
+
+def test_a_body_is_a_json_object_and_a_query_string_is_not_for_it(client: FlaskClient) -> None:
+    record(arrival())
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+
+    def code(**options: Any) -> str:  # noqa: ANN401 - as the client takes them
+        return code_of(client.patch("/api/v1/groups/1", headers=headers, **options))
+
+    assert code(data="{", content_type="application/json") == "body_not_json"
+    twice = '{"status":"ack","status":"resolved"}'
+    assert code(data=twice, content_type="application/json") == "body_duplicate_key"
+    assert code(data="[]", content_type="application/json") == "body_not_object"
+    assert code(data="{}", content_type="text/plain") == "media_unsupported"
+    assert code(json={}, query_string="status=ack") == "fields_invalid"
+
+
+# --- versions
+
+
+def test_a_change_for_another_version_is_refused(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    seen = ask(client, "/groups/1").headers["ETag"]
+    changed = change(client, 1, tag=seen, status="ack")
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] == ask(client, "/groups/1").headers["ETag"] != seen
+    late = change(client, 1, tag=seen, status="resolved")
+    assert (late.status_code, code_of(late)) == (412, "precondition_failed")
+    assert change(client, 1, tag="*", status="resolved").status_code == 200
+    assert code_of(change(client, 1, tag='"made up"', status="open")) == "precondition_failed"
+
+
+def test_an_alert_is_news_to_a_poller_and_no_obstacle_to_a_user(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    seen = ask(client, "/groups/1").headers["ETag"]
+    poll = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": seen}
+    unchanged = client.get("/api/v1/groups/1", headers=poll)
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
+    record(arrival("b", 1))
+    assert client.get("/api/v1/groups/1", headers=poll).status_code == 200
+    assert change(client, 1, tag=seen, status="ack").status_code == 200
+
+
+def test_a_list_is_not_sent_twice_to_a_poller_that_has_it(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    seen = ask(client, "/groups").headers["ETag"]
+    poll = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": seen}
+    assert client.get("/api/v1/groups", headers=poll).status_code == 304
+    record(arrival("b", 1))
+    assert client.get("/api/v1/groups", headers=poll).status_code == 200
+
+
+def test_what_changes_nothing_leaves_no_trace(client: FlaskClient) -> None:
+    record(arrival())
+    for fields in ({}, {"status": "open"}, {"assignee_user_id": None}):
+        assert change(client, 1, **fields).status_code == 200
+    assert groups()[0].version == 1
+    assert history(client, 1) == []
+
+
+# --- what is left behind
+
+
+def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    change(client, 1, status="ack", assignee_user_id="ann")
+    word = StatusChange(
+        source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(10)
+    )
+    with session():
+        source_updates.apply_changes([(1, word)])
+    assert history(client, 1) == [
+        ("API_TOKEN", "status", "open", "ack"),
+        ("API_TOKEN", "assignee_user_id", None, "ann"),
+        ("sentry", "status", "ack", "resolved"),
+    ]
+    newest = ask(client, "/groups/1/history?limit=1").get_json()
+    assert (newest["changes"][0]["actor"], newest["changes"][0]["at"]) == ("source", "2026-03-01T12:10:00.000000Z")
+    older = ask(client, f"/groups/1/history?limit=2&cursor={newest['next_cursor']}").get_json()
+    assert [row["to"] for row in older["changes"]] == ["ann", "ack"]
+    assert older["next_cursor"] is None
+    assert groups()[0].version == 3
+
+
+def test_the_end_of_a_snooze_is_in_the_history_as_the_api_writes_times(client: FlaskClient) -> None:
+    record(arrival())
+    told = change(client, 1, status="snoozed", snoozed_until=soon()).get_json()["snoozed_until"]
+    assert history(client, 1)[-1] == ("API_TOKEN", "snoozed_until", None, told)
+
+
+# --- many at once
+
+
+def test_many_groups_are_changed_at_once_each_with_its_answer(client: FlaskClient) -> None:
+    for issue in "123":
+        record(arrival(issue=issue))
+    change(client, 2, status="resolved")
+    response = bulk(client, {"ids": [3, 99, 2, 1, 3], "set": {"status": "ack"}})
+    assert response.status_code == 200
+    told = response.get_json()
+    assert [(one["id"], one["status"], one["code"]) for one in told["results"]] == [
+        (3, 200, None),
+        (99, 404, "not_found"),
+        (2, 409, "conflict"),
+        (1, 200, None),
+    ]
+    assert [group.status for group in groups()] == ["ack", "resolved", "ack"]
+
+
+def test_a_filter_can_say_which(client: FlaskClient) -> None:
+    record(arrival(issue="1"), arrival(issue="2", environment="dev"), arrival(issue="3", severity=Severity.LOW))
+    body = {"filter": {"environment": "prod", "severity": ["!low"]}, "set": {"status": "resolved"}}
+    told = bulk(client, body).get_json()
+    assert told["more"] is False
+    assert [one["id"] for one in told["results"]] == [
+        group.id for group in groups() if group.environment == "prod" and group.severity == "high"
+    ]
+    assert sorted(group.status for group in groups()) == ["open", "open", "resolved"]
+
+
+def test_a_filter_that_means_too_many_says_that_there_are_more(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_updates, "MOST_AT_ONCE", 2)
+    for issue in "123":
+        record(arrival(issue=issue))
+    body = {"filter": {"status": "open"}, "set": {"status": "ack"}}
+    first, second = bulk(client, body).get_json(), bulk(client, body).get_json()
+    assert [(len(told["results"]), told["more"]) for told in (first, second)] == [(2, True), (1, False)]
+
+
+def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_means(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_updates, "MOST_AT_ONCE", 2)
+    for number in range(5):
+        record(arrival(issue=str(number), minute=number % 3))
+    body: dict[str, object] = {"filter": {"status": "open"}, "set": {"assignee_user_id": "me"}}
+    seen: list[int] = []
+    while True:
+        told = bulk(client, body).get_json()
+        seen += [one["id"] for one in told["results"]]
+        if not told["more"]:
+            break
+        body["cursor"] = told["next_cursor"]
+    assert sorted(seen) == [group.id for group in groups()]
+    assert {group.assignee_user_id for group in groups()} == {"me"}
+    other = body | {"filter": {"status": "ack"}}
+    assert (bulk(client, other).status_code, code_of(bulk(client, other))) == (400, "cursor_invalid")
+    strange = bulk(client, body | {"cursor": "\ud800"})
+    assert (strange.status_code, code_of(strange)) == (400, "cursor_invalid")
+    assert bulk(client, {"ids": [1], "set": {}, "cursor": "x"}).get_json()["errors"] == {
+        "cursor": ["Only with a filter."]
+    }
+
+
+def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: FlaskClient) -> None:
+    record(arrival(issue="1"), arrival(issue="2"))
+    now = datetime.now(UTC)
+    wanted = GroupFilter(status=Choice(include=("open",)))
+    with session():
+        found = [row["id"] for row in queries.newest(1, wanted, limit=9, after=None, now=now).rows]
+    change(client, 1, status="ack")  # somebody else, in between
+    with session():
+        outcomes = user_updates.change_many(
+            1, found, user_updates.Edit(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
+        )
+    assert {one.group_id: one.refusal is None for one in outcomes} == {1: False, 2: True}
+    assert [group.status for group in groups()] == ["ack", "resolved"]
+
+
+def test_whoever_loses_the_race_to_reopen_is_told_of_the_newer_group(client: FlaskClient, database_url: str) -> None:
+    """The new group is not committed yet when the older one is to become current: PostgreSQL lets the second wait."""
+    record(arrival("a", 0))
+    (old,) = groups()
+    change(client, old.id, status="resolved")
+    with closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(1) as threads:
+        with other.cursor() as cursor:
+            cursor.execute(_COPY_AS_CURRENT, (old.id,))
+            late = threads.submit(change, client, old.id, status="open")
+            wait_for_lock(database_url)
+        other.commit()
+        response = late.result(timeout=10)
+    assert (response.status_code, code_of(response)) == (409, "conflict")
+
+
+def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:
+    record(arrival("a", 0))
+    record(arrival("b", 500))
+    bulk(client, {"filter": {}, "set": {"status": "resolved"}})
+    told = bulk(client, {"filter": {}, "set": {"status": "open"}}).get_json()
+    assert sorted(one["status"] for one in told["results"]) == [200, 409]
+    assert sum(group.is_current for group in groups()) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"set": {}}, "ids"),
+        ({"ids": [1], "filter": {}, "set": {}}, "ids"),
+        ({"ids": [], "set": {}}, "ids"),
+        ({"ids": list(range(1, 1_002)), "set": {}}, "ids"),
+        ({"ids": [1, "x"], "set": {}}, "ids.1"),
+        ({"ids": [2**63], "set": {}}, "ids.0"),
+        ({"ids": [1]}, "set"),
+        ({"ids": [1], "set": {"status": "closed"}}, "set.status"),
+        ({"ids": [1], "set": {"status": "snoozed", "snoozed_until": "2001-01-01T00:00:00Z"}}, "set.snoozed_until"),
+        ({"filter": {"status": "closed"}, "set": {}}, "filter.status"),
+        ({"filter": {"project": [1]}, "set": {}}, "filter.project"),
+        ({"filter": {"limit": 1}, "set": {}}, "filter.limit"),
+        ({"filter": [], "set": {}}, "filter"),
+    ],
+)
+def test_a_bad_field_of_many_is_named(client: FlaskClient, body: Any, named: str) -> None:  # noqa: ANN401 - as JSON has it
+    response = bulk(client, body)
+    assert (response.status_code, code_of(response)) == (422, "fields_invalid")
+    assert [name.removesuffix("._schema") for name in response.get_json()["errors"]] == [named]
+
+
+# --- who may
+
+
+def test_a_token_that_only_reads_changes_nothing(client: FlaskClient) -> None:
+    with session():
+        token = tenants.create_token("default", can_write=False, name="reader")
+    record(arrival())
+    for response in (
+        change(client, 1, token, status="ack"),
+        bulk(client, {"ids": [1], "set": {"status": "ack"}}, token),
+    ):
+        assert (response.status_code, code_of(response)) == (403, "scope_missing")
+    assert groups()[0].status == "open"
+
+
+def test_another_workspaces_groups_cannot_be_changed_nor_their_history_seen(client: FlaskClient) -> None:
+    add_workspace("acme")
+    with session():
+        token = tenants.create_token("acme", can_write=True, name="acme")
+    record(arrival())
+    change(client, 1, assignee_user_id="ann")
+    assert code_of(change(client, 1, token, status="ack")) == "not_found"
+    assert code_of(ask(client, "/groups/1/history", token)) == "not_found"
+    assert bulk(client, {"ids": [1], "set": {"status": "ack"}}, token).get_json()["results"][0]["status"] == 404
+    assert bulk(client, {"filter": {}, "set": {"status": "ack"}}, token).get_json()["results"] == []
+    assert groups()[0].status == "open"
+
+
+# --- at the same time
+
+
+@pytest.mark.usefixtures("client")
+def test_users_and_alerts_at_once_lose_nothing_and_never_wait_in_a_circle() -> None:
+    """Alerts of ten groups in one order, changes of the same in another."""
+    issues = [str(number) for number in range(10)]
+    record(*(arrival(f"first-{issue}", 0, issue=issue) for issue in issues))
+    ids = [group.id for group in groups()]
+
+    def store_some(round_: int) -> None:
+        with session():
+            alerts = [arrival(f"{round_}-{issue}", round_ / 100, issue=issue) for issue in issues]
+            groups_record.record(alerts, grouping.Policy())
+
+    def change_all(round_: int) -> None:
+        status = user_updates.GroupStatus.ACK if round_ % 2 else user_updates.GroupStatus.OPEN
+        edit = Edit(fields={"status": status, "assignee_user_id": str(round_)}, by="storm", at=at(round_))
+        with session():
+            user_updates.change_many(1, ids[:: -1 if round_ % 3 else 1], edit)
+
+    with ThreadPoolExecutor(8) as pool:
+        work = [pool.submit(one, round_) for round_ in range(40) for one in (store_some, change_all)]
+        for future in work:
+            future.result()
+    with session():
+        assert [group.count for group in AlertGroup.select()] == [41] * 10
+        assert GroupChange.select().where(GroupChange.field == "assignee_user_id").count() == 400

@@ -1,0 +1,120 @@
+"""Why an alert landed where it did, and where one would land."""
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from signalcraft.domain.alerts import Severity
+from tests.support import web_client
+from tests.support.builders import arrival, at, change_group, groups, record
+from tests.support.web_client import TOKEN, ask, code_of, sample
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    web_client.add_workspace()
+    return web_client.web(environ)
+
+
+def explanation(client: FlaskClient, event_id: int) -> dict[str, object]:
+    answer = ask(client, f"/events/{event_id}/explain")
+    assert answer.status_code == 200
+    found: dict[str, object] = answer.get_json()
+    return found
+
+
+def preview(client: FlaskClient, **params: object) -> TestResponse:
+    sent = sample(**params)
+    headers = {**sent.headers, "Sentry-Hook-Signature": "none of ours", "Authorization": f"Bearer {TOKEN}"}
+    return client.post("/api/v1/preview", data=sent.body, headers=headers)
+
+
+def event_of(minute: float, **fields: object) -> int:
+    return record(arrival(minute=minute, **fields)).homes[0].event_id  # type: ignore[arg-type]
+
+
+def test_it_names_what_the_key_was_made_of(client: FlaskClient) -> None:
+    found = explanation(client, event_of(0))
+    assert found["key_parts"] == {
+        "source": "sentry",
+        "project": "api",
+        "environment": "prod",
+        "fingerprint": "issue:1",
+    }
+    assert found["group_key"] == groups()[0].group_key
+    assert "issue 1, and an issue is Sentry's own grouping" in str(found["explanation"])
+
+
+@pytest.mark.parametrize(
+    ("state", "minute", "decision", "words"),
+    [
+        ({}, 10, "joined", "it joined group 1"),
+        ({}, 100, "window_expired", "group 1 had been quiet for longer than the window of 60 minutes"),
+        ({"status": "resolved", "resolved_at": at(5), "is_current": False}, 10, "after_resolved", "as a regression"),
+        ({"status": "snoozed", "snoozed_until": at(90)}, 100, "snooze_ended", "the snooze of group 1 was over"),
+    ],
+)
+def test_it_says_what_was_done_and_why(
+    client: FlaskClient,
+    state: dict[str, object],
+    minute: float,
+    decision: str,
+    words: str,
+) -> None:
+    event_of(0)
+    if state:
+        change_group(1, **state)
+    found = explanation(client, event_of(minute))
+    assert found["decision"] == decision
+    assert words in str(found["explanation"])
+
+
+def test_it_says_what_became_of_the_group(client: FlaskClient) -> None:
+    event_id = event_of(0, rule="a")
+    record(arrival(groups()[0].latest_event_id, 0, rule="b"))
+    change_group(1, status="resolved", resolved_at=at(5), is_current=False, spiked=True)
+    sentences = str(explanation(client, event_id)["explanation"])
+    for words in ("2 rules sent it; it counts once", "because it spiked", "was resolved at 2026-03-01 12:05:00 UTC"):
+        assert words in sentences
+    change_group(1, status="open", resolved_at=None, spiked=False)
+    assert "takes no new alerts any more" in str(explanation(client, event_id)["explanation"])
+
+
+def test_an_event_that_is_not_there_is_not_found(client: FlaskClient) -> None:
+    assert ask(client, "/events/1/explain").status_code == 404
+
+
+class TestPreview:
+    def test_a_delivery_that_would_open_a_group_has_no_group_yet_and_stores_nothing(self, client: FlaskClient) -> None:
+        (outcome,) = preview(client, issue="7").get_json()["outcomes"]
+        assert (outcome["decision"], outcome["group_id"], outcome["duplicate"]) == ("new", None, False)
+        assert outcome["key_parts"]["fingerprint"] == "issue:7"
+        assert groups() == []
+
+    def test_a_delivery_that_would_join_names_the_group(self, client: FlaskClient) -> None:
+        body = preview(client, issue="7").get_json()["outcomes"][0]
+        stored = arrival(severity=Severity.HIGH)
+        record(stored)
+        (group,) = groups()
+        change_group(group.id, group_key=body["group_key"], status="snoozed")
+        (outcome,) = preview(client, issue="7").get_json()["outcomes"]
+        assert (outcome["decision"], outcome["group_id"]) == ("joined", group.id)
+        assert groups()[0].count == 1
+
+    def test_a_status_change_is_called_one(self, client: FlaskClient) -> None:
+        (outcome,) = preview(client, name="issue.resolved", issue="7").get_json()["outcomes"]
+        assert outcome == {"kind": "status_change", "change": "resolved", "fingerprint": "issue:7"}
+
+    def test_what_the_worker_would_set_aside_is_refused_with_the_field(self, client: FlaskClient) -> None:
+        headers = {
+            "Authorization": f"Bearer {TOKEN}",
+            "Content-Type": "application/json",
+            "Sentry-Hook-Resource": "event_alert",
+        }
+        body = b'{"action":"triggered","data":{"event":{"title":"no id"}}}'
+        answer = client.post("/api/v1/preview", data=body, headers=headers)
+        assert (answer.status_code, code_of(answer)) == (422, "fields_invalid")
+        assert answer.get_json()["errors"]
+
+    def test_it_needs_a_token(self, client: FlaskClient) -> None:
+        assert client.post("/api/v1/preview", data=b"{}").status_code == 401

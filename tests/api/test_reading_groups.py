@@ -1,0 +1,406 @@
+"""The API over HTTP: who may ask, what comes back, and what a query string may say."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from signalcraft.api import response_schemas
+from signalcraft.domain import grouping
+from signalcraft.storage import tenants
+from signalcraft.storage.compression import pack
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent
+from tests.support.builders import arrival, at, change_group, record
+from tests.support.web_client import TOKEN, add_workspace, ask, code_of, no_database, web
+
+GROUP_FIELDS = {
+    "id",
+    "group_key",
+    "source",
+    "project",
+    "environment",
+    "severity",
+    "status",
+    "title",
+    "count",
+    "first_seen_at",
+    "last_seen_at",
+    "fingerprint",
+    "issue_id",
+    "link",
+    "assignee_user_id",
+    "runbook_url",
+    "snoozed_until",
+    "previous_group_id",
+}
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    add_workspace()
+    return web(environ)
+
+
+def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
+    (group_id,) = record(arrival(f"event-of-{name}", minute, issue=name)).groups
+    change_group(group_id, title=name, **columns)
+    return int(group_id)
+
+
+def event_of(group_id: int) -> int:
+    with session():
+        return int(AlertEvent.get(AlertEvent.alert_group == group_id).id)
+
+
+# --- who may ask
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Basic dGVzdC1hcGktdG9rZW46",
+        TOKEN,
+        f"Bearer {TOKEN}x",
+        "Bearer caf\u00e9",
+    ],
+)
+@pytest.mark.parametrize("path", ["/groups", "/groups/1", "/groups/1/events", "/events/1"])
+def test_no_token_that_we_know_no_answer(client: FlaskClient, path: str, authorization: str) -> None:
+    response = client.get(f"/api/v1{path}", headers={"Authorization": authorization})
+    assert (response.status_code, code_of(response)) == (401, "token_invalid")
+
+
+def test_a_token_names_its_workspace_and_sees_no_other(environ: dict[str, str]) -> None:
+    add_workspace()
+    add_workspace("acme")
+    with session():
+        token = tenants.create_token("acme", can_write=False, name="acme")
+    client = web(environ)
+    ours = open_group("ours")
+    assert [group["id"] for group in ask(client, "/groups").get_json()["groups"]] == [ours]
+    assert ask(client, "/groups", token).get_json() == {"groups": [], "next_cursor": None}
+    for path in (f"/groups/{ours}", f"/groups/{ours}/events", f"/events/{event_of(ours)}"):
+        assert ask(client, path).status_code == 200
+        assert code_of(ask(client, path, token)) == "not_found"
+
+
+def test_a_token_works_at_once_and_after_it_is_revoked_no_longer_than_it_is_known(environ: dict[str, str]) -> None:
+    add_workspace()
+    client = web(environ)
+    with session():
+        token = tenants.create_token("default", can_write=False, name="mine")
+    assert ask(client, "/groups", token).status_code == 200
+    with session():
+        tenants.revoke_token("default", "mine")
+    assert ask(web(environ), "/groups", token).status_code == 401
+
+
+def test_calls_are_limited_by_token(environ: dict[str, str]) -> None:
+    add_workspace()
+    with session():
+        other = tenants.create_token("default", can_write=False, name="other")
+    client = web(environ, RATELIMIT_API="2/hour")
+    answers = [ask(client, "/groups") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].headers["X-RateLimit-Limit"] == "2"
+    assert int(answers[2].headers["Retry-After"]) > 0
+    assert ask(client, "/groups", other).status_code == 200
+
+
+def test_without_postgresql_the_api_is_unavailable(client: FlaskClient, environ: dict[str, str]) -> None:
+    assert ask(client, "/groups").status_code == 200
+    with no_database(environ["DATABASE_URL"]):
+        response = ask(client, "/groups")
+    assert (response.status_code, code_of(response)) == (503, "unavailable")
+
+
+# --- what comes back
+
+
+def test_a_group_is_told_in_full(client: FlaskClient) -> None:
+    record(arrival("e1", 0, issue="7"), arrival("e2", 1, issue="7"))
+    (group,) = ask(client, "/groups").get_json()["groups"]
+    assert set(group) == GROUP_FIELDS
+    assert group["first_seen_at"] == "2026-03-01T12:00:00.000000Z"
+    assert group["last_seen_at"] == "2026-03-01T12:01:00.000000Z"
+    assert (group["id"], group["count"], group["status"], group["severity"]) == (1, 2, "open", "high")
+    assert group["fingerprint"] == "issue:7"
+    assert group["assignee_user_id"] is None
+    assert ask(client, "/groups/1").get_json() == group
+
+
+def test_a_group_names_the_one_before_it(client: FlaskClient) -> None:
+    record(arrival("e1", 0))
+    record(arrival("e2", 500))
+    assert [group["previous_group_id"] for group in ask(client, "/groups").get_json()["groups"]] == [1, None]
+
+
+def test_an_event_comes_with_its_tags_and_what_was_sent(client: FlaskClient) -> None:
+    group_id = open_group("a")
+    (listed,) = ask(client, f"/groups/{group_id}/events").get_json()["events"]
+    event = ask(client, f"/events/{listed['id']}").get_json()
+    assert event.pop("payload") == {}
+    assert event == listed
+    assert listed["alert_group_id"] == group_id
+    assert listed["tags"] == [["release", "1.0"]]
+    assert listed["received_at"] == "2026-03-01T12:00:00.000000Z"
+    assert listed["decision"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        (None, None),
+        ('{"a":[1,2.5,"\\ud800","caf\\u00e9"]}', {"a": [1, 2.5, "\ud800", "caf\u00e9"]}),
+        ('{"a":NaN,"b":-Infinity}', {"a": None, "b": None}),
+        ('{"a":' + "1" * 5000 + "}", {"a": "1" * 5000}),
+    ],
+)
+def test_what_was_sent_is_told_as_json_whatever_it_holds(
+    client: FlaskClient, stored: str | None, told: dict[str, object] | None
+) -> None:
+    group_id = open_group("a")
+    with session():
+        AlertEvent.update(payload_json=stored).execute()
+    response = ask(client, f"/events/{event_of(group_id)}")
+    assert response.status_code == 200
+    assert json.loads(response.data, parse_constant=pytest.fail)["payload"] == told
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/groups/99", "/groups/99/events", "/events/99", f"/groups/{2**63}", "/groups/x", "/groups/-1", "/events/1e3"],
+)
+def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
+    response = ask(client, path)
+    assert (response.status_code, code_of(response)) == (404, "not_found")
+
+
+# --- what a query string may say
+
+
+def test_filters_are_alternatives_and_combine(client: FlaskClient) -> None:
+    open_group("a", 1, environment="prod", severity="critical")
+    open_group("b", 2, environment="staging", severity="low")
+    open_group("c", 3, environment="prod", severity="low")
+
+    def found(query: str) -> list[str]:
+        return [group["title"] for group in ask(client, f"/groups?{query}").get_json()["groups"]]
+
+    assert found("") == ["c", "b", "a"]
+    assert found("environment=prod") == ["c", "a"]
+    assert found("environment=prod&environment=staging") == ["c", "b", "a"]
+    assert found("environment=!prod") == ["b"]
+    assert found("environment=prod&severity_min=high") == ["a"]
+    assert found("environment=prod&severity=!critical&status=open&current=true") == ["c"]
+    assert found("q=A") == ["a"]
+    assert found("sort=last_seen") == ["a", "b", "c"]
+    assert found("sort=-severity&limit=1") == ["a"]
+    assert found("since=2026-03-01T12:02:00Z&until=2026-03-01T13:03:00%2B01:00") == ["b"]
+    assert found("assignee=none&source=sentry&project=api") == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=1000000", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=ten", "limit"),
+        (f"limit={'9' * 5000}", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("unknown=1", "unknown"),
+        ("unknown=1&unknown=2", "unknown"),
+        ("status=closed", "status"),
+        ("status=open&status=!closed", "status"),
+        ("status=", "status"),
+        ("severity=!", "severity"),
+        ("severity_min=awful", "severity_min"),
+        ("environment=", "environment"),
+        ("environment=" + "x" * 300, "environment"),
+        ("&".join(f"project=p{n}" for n in range(51)), "project"),
+        ("project=a%00b", "project"),
+        ("q=%00", "q"),
+        ("q=", "q"),
+        ("q=" + "x" * 10_000, "q"),
+        ("current=maybe", "current"),
+        ("since=yesterday", "since"),
+        ("since=-1", "since"),
+        ("since=2026-03-01T12:00:00", "since"),
+        ("until=99999-01-01T00:00:00Z", "until"),
+        ("since=0001-01-01T00:00:00%2B23:59", "since"),
+        ("until=9999-12-31T23:59:59-23:59", "until"),
+        ("sort=title", "sort"),
+        ("sort=--count", "sort"),
+        ("sort=count&sort=severity", "sort"),
+    ],
+)
+def test_a_bad_parameter_is_named(client: FlaskClient, query: str, parameter: str) -> None:
+    response = ask(client, f"/groups?{query}")
+    assert (response.status_code, code_of(response)) == (422, "fields_invalid")
+    assert list(response.get_json()["errors"]) == [parameter]
+
+
+@pytest.mark.parametrize("query", ["since=0001-01-01T00:00:00Z", "until=9999-12-31T23:59:59Z", "q=%25%5C_%27"])
+def test_odd_but_good_parameters_are_answered(client: FlaskClient, query: str) -> None:
+    open_group("a")
+    assert ask(client, f"/groups?{query}").status_code == 200
+
+
+def test_a_list_of_events_takes_only_what_pages_need(client: FlaskClient) -> None:
+    group_id = open_group("a")
+    assert code_of(ask(client, f"/groups/{group_id}/events?status=open")) == "fields_invalid"
+    assert ask(client, f"/groups/{group_id}/events?limit=1").status_code == 200
+
+
+# --- pages
+
+
+def pages(client: FlaskClient, path: str, key: str, *, between: Callable[[], None] | None = None) -> list[Any]:
+    """All rows, page by page; ``between`` runs after each page."""
+    page = ask(client, path).get_json()
+    rows = list(page[key])
+    while page["next_cursor"]:
+        if between:
+            between()
+        page = ask(client, f"{path}&cursor={page['next_cursor']}").get_json()
+        rows += page[key]
+    return rows
+
+
+@pytest.mark.parametrize("sort", ["last_seen", "-first_seen", "count", "-severity"])
+def test_pages_hold_every_group_once_in_every_order(client: FlaskClient, sort: str) -> None:
+    for number in range(7):
+        open_group(str(number), number // 2)
+    whole = ask(client, f"/groups?sort={sort}").get_json()["groups"]
+    assert pages(client, f"/groups?limit=2&sort={sort}", "groups") == whole
+    assert len(whole) == 7
+
+
+def test_pages_stay_whole_while_groups_arrive(client: FlaskClient) -> None:
+    for number in range(6):
+        open_group(str(number), number)
+    arrived = iter(range(100, 200))
+
+    def arrive() -> None:
+        number = next(arrived)
+        open_group(str(number), number)
+
+    found = pages(client, "/groups?limit=2", "groups", between=arrive)
+    assert [group["title"] for group in found] == ["5", "4", "3", "2", "1", "0"]
+
+
+def test_events_come_page_by_page(client: FlaskClient) -> None:
+    recorded = record(*(arrival(f"e{minute}", minute) for minute in range(5)), policy=grouping.Policy())
+    (group_id,) = recorded.groups
+    found = pages(client, f"/groups/{group_id}/events?limit=2", "events")
+    assert [event["source_event_id"] for event in found] == ["e4", "e3", "e2", "e1", "e0"]
+
+
+def test_a_cursor_is_bound_to_its_workspace_its_query_and_its_list(environ: dict[str, str]) -> None:
+    add_workspace()
+    add_workspace("acme")
+    with session():
+        token = tenants.create_token("acme", can_write=False, name="acme")
+    client = web(environ)
+    for number in range(3):
+        open_group(str(number), number)
+    cursor = ask(client, "/groups?limit=1&status=open").get_json()["next_cursor"]
+    assert ask(client, f"/groups?status=open&limit=2&cursor={cursor}").status_code == 200
+    others = [
+        ask(client, f"/groups?cursor={cursor}"),
+        ask(client, f"/groups?status=ack&cursor={cursor}"),
+        ask(client, f"/groups?status=open&sort=count&cursor={cursor}"),
+        ask(client, f"/groups/1/events?cursor={cursor}"),
+        ask(client, f"/groups?status=open&cursor={cursor}", token),
+    ]
+    assert {(other.status_code, code_of(other)) for other in others} == {(400, "cursor_invalid")}
+
+
+def test_a_cursor_that_was_altered_or_made_up_is_refused(client: FlaskClient) -> None:
+    for number in range(2):
+        open_group(str(number), number)
+    cursor = ask(client, "/groups?limit=1").get_json()["next_cursor"]
+    assert cursor.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    altered = [cursor[:n] + ("A" if cursor[n] != "A" else "B") + cursor[n + 1 :] for n in range(len(cursor) - 1)]
+    for bad in (*altered, cursor + "x", cursor[:-1], "x", ".", "..", "0", "%00", "caf%C3%A9", "9" * 3000):
+        assert code_of(ask(client, f"/groups?cursor={bad}")) == "cursor_invalid", bad
+
+
+def test_a_cursor_outlives_its_process(environ: dict[str, str]) -> None:
+    add_workspace()
+    for number in range(2):
+        open_group(str(number), number)
+    cursor = ask(web(environ), "/groups?limit=1").get_json()["next_cursor"]
+    assert ask(web(environ), f"/groups?cursor={cursor}").get_json()["groups"][0]["title"] == "0"
+
+
+def test_times_are_always_of_one_length() -> None:
+    row = {"first_seen_at": at(0), "last_seen_at": at(0.0001)}
+    times = [response_schemas.dump_group(row)[name] for name in row]
+    assert len({len(time) for time in times}) == 1
+    assert all(time.endswith("Z") for time in times)
+
+
+def test_an_empty_cursor_is_no_cursor_of_ours(client: FlaskClient) -> None:
+    response = ask(client, "/groups?cursor=")
+    assert (response.status_code, code_of(response)) == (400, "cursor_invalid")
+
+
+def test_the_estimate_is_asked_for_on_any_page(client: FlaskClient) -> None:
+    record(arrival(issue="1"), arrival(issue="2"))
+    first = ask(client, "/groups?limit=1&total=estimate").get_json()
+    assert ask(client, f"/groups?limit=1&cursor={first['next_cursor']}").status_code == 200
+
+
+def test_if_match_means_nothing_to_who_only_reads(client: FlaskClient) -> None:
+    record(arrival(issue="1"))
+    headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": '"another"'}
+    response = client.get("/api/v1/groups/1", headers=headers)
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "private, no-cache")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+def test_an_event_with_a_number_that_is_none_is_still_json(client: FlaskClient, number: str) -> None:
+    record(replace(arrival("a"), payload=pack(b'{"x":' + number.encode() + b"}")))
+
+    def fail(constant: str) -> None:
+        raise AssertionError(constant)
+
+    told = json.loads(ask(client, "/events/1").get_data(), parse_constant=fail)
+    assert told["payload"] == {"x": None}
+
+
+def test_a_preview_takes_no_parameters(client: FlaskClient) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    response = client.post("/api/v1/preview?unknown=1", data=b"{}", headers=headers)
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, ["unknown"])
+
+
+def test_no_route_tells_one_workspace_of_anothers(client: FlaskClient) -> None:
+    """Every route that names a group or an event, whichever it is tomorrow."""
+    record(arrival("mine"))
+    add_workspace("acme")
+    with session():
+        stranger = tenants.create_token("acme", can_write=True, name="acme")
+    tried = 0
+    for rule in client.application.url_map.iter_rules():
+        if not {"group_id", "event_id"} & rule.arguments:
+            continue
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        path = rule.build(dict.fromkeys(rule.arguments, 1))[1]  # type: ignore[index]  # it has all it needs
+        for token, expected in ((stranger, {404}), (TOKEN, {200})):
+            headers = {"Authorization": f"Bearer {token}"}
+            response = client.open(path, method=method, headers=headers, json={} if method == "PATCH" else None)
+            assert response.status_code in expected, (method, path, token == stranger)
+        tried += 1
+    assert tried >= 7

@@ -1,0 +1,304 @@
+"""The command line: what it does on a real database, what it prints where, and how it fails."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
+
+from signalcraft import http_client
+from signalcraft.cli import main
+from signalcraft.dev import demo, embedded_servers
+from signalcraft.storage import migrations
+from signalcraft.storage.database import session
+from signalcraft.storage.models import ApiToken, WebhookSecret
+from tests.support import ROOT
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name, value in {**environ, "ENCRYPTION_KEY": Fernet.generate_key().decode()}.items():
+        monkeypatch.setenv(name, value)
+
+    def invoke(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main.main, arguments, input=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def shop(run: Run) -> str:
+    assert run("workspace", "create", "shop").exit_code == 0
+    return "shop"
+
+
+def test_migrate_may_run_again_and_makes_the_default_workspace(run: Run) -> None:
+    for _ in range(2):
+        result = run("migrate")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "up to date" in result.stdout
+    assert run("workspace", "list").stdout == "default\n"
+
+
+def test_migrate_brings_an_empty_database_up_and_releases_at_once_wait_for_each_other(database_url: str) -> None:
+    name = f"signalcraft_cli_{os.getpid()}"
+    url = embedded_servers.create_database(database_url, name)
+    environ = {**os.environ, "DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}
+    try:
+        releases = [
+            subprocess.Popen(
+                [sys.executable, "-m", "signalcraft", "migrate"],
+                cwd=ROOT,
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(3)
+        ]
+        outputs = [release.communicate(timeout=60) for release in releases]
+        assert [release.returncode for release in releases] == [0, 0, 0], outputs
+        applied = sum(output.count("applied 0001") for output, _ in outputs)
+        assert applied == 1
+        assert migrations.apply(url) == []
+    finally:
+        embedded_servers.drop_database(database_url, name)
+
+
+def test_a_workspace_is_made_once(run: Run, shop: str) -> None:
+    again = run("workspace", "create", shop)
+    assert again.exit_code == 1
+    assert again.stderr == "Error: There is a workspace shop already.\n"
+    assert shop in run("workspace", "list").stdout.splitlines()
+
+
+def test_a_token_is_the_last_line_of_standard_output_alone(run: Run, shop: str) -> None:
+    result = run("token", "create", "--workspace", shop, "--scope", "read", "--scope", "write", "--name", "ci")
+    (value,) = result.stdout.splitlines()
+    with session():
+        (row,) = ApiToken.select().where(ApiToken.name == "ci")
+    assert row.token_sha256 == hashlib.sha256(value.encode()).hexdigest()
+    assert row.can_write
+    assert value not in result.stderr
+
+
+def test_a_token_reads_unless_it_is_told_to_write_and_can_be_revoked(run: Run, shop: str) -> None:
+    assert run("token", "create", "--workspace", shop, "--name", "ci").exit_code == 0
+    assert run("token", "revoke", "--workspace", shop, "ci").exit_code == 0
+    with session():
+        (row,) = ApiToken.select()
+    assert not row.can_write
+    assert row.revoked_at is not None
+    assert run("token", "revoke", "--workspace", shop, "ci").exit_code == 1
+
+
+def test_a_secret_comes_from_standard_input_and_is_never_shown(run: Run, shop: str) -> None:
+    added = run("secret", "add", "--workspace", shop, "--kind", "legacy", "--name", "old", stdin="hunter2\n")
+    listed = run("secret", "list", "--workspace", shop)
+    assert (added.exit_code, listed.exit_code) == (0, 0)
+    assert "old" in listed.stdout
+    assert "hunter2" not in added.output + listed.output
+    with session():
+        (row,) = WebhookSecret.select()
+    assert (row.kind, "hunter2" in row.value_encrypted) == ("legacy", False)
+    assert run("secret", "retire", "--workspace", shop, "old").exit_code == 0
+    assert run("secret", "retire", "--workspace", shop, "old").exit_code == 1
+
+
+def test_an_empty_secret_and_an_unknown_workspace_are_refused_in_one_line(run: Run, shop: str) -> None:
+    empty = run("secret", "add", "--workspace", shop, stdin="\n")
+    unknown = run("token", "create", "--workspace", "nowhere")
+    for result in (empty, unknown):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    result = CliRunner().invoke(main.main, ["migrate"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: DATABASE_URL is not set.")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["workspace", "list"]])
+def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
+    environ = {**os.environ, "DATABASE_URL": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "signalcraft", *command],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["migrate"],
+        ["workspace"],
+        ["workspace", "create"],
+        ["workspace", "list"],
+        ["secret"],
+        ["secret", "add"],
+        ["secret", "list"],
+        ["secret", "retire"],
+        ["token"],
+        ["token", "create"],
+        ["token", "revoke"],
+        ["send"],
+        ["demo"],
+        ["dev"],
+        ["settings"],
+        ["stats"],
+    ],
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(main.main, [*command, "--help"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_settings_prints_the_table() -> None:
+    assert "| `DATABASE_URL` | **must be set** |" in CliRunner().invoke(main.main, ["settings"]).stdout
+
+
+def test_send_to_nobody_fails_in_one_line() -> None:
+    arguments = ["send", "event_alert.triggered", "--url", "http://127.0.0.1:1/webhooks/sentry", "--secret", "x"]
+    result = CliRunner().invoke(main.main, arguments)
+    assert result.exit_code == 1
+    assert result.stdout == "1 x no answer: ConnectionRefusedError\n"
+    assert result.stderr == "Error: 1 of 1 did not arrive.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [("", "/webhooks/sentry"), ("/", "/webhooks/sentry"), ("/webhooks/sentry/shop", "/webhooks/sentry/shop")],
+)
+def test_send_goes_to_the_webhook_of_an_address_or_to_the_url_that_is_given(given: str, path: str) -> None:
+    paths: list[str] = []
+
+    class Taker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            paths.append(self.path)
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Taker) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}{given}"
+        result = CliRunner().invoke(main.main, ["send", "event_alert.triggered", "--url", url, "--secret", "x"])
+    assert (result.exit_code, paths) == (0, [path])
+
+
+def test_send_refuses_a_sample_that_there_is_not() -> None:
+    result = CliRunner().invoke(main.main, ["send", "issue.exploded", "--secret", "x"])
+    assert result.exit_code == 2
+    assert "event_alert.triggered" in result.stderr
+
+
+def test_the_demo_shows_groups_that_came_over_http_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "signalcraft", "demo"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("GET /api/v1/groups", "resolved", "staging", "signature_invalid", "35 alerts in 5 groups."):
+        assert text in done.stdout
+    for scene in demo.scenes():
+        assert not scene.alerts or str(scene.params["title"])[:40] in done.stdout, scene.shows
+    assert not list(tmp_path.iterdir())
+
+
+def test_dev_stays_up_keeps_its_data_and_goes_in_good_order(tmp_path: Path) -> None:
+    """Twice: what was there the first time is there the second, with the same secret and token."""
+    counts, environments = [], []
+    for number in range(2):
+        port = embedded_servers.free_port()
+        development = _start_dev(tmp_path, port)
+        try:
+            environ = _environment(tmp_path / "environment", development, port)
+            _send(environ)
+            counts.append(_count(environ, 36 * (number + 1)))
+            environments.append((environ["SENTRY_CLIENT_SECRET"], environ["API_TOKEN"]))
+        finally:
+            development.send_signal(signal.SIGINT if number else signal.SIGTERM)
+            output, _ = development.communicate(timeout=60)
+        assert development.returncode == 0, output
+        with pytest.raises(http_client.ServerUnreachable):
+            http_client.get(f"http://127.0.0.1:{port}/healthz")
+    assert counts == [36, 72]
+    assert environments[0] == environments[1]
+    assert "groups.record._insert_events" in (tmp_path / "worker.log").read_text(), (
+        "in development every query is logged"
+    )
+
+
+def _start_dev(directory: Path, port: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "signalcraft", "dev", "--port", str(port), "--data", str(directory)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _environment(path: Path, development: "subprocess.Popen[str]", port: int) -> dict[str, str]:
+    """What dev wrote for other terminals, once it is up."""
+    deadline = time.monotonic() + 60
+    assert development.stdout is not None
+    for line in development.stdout:
+        if line.startswith("  groups "):
+            assert line.endswith(f":{port}/api/v1/groups\n"), "a line to copy is one line"
+        if "From another terminal" in line:
+            return dict(line.split("=", 1) for line in path.read_text().splitlines())
+        assert time.monotonic() < deadline
+    raise AssertionError(f"dev on port {port} ended: {development.wait()}")
+
+
+def _send(environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "signalcraft", "send", "event_alert.triggered", "--title", "Made by hand"],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "1 x 202 accepted\n"), done.stderr
+
+
+def _count(environ: dict[str, str], wanted: int) -> int:
+    url = f"http://127.0.0.1:{environ['PORT']}/api/v1/groups"
+    for _ in range(100):
+        groups = http_client.get(url, token=environ["API_TOKEN"]).body["groups"]
+        counted = sum(group["count"] for group in groups)
+        if counted == wanted:
+            break
+        time.sleep(0.1)
+    return counted

@@ -1,0 +1,257 @@
+"""``doctor`` on real servers: what it finds, what it advises, and how it ends."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
+from redis import Redis
+from werkzeug.serving import make_server
+
+from signalcraft import tasks
+from signalcraft.cli import doctor, doctor_checks, main
+from signalcraft.cli.doctor_checks import Grade
+from signalcraft.queues import jobs
+from signalcraft.settings import Settings
+from signalcraft.sources.sentry import samples
+from signalcraft.sources.sentry.signature import sign
+from signalcraft.storage import tenants
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup
+from signalcraft.web.app import create_app
+from signalcraft.worker.batch_worker import BatchingWorker
+from tests.support.web_client import SECRET, add_workspace
+
+Run = Callable[..., Result]
+KEY = Fernet.generate_key().decode()
+
+
+@pytest.fixture
+def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    add_workspace()
+    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 5.0)
+    for name, value in {**environ, "ENCRYPTION_KEY": KEY}.items():
+        monkeypatch.setenv(name, value)
+    return lambda *arguments, stdin=None: CliRunner().invoke(main.main, ["doctor", *arguments], input=stdin)
+
+
+@pytest.fixture
+def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
+    """A worker that works in a thread of this process, and a notifier that only registered."""
+    tasks.configure_worker(settings, clean_redis)
+    with Redis.from_url(settings.redis_url) as redis:
+        notifier = BatchingWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks.processor(), batch_size=1)
+        notifier.register_birth()
+        stopped = threading.Event()
+        thread = threading.Thread(target=_work, args=(redis, stopped))
+        thread.start()
+        yield
+        stopped.set()
+        thread.join()
+
+
+def _work(redis: Redis, stopped: threading.Event) -> None:
+    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=10)
+    worker._install_signal_handlers = lambda: None  # type: ignore[method-assign]  # threads may not
+    worker.register_birth()
+    while not stopped.wait(0.05):
+        queue = worker.queues[0]
+        for job in queue.jobs:
+            redis.lrem(queue.key, 1, job.id)
+            job.restore(redis.hgetall(job.key))
+            tasks.process_delivery(job.args[0])
+
+
+@pytest.fixture
+def url(environ: dict[str, str]) -> Iterator[str]:
+    """The web process, listening."""
+    app = create_app(Settings.from_environ(environ))
+    with make_server("127.0.0.1", 0, app) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.port}"
+        server.shutdown()
+        thread.join()
+
+
+def lines(result: Result) -> dict[str, str]:
+    """The worst line of each part."""
+    order = {"ok": 0, "warning": 1, "failure": 2}
+    found: dict[str, str] = {}
+    for line in result.stdout.splitlines():
+        if not line.startswith(tuple(order)):
+            continue  # a log line of the web process or worker, which are in this process here
+        grade, about, says = (part.strip() for part in (line[:7], line[8:18], line[19:]))
+        if about not in found or order[grade] > order[found[about].split()[0]]:
+            found[about] = f"{grade} {says}"
+    return found
+
+
+@pytest.mark.usefixtures("workers")
+def test_of_a_deployment_that_works_it_says_so_and_leaves_no_trace(run: Run, url: str) -> None:
+    result = run("--url", url)
+    found = lines(result)
+    assert result.exit_code == 0, result.output
+    for part in ("secrets", "clock", "postgresql", "worker", "notifier", "url", "sample"):
+        assert found[part].startswith("ok "), found
+    with session():
+        assert AlertEvent.select().count() == AlertGroup.select().count() == 0
+
+
+@pytest.mark.usefixtures("workers")
+def test_without_a_url_the_sample_goes_through_the_queue(run: Run) -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert "Stored within" in lines(result)["sample"]
+    assert "url" not in lines(result)
+
+
+def test_without_a_worker_it_fails_and_says_how_to_start_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
+    result = run()
+    found = lines(result)
+    assert result.exit_code == 1
+    assert "python worker.py" in found["worker"]
+    assert found["sample"].startswith("failure It was accepted, and not worked off")
+    assert found["notifier"].startswith("warning")
+
+
+def test_a_missing_setting_is_the_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    result = CliRunner().invoke(main.main, ["doctor"])
+    assert result.exit_code == 1
+    assert result.stdout.count("\n") == 1
+    assert "DATABASE_URL is not set" in result.stdout
+
+
+def test_a_rule_that_leads_nowhere_is_the_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RULES", "no.such.rule")
+    result = run()
+    assert result.exit_code == 1
+    assert "failure settings   RULES names no.such.rule, which cannot be imported" in result.output
+
+
+def test_with_both_servers_away_it_still_names_every_part(
+    run: Run, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nowhere")
+    database.close_idle()
+    try:
+        result = run()
+    finally:
+        open_database(database_url)
+    found = lines(result)
+    assert result.exit_code == 1
+    assert [found[part].split()[0] for part in ("redis", "postgresql", "worker", "sample")] == ["failure"] * 4
+    assert [found[part].split()[0] for part in ("secrets", "clock", "notifier")] == ["warning"] * 3
+
+
+def test_a_deployment_without_a_secret_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTRY_CLIENT_SECRET", "")
+    result = run()
+    assert result.exit_code == 1
+    assert lines(result)["secrets"].startswith("failure")
+    assert lines(result)["sample"].startswith("warning Not sent")
+
+
+def test_a_stored_secret_that_no_key_opens_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with session():
+        tenants.add_secret("default", "integration", "stored secret", [KEY], "main")
+    monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
+    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
+    assert "default/main" in lines(run())["secrets"]
+
+
+@pytest.mark.parametrize("value", ['"0123456789abcdef0123456789abcdef"', "short"])
+def test_a_secret_that_looks_wrong_is_a_warning_and_is_not_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("SENTRY_CLIENT_SECRET", value)
+    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
+    result = run()
+    assert lines(result)["secrets"].startswith("warning")
+    assert value.strip('"') not in result.output
+
+
+def test_redis_is_judged_by_what_it_says_and_unknown_where_it_says_nothing() -> None:
+    def grades(**info: object) -> list[Grade]:
+        return [finding.grade for finding in doctor_checks.judge_redis(info)]
+
+    good, bad, unknown = Grade.OK, Grade.WARNING, Grade.WARNING
+    assert grades(redis_version="7.2.4", aof_enabled=1, maxmemory_policy="noeviction") == [good, good]
+    assert grades(redis_version="7.2.4", aof_enabled=0, maxmemory_policy="allkeys-lru") == [bad, bad]
+    assert grades() == [unknown, unknown]
+    assert grades(redis_version="6.0.9", aof_enabled=1, maxmemory_policy="noeviction")[0] is Grade.FAILURE
+    assert all("unknown" in finding.says for finding in doctor_checks.judge_redis({}))
+
+
+@pytest.fixture
+def redirecting() -> Iterator[str]:
+    class Redirect(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(301)
+            self.send_header("Location", "https://example.com/")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirect) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/webhooks/sentry"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_url_that_redirects_fails(run: Run, redirecting: str) -> None:
+    result = run("--url", redirecting)
+    assert result.exit_code == 1
+    assert "takes a redirect for success" in lines(result)["url"]
+
+
+def test_a_url_of_another_secret_and_one_where_nobody_listens_fail(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTRY_CLIENT_SECRET", "another secret, long enough")
+    assert "another SENTRY_CLIENT_SECRET" in lines(run("--url", url))["url"]
+    assert lines(run("--url", "http://127.0.0.1:1"))["url"].startswith("failure No answer")
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> Path:
+    file = tmp_path / "body"
+    file.write_bytes(samples.build("event_alert.triggered", secret=SECRET).body)
+    return file
+
+
+def test_a_delivery_is_diagnosed_without_any_server(body: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SENTRY_CLIENT_SECRET", SECRET)
+    signature = sign(body.read_bytes(), SECRET.encode())
+    good = CliRunner().invoke(main.main, ["doctor", "--delivery", str(body), "--signature", signature])
+    bad = CliRunner().invoke(main.main, ["doctor", "--delivery", str(body), "--signature", "a" * 64])
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert "is good" in good.stdout
+
+
+def test_a_retired_secret_of_the_workspace_is_recognised(run: Run, body: Path) -> None:
+    with session():
+        tenants.add_secret("default", "integration", "the old one", [KEY], "old")
+        tenants.retire_secret("default", "old")
+    result = run("--delivery", str(body), "--signature", sign(body.read_bytes(), b"the old one"))
+    assert result.exit_code == 1
+    assert "retired secret old" in result.stdout
+
+
+def test_a_secret_may_come_from_standard_input(run: Run, body: Path) -> None:
+    signature = sign(body.read_bytes(), b"given")
+    result = run("--delivery", str(body), "--signature", signature, "--secret", stdin="given\n")
+    assert result.exit_code == 0
+    assert "given" not in result.stdout.replace("The given secret", "")

@@ -1,0 +1,85 @@
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+
+from signalcraft.cli import main
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, Workspace
+from tests.support.builders import NOON, arrival, record
+
+Run = Callable[..., Result]
+DAY = 24 * 60
+
+
+@pytest.fixture
+def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with session():
+        Workspace.create(slug="default")
+    return lambda *arguments: CliRunner().invoke(main.main, arguments)
+
+
+def minute_of(days_ago: float) -> float:
+    return (datetime.now(UTC) - timedelta(days=days_ago) - NOON) / timedelta(minutes=1)
+
+
+def test_explain_says_in_words_why_an_event_is_where_it_is(run: Run) -> None:
+    record(arrival("a", 0))
+    event_id = record(arrival("b", 5)).homes[0].event_id
+    result = run("explain", str(event_id))
+    assert result.exit_code == 0
+    assert "fingerprint issue:1" in result.stdout
+    assert "it joined group 1" in result.stdout
+
+
+def test_explain_of_an_event_that_is_not_there_fails(run: Run) -> None:
+    result = run("explain", "7")
+    assert result.exit_code == 1
+    assert "there is no event 7" in result.stderr
+
+
+def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
+    record(*(arrival(f"{number}", minute_of(100) + number) for number in range(10)))
+    result = run("purge", "--dry-run")
+    assert result.stdout == "8 events and 10 payloads would go.\n"
+    with session():
+        assert AlertEvent.select().count() == 10
+
+
+def test_purge_deletes_what_is_past_retention(run: Run) -> None:
+    record(*(arrival(f"old {number}", minute_of(100) + number) for number in range(10)))
+    record(*(arrival(f"young {number}", minute_of(10) + number) for number in range(10)))
+    result = run("purge")
+    assert result.stdout == "8 events and 2 payloads are gone.\n"
+    with session():
+        assert AlertEvent.select().count() == 12
+        assert AlertEvent.select().where(AlertEvent.payload_json.is_null()).count() == 2
+
+
+def test_stats_says_what_came_in_and_what_became_of_it(run: Run) -> None:
+    record(*(arrival(f"a{number}", minute_of(0.02) + number / 100) for number in range(9)))
+    record(arrival("a0", minute_of(0.02)), arrival("b", minute_of(0.02), issue="2", environment="staging"))
+    record(arrival("old", minute_of(5), issue="3"))
+    result = run("stats")
+    assert result.exit_code == 0
+    assert row_of("all", result.stdout) == ["all", "11", "1", "8", "2", "81.8%"]
+    assert row_of("staging", result.stdout) == ["staging", "1", "0", "0", "1", "0.0%"]
+    assert row_of("all", run("stats", "--days", "7").stdout)[1] == "12"
+
+
+def row_of(name: str, table: str) -> list[str]:
+    (row,) = [line for line in table.splitlines() if line.strip(" │").startswith(name)]
+    return row.replace("│", " ").split()
+
+
+def test_stats_of_a_workspace_that_is_not_there_fails(run: Run) -> None:
+    result = run("stats", "--workspace", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: there is no workspace nobody\n"
+
+
+def test_stats_of_nothing_are_zeros(run: Run) -> None:
+    assert row_of("all", run("stats").stdout) == ["all", "0", "0", "0", "0", "0.0%"]

@@ -1,0 +1,34 @@
+"""``docs/sentry.md`` is what the code does."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from signalcraft.dev import docs, sentry_docs
+from signalcraft.domain.alerts import NormalizedAlert
+from signalcraft.sources import sentry
+from signalcraft.sources.sentry import status_changes
+from signalcraft.sources.sentry.signature import Family
+from tests.support import ROOT
+
+PAGE = ROOT / "docs" / "sentry.md"
+
+
+def test_the_page_is_that_of_the_code() -> None:
+    assert PAGE.read_text(encoding="utf-8") == sentry_docs.page(), "make docs"
+
+
+def test_what_is_written_is_the_page(tmp_path: Path) -> None:
+    (page,) = sentry_docs.documents().values()
+    path = tmp_path / "sentry.md"
+    assert docs.write({path: page}) == [path]
+    assert path.read_text() == sentry_docs.page()
+    assert docs.write({path: page}) == [], "nothing changed"
+
+
+def test_every_field_of_an_alert_is_explained_in_its_order() -> None:
+    assert list(sentry_docs.TREATMENT) == [field.name for field in fields(NormalizedAlert)]
+
+
+def test_every_family_and_every_outcome_is_explained() -> None:
+    assert set(sentry_docs.FAMILIES) == set(Family)
+    assert set(sentry_docs.OUTCOMES) | {status_changes.of_issue} == set(sentry.DISPATCH.values())

@@ -1,0 +1,58 @@
+"""The documents say what is so: settings, commands, pins."""
+
+import json
+import re
+from dataclasses import fields
+from importlib.metadata import version
+
+import pytest
+
+from signalcraft.dev import settings_docs
+from signalcraft.settings import Settings
+from tests.support import ROOT
+
+README = (ROOT / "README.md").read_text()
+VARIABLES = {setting.metadata["variable"] for setting in fields(Settings)}
+
+
+def test_the_env_example_is_made_from_settings() -> None:
+    assert (ROOT / ".env.example").read_text() == settings_docs.env_example(), "make docs"
+
+
+def test_the_table_in_the_readme_is_made_from_settings() -> None:
+    assert settings_docs.with_settings_table(README) == README, "make docs"
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)) == VARIABLES
+
+
+def test_the_env_example_as_it_is_starts_the_product() -> None:
+    lines = [line for line in settings_docs.env_example().splitlines() if line and not line.startswith("# ")]
+    assert Settings.from_environ(dict(line.split("=", 1) for line in lines)).port == 8000
+
+
+def test_settings_in_app_json_exist() -> None:
+    assert set(json.loads((ROOT / "app.json").read_text())["env"]) <= VARIABLES
+
+
+def test_targets_that_the_readme_names_are_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    for cell in re.findall(r"^\| (`.*?`) \| [a-z]", README, re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", cell)
+        folder = "signalcraft" if names[0].startswith("signalcraft/") else ""
+        for name in names:
+            assert (ROOT / name).exists() or (ROOT / folder / name).exists(), name
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_with_a_reason_to_what_is_installed(name: str) -> None:
+    for line in (ROOT / name).read_text().splitlines():
+        if not line or line.startswith(("#", "-r")):
+            continue
+        pin, _, reason = line.partition("#")
+        package, _, pinned = pin.strip().partition("==")
+        assert version(package) == pinned
+        assert reason.strip(), line

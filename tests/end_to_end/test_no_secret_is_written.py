@@ -1,0 +1,164 @@
+"""Secrets go the whole way, and nothing that is written on that way holds one."""
+
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from cryptography.fernet import Fernet
+from flask.testing import FlaskClient
+from redis import Redis
+
+from signalcraft import logs, tasks
+from signalcraft.domain.deliveries import Secret
+from signalcraft.ingest.credential_cache import Directory
+from signalcraft.queues import jobs
+from signalcraft.settings import Settings
+from signalcraft.sources.sentry import signature
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import ApiToken, WebhookSecret
+from signalcraft.worker.batch_worker import BatchingWorker
+from tests.support.builders import accepted
+from tests.support.web_client import PATH, add_workspace, no_database, sample, send, web
+
+KEY = Fernet.generate_key().decode()
+#: What must be found nowhere: a secret of the environment, one that is stored, tokens, what a body says.
+CANARIES = {
+    "SENTRY_CLIENT_SECRET": "canary-environment-secret",
+    "stored": "canary-stored-secret",
+    "API_TOKEN": "canary-api-token",
+    "METRICS_TOKEN": "canary-metrics-token",
+    "legacy": "canary-legacy-token",
+    "title": "CanaryError: canary-title",
+    "key": KEY,
+}
+#: Ends a line for some reader, or moves a terminal's cursor.
+BREAKERS = "\r\n\x1b[31m\x1b]0;owned\x07\u2028\u2029\x85\x0b\x0c\x00\u202e\ud800"
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """All that is logged, by us and by libraries, as it would be in production, at DEBUG."""
+    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    logs.configure("DEBUG", "json", stream=stream)
+    structlog.configure(cache_logger_on_first_use=False)  # or modules' loggers stay as they are here for ever
+    yield stream
+    root.handlers, root.level = handlers, level
+    sys.excepthook, threading.excepthook = hooks
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def secretive(environ: dict[str, str]) -> dict[str, str]:
+    add_workspace()
+    with session():
+        tenants.add_secret("default", "integration", CANARIES["stored"], [KEY], "stored")
+        tenants.add_secret("default", "legacy", CANARIES["legacy"], [KEY], "legacy")
+    named = ("SENTRY_CLIENT_SECRET", "API_TOKEN", "METRICS_TOKEN")
+    return {**environ, **{name: CANARIES[name] for name in named}, "ENCRYPTION_KEY": KEY, "LOG_LEVEL": "DEBUG"}
+
+
+def send_everything(client: FlaskClient) -> Iterator[str]:
+    """The answers to good and bad requests that hold canaries wherever one can be."""
+    title = CANARIES["title"] + BREAKERS
+    for secret in (CANARIES["SENTRY_CLIENT_SECRET"], CANARIES["stored"], "wrong"):
+        yield send(client, sample(secret=secret, title=title)).get_data(as_text=True)
+    poisoned = json.dumps({"action": "triggered", "data": {"event": {"message": title}}}).encode()
+    for body in (poisoned, b"canary-title", json.dumps([title]).encode(), json.dumps({"action": [title]}).encode()):
+        proof = {"Sentry-Hook-Signature": signature.sign(body, CANARIES["stored"].encode())}
+        answer = client.post(PATH, data=body, headers={"Content-Type": "application/json", **proof})
+        yield answer.get_data(as_text=True)
+    legacy = sample("legacy.modern", title=title)
+    for token in (CANARIES["legacy"], CANARIES["legacy"] + "x"):
+        yield send(client, legacy, f"{PATH}?token={token}").get_data(as_text=True)
+    for header in ("Authorization", "X-SignalCraft-Workspace", "Sentry-Hook-Resource", "X-Forwarded-For", "User-Agent"):
+        yield send(client, sample(secret="wrong"), headers={header: "canary-title\x1b[31m"}).get_data(as_text=True)
+    for token in (CANARIES["API_TOKEN"] + "x", CANARIES["METRICS_TOKEN"] + "x"):
+        for path in ("/api/v1/groups", "/metrics", "/api/v1/canary-title"):
+            yield client.get(path, headers={"Authorization": f"Bearer {token}"}).get_data(as_text=True)
+
+
+def found_in(text: str) -> list[str]:
+    return [name for name, canary in CANARIES.items() if canary in text or json.dumps(canary)[1:-1] in text]
+
+
+def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a_line(
+    secretive: dict[str, str], clean_redis: Redis, written: io.StringIO
+) -> None:
+    client = web(secretive)
+    answers = list(send_everything(client))
+    described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
+    settings = Settings.from_environ(secretive)
+    tasks.configure_worker(settings, clean_redis)
+    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=9).work(burst=True)
+    with no_database(secretive["DATABASE_URL"]):
+        client.get("/readyz")
+        send(client, sample(secret=CANARIES["stored"]))
+    lines = written.getvalue()
+    assert len(described) >= 3
+    assert "delivery answered" in lines
+    assert "delivery worked off" in lines
+    assert "delivery dead-lettered" in lines
+    for text in (lines, "".join(answers), repr(described)):
+        assert found_in(text) == []
+        assert [line for line in text.split("\n") if "canary" in line.lower()] == []
+    assert_one_object_a_line(lines)
+
+
+def assert_one_object_a_line(text: str) -> None:
+    for line in text.removesuffix("\n").split("\n"):
+        assert isinstance(json.loads(line), dict)
+        assert line.isascii()
+        assert line.isprintable()
+
+
+def test_no_repr_shows_one(secretive: dict[str, str]) -> None:
+    settings = Settings.from_environ(secretive)
+    directory = Directory(settings)
+    access = directory.access("default")
+    delivery = sample(secret=CANARIES["stored"], title=CANARIES["title"])
+    told = accepted(title=CANARIES["title"])
+    secret = Secret(name="s", kind="integration", value=CANARIES["stored"].encode())
+    caller = directory.caller(CANARIES["API_TOKEN"])
+    assert caller is not None
+    shown = repr([settings, directory, directory._known, access, secret, caller, delivery, told, told.delivery])
+    assert found_in(shown + str(settings) + f"{access}{secret}") == []
+    assert secretive["DATABASE_URL"] not in shown
+    assert secretive["REDIS_URL"] not in shown
+
+
+def test_nothing_that_is_stored_holds_one_in_clear(secretive: dict[str, str]) -> None:
+    assert secretive
+    with session():
+        token = tenants.create_token("default", can_write=True, name="mine")
+        rows = repr([list(table.select().dicts()) for table in (WebhookSecret, ApiToken)])
+    assert found_in(rows) == []
+    assert token not in rows
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@pytest.mark.parametrize("breaker", [*BREAKERS, BREAKERS])
+def test_no_character_of_a_sender_ends_a_line_whatever_field_it_is_in(written: io.StringIO, breaker: str) -> None:
+    said = f'a{breaker}b"}}\n{{"event":"forged"'
+    log = structlog.get_logger(f"logger{breaker}")
+    log.warning(said, **{"field": said, "list": [said], f"name{breaker}": said, "nested": {said: said}})
+    logging.getLogger(f"library{breaker}").error("%s", said, extra={"more": said})
+    try:
+        fail(said)
+    except ValueError:
+        log.exception("failed")
+        logging.getLogger("library").exception(said)
+    assert written.getvalue().count("\n") == 4
+    assert_one_object_a_line(written.getvalue())
+    assert all(json.loads(line)["event"] != "forged" for line in written.getvalue().split("\n")[:-1])

@@ -1,0 +1,380 @@
+"""Real servers go away and come back around a real worker; nothing is lost, and no worker ends up alive and deaf.
+
+Short outages here; ``make outages`` and ``make chaos`` take their time.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.queues import backlog, enqueue, inbox, jobs
+from signalcraft.settings import Settings
+from signalcraft.storage import models
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.web import bulkhead
+from signalcraft.worker import inbox_consumer
+from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.self_alerts import Watch
+from tests.support import ROOT
+from tests.support.builders import accepted, groups
+from tests.support.crash import CrashingProcess
+from tests.support.queues import let_time_pass, work_after_a_crash
+from tests.support.waiting import wait_until
+from tests.support.web_client import ask, no_database, sample, send, web
+
+pytestmark = pytest.mark.skipif(
+    bool(os.environ.get("TEST_DATABASE_URL") or os.environ.get("TEST_REDIS_URL")),
+    reason="takes servers away, so they must be ours",
+)
+
+
+@pytest.fixture
+def started() -> list[subprocess.Popen[bytes]]:
+    """The workers of ``worker``."""
+    return []
+
+
+@pytest.fixture
+def worker(
+    environ: dict[str, str],
+    redis: Redis,  # noqa: ARG001 - for the workspace
+    servers: embedded_servers.Servers,
+    started: list[subprocess.Popen[bytes]],
+) -> Iterator[Callable[..., None]]:
+    """Start ``python worker.py``; at the end the servers are back, and it is gone."""
+
+    def start(*arguments: str) -> None:
+        command = [sys.executable, "worker.py", *arguments]
+        started.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | environ))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for server in (servers.redis, servers.postgres):
+        try:
+            server.thaw()
+        except embedded_servers.EmbeddingError:  # a test that failed did not bring it back
+            server.start()
+
+
+@pytest.fixture
+def idle_worker(worker: Callable[[], None], redis: Redis) -> Redis:
+    """One that has worked off a job already, and waits for the next."""
+    worker()
+    take_in(redis, accepted())
+    wait_for_events(1)
+    return redis
+
+
+def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
+    for delivery in deliveries:
+        enqueue.take_in(redis, delivery, ttl_seconds=60)
+
+
+def wait_for_events(number: int, *, seconds: float = 30) -> None:
+    wait_until(lambda: count_events() == number, seconds=seconds)
+
+
+def count_events() -> int:
+    try:
+        with session():
+            return int(AlertEvent.select().count())
+    except DatabaseUnavailable:
+        return -1
+
+
+def is_clean(redis: Redis) -> bool:
+    return redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts", "rq:failed:alerts") == 0
+
+
+def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
+    idle_worker: Redis, servers: embedded_servers.Servers
+) -> None:
+    servers.postgres.kill()
+    deliveries = [accepted() for _ in range(20)]
+    take_in(idle_worker, *deliveries)
+    time.sleep(4)
+    left = {idle_worker.hget(f"rq:job:{delivery.delivery_id}", "retries_left") for delivery in deliveries}
+    servers.postgres.start()
+    wait_for_events(21)
+    assert left == {str(jobs.MOST_RETRIES).encode()}
+    assert Queue("alerts", connection=idle_worker).failed_job_registry.count == 0
+
+
+def test_redis_away_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+    servers.redis.kill()
+    time.sleep(2)
+    servers.redis.start()
+    take_in(idle_worker, accepted())
+    wait_for_events(2)
+
+
+def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+    servers.redis.freeze()
+    time.sleep(3)
+    servers.redis.thaw()
+    take_in(idle_worker, accepted())
+    wait_for_events(2)
+
+
+@pytest.mark.parametrize("queue", [jobs.ALERTS, jobs.NOTIFICATIONS])
+@pytest.mark.parametrize("outage", ["freeze", "kill"])
+def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
+    worker: Callable[..., None],
+    redis: Redis,
+    servers: embedded_servers.Servers,
+    started: list[subprocess.Popen[bytes]],
+    *,
+    queue: str,
+    outage: str,
+) -> None:
+    worker(queue)
+    wait_until(lambda: backlog.last_heartbeat(redis, queue) is not None, seconds=15)
+    time.sleep(1)  # it registers before it listens to signals
+    getattr(servers.redis, outage)()
+    (process,) = started
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+def test_redis_away_when_a_worker_starts(
+    worker: Callable[[], None], redis: Redis, servers: embedded_servers.Servers
+) -> None:
+    servers.redis.kill()
+    worker()
+    time.sleep(3)
+    servers.redis.start()
+    take_in(redis, accepted())
+    wait_for_events(1)
+
+
+def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+    """The batch is stored, and cannot be finished: it comes back, and counts no second time."""
+    with session(), database.atomic():
+        database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+        take_in(idle_worker, *(accepted(issue="1") for _ in range(5)))
+        wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0)
+        in_hand = idle_worker.zcard("rq:wip:alerts")
+        servers.redis.kill()
+    wait_for_events(1 + in_hand)
+    servers.redis.start()
+    wait_until(lambda: is_clean(idle_worker), seconds=45)
+    assert sum(group.count for group in groups()) == 6
+
+
+def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+    servers.redis.kill()
+    with session():
+        for _ in range(3):
+            inbox.keep(accepted())
+    wait_for_events(4, seconds=10)
+    with pytest.raises(RedisError):
+        idle_worker.ping()
+    servers.redis.start()
+
+
+def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_stored(
+    environ: dict[str, str],
+    redis: Redis,
+) -> None:
+    poison, *neighbours = (accepted() for _ in range(5))
+    take_in(redis, neighbours[0], poison, *neighbours[1:])
+    doomed = CrashingProcess(environ)
+    deaths = 0
+    while doomed.play("worker", 0, poison=poison.delivery_id).killed:
+        deaths += 1
+        let_time_pass(redis)
+    doomed.end()
+    work_after_a_crash(redis)
+    assert deaths == jobs.MOST_RETRIES + 1
+    assert count_events() == 4
+    with session():
+        (kept,) = FailedDelivery.select()
+    assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
+    assert kept.code == "worker_killed"
+    assert is_clean(redis)
+
+
+def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_neighbours_are_stored(
+    environ: dict[str, str],
+    redis: Redis,  # noqa: ARG001 - for the workspace
+) -> None:
+    poison, *neighbours = (accepted() for _ in range(5))
+    with session():
+        for delivery in (neighbours[0], poison, *neighbours[1:]):
+            inbox.keep(delivery)
+    doomed = CrashingProcess(environ)
+    deaths = 0
+    while doomed.play("drainer", 0, poison=poison.delivery_id).killed:
+        deaths += 1
+        wait_until(_nobody_holds_the_shelf, seconds=10)
+    doomed.end()
+    assert deaths == inbox_consumer.MOST_TRIES
+    assert count_events() == 4
+    with session():
+        (kept,) = FailedDelivery.select()
+        assert inbox.depth() == 0
+    assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
+    assert (kept.code, kept.stage) == ("worker_killed", "drain")
+
+
+def _nobody_holds_the_shelf() -> bool:
+    """Whether PostgreSQL has noticed that the process died."""
+    with session(), database.atomic():
+        free = models.Inbox.select(models.Inbox.id).for_update(skip_locked=True)
+        return len(list(free)) == inbox.depth()
+
+
+def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: Settings) -> None:
+    delivery = accepted()
+    take_in(redis, delivery)
+    redis.delete("rq:queue:alerts")
+    redis.zadd("rq:failed:alerts", {delivery.delivery_id: 2e10})
+    open_database("postgresql://127.0.0.1:1/nowhere")
+    database.close_idle()
+    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9)
+    worker.clean_registries()
+    assert redis.zcard("rq:failed:alerts") == 1
+    open_database(settings.database_url)
+    worker.clean_registries()
+    assert redis.zcard("rq:failed:alerts") == 0
+    with session():
+        assert FailedDelivery.select().count() == 1
+
+
+def test_a_redis_that_is_back_is_asked_at_once_if_nobody_else_can_take_a_delivery(
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
+) -> None:
+    """The breaker would leave it alone for two seconds more, which is right only while PostgreSQL is there."""
+    door = web(environ)
+    servers.redis.kill()
+    assert send(door, sample()).status_code == 202  # onto the shelf; the breaker is open
+    servers.redis.start()
+    with no_database(environ["DATABASE_URL"]):
+        assert send(door, sample()).status_code == 202
+    assert redis.llen("rq:queue:alerts") == 1
+
+
+def test_with_both_hanging_the_answer_is_a_503_within_a_second(
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
+) -> None:
+    door = web(environ)
+    assert send(door, sample()).status_code == 202
+    servers.redis.freeze()
+    servers.postgres.freeze()
+    try:
+        for _ in range(5):
+            began = time.monotonic()
+            assert send(door, sample()).status_code == 503
+            assert time.monotonic() - began < 1
+    finally:
+        servers.redis.thaw()
+        servers.postgres.thaw()
+    time.sleep(2.1)
+    assert send(door, sample()).status_code == 202
+    assert redis.ping()
+
+
+def test_a_redis_that_stumbled_is_asked_again_where_there_is_no_shelf(
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
+) -> None:
+    door = web(environ, INGEST_DURABILITY="redis")
+    servers.redis.freeze()
+    assert send(door, sample()).status_code == 503  # and the breaker is open
+    servers.redis.thaw()
+    assert send(door, sample()).status_code == 202
+    assert redis.llen("rq:queue:alerts") == 1
+
+
+def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
+    environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
+) -> None:
+    door = web(environ)
+    assert send(door, sample()).status_code == 202
+    assert ask(door, "/groups").status_code == 200
+    servers.postgres.freeze()
+    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(bulkhead.FOR_PEOPLE)]
+    try:
+        for thread in hanging:
+            thread.start()
+        time.sleep(0.3)
+        assert ask(door, "/groups").status_code == 503, "no more of these"
+        assert door.get("/healthz").status_code == 200
+        assert send(door, sample()).status_code == 202
+    finally:
+        servers.postgres.thaw()
+    for thread in hanging:
+        thread.join(10)
+    assert ask(door, "/groups").status_code == 200
+    assert redis.llen("rq:queue:alerts") == 2
+
+
+def test_a_frozen_postgresql_costs_whoever_reads_the_metrics_two_seconds_and_its_own_gauges(
+    environ: dict[str, str],
+    servers: embedded_servers.Servers,
+    redis: Redis,  # noqa: ARG001 - for the workspace
+) -> None:
+    door = web(environ)
+    assert b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data
+    servers.postgres.freeze()
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            scraped = door.get("/metrics").data
+            assert time.monotonic() - began < 2.5
+            assert b"\nsignalcraft_inbox_depth " not in scraped
+            assert b'\nsignalcraft_queue_depth{queue="alerts"} ' in scraped
+    finally:
+        servers.postgres.thaw()
+    wait_until(lambda: b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data, seconds=10)
+
+
+def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded_servers.Servers, redis: Redis) -> None:
+    told: list[str] = []
+    watch = Watch(lambda reason, _: told.append(reason), redis, away_seconds=0)
+    watch.look()
+    assert told == []
+    servers.postgres.freeze()
+    try:
+        watch.look()
+    finally:
+        servers.postgres.thaw()
+    assert told == ["database_away"]
+
+
+def test_told_to_stop_while_postgresql_is_frozen_a_worker_ends_in_time_and_gives_back_what_it_has(
+    idle_worker: Redis,
+    servers: embedded_servers.Servers,
+    started: list[subprocess.Popen[bytes]],
+) -> None:
+    servers.postgres.freeze()
+    deliveries = [accepted() for _ in range(3)]
+    take_in(idle_worker, *deliveries)
+    wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0, seconds=10)
+    (process,) = started
+    process.terminate()
+    try:
+        assert process.wait(10) == 0
+        assert idle_worker.zcard("rq:wip:alerts") == 0
+        assert sorted(idle_worker.lrange("rq:queue:alerts", 0, -1)) == sorted(
+            delivery.delivery_id.encode() for delivery in deliveries
+        )
+    finally:
+        servers.postgres.thaw()
+    work_after_a_crash(idle_worker)
+    assert count_events() == 4
+    assert sum(group.count for group in groups()) == 4

@@ -1,0 +1,176 @@
+"""Sixteen processes store at once, on hot keys, with copies and a window that keeps expiring, while a user acts.
+
+So does the source: it resolves issues, and takes it back.
+"""
+
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
+from multiprocessing.synchronize import Event
+
+import pytest
+from peewee import SQL, fn
+
+from signalcraft.dev import embedded_servers
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
+from signalcraft.domain.errors import Conflict, DatabaseUnavailable
+from signalcraft.groups import record, source_updates, user_updates
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
+from tests.support.builders import NOON, arrival
+
+PROCESSES, BATCHES, BATCH = 16, 12, 25
+WINDOW = timedelta(minutes=1)
+POLICY = grouping.Policy(window=WINDOW, spike_count=20)
+#: A snooze outlasts the window; on these issues the user never snoozes, so that the window can be checked.
+NEVER_SNOOZED = ("0", "2", "4", "6", "8", "10")
+
+
+def _minute_now() -> float:
+    """A clock that runs 120 times as fast, so that windows of a minute expire all the while."""
+    return (time.time() % 86_400) * 2
+
+
+def _store_batches(url: str, seed: int) -> None:
+    """What one process does: hot keys, and one alert in ten a copy of one that some process sends too."""
+    open_database(url)
+    chance = random.Random(seed)
+    for number in range(BATCHES):
+        minute = _minute_now()
+        batch = [
+            arrival(
+                f"copied-{chance.randrange(40)}" if chance.random() < 0.1 else f"{seed}-{number}-{position}",
+                minute - chance.choice((0, 0, 0, 0.5, 3)),
+                issue=str(min(chance.randrange(12), chance.randrange(12))),
+                severity=chance.choice(list(Severity)),
+                environment=chance.choice(("prod", "staging", "dev")),
+                rule=chance.choice(("", "a", "b")),
+            )
+            for position in range(BATCH)
+        ]
+        _until_done(partial(record.record, batch, POLICY))
+
+
+def _until_done(work: Callable[[], object]) -> None:
+    """As a worker: what another transaction came before is done again. There were deadlocks if the log says so."""
+    while True:
+        try:
+            with session():
+                work()
+        except DatabaseUnavailable:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _act_as_user(url: str, stop: Event) -> None:
+    """Change the status of one group after the other, old ones too, as PATCH does."""
+    open_database(url)
+    chance = random.Random(0)
+    while not stop.is_set():
+        with session():
+            groups = list(AlertGroup.select(AlertGroup.id, AlertGroup.issue_id))
+        if groups:
+            group, status = chance.choice(groups), chance.choice(list(GroupStatus))
+            if status is not GroupStatus.SNOOZED or group.issue_id not in NEVER_SNOOZED:
+                _change(group.id, status)
+        time.sleep(0.005)
+
+
+def _change(group_id: int, status: GroupStatus) -> None:
+    now = NOON + timedelta(minutes=_minute_now())
+    fields: user_updates.Fields = {"status": status}
+    if status is GroupStatus.SNOOZED:
+        fields["snoozed_until"] = now + timedelta(minutes=2)
+    with suppress(Conflict):
+        _until_done(partial(user_updates.change, 1, group_id, user_updates.Edit(fields=fields, by="user", at=now)))
+
+
+def _act_as_source(url: str, stop: Event) -> None:
+    """Say of one issue after the other that it is resolved, or is not, as a worker carries it out."""
+    open_database(url)
+    chance = random.Random(1)
+    while not stop.is_set():
+        said = StatusChange(
+            source="sentry",
+            change=chance.choice((Change.RESOLVED, Change.UNRESOLVED)),
+            project="api",
+            fingerprint=f"issue:{chance.randrange(12)}",
+            received_at=NOON + timedelta(minutes=_minute_now()),
+        )
+        _until_done(partial(source_updates.apply_changes, [(1, said)]))
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def stormed(clean_database: str) -> str:
+    """The database after the storm."""
+    with session():
+        Workspace.create(slug="one")
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    user = context.Process(target=_act_as_user, args=(clean_database, stop))
+    senders = [context.Process(target=_store_batches, args=(clean_database, seed)) for seed in range(PROCESSES)]
+    source = context.Process(target=_act_as_source, args=(clean_database, stop))
+    for process in (user, source, *senders):
+        process.start()
+    for sender in senders:
+        sender.join(120)
+    stop.set()
+    user.join(20)
+    source.join(20)
+    assert [process.exitcode for process in (*senders, user, source)] == [0] * (PROCESSES + 2)
+    return clean_database
+
+
+@pytest.fixture
+def logged_before(servers: embedded_servers.Servers) -> int:
+    """How much PostgreSQL had written before the storm: other tests have deadlocks on purpose."""
+    return servers.postgres.log.stat().st_size
+
+
+def test_counts_are_true_and_nobody_deadlocks(
+    logged_before: int,
+    stormed: str,  # noqa: ARG001 - the storm
+    servers: embedded_servers.Servers,
+) -> None:
+    with session():
+        events = AlertEvent.select().count()
+        groups = list(AlertGroup.select())
+        held = Counter(
+            dict(
+                AlertEvent.select(AlertEvent.alert_group_id, fn.count(SQL("*")))
+                .group_by(AlertEvent.alert_group_id)
+                .tuples(),
+            ),
+        )
+        identities = AlertEvent.select(AlertEvent.source_event_id).distinct().count()
+    assert events == identities > PROCESSES * BATCHES * BATCH * 0.85
+    assert sum(group.count for group in groups) == events
+    assert {group.id: group.count for group in groups} == held
+    current = Counter(group.group_key for group in groups if group.is_current)
+    assert max(current.values(), default=0) <= 1
+    assert len(groups) > len({group.group_key for group in groups})
+    _, deadlock, told = servers.postgres.log.read_bytes()[logged_before:].partition(b"deadlock detected")
+    assert not deadlock, told[:9000].decode()
+
+
+def test_no_alert_joined_past_the_window_or_into_a_group_resolved_before(stormed: str) -> None:  # noqa: ARG001 - the storm
+    late = """
+        SELECT count(*) FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
+        WHERE g.status = 'resolved' AND e.received_at > g.resolved_at"""
+    with session():
+        assert database.execute_sql(late).fetchone() == (0,)
+        groups = list(AlertGroup.select().where(AlertGroup.issue_id.in_(NEVER_SNOOZED)))
+        for group in groups:
+            events = AlertEvent.select(AlertEvent.received_at).where(AlertEvent.alert_group == group)
+            moments = sorted(moment for (moment,) in events.tuples())
+            assert all(later - earlier <= WINDOW for earlier, later in pairwise(moments))
+    assert any(group.count > 10 for group in groups)

@@ -1,0 +1,119 @@
+"""Statistics: counted by the hour as alerts are stored, and told over HTTP."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
+from signalcraft.groups import record as groups_record
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from signalcraft.storage.models import HourlyCount
+from tests.support.builders import arrival, record
+from tests.support.web_client import add_workspace, ask, code_of, web
+
+DAY = "since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z"
+COUNTS = ("alerts", "duplicates", "joined", "groups_new", "groups_updated", "dedup_ratio")
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    add_workspace()
+    return web(environ)
+
+
+def told(client: FlaskClient, period: str = DAY) -> dict[str, Any]:
+    answer: dict[str, Any] = ask(client, f"/stats?{period}").get_json()
+    return answer
+
+
+def sums(row: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(row[name] for name in COUNTS)
+
+
+def test_alerts_are_counted_with_what_became_of_them(client: FlaskClient) -> None:
+    record(arrival("a", 0), arrival("a", 0), arrival("b", 1))  # opens a group; a copy; joins it
+    record(arrival("a", 0), arrival("c", 2), arrival("d", 3))  # a copy; two join a group that was there
+    assert sums(told(client)) == (6, 2, 3, 1, 1, 0.8333)
+
+
+def test_they_are_divided_by_hour_severity_environment_and_project(client: FlaskClient) -> None:
+    record(arrival("a", 0), arrival("b", 70, issue="2", severity=Severity.LOW), arrival("c", 59, environment="dev"))
+    answer = told(client)
+    assert [(row["hour"], row["alerts"]) for row in answer["by_hour"]] == [
+        ("2026-03-01T12:00:00.000000Z", 2),
+        ("2026-03-01T13:00:00.000000Z", 1),
+    ]
+    assert [(row["severity"], row["alerts"]) for row in answer["by_severity"]] == [("high", 2), ("low", 1)]
+    assert [(row["environment"], row["alerts"]) for row in answer["by_environment"]] == [("dev", 1), ("prod", 2)]
+    assert [(row["project"], *sums(row)) for row in answer["by_project"]] == [("api", 3, 0, 0, 3, 0, 0.0)]
+
+
+def test_the_largest_groups_are_named(client: FlaskClient) -> None:
+    record(arrival("a", 0), arrival("b", 1), arrival("c", 0, issue="2"))
+    assert [(group["count"], group["title"]) for group in told(client)["top_groups"]] == [
+        (2, "title of b"),
+        (1, "title of c"),
+    ]
+
+
+def test_a_period_is_widened_to_full_hours(client: FlaskClient) -> None:
+    record(arrival("a", 0), arrival("b", 61))
+    answer = told(client, "since=2026-03-01T12:10:00Z&until=2026-03-01T12:20:00Z")
+    assert (answer["since"], answer["until"]) == ("2026-03-01T12:00:00.000000Z", "2026-03-01T13:00:00.000000Z")
+    assert answer["alerts"] == 1
+
+
+def test_of_a_quiet_day_all_is_zero(client: FlaskClient) -> None:
+    answer = told(client, "")
+    assert sums(answer) == (0, 0, 0, 0, 0, 0.0)
+    assert answer["by_hour"] == answer["top_groups"] == []
+
+
+def test_a_preview_is_not_counted(client: FlaskClient) -> None:
+    with session():
+        groups_record.preview([arrival("a", 0)], grouping.Policy())
+    assert told(client)["alerts"] == 0
+
+
+def test_another_workspace_is_not_counted(client: FlaskClient) -> None:
+    add_workspace("acme")
+    with session():
+        token = tenants.create_token("acme", can_write=False, name="acme")
+    record(arrival())
+    assert ask(client, f"/stats?{DAY}", token).get_json()["alerts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("since=2026-03-02T00:00:00Z&until=2026-03-01T00:00:00Z", "since"),
+        ("since=2025-03-02T00:00:00Z&until=2026-03-01T00:00:00Z", "since"),
+        ("since=0001-01-01T00:00:00Z", "since"),
+        ("until=0001-01-01T00:00:00Z", "until"),
+        ("until=9999-12-31T23:59:59Z", "until"),
+        ("since=-1", "since"),
+        ("project=api", "project"),
+    ],
+)
+def test_a_bad_period_is_named(client: FlaskClient, query: str, parameter: str) -> None:
+    response = ask(client, f"/stats?{query}")
+    assert (response.status_code, code_of(response)) == (422, "fields_invalid")
+    assert list(response.get_json()["errors"]) == [parameter]
+
+
+@pytest.mark.usefixtures("client")
+def test_many_workers_count_true_and_never_wait_in_a_circle() -> None:
+    def store_some(round_: int) -> None:
+        alerts = [arrival(f"{round_}-{n}", n * 7, issue=str(n), environment=f"e{n % 4}") for n in range(20)]
+        record(*(alerts if round_ % 2 else alerts[::-1]))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store_some, range(40)))
+    with session():
+        rows = list(HourlyCount.select())
+    assert sum(row.alerts for row in rows) == 800
+    assert sum(row.groups_new for row in rows) == 20

@@ -1,0 +1,244 @@
+"""Reading for the API: what each question finds, within one workspace."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from signalcraft.domain.alerts import Severity
+from signalcraft.groups import queries
+from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.queries import Order, Position, SortKey
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertGroup
+from tests.support.builders import arrival, at, change_group, record
+from tests.support.web_client import add_workspace
+
+LATER = at(10_000)
+
+
+@pytest.fixture
+def workspace(clean_database: str) -> Iterator[int]:
+    assert clean_database
+    workspace_id = add_workspace()
+    with session():
+        yield workspace_id
+
+
+def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
+    """A group with a title of its own, and with ``columns`` as they are given."""
+    recorded = record(arrival(f"event-of-{name}", minute, issue=name))
+    (group_id,) = recorded.groups
+    change_group(group_id, title=name, **columns)
+    return int(group_id)
+
+
+def titles(
+    wanted: GroupFilter | None = None,
+    *,
+    order: Order | None = None,
+    now: datetime = LATER,
+    workspace_id: int = 1,
+) -> list[str]:
+    page = queries.groups(workspace_id, wanted or GroupFilter(), order or Order(), limit=200, after=None, now=now)
+    return [row["title"] for row in page.rows]
+
+
+def only(*values: str) -> Choice:
+    return Choice(include=values)
+
+
+def without(*values: str) -> Choice:
+    return Choice(exclude=values)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_without_filters_all_groups_are_listed_last_seen_first() -> None:
+    open_group("old", 0, is_current=False)
+    open_group("new", 2)
+    open_group("middle", 1, status="resolved", resolved_at=at(1), is_current=False)
+    assert titles() == ["new", "middle", "old"]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_each_filter_keeps_what_it_names_and_drops_what_it_excludes() -> None:
+    open_group("a", 1, environment="prod", project="api", severity="high", assignee_user_id="sentry:user:1")
+    open_group("b", 2, environment="staging", project="web", severity="low", source="grafana")
+
+    def by(column: str, choice: Choice) -> list[str]:
+        return titles(replace(GroupFilter(), **{column: choice}))  # type: ignore[arg-type] # each is a choice
+
+    for column, value, other in (
+        ("environment", "prod", "staging"),
+        ("project", "api", "web"),
+        ("severity", "high", "low"),
+        ("source", "sentry", "grafana"),
+        ("assignee", "sentry:user:1", "none"),
+    ):
+        assert by(column, only(value)) == ["a"], column
+        assert by(column, only(value, other)) == ["b", "a"], column
+        assert by(column, without(value)) == ["b"], column
+        assert by(column, without(value, other)) == [], column
+        assert by(column, only("another")) == [], column
+
+
+@pytest.mark.usefixtures("workspace")
+def test_not_being_one_of_some_people_is_also_said_of_what_nobody_has() -> None:
+    open_group("mine", 1, assignee_user_id="sentry:user:1")
+    open_group("nobodys", 2)
+    assert titles(GroupFilter(assignee=without("sentry:user:1"))) == ["nobodys"]
+    assert titles(GroupFilter(assignee=without("none"))) == ["mine"]
+    assert titles(GroupFilter(assignee=only("none"))) == ["nobodys"]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_least_severity_keeps_it_and_the_worse_ones() -> None:
+    for minute, severity in enumerate(Severity):
+        open_group(severity.value, minute, severity=severity.value)
+    assert titles(GroupFilter(severity_min=Severity.MED)) == ["critical", "high", "med"]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_current_groups_can_be_told_from_the_others() -> None:
+    open_group("old", 0, is_current=False)
+    open_group("new", 1)
+    assert titles(GroupFilter(current=True)) == ["new"]
+    assert titles(GroupFilter(current=False)) == ["old"]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_times_are_bounded_from_and_before() -> None:
+    for minute in range(4):
+        open_group(str(minute), minute)
+    assert titles(GroupFilter(since=at(1), until=at(3))) == ["2", "1"]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("100%", ["100% of it"]),
+        ("%", ["100% of it"]),
+        ("_", ["a_b"]),
+        ("A_B", ["a_b"]),
+        ("\\", ["c\\d"]),
+        ("of", ["100% of it"]),
+        ("'", ["it's"]),
+        (".*", []),
+        ("caf\u00c9", ["caf\u00e9"]),
+    ],
+)
+def test_a_search_is_a_piece_of_the_title_letter_by_letter(q: str, found: list[str]) -> None:
+    for name in ("100% of it", "a_b", "axb", "c\\d", "it's", "caf\u00e9"):
+        open_group(name)
+    assert titles(GroupFilter(q=q)) == found
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_snooze_past_its_end_reads_as_open_in_filters_too() -> None:
+    ends = at(100)
+    group_id = open_group("sleeper", status="snoozed", snoozed_until=ends)
+    open_group("for-ever", status="snoozed")
+    for now, awake in ((at(99), False), (ends, True)):
+        row = queries.group(1, group_id, now=now)
+        assert row is not None
+        assert (row["status"], row["snoozed_until"]) == (("open", None) if awake else ("snoozed", ends))
+        for status in ("open", "snoozed", "ack"):
+            kept = titles(GroupFilter(status=only(status)), now=now)
+            dropped = titles(GroupFilter(status=without(status)), now=now)
+            assert ("sleeper" in kept) == (status == row["status"])
+            assert sorted(kept + dropped) == ["for-ever", "sleeper"]
+    assert titles(GroupFilter(status=only("open", "snoozed")), now=ends) == ["for-ever", "sleeper"]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("key", SortKey)
+@pytest.mark.parametrize("descending", [True, False])
+def test_every_order_goes_both_ways_and_pages_hold_each_group_once(key: SortKey, *, descending: bool) -> None:
+    for number, severity in enumerate([*Severity, *Severity]):
+        open_group(str(number), number // 3, severity=severity.value, count=number // 2 + 1)
+    order = Order(key=key, descending=descending)
+    whole = titles(order=order)
+    assert titles(order=Order(key=key, descending=not descending)) == whole[::-1]
+    paged: list[str] = []
+    after: Position | None = None
+    while True:
+        page = queries.groups(1, GroupFilter(), order, limit=3, after=after, now=LATER)
+        paged += [row["title"] for row in page.rows]
+        after = page.end
+        if after is None:
+            break
+    assert paged == whole
+    assert len(whole) == 10
+
+
+@pytest.mark.usefixtures("workspace")
+def test_severities_are_sorted_by_how_bad_they_are() -> None:
+    for severity in Severity:
+        open_group(severity.value, severity=severity.value)
+    assert titles(order=Order(key=SortKey.SEVERITY)) == ["critical", "high", "med", "low", "info"]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_page_stays_whole_while_rows_arrive() -> None:
+    for number in range(6):
+        open_group(str(number), number)
+    first = queries.groups(1, GroupFilter(), Order(), limit=3, after=None, now=LATER)
+    open_group("arrived", 10)
+    second = queries.groups(1, GroupFilter(), Order(), limit=3, after=first.end, now=LATER)
+    assert [row["title"] for row in [*first.rows, *second.rows]] == ["5", "4", "3", "2", "1", "0"]
+    assert second.end is None
+
+
+def test_another_workspace_is_never_seen(workspace: int) -> None:
+    group_id = open_group("mine")
+    events = queries.events(workspace, group_id, limit=10, after=None)
+    other = add_workspace("other")
+    assert queries.group(other, group_id, now=LATER) is None
+    assert titles(workspace_id=other) == []
+    assert queries.events(other, group_id, limit=10, after=None).rows == []
+    assert queries.event(other, events.rows[0]["id"]) is None
+    assert queries.event(workspace, events.rows[0]["id"]) is not None
+
+
+def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone(workspace: int) -> None:
+    for minute in range(5):
+        record(arrival(f"e{minute}", minute))
+    (group,) = AlertGroup.select()
+    first = queries.events(workspace, group.id, limit=3, after=None)
+    second = queries.events(workspace, group.id, limit=3, after=first.end)
+    assert [row["source_event_id"] for row in [*first.rows, *second.rows]] == ["e4", "e3", "e2", "e1", "e0"]
+    assert "payload_json" not in first.rows[0]
+    event = queries.event(workspace, first.rows[0]["id"])
+    assert event is not None
+    assert event["payload_json"] == b"{}"
+    assert event["alert_group_id"] == group.id
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
+    workspace: int, monkeypatch: pytest.MonkeyPatch, *, descending: bool
+) -> None:
+    monkeypatch.setattr(queries, "MOST_TITLES", 4)
+    for number in range(13):
+        open_group(f"needle {number}" if number % 6 == 0 else f"hay {number}", number)
+    order, after, pages = Order(descending=descending), None, list[list[int]]()
+    while True:
+        page = queries.groups(workspace, GroupFilter(q="needle"), order, limit=2, after=after, now=LATER)
+        pages.append([int(row["title"].split()[1]) for row in page.rows])
+        if page.end is None:
+            break
+        after = page.end
+    found = [issue for one in pages for issue in one]
+    assert found == ([12, 6, 0] if descending else [0, 6, 12])
+    assert [] in pages, "one of them had nothing"
+
+
+def test_a_search_that_ends_with_the_titles_has_no_next_page(workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MOST_TITLES", 3)
+    for number in range(3):
+        open_group(f"hay {number}", number)
+    page = queries.groups(workspace, GroupFilter(q="needle"), Order(), limit=2, after=None, now=LATER)
+    assert (page.rows, page.end) == ([], None)

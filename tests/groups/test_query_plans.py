@@ -1,0 +1,220 @@
+"""Lists and storing stay fast as tables grow: EXPLAIN, on 100,000 groups, says by which way rows are found."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
+from signalcraft.groups import queries, record
+from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.queries import Order, Page, SortKey
+from signalcraft.storage.database import database, session
+from tests.support.builders import arrival, at
+from tests.support.web_client import add_workspace
+
+NOW = at(0)
+WORKSPACES = 20
+PAGE = 50
+
+_LOAD = """
+    INSERT INTO alert_group (
+        workspace_id, group_key, source, project, environment, fingerprint, title, severity, alert_severity, status,
+        is_current, count, first_seen_at, last_seen_at, latest_event_id, assignee_user_id
+    )
+    SELECT 1 + n %% 20, 'v1:' || n, 'sentry', 'project-' || n / 20 %% 50,
+           (ARRAY['prod', 'staging', 'dev'])[1 + n / 20 %% 3],
+           'issue:' || n, 'ValueError: cannot parse ' || md5(n::text), scale[1 + n / 20 %% 7 %% 5], scale[1 + n %% 5],
+           (ARRAY['open', 'open', 'ack', 'open', 'snoozed'])[1 + n / 20 %% 5], n %% 3 = 0, 1 + n %% 1009,
+           '2026-03-01T12:00Z'::timestamptz - n * interval '2 seconds',
+           '2026-03-01T12:00Z'::timestamptz - n * interval '1 second', 'event',
+           CASE WHEN n / 20 %% 10 = 0 THEN 'sentry:user:' || n / 20 %% 30 END
+    FROM generate_series(1, 100000) AS n, (SELECT '{info,low,med,high,critical}'::text[]) AS of (scale)"""
+
+
+#: 100,000 more, spread over the groups but for 2,000 of one, and as many changes of that one.
+_EVENTS = """
+    INSERT INTO alert_event (
+        workspace_id, alert_group_id, source, source_event_id, delivery_id, project, environment, severity, fingerprint,
+        title, message, tags_json, triggered_rules, occurred_at, received_at, decision
+    )
+    SELECT g.workspace_id, g.id, 'sentry', 'event-' || n, 'delivery', g.project, g.environment, g.severity,
+           g.fingerprint, g.title, '', '[]', '[]', at, at, 'joined'
+    FROM generate_series(1, 100000) AS n
+    JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END,
+    LATERAL (SELECT g.last_seen_at - n * interval '1 second' AS at) AS moment"""
+_CHANGES = """
+    INSERT INTO group_change (workspace_id, alert_group_id, changed_at, actor, changed_by, field, from_value, to_value)
+    SELECT g.workspace_id, g.id, now(), 'token', 'me', 'status', 'open', 'ack'
+    FROM generate_series(1, 20000) AS n JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END"""
+
+
+@pytest.fixture(scope="module")
+def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
+    """Loaded once for the tests of this file, and taken away again."""
+    with session():
+        database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+    for number in range(WORKSPACES):
+        add_workspace(f"w{number}")
+    with session(), database.atomic():
+        database.execute_sql("SET LOCAL statement_timeout = '120s'")
+        for statement in (_LOAD, _EVENTS, _CHANGES):
+            database.execute_sql(statement)
+    with session():
+        database.execute_sql("VACUUM (ANALYZE) alert_group, alert_event, group_change")
+    yield
+    with session():
+        database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+
+
+@pytest.fixture
+def explained(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of what ``retrieval`` asks, as they were carried out."""
+    plans: list[dict[str, Any]] = []
+    ask = queries._rows
+
+    def explain(query: Any) -> Any:  # noqa: ANN401 - as Peewee has it
+        sql, parameters = query.sql()
+        ((found,),) = database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
+        plans.append(found[0]["Plan"])
+        return ask(query)
+
+    monkeypatch.setattr(queries, "_rows", explain)
+    return plans
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def check(plan: dict[str, Any]) -> None:
+    told = json.dumps(plan, indent=1)
+    for node in nodes(plan):
+        assert node["Node Type"] != "Seq Scan", told
+        if "Sort" in node["Node Type"]:
+            assert max(inner["Actual Rows"] for inner in node["Plans"]) <= 2 * (PAGE + 1), told
+
+
+def page(wanted: GroupFilter | None = None, order: Order | None = None, after: Any = None) -> Page:  # noqa: ANN401 - a position
+    with session():
+        return queries.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
+
+
+def only(value: str) -> Choice:
+    return Choice(include=(value,))
+
+
+@pytest.mark.parametrize("key", SortKey)
+@pytest.mark.parametrize("descending", [True, False])
+def test_the_first_page_and_the_tenth_of_every_order(
+    explained: list[dict[str, Any]], key: SortKey, *, descending: bool
+) -> None:
+    order = Order(key=key, descending=descending)
+    after = None
+    for _ in range(10):
+        after = page(order=order, after=after).end
+    for plan in explained:
+        check(plan)
+        assert sum(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) == 0
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        GroupFilter(status=only("ack")),
+        GroupFilter(status=only("open")),
+        GroupFilter(status=Choice(exclude=("open",))),
+        GroupFilter(severity=only("critical")),
+        GroupFilter(environment=only("dev")),
+        GroupFilter(environment=Choice(exclude=("prod",))),
+        GroupFilter(project=only("project-7")),
+        GroupFilter(project=only("no-such-project")),
+        GroupFilter(source=only("sentry")),
+        GroupFilter(assignee=only("sentry:user:20")),
+        GroupFilter(assignee=only("none")),
+        GroupFilter(severity_min=Severity.HIGH),
+        GroupFilter(current=True),
+        GroupFilter(since=at(-60)),
+        GroupFilter(until=at(-600)),
+        GroupFilter(severity_min=Severity.HIGH, environment=only("prod"), project=only("project-6")),
+        GroupFilter(q="value"),
+        GroupFilter(q="c4ca4238a0"),
+        GroupFilter(q="in no title"),
+        GroupFilter(q="in no title", status=only("open")),
+    ],
+)
+def test_the_first_page_of_every_filter(explained: list[dict[str, Any]], wanted: GroupFilter) -> None:
+    page(wanted)
+    assert explained
+    for plan in explained:
+        check(plan)
+
+
+def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
+    with session():
+        first = queries.groups_by_id(7, GroupFilter(), after=None, now=NOW)
+        queries.groups_by_id(7, GroupFilter(), after=first.end, now=NOW)
+    for plan in explained:
+        assert {node["Node Type"] for node in nodes(plan)} <= {"Limit", "Index Scan"}
+
+
+@pytest.mark.usefixtures("large")
+def test_an_estimate_is_near_the_truth() -> None:
+    with session():
+        assert 4_000 < queries.estimate(7, GroupFilter(), now=NOW) < 6_000
+
+
+def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained: list[dict[str, Any]]) -> None:
+    with session():
+        assert queries.group(7, 6, now=NOW)
+        assert queries.event(7, queries.events(7, 6, limit=1, after=None).rows[0]["id"])
+        for ask in (queries.events, queries.changes):
+            first = ask(7, 6, limit=PAGE, after=None)
+            second = ask(7, 6, limit=PAGE, after=first.end)
+            assert [len(found.rows) for found in (first, second)] == [PAGE, PAGE]
+    assert len(explained) == 7
+    for plan in explained:
+        check(plan)
+        for node in nodes(plan):
+            assert node["Actual Rows"] <= PAGE + 1, json.dumps(node, indent=1)
+
+
+@pytest.fixture
+def storing(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of what ``store`` asks, each tried, taken back and then carried out."""
+    plans: list[dict[str, Any]] = []
+    execute = database.execute_sql
+
+    def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
+        if "unnest(" in sql:
+            with database.atomic() as attempt:
+                ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
+                attempt.rollback()
+            plans.append(found[0]["Plan"])
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(database, "execute_sql", explain)
+    return plans
+
+
+def test_alerts_whose_groups_are_long_quiet_read_no_groups_but_their_own(storing: list[dict[str, Any]]) -> None:
+    keys = [3 * number for number in range(1, 21)]
+    arrivals = [
+        replace(arrival(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}") for key in keys
+    ]
+    with session(), database.atomic() as everything:
+        recorded = record.record(arrivals, grouping.Policy())
+        everything.rollback()
+    assert recorded.created == len(keys)
+    for plan in storing:
+        for node in nodes(plan):
+            told = json.dumps(node, indent=1)
+            if node.get("Relation Name") == "alert_group":
+                assert node["Node Type"] != "Seq Scan", told
+                assert node["Actual Rows"] * node["Actual Loops"] <= 2 * len(keys), told
+            assert node.get("Rows Removed by Filter", 0) <= len(keys), told

@@ -1,0 +1,178 @@
+"""PostgreSQL against a model in plain Python: alerts, redeliveries, a user and the clock, in any order."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import Severity
+from signalcraft.groups.bursts import Arrival
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertGroup, Workspace
+from tests.support.builders import NOON, arrival, change_group, record
+
+WINDOW = timedelta(minutes=60)
+POLICY = grouping.Policy(window=WINDOW, spike_count=0)
+ISSUES = ("1", "2")
+
+
+@dataclass(eq=False)
+class Group:
+    """What a group should be."""
+
+    issue: str
+    first: datetime
+    last: datetime
+    severity: Severity
+    count: int = 1
+    status: str = "open"
+    until: datetime | None = None
+    current: bool = True
+    previous: "Group | None" = None
+
+    def takes(self, moment: datetime) -> bool:
+        asleep = self.status == "snoozed" and (self.until is None or self.until > moment)
+        return asleep or moment <= self.last + WINDOW
+
+    def join(self, moment: datetime, severity: Severity) -> None:
+        self.last, self.count = moment, self.count + 1
+        worse = severity.rank > self.severity.rank
+        overslept = self.status == "snoozed" and self.until is not None and self.until <= moment
+        if worse or overslept:
+            self.status, self.until = "open", None
+        if worse:
+            self.severity = severity
+
+
+@dataclass
+class Model:
+    """The groups as they should be, in the order in which they were opened."""
+
+    groups: list[Group] = field(default_factory=list)
+
+    def current(self, issue: str) -> Group | None:
+        return next((group for group in self.groups if group.issue == issue and group.current), None)
+
+    def ingest(self, issue: str, moment: datetime, severity: Severity) -> None:
+        group = self.current(issue)
+        if group is not None and group.takes(moment):
+            group.join(moment, severity)
+            return
+        previous = next((one for one in reversed(self.groups) if one.issue == issue), None)
+        if group is not None:
+            group.current = False
+        self.groups.append(Group(issue, moment, moment, severity, previous=previous))
+
+
+class Machine(RuleBasedStateMachine):
+    """Time only goes forward here; what comes late is the law's and ``grouping.place``'s to test."""
+
+    sent = Bundle("sent")
+
+    @initialize()
+    def begin(self) -> None:
+        with session():
+            database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
+        self.model, self.now = Model(), NOON
+
+    @property
+    def minute(self) -> float:
+        return (self.now - NOON) / timedelta(minutes=1)
+
+    @rule(minutes=st.sampled_from((0.5, 20, 59, 60, 60.5, 200)))
+    def wait(self, minutes: float) -> None:
+        self.now += timedelta(minutes=minutes)
+
+    @rule(target=sent, issue=st.sampled_from(ISSUES), severities=st.lists(st.sampled_from(Severity), max_size=4))
+    def ingest(self, issue: str, severities: list[Severity]) -> object:
+        """A batch of alerts a second apart."""
+        batch = []
+        for severity in severities:
+            self.now += timedelta(seconds=1)
+            batch.append(arrival(minute=self.minute, issue=issue, severity=severity))
+        record(*batch, policy=POLICY)
+        for one in batch:
+            self.model.ingest(issue, one.alert.received_at, one.alert.severity)
+        return multiple(*batch)
+
+    @rule(again=sent)
+    def redeliver(self, again: Arrival) -> None:
+        record(again, policy=POLICY)
+
+    @rule(issue=st.sampled_from(ISSUES))
+    def ack(self, issue: str) -> None:
+        if group := self.model.current(issue):
+            group.status, group.until = "ack", None
+            self.change(group, status="ack", snoozed_until=None)
+
+    @rule(issue=st.sampled_from(ISSUES))
+    def resolve(self, issue: str) -> None:
+        if group := self.model.current(issue):
+            self.now += timedelta(seconds=1)
+            group.status, group.until, group.current = "resolved", None, False
+            self.change(group, status="resolved", resolved_at=self.now, snoozed_until=None, is_current=False)
+
+    @rule(issue=st.sampled_from(ISSUES), minutes=st.sampled_from((None, 10, 90, 300)))
+    def snooze(self, issue: str, minutes: int | None) -> None:
+        if group := self.model.current(issue):
+            group.status = "snoozed"
+            group.until = None if minutes is None else self.now + timedelta(minutes=minutes)
+            self.change(group, status="snoozed", snoozed_until=group.until)
+
+    def change(self, group: Group, **columns: object) -> None:
+        change_group(self.stored()[self.model.groups.index(group)].id, **columns)
+
+    @staticmethod
+    def stored() -> list[AlertGroup]:
+        with session():
+            return list(AlertGroup.select().order_by(AlertGroup.first_seen_at))
+
+    @invariant()
+    def the_tables_are_as_the_model_says(self) -> None:
+        stored = self.stored()
+        number = {group.id: position for position, group in enumerate(stored)}
+        found = [
+            (
+                *(group.issue_id, group.first_seen_at, group.last_seen_at, group.severity, group.count, group.status),
+                *(group.snoozed_until, group.is_current, number.get(group.previous_group_id)),
+            )
+            for group in stored
+        ]
+        expected = [
+            (
+                *(group.issue, group.first, group.last, group.severity.value, group.count, group.status),
+                *(group.until, group.current, group.previous and self.model.groups.index(group.previous)),
+            )
+            for group in self.model.groups
+        ]
+        assert found == expected
+
+
+@pytest.fixture
+def workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with session():
+        Workspace.create(slug="one")
+
+
+def test_postgresql_does_what_the_model_does(workspace: None) -> None:  # noqa: ARG001 - for the rows
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,96 @@
+import random
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from peewee import SQL
+
+from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
+from signalcraft.groups import validation
+from signalcraft.groups.bursts import Arrival
+from signalcraft.storage.database import database, refusals, session
+from signalcraft.storage.models import AlertGroup, Workspace
+from tests.support.builders import arrival, record
+
+
+def with_field(**fields: object) -> Arrival:
+    one = arrival()
+    return replace(one, alert=replace(one.alert, **fields))  # type: ignore[arg-type]
+
+
+def test_an_ordinary_alert_passes() -> None:
+    validation.check(arrival())
+    validation.check(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("source_event_id", "", "is empty"),
+        ("title", "", "is empty"),
+        ("environment", "", "is empty"),
+        ("title", "x" * 501, "is longer than 500 characters"),
+        ("source_event_id", "x" * 501, "is longer than 500 characters"),
+        ("fingerprint", "x" * 601, "is longer than 600 characters"),
+        ("title", "a\0b", "holds U+0000"),
+        ("description", "a\0b", "holds U+0000"),
+        ("tags", [("a", "b\0")], "holds U+0000"),
+        ("title", "\ud800", "holds half of a surrogate pair"),
+        ("link", "https://example.com/\udfff", "holds half of a surrogate pair"),
+        ("received_at", datetime(2026, 1, 1), "has no time zone"),  # noqa: DTZ001 - that it is naive is the point
+        ("occurred_at", datetime(2026, 1, 1), "has no time zone"),  # noqa: DTZ001 - likewise
+    ],
+)
+def test_what_the_tables_cannot_hold_is_stopped_by_name(field: str, value: object, problem: str) -> None:
+    with pytest.raises(NotStorable) as stopped:
+        validation.check(with_field(**{field: value}))
+    assert stopped.value.field == field
+    assert str(stopped.value) == f"{field}: {problem}"
+
+
+def test_a_refusal_of_postgresql_names_what_is_wrong(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with pytest.raises(NotStorable, match="the workspace does not exist"):
+        record(arrival(workspace_id=7))
+
+
+def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constraint(clean_database: str) -> None:  # noqa: ARG001 - likewise
+    with session():
+        Workspace.create(slug="one")
+    record(arrival())
+    with session(), pytest.raises(NotStorable, match="refused by alert_group_count_check"), refusals():
+        AlertGroup.update(count=0).execute()
+
+
+def test_a_value_that_is_out_of_range_will_never_be_stored(database_url: str) -> None:  # noqa: ARG001 - for that it is open
+    with session(), pytest.raises(NotStorable), refusals():
+        database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
+
+
+def wide(length: int) -> str:
+    """Characters of four bytes, in no order that could be kept shorter."""
+    chance = random.Random(length)
+    return "".join(chr(chance.randrange(0x10000, 0x30000)) for _ in range(length))
+
+
+def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with session():
+        Workspace.create(slug="one")
+    longest = with_field(**{field: wide(length) for field, length in validation.LONGEST.items()})
+    validation.check(longest)
+    record(longest)
+
+
+def test_what_is_too_large_for_an_index_will_never_be_stored(clean_database: str) -> None:  # noqa: ARG001 - likewise
+    """To the driver it is the same kind of error as a lost connection, and a worker would hold it for ever."""
+    with session():
+        Workspace.create(slug="one")
+    with pytest.raises(NotStorable, match="too large"):
+        record(with_field(fingerprint=wide(1_000)))
+
+
+def test_who_comes_second_tries_again(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with session():
+        Workspace.create(slug="one")
+    record(arrival(minute=0), arrival(minute=500))
+    with session(), pytest.raises(DatabaseUnavailable, match="alert_group_current_key"), refusals():
+        AlertGroup.update(is_current=SQL("true")).execute()

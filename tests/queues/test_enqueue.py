@@ -1,0 +1,363 @@
+"""Taking in through Redis: one script, an ordinary RQ job, once."""
+
+import json
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from redis import Redis
+from rq import Callback, Queue, Retry
+from rq.serializers import JSONSerializer
+from rq.utils import as_text
+from rq.webhook import Webhook
+
+from signalcraft.dev import embedded_servers
+from signalcraft.domain.errors import QueueUnavailable
+from signalcraft.queues import backlog as queues_backlog
+from signalcraft.queues import enqueue, jobs, redis_clients
+from signalcraft.queues.jobs import AllowedJob, ForbiddenJob
+from signalcraft.resilience import Breaker
+from tests.support.builders import accepted
+
+_TIMES = ("created_at", "enqueued_at")
+#: What goes without saying, of all jobs and of a delivery's.
+_UNSAID = ("retry_intervals", "timeout", "result_ttl")
+_UNSAID_OF_DELIVERIES = ("failure_ttl",)
+
+
+def queued(redis: Redis) -> list[str]:
+    return [as_text(job_id) for job_id in redis.lrange("rq:queue:alerts", 0, -1)]
+
+
+def fields_of(redis: Redis, job_id: str) -> dict[str, Any]:
+    """Its data unpacked: how hard it is compressed, and which blanks JSON has, is nobody's business."""
+    fields = {as_text(name): value for name, value in redis.hgetall(f"rq:job:{job_id}").items()}
+    fields["data"] = json.loads(zlib.decompress(fields["data"]))
+    return {name: value for name, value in fields.items() if name not in _TIMES}
+
+
+def said(fields: dict[str, Any], *unsaid: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value and name not in (*_UNSAID, *unsaid)}
+
+
+def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_without_saying(
+    clean_redis: Redis,
+) -> None:
+    delivery = accepted()
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    ours = fields_of(clean_redis, delivery.delivery_id)
+    our_queue, our_queues = queued(clean_redis), clean_redis.smembers("rq:queues")
+    clean_redis.flushdb()
+    Queue("alerts", connection=clean_redis, serializer=JSONSerializer).enqueue(
+        "signalcraft.tasks.process_delivery",
+        delivery.as_job_argument(),
+        job_id=delivery.delivery_id,
+        job_timeout=jobs.JOB_TIMEOUT_SECONDS,
+        result_ttl=0,
+        failure_ttl=jobs.FAILURE_TTL_SECONDS,
+        retry=Retry(max=jobs.MOST_RETRIES, enqueue_at_front=True),
+        description="sentry event_alert",
+    )
+    assert ours == said(fields_of(clean_redis, delivery.delivery_id), *_UNSAID_OF_DELIVERIES)
+    assert our_queue == queued(clean_redis)
+    assert our_queues == clean_redis.smembers("rq:queues")
+    assert clean_redis.ttl(f"rq:job:{delivery.delivery_id}") == -1
+
+
+def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis) -> None:
+    notice = {"reason": "new", "group_id": 7}
+    enqueue.notify(clean_redis, notice, description="new group 7")
+    (job_id,) = clean_redis.lrange("rq:queue:notifications", 0, -1)
+    ours, ttl = fields_of(clean_redis, job_id.decode()), clean_redis.ttl(f"rq:job:{job_id.decode()}")
+    our_queues = clean_redis.smembers("rq:queues")
+    clean_redis.flushdb()
+    Queue("notifications", connection=clean_redis, serializer=JSONSerializer).enqueue(
+        "signalcraft.tasks.notify",
+        notice,
+        job_id=job_id.decode(),
+        ttl=enqueue.NOTIFY_TTL_SECONDS,
+        result_ttl=0,
+        failure_ttl=enqueue.NOTIFY_TTL_SECONDS,
+        description="new group 7",
+    )
+    assert ours == said(fields_of(clean_redis, job_id.decode()))
+    assert our_queues == clean_redis.smembers("rq:queues")
+    assert ttl == clean_redis.ttl(f"rq:job:{job_id.decode()}")
+
+
+def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis) -> None:
+    delivery = accepted()
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
+    assert job is not None
+    assert (job.timeout, job.result_ttl, job.retries_left) == (jobs.JOB_TIMEOUT_SECONDS, 0, jobs.MOST_RETRIES)
+    assert (job.get_retry_interval(), job.enqueued_at) == (0, job.created_at)
+    assert (job.failure_ttl, job.enqueue_at_front_on_retry) == (jobs.FAILURE_TTL_SECONDS, True)
+
+
+def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_redis: Redis) -> None:
+    """``bench`` measures it over a thousand jobs."""
+    delivery = accepted()
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    assert len(clean_redis.hgetall(f"rq:job:{delivery.delivery_id}")) <= 8, "a ninth field doubles the table"
+    of_one = [key for key in clean_redis.scan_iter() if key.startswith((b"rq:job:", b"signalcraft:delivery:"))]
+    assert len(of_one) == 2
+    taken = sum(clean_redis.memory_usage(key, samples=0) or 0 for key in of_one)
+    assert taken - len(zlib.compress(delivery.delivery.body)) < 1_500
+
+
+def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:
+    delivery = accepted()
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
+    assert job is not None
+    assert job.enqueued_at is not None
+    assert abs(datetime.now(UTC) - job.enqueued_at) < timedelta(seconds=5)
+
+
+def test_a_delivery_key_is_taken_in_once_and_its_second_bearer_learns_the_first_ones_id(clean_redis: Redis) -> None:
+    first, second = accepted(event_id="a" * 32), accepted(event_id="a" * 32)
+    assert enqueue.take_in(clean_redis, first, ttl_seconds=60) == enqueue.TakenIn(
+        fresh=True, delivery_id=first.delivery_id
+    )
+    again = enqueue.take_in(clean_redis, second, ttl_seconds=60)
+    assert again == enqueue.TakenIn(fresh=False, delivery_id=first.delivery_id)
+    assert queued(clean_redis) == [first.delivery_id]
+    assert not clean_redis.exists(f"rq:job:{second.delivery_id}")
+
+
+def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
+    enqueue.take_in(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
+    (key,) = clean_redis.keys("signalcraft:delivery:*")
+    assert 0 < clean_redis.ttl(key) <= 60
+
+
+def test_a_job_that_could_not_be_queued_leaves_no_delivery_key_behind(clean_redis: Redis) -> None:
+    clean_redis.set("rq:queue:alerts", "not a list")
+    with pytest.raises(QueueUnavailable):
+        enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    assert clean_redis.keys("signalcraft:delivery:*") == []
+
+
+def test_the_script_is_loaded_again_after_redis_forgot_it(clean_redis: Redis) -> None:
+    clean_redis.script_flush()
+    assert enqueue.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+
+
+def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
+    delivery = accepted(title="CanaryError: do not log me")
+    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    description = fields_of(clean_redis, delivery.delivery_id)["description"]
+    assert as_text(description) == "sentry event_alert"
+
+
+@pytest.fixture
+def frozen(servers: embedded_servers.Servers) -> Iterator[embedded_servers.Servers]:
+    servers.redis.freeze()
+    try:
+        yield servers
+    finally:
+        servers.redis.thaw()
+
+
+def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded_servers.Servers) -> None:
+    with redis_clients.for_web(frozen.redis_url) as redis:
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(QueueUnavailable):
+                enqueue.take_in(redis, accepted(), ttl_seconds=60)
+            assert time.monotonic() - began < 0.55
+
+
+def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_url: str) -> None:
+    """Each in time for itself: a password, a database, the script, and the script once more."""
+    url = urlsplit(redis_url)
+    with slowed(url.hostname or "", url.port or 0, seconds=0.2) as port:
+        slow = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}", path="/3").geturl()
+        with redis_clients.for_web(slow) as redis:
+            began = time.monotonic()
+            with pytest.raises(QueueUnavailable):
+                enqueue.take_in(redis, accepted(), ttl_seconds=60)
+            assert time.monotonic() - began < 0.6
+
+
+@contextmanager
+def slowed(host: str, port: int, *, seconds: float) -> Iterator[int]:
+    """A port that is another one's, but for that answers take so long."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def carry(source: socket.socket, target: socket.socket, pause: float) -> None:
+            with suppress(OSError):
+                while piece := source.recv(65_536):
+                    time.sleep(pause)
+                    target.sendall(piece)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    near, _ = server.accept()
+                    far = socket.create_connection((host, port))
+                    for source, target, pause in ((near, far, 0.0), (far, near, seconds)):
+                        threading.Thread(target=carry, args=(source, target, pause), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield int(server.getsockname()[1])
+
+
+def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
+    with redis_clients.for_web("redis://127.0.0.1:1/0") as redis:
+        began = time.monotonic()
+        with pytest.raises(QueueUnavailable):
+            enqueue.take_in(redis, accepted(), ttl_seconds=60)
+        assert time.monotonic() - began < 0.25
+
+
+def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None:
+    clean_redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(QueueUnavailable):
+            enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    finally:
+        clean_redis.config_set("maxmemory", "0")
+    assert enqueue.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+
+
+def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise() -> None:
+    for connect in (redis_clients.for_web, redis_clients.for_worker):
+        with connect("rediss://localhost") as lenient, connect("rediss://localhost?ssl_cert_reqs=required") as strict:
+            assert lenient.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
+            assert strict.connection_pool.connection_kwargs["ssl_cert_reqs"] == "required"
+
+
+def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis) -> None:
+    assert queues_backlog.backlog(clean_redis, jobs.ALERTS) == queues_backlog.Backlog(depth=0, oldest_created_at=None)
+    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    backlog = queues_backlog.backlog(clean_redis, jobs.ALERTS)
+    assert backlog.depth == 2
+    assert backlog.oldest_created_at is not None
+    assert abs(datetime.now(UTC) - backlog.oldest_created_at) < timedelta(seconds=5)
+
+
+def plant(redis: Redis, function: str = jobs.PROCESS_DELIVERY, **options: Any) -> AllowedJob:  # noqa: ANN401 - as RQ takes them
+    """A job that somebody who can write to Redis put there, as a worker reads it."""
+    queue = Queue("alerts", connection=redis, serializer=JSONSerializer)
+    planted = queue.enqueue(function, accepted().as_job_argument(), **options)
+    job = AllowedJob.fetch(planted.id, connection=redis, serializer=JSONSerializer)
+    assert isinstance(job, AllowedJob)
+    return job
+
+
+@pytest.mark.parametrize("function", [jobs.PROCESS_DELIVERY, jobs.NOTIFY])
+def test_our_own_functions_may_run(clean_redis: Redis, function: str) -> None:
+    job = plant(clean_redis, function)
+    job.check()
+    assert job.func_name == function
+
+
+@pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.configure_worker", "builtins.eval"])
+def test_no_other_function_may_run(clean_redis: Redis, function: str) -> None:
+    job = plant(clean_redis, function)
+    with pytest.raises(ForbiddenJob):
+        job.check()
+    with pytest.raises(ForbiddenJob):
+        _ = job.func
+
+
+@pytest.mark.parametrize("callback", ["on_success", "on_failure", "on_stopped"])
+def test_a_callback_is_refused_and_dropped(clean_redis: Redis, callback: str) -> None:
+    job = plant(clean_redis, jobs.NOTIFY, **{callback: Callback("os.system")})
+    with pytest.raises(ForbiddenJob):
+        job.check()
+    assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
+
+
+def test_a_webhook_is_refused_and_dropped(clean_redis: Redis) -> None:
+    job = plant(clean_redis)
+    clean_redis.hset(job.key, "webhooks", json.dumps([Webhook("http://127.0.0.1:1/", "finished").to_dict()]))
+    job.refresh()  # type: ignore[no-untyped-call] # RQ's
+    with pytest.raises(ForbiddenJob):
+        job.check()
+    assert job.webhooks == []
+
+
+def test_a_dependency_is_refused(clean_redis: Redis) -> None:
+    job = plant(clean_redis)
+    clean_redis.hset(job.key, "dependency_ids", json.dumps(["another"]))
+    job.refresh()  # type: ignore[no-untyped-call] # RQ's
+    with pytest.raises(ForbiddenJob):
+        job.check()
+
+
+@pytest.mark.parametrize("data", [b"[]", b"not JSON", b'["os.system"]'])
+def test_a_job_that_cannot_be_read_is_refused(clean_redis: Redis, data: bytes) -> None:
+    job = plant(clean_redis)
+    clean_redis.hset(job.key, "data", data)
+    job.refresh()  # type: ignore[no-untyped-call] # RQ's
+    with pytest.raises(ForbiddenJob):
+        job.check()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not compressed",
+        zlib.compress(b"not json"),
+        zlib.compress(b"[" * 100_000),
+        zlib.compress(b'{"a": 1}'),
+        zlib.compress(b'["os.system", null, ["true"], {}]'),
+        zlib.compress(b'["signalcraft.tasks.process_delivery", null, [], {}]'),
+        zlib.compress(b'["signalcraft.tasks.process_delivery", null, [{"delivery_id": "x"}], {}]'),
+        zlib.compress(b'["signalcraft.tasks.process_delivery", 1, [{}], {}]'),
+    ],
+)
+def test_data_that_is_no_delivery_is_refused(data: bytes) -> None:
+    with pytest.raises(ForbiddenJob):
+        jobs.read_delivery(data)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_breaker_leaves_what_failed_alone_for_a_moment() -> None:
+    clock = Clock()
+    breaker = Breaker(QueueUnavailable, pause_seconds=2, clock=clock)
+    with pytest.raises(QueueUnavailable, match="frozen"), breaker.guard():
+        raise QueueUnavailable("frozen")
+    with pytest.raises(QueueUnavailable, match="a moment ago"), breaker.guard():
+        pytest.fail("asked while open")
+    clock.now = 2.0
+    with breaker.guard():
+        pass
+    with breaker.guard():
+        pass
+
+
+def test_a_half_open_breaker_lets_one_caller_through() -> None:
+    clock = Clock()
+    breaker = Breaker(QueueUnavailable, pause_seconds=2, clock=clock)
+    with pytest.raises(QueueUnavailable), breaker.guard():
+        raise QueueUnavailable
+    clock.now = 2.5
+    with breaker.guard(), pytest.raises(QueueUnavailable), breaker.guard():
+        pytest.fail("two at once")
+
+
+def test_a_breaker_minds_nothing_but_its_own_failure() -> None:
+    breaker = Breaker(QueueUnavailable)
+    with pytest.raises(ZeroDivisionError), breaker.guard():
+        raise ZeroDivisionError
+    with breaker.guard():
+        pass

@@ -1,0 +1,74 @@
+"""Deliveries that are Sentry's for sure, and of which nobody here knows what they mean."""
+
+import hmac
+import json
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from signalcraft import tasks
+from signalcraft.queues import dead_letters
+from signalcraft.settings import Settings
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
+from tests.support import web_client
+from tests.support.builders import accepted
+from tests.support.queues import work
+from tests.support.web_client import PATH, SECRET
+
+
+@pytest.fixture
+def client(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> FlaskClient:
+    web_client.add_workspace()
+    tasks.configure_worker(settings, clean_redis)
+    return web_client.web(environ)
+
+
+def unhandled() -> list[UnhandledDelivery]:
+    with session():
+        return list(UnhandledDelivery.select().order_by(UnhandledDelivery.id))
+
+
+@pytest.mark.parametrize(
+    ("resource", "body", "reason"),
+    [
+        ("release", {"action": "created", "data": {"release": {"version": "1"}}}, "resource_unknown"),
+        ("issue", {"action": "exploded", "data": {"issue": {"id": "1", "title": "x"}}}, "action_unknown"),
+    ],
+)
+def test_they_are_answered_ignored_and_kept_raw(
+    client: FlaskClient,
+    clean_redis: Redis,
+    resource: str,
+    body: dict[str, object],
+    reason: str,
+) -> None:
+    raw = json.dumps(body).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Sentry-Hook-Resource": resource,
+        "Sentry-Hook-Signature": hmac.new(SECRET.encode(), raw, "sha256").hexdigest(),
+    }
+    for _ in range(2):
+        answer = client.post(PATH, data=raw, headers=headers)
+        assert (answer.status_code, answer.get_json()) == (200, {"status": "ignored", "reason": reason})
+    work(clean_redis)
+    (kept,) = unhandled()
+    assert (kept.resource, bytes(kept.body)) == (resource, raw)
+    with session():
+        assert AlertEvent.select().count() == FailedDelivery.select().count() == 0
+
+
+def test_what_is_known_to_be_no_alert_is_not_kept(client: FlaskClient, clean_redis: Redis) -> None:
+    assert web_client.send(client, web_client.sample("comment.created")).status_code == 200
+    assert clean_redis.llen("rq:queue:alerts") == 0
+
+
+def test_a_workspace_keeps_its_newest_and_no_more(client: FlaskClient) -> None:  # noqa: ARG001 - for the workspace
+    with session():
+        for _ in range(3):
+            dead_letters.add_unhandled([accepted() for _ in range(400)])
+    kept = unhandled()
+    assert len(kept) == dead_letters.MAX_UNHANDLED
+    assert kept[0].id == 201

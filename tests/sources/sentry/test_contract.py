@@ -1,0 +1,250 @@
+"""The contract: any delivery gets the right answer or the right error, and never another exception."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import BodyTooDeep, MissingIdentity, MissingTitle, PermanentError, Refusal
+from signalcraft.sources import cleaning, sentry
+from signalcraft.sources.sentry import samples
+from signalcraft.sources.sentry.fields import FIELDS
+from signalcraft.sources.sentry.status_changes import ACTIVITY_TYPE, ASSIGNEE, IGNORE_MINUTES, IGNORE_UNTIL, SUBSTATUS
+from tests.support.sentry_bodies import ABSENT, FOLDER, RECEIVED_AT, SECRETS, body_of, carrying, deliver, sample
+
+FINGERPRINT = re.compile(r"(issue|metric_rule):[\w-]{1,64}|hashes:[0-9a-f]{32,64}|(custom|made):[0-9a-f]{64}")
+PROJECT = re.compile(r"[a-z0-9._-]{1,100}")
+
+INTEGRATIONS = frozenset(name for name in samples.NAMES if name.partition(".")[0] in samples.INTEGRATION)
+
+#: Values of every JSON type, the unpleasant ones among them.
+VALUES = (None, "", "text", "\x00\ud800", 0, -1, 2**70, 1.5, float("nan"), True, [], {}, [[]], [None, {}], {"key": 1})
+
+#: Places that are read beside the tables of ``fields``.
+ALSO_READ = {
+    "action",
+    "data.metric_alert.status",
+    "data.comment_id",
+    "data.run_id",
+    "data.buildId",
+    "data.installation",
+    *(path.text for path in (ACTIVITY_TYPE, SUBSTATUS, *ASSIGNEE, *IGNORE_UNTIL, *IGNORE_MINUTES)),
+}
+
+
+def check(delivery: Delivery) -> Normalization | None:
+    """Run a well-signed delivery through; what it means, or ``None`` where it was refused or set aside."""
+    sentry.verify(delivery, SECRETS)
+    try:
+        identity = sentry.identify(delivery)
+    except Refusal as refusal:
+        assert_set_aside(delivery, refusal)
+        return None
+    assert re.fullmatch(r"[a-z0-9_.-]{1,64}:[0-9a-f]{64}", identity.delivery_key)
+    try:
+        meaning = sentry.normalize(delivery)
+    except (MissingIdentity, MissingTitle):
+        assert not identity.ignored
+        return None
+    unread = {warning.field for warning in meaning.warnings} & {path.text for path in ASSIGNEE}
+    assert bool(identity.ignored) == (not meaning.outcomes) or unread, "who cannot be read is warned of, not assigned"
+    for outcome in meaning.outcomes:
+        assert_keepable(outcome)
+    return meaning
+
+
+def assert_set_aside(delivery: Delivery, refusal: Refusal) -> None:
+    """What the door refuses, the worker sets aside; only the depth is for the door alone."""
+    assert 400 <= refusal.status < 500
+    if not isinstance(refusal, BodyTooDeep):
+        with pytest.raises(PermanentError):
+            sentry.normalize(delivery)
+
+
+def assert_keepable(outcome: NormalizedAlert | StatusChange) -> None:
+    assert outcome.source == "sentry"
+    assert outcome.received_at == RECEIVED_AT
+    assert FINGERPRINT.fullmatch(outcome.fingerprint)
+    texts = " ".join(str(getattr(outcome, name)) for name in outcome.__slots__)
+    assert "\x00" not in texts
+    texts.encode()
+    if isinstance(outcome, StatusChange):
+        assert outcome.project == "" or PROJECT.fullmatch(outcome.project)
+        assert outcome.snoozed_until is None or outcome.snoozed_until.tzinfo is UTC
+        assert outcome.assignee is None or re.fullmatch(r"sentry:(user|team):[\w-]{1,64}", outcome.assignee)
+        return
+    assert PROJECT.fullmatch(outcome.project)
+    assert 0 < len(outcome.source_event_id) <= 200
+    assert 0 < len(outcome.environment) <= cleaning.ENVIRONMENT_LIMIT
+    assert 0 < len(outcome.title) <= cleaning.TITLE_LIMIT
+    assert outcome.title.isprintable() or "\xa0" not in outcome.title
+    assert len(outcome.description) <= cleaning.DESCRIPTION_LIMIT
+    assert outcome.occurred_at.tzinfo is UTC
+    assert outcome.link is None or re.match(r"https?://[^\s<>\"]+$", outcome.link)
+    assert all(0 < len(key) <= 200 and len(value) <= 200 for key, value in outcome.tags)
+    assert outcome.source_count is None or 0 <= outcome.source_count < 2**63
+
+
+def places(part: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place in a body."""
+    steps: Any = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for step, inner in steps:
+        yield (*way, step)
+        yield from places(inner, (*way, step))
+
+
+@contextmanager
+def changed(body: dict[str, Any], place: tuple[str | int, ...], value: object) -> Iterator[None]:
+    """``body`` with another value at ``place``, or with none (:data:`ABSENT`), for a while."""
+    part: Any = body
+    for step in place[:-1]:
+        part = part[step]
+    before = deepcopy(part) if value is ABSENT else part[place[-1]]
+    if value is ABSENT:
+        del part[place[-1]]
+        yield
+        part.clear()
+        part.update(before) if isinstance(part, dict) else part.extend(before)
+    else:
+        part[place[-1]] = value
+        yield
+        part[place[-1]] = before
+
+
+def is_read(resource: str, place: tuple[str | int, ...]) -> bool:
+    """Whether what stands at ``place`` may matter to the answer."""
+    fields = FIELDS.get(resource)
+    tables = [path.text for paths in fields.read_in_order().values() for path in paths] if fields else []
+    here = ".".join(str(step) for step in place)
+    return any(
+        place_read == here or place_read.startswith((f"{here}.", f"{here}[")) or here.startswith(f"{place_read}.")
+        for place_read in (re.sub(r"\[.*", "", path) for path in (*tables, *ALSO_READ))
+    ) or any(path.startswith(here) for path in (*tables, *ALSO_READ))
+
+
+def meaning_without_digest(meaning: Normalization | None) -> list[object]:
+    """The outcomes; a metric alert's name holds a digest of all bytes, which is not its meaning."""
+    outcomes = meaning.outcomes if meaning else ()
+    return [
+        replace(each, source_event_id=re.sub(r"[0-9a-f]{64}$", "", each.source_event_id))
+        if isinstance(each, NormalizedAlert)
+        else each
+        for each in outcomes
+    ]
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_every_sample_means_something_or_is_ignored(name: str) -> None:
+    meaning = check(deliver(name))
+    assert meaning is not None
+    assert len(meaning.outcomes) <= 1
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_the_samples_on_disk_are_those_that_are_built(name: str) -> None:
+    """``python -m tests.support.sentry_bodies`` writes them anew."""
+    raw = (FOLDER / f"{name}.json").read_bytes()
+    assert raw == sample(name).body
+    assert check(carrying(raw, like=name)) == sentry.normalize(deliver(name))
+
+
+def test_no_sample_on_disk_is_left_over() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(samples.NAMES)
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_no_change_of_one_place_makes_anything_raise_and_what_is_not_read_does_not_matter(name: str) -> None:
+    body = body_of(name)
+    whole = meaning_without_digest(check(carrying(body, like=name)))
+    for place in tuple(places(body)):
+        matters = is_read(sample(name).resource, place)
+        for value in (ABSENT, *VALUES):
+            with changed(body, place, value):
+                meaning = check(carrying(body, like=name))
+            assert matters or meaning_without_digest(meaning) == whole, place
+    assert meaning_without_digest(check(carrying(body, like=name))) == whole
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_keys_that_sentry_adds_do_not_matter(name: str) -> None:
+    body = body_of(name)
+    whole = meaning_without_digest(check(carrying(body, like=name)))
+    for place in ((), *places(body)):
+        part: Any = body
+        for step in place:
+            part = part[step]
+        if isinstance(part, dict):
+            part["newest_key"] = {"of": ["Sentry"]}
+            assert meaning_without_digest(check(carrying(body, like=name))) == whole
+            del part["newest_key"]
+
+
+TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
+    ["2026-03-01T12:00:00Z", "error", "{{ default }}", "https://sentry.io/organizations/a/issues/1/", "1e400", "\x00"],
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(-(10**30), 10**30) | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=5,
+)
+FEW = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(FEW, max_examples=2_500)
+HEADERS = st.sampled_from([None, "newest", *samples.INTEGRATION])
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Delivery:
+    """A sample with up to five places changed or gone, one in four of an integration's under another header."""
+    name = draw(st.sampled_from(samples.NAMES))
+    body = body_of(name)
+    for _ in range(draw(st.integers(1, 5))):
+        *way, last = draw(st.sampled_from(tuple(places(body))))
+        part: Any = body
+        for step in way:
+            part = part[step]
+        if draw(st.booleans()):
+            part[last] = draw(JSON)
+        elif len(body) > 1:
+            del part[last]
+    raw = json.dumps(body, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
+    if name in INTEGRATIONS and draw(st.integers(0, 3)) == 0:
+        return carrying(raw, like=name, sentry_hook_resource=draw(HEADERS))
+    return carrying(raw, like=name)
+
+
+@MANY
+@given(mutated())
+def test_no_mutation_makes_anything_raise(delivery: Delivery) -> None:
+    check(delivery)
+
+
+@MANY
+@given(
+    st.sampled_from(samples.NAMES),
+    st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), min_size=1, max_size=4),
+)
+def test_no_damage_to_the_bytes_makes_anything_raise(name: str, cuts: list[tuple[int, bytes]]) -> None:
+    raw = sample(name).body
+    for position, instead in cuts:
+        at = position % (len(raw) + 1)
+        raw = raw[:at] + instead + raw[at + len(instead) // 2 :]
+    check(carrying(raw, like=name))
+
+
+@FEW
+@given(
+    st.dictionaries(st.sampled_from(["action", "data", "event", "message", "id", "x"]), JSON),
+    st.sampled_from(samples.NAMES),
+)
+def test_no_object_at_all_makes_anything_raise(body: dict[str, Any], name: str) -> None:
+    check(carrying(json.dumps(body).encode(), like=name))

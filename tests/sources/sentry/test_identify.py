@@ -1,0 +1,347 @@
+"""What a delivery is, what is refused at the door, and what a redelivery shares."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import (
+    BodyDuplicateKey,
+    BodyNotJson,
+    BodyNotObject,
+    InvalidFields,
+    Refusal,
+    ResourceMismatch,
+    UiComponentRequest,
+    UnexpectedShape,
+)
+from signalcraft.sources import sentry
+from signalcraft.sources.sentry import samples, schemas
+from tests.support.sentry_bodies import (
+    ABSENT,
+    RECEIVED_AT,
+    alert,
+    body_of,
+    carrying,
+    damaged,
+    deliver,
+    sample,
+    with_event,
+    with_value,
+)
+
+OTHER_KEY = "ffeeddccbbaa99887766554433221100"
+
+
+def refusal(delivery: Delivery) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        sentry.identify(delivery)
+    return caught.value
+
+
+def key(delivery: Delivery) -> str:
+    return sentry.identify(delivery).delivery_key
+
+
+# The body.
+
+
+@pytest.mark.parametrize(
+    ("sent", "instead", "refused"),
+    [
+        (b'{"action"', b"{", BodyNotJson),
+        (sample().body, b"[]", BodyNotObject),
+        (b'{"action"', b'{"action":"created","action"', BodyDuplicateKey),
+    ],
+)
+def test_a_body_that_is_no_json_within_bounds_is_refused(sent: bytes, instead: bytes, refused: type[Refusal]) -> None:
+    assert type(refusal(carrying(sample().body.replace(sent, instead, 1)))) is refused
+
+
+@pytest.mark.parametrize("levels", [66, 500, 900, 990, 1_000, 100_000])
+def test_normalize_survives_absurd_nesting(levels: int) -> None:
+    deep = b"[" * levels + b"]" * levels
+    event = b'{"event_id":"1","title":"t","tags":[["deep",' + deep + b'],["a","b"]],"message":' + deep + b"}"
+    delivery = carrying(b'{"action":"triggered","data":{"event":' + event + b"}}")
+    try:
+        (alert,) = sentry.normalize(delivery).outcomes
+    except UnexpectedShape:
+        return
+    assert ("a", "b") in alert.tags
+
+
+@pytest.mark.parametrize("literal", ["9" * 5_000, "-" + "9" * 9_999, "NaN", "Infinity", "1e999"])
+def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str) -> None:
+    body = sample().body.replace(b'"time_spent":null', b'"time_spent":' + literal.encode())
+    assert literal.encode() in body
+    assert sentry.identify(carrying(body)).ignored == ""
+
+
+# The shape at the door.
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("event_alert.triggered", "action"),
+        ("event_alert.triggered", "data"),
+        ("event_alert.triggered", "data.event"),
+        ("error.created", "data.error"),
+        ("issue.created", "data.issue"),
+        ("issue.resolved", "data.issue"),
+        ("metric_alert.critical", "data.metric_alert"),
+        ("activity_alert.triggered", "data.issue"),
+        ("servicehook.triggered", "event"),
+        ("comment.created", "action"),
+        ("installation.created", "data"),
+    ],
+)
+@pytest.mark.parametrize("value", [ABSENT, None, 7, [], True])
+def test_what_must_be_there_is_named_with_what_was_expected(name: str, path: str, value: object) -> None:
+    refused = refusal(damaged(name, path, value))
+    assert isinstance(refused, InvalidFields)
+    (problem,) = refused.errors[path]
+    expected = "text" if path == "action" else "a JSON object"
+    assert problem == (f"is missing; {expected} is expected" if value is ABSENT else f"must be {expected}")
+    with pytest.raises(UnexpectedShape):
+        sentry.normalize(damaged(name, path, value))
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    assert set(refusal(carrying({"data": []})).errors) == {"action", "data"}
+
+
+@pytest.mark.parametrize("body", [{}, {"alias": "GlitchTip", "text": "x", "attachments": []}, {"id": "1", "event": []}])
+def test_an_unsigned_body_without_event_or_message_is_refused(body: dict[str, object]) -> None:
+    assert set(refusal(carrying(body, like="legacy.modern")).errors) == {"event"}
+
+
+def test_a_call_of_a_ui_component_is_refused() -> None:
+    headers = {"sentry-app-signature": "x"}
+    assert type(refusal(Delivery(headers=headers, body=b"{}", received_at=RECEIVED_AT))) is UiComponentRequest
+
+
+@pytest.mark.parametrize("shape", [schemas.DOOR, schemas.LEGACY, *schemas.DATA.values()])
+@pytest.mark.parametrize("value", [ABSENT, None, 1, "text", [], {}, True, 1.5])
+def test_the_fast_look_at_a_shape_agrees_with_its_schema(shape: schemas.Shape, value: object) -> None:
+    for name in shape.schema.fields:
+        part = {key: {} if kind is dict else "" for key, kind, _ in shape.types} | {"more": 1, name: value}
+        if value is ABSENT:
+            del part[name]
+        assert shape.fits(part) == (not shape.schema.validate(part))
+
+
+# The resource.
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_every_sample_is_what_it_says_it_is(name: str) -> None:
+    made, identity = sample(name), sentry.identify(deliver(name))
+    assert (identity.resource, identity.action) == (made.resource, made.action)
+    assert identity.resource in sentry.RESOURCES
+
+
+INTEGRATIONS = tuple(name for name in samples.NAMES if name.partition(".")[0] in samples.INTEGRATION)
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_the_header_is_not_needed_and_changes_nothing(name: str) -> None:
+    assert sentry.identify(carrying(sample(name).body, sentry_hook_resource=None)) == sentry.identify(deliver(name))
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+@pytest.mark.parametrize("named", samples.INTEGRATION)
+def test_a_header_that_contradicts_the_body_is_refused(name: str, named: str) -> None:
+    delivery = carrying(sample(name).body, sentry_hook_resource=named)
+    if named == name.partition(".")[0]:
+        sentry.identify(delivery)
+    else:
+        assert type(refusal(delivery)) is ResourceMismatch
+
+
+@pytest.mark.parametrize("named", ["EVENT_ALERT", " event_alert "])
+def test_the_header_is_read_without_regard_to_case_and_blanks(named: str) -> None:
+    assert sentry.identify(carrying(sample().body, sentry_hook_resource=named)).resource == "event_alert"
+
+
+@pytest.mark.parametrize(
+    ("named", "resource"),
+    [
+        ("monitor", "monitor"),
+        ("new_thing.v2", "new_thing.v2"),
+        ("x" * 65, "unknown"),
+        ("a b", "unknown"),
+        ("ü", "unknown"),
+    ],
+)
+@pytest.mark.parametrize("name", ["event_alert.triggered", "issue.created", "comment.created"])
+def test_a_resource_that_we_do_not_know_is_ignored_under_its_name(named: str, resource: str, name: str) -> None:
+    delivery = carrying(sample(name).body, sentry_hook_resource=named)
+    identity = sentry.identify(delivery)
+    assert (identity.resource, identity.ignored) == (resource, "resource_unknown")
+    assert identity.delivery_key != key(deliver(name))
+    assert sentry.normalize(delivery).outcomes == ()
+
+
+def test_made_up_names_of_resources_do_not_make_one_body_many_deliveries() -> None:
+    made_up = (carrying(sample().body, sentry_hook_resource=name) for name in ("one", "two", "a b"))
+    assert len({key(delivery) for delivery in made_up}) == 1
+
+
+def test_a_body_that_proves_nothing_is_an_unknown_resource() -> None:
+    identity = sentry.identify(carrying({"action": "a", "data": {}}, sentry_hook_resource=None))
+    assert (identity.resource, identity.action, identity.ignored) == ("unknown", "a", "resource_unknown")
+
+
+@pytest.mark.parametrize(
+    "name", ["installation.created", "comment.updated", "seer.pr_created", "size_analysis.completed"]
+)
+def test_what_is_no_alert_is_ignored(name: str) -> None:
+    resource, _, action = name.partition(".")
+    data = {"buildId": "7"} if resource == "size_analysis" else body_of(name)["data"]
+    delivery = carrying({"action": action, "data": data}, sentry_hook_resource=resource)
+    assert sentry.identify(delivery).ignored == "no_alert"
+    assert sentry.normalize(delivery).outcomes == ()
+
+
+@pytest.mark.parametrize("action", ["", "exploded", "x" * 300, "a b", "ä", "\ud800", "\x00"])
+def test_an_action_that_we_do_not_know_is_ignored(action: str) -> None:
+    identity = sentry.identify(damaged("issue.created", "action", action))
+    assert identity.ignored == "action_unknown"
+    assert identity.action == ("exploded" if action == "exploded" else "unknown")
+
+
+@pytest.mark.parametrize("activity", ["seer_root_cause_completed", "appeared_in_pull_request", "", None, 7, ["a"], {}])
+def test_an_activity_that_is_no_change_of_status_is_ignored(activity: object) -> None:
+    delivery = damaged("activity_alert.triggered", "data.activity.type", activity)
+    assert sentry.identify(delivery).ignored == "no_alert"
+    assert sentry.normalize(delivery).outcomes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "project"),
+    [
+        ("event_alert.triggered", "4509877862268928"),
+        ("error.created", "4509877862268928"),
+        ("issue.resolved", "4509877862268928"),
+        ("metric_alert.critical", "checkout"),
+        ("comment.created", "checkout"),
+        ("legacy.modern", "checkout"),
+        ("legacy.ancient", "checkout"),
+        ("servicehook.triggered", "4509877862268928"),
+        ("preprod_artifact.size_analysis_completed", "checkout"),
+        ("seer.pr_created", ""),
+    ],
+)
+def test_the_project_is_named_as_the_body_has_it(name: str, project: str) -> None:
+    assert sentry.identify(deliver(name)).project == project
+
+
+@pytest.mark.parametrize("project", ["a\r\nSet-Cookie: x", "Ä" * 300, [], {}, -1, 1.5, None, "\ud800"])
+def test_the_project_is_always_fit_for_a_header(project: object) -> None:
+    named = sentry.identify(with_event(project=project)).project
+    assert named.isascii()
+    assert named.isprintable()
+    assert len(named) <= 100
+
+
+# The delivery key.
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_a_redelivery_shares_the_key(name: str) -> None:
+    first = deliver(name)
+    later = {**deliver(name).headers, "request-id": "other", "sentry-hook-timestamp": "1"}
+    assert key(first) == key(replace(first, headers=later))
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("event_alert.triggered", False),
+        ("error.created", False),
+        ("issue.created", False),
+        ("comment.created", False),
+        ("legacy.modern", False),
+        ("servicehook.triggered", False),
+        ("issue.resolved", True),
+        ("issue.assigned", True),
+        ("metric_alert.critical", True),
+        ("metric_alert.resolved", True),
+        ("activity_alert.triggered", True),
+    ],
+)
+def test_the_idempotency_key_tells_apart_only_what_may_have_the_same_bytes(name: str, counts: bool) -> None:  # noqa: FBT001 - a column of the table
+    body = sample(name).body
+    one, other = (carrying(body, like=name, idempotency_key=each) for each in ("0" * 32, OTHER_KEY))
+    assert (key(one) != key(other)) == counts
+
+
+@pytest.mark.parametrize("value", ["constant", OTHER_KEY.upper(), OTHER_KEY + "0", OTHER_KEY[:-1], "", None])
+def test_an_idempotency_key_that_is_not_sentrys_is_not_believed(value: str | None) -> None:
+    body = sample("issue.resolved").body
+    without = carrying(body, like="issue.resolved", idempotency_key=None)
+    assert key(carrying(body, like="issue.resolved", idempotency_key=value)) == key(without)
+
+
+def test_the_same_event_by_two_rules_is_two_deliveries() -> None:
+    keys = {key(deliver(rule=rule)) for rule in ("one", "two")}
+    keys |= {key(deliver(rule="one", rule_id=number)) for number in (1, 2)}
+    assert len(keys) == 4
+
+
+def test_a_rule_goes_by_its_id_where_it_has_one() -> None:
+    assert key(deliver(rule="before", rule_id=5)) == key(deliver(rule="renamed", rule_id=5))
+
+
+def test_the_same_event_as_error_and_as_alert_is_two_deliveries() -> None:
+    assert key(deliver("error.created")) != key(deliver("event_alert.triggered"))
+
+
+def test_what_surrounds_the_event_does_not_change_its_key() -> None:
+    assert key(with_event(time_spent=12, title="else")) == key(deliver())
+
+
+def test_an_event_without_an_id_goes_by_its_bytes() -> None:
+    one, other = (with_event(event_id=None, url=None, web_url=None, title=title) for title in "ab")
+    assert key(one) != key(other)
+    assert key(one) == key(with_event(event_id=None, url=None, web_url=None, title="a"))
+
+
+def test_no_part_of_a_key_runs_into_another() -> None:
+    assert key(deliver(event_id="ab", rule="c")) != key(deliver(event_id="a", rule="bc"))
+    assert key(deliver(rule="a\nb")) != key(deliver(rule="a"))
+
+
+def test_a_key_is_short_plain_text() -> None:
+    for name in samples.NAMES:
+        resource, _, digest = key(deliver(name)).partition(":")
+        assert resource == sample(name).resource
+        assert len(digest) == 64
+    assert len(key(with_event(event_id="e" * 64))) < 100
+    assert key(deliver(rule="\ud800"))
+
+
+@pytest.mark.parametrize("name", ["issue.resolved", "issue.archived", "issue.unresolved", "issue.assigned"])
+def test_a_second_attempt_at_a_change_shares_its_key_though_sentry_wrote_the_body_anew(name: str) -> None:
+    first, second = damaged(name, "data.issue.count", "41"), damaged(name, "data.issue.count", "42")
+    assert first.body != second.body
+    assert key(first) == key(second)
+    bare = [replace(one, headers={**one.headers, "idempotency-key": ""}) for one in (first, second)]
+    assert key(bare[0]) != key(bare[1])
+
+
+def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules_is_one() -> None:
+    occurrence = {"issueTitle": "N+1 Query", "level": "info"}
+    one, other = (with_event(occurrence=occurrence, issue_id=issue) for issue in ("111", "222"))
+    assert key(one) != key(other)
+    assert alert(one).source_event_id != alert(other).source_event_id
+    by_another_rule = carrying(with_value(json.loads(one.body), "data.triggered_rule", "Other"))
+    assert key(by_another_rule) != key(one)
+    assert alert(by_another_rule).source_event_id == alert(one).source_event_id
+
+
+def test_an_activity_about_the_status_that_we_do_not_know_is_kept() -> None:
+    identity = sentry.identify(damaged("activity_alert.triggered", "data.activity.type", "status_on_the_moon"))
+    assert (identity.ignored, identity.is_unknown) == (sentry.ACTION_UNKNOWN, True)

@@ -1,0 +1,159 @@
+from contextlib import closing
+from datetime import timedelta
+
+import psycopg2
+import pytest
+from redis import Redis
+
+from signalcraft.domain.alerts import Severity
+from signalcraft.settings import Settings
+from signalcraft.storage import retention
+from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.models import AlertEvent, GroupChange, LastWord, Workspace
+from signalcraft.storage.retention import Purge
+from signalcraft.worker import maintenance
+from tests.support.builders import arrival, at, change_group, groups, record
+
+DAY = 24 * 60
+
+
+@pytest.fixture(autouse=True)
+def workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with session():
+        Workspace.create(slug="one")
+
+
+def ids() -> list[str]:
+    with session():
+        return [event.source_event_id for event in AlertEvent.select().order_by(AlertEvent.received_at)]
+
+
+def payloads() -> list[str]:
+    with session():
+        kept = AlertEvent.select().where(AlertEvent.payload_json.is_null(is_null=False))
+        return [event.source_event_id for event in kept.order_by(AlertEvent.received_at)]
+
+
+def delete_events(minute: float) -> int:
+    with session():
+        return sum(retention.delete_events(at(minute)))
+
+
+def test_old_events_go_but_a_groups_first_and_last_and_its_count_stay() -> None:
+    record(*(arrival(f"{number}", number) for number in range(10)))
+    assert delete_events(1_000) == 8
+    assert ids() == ["0", "9"]
+    assert groups()[0].count == 10
+
+
+def test_the_events_that_opened_a_group_stay() -> None:
+    record(*(arrival(f"{number}", number * 30) for number in range(5)))
+    record(arrival("late", -20))
+    delete_events(10_000)
+    assert ids() == ["late", "0", "4"]
+
+
+def test_events_that_are_young_enough_stay() -> None:
+    record(*(arrival(f"{number}", number) for number in range(10)))
+    assert delete_events(5) == 4
+    assert ids() == ["0", "5", "6", "7", "8", "9"]
+
+
+def test_it_goes_in_transactions_of_a_bounded_size() -> None:
+    for hundred in range(12):
+        record(*(arrival(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
+    with session():
+        sizes = list(retention.delete_events(at(1_000)))
+    assert sum(sizes) == 1_198
+    assert len(sizes) == 6
+    assert max(sizes) <= retention.BATCH_SIZE
+
+
+def test_payloads_go_earlier_than_events() -> None:
+    record(*(arrival(f"{number}", number) for number in range(4)))
+    with session():
+        assert retention.count(Purge(events_before=at(2), payloads_before=at(3))) == (1, 3)
+        assert sum(retention.drop_payloads(at(3))) == 3
+        assert sum(retention.drop_payloads(at(3))) == 0
+    assert (ids(), payloads()) == (["0", "1", "2", "3"], ["3"])
+
+
+def test_with_nothing_stored_there_is_nothing_to_do() -> None:
+    assert delete_events(0) == 0
+
+
+def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
+    record(
+        arrival("a", 0, issue="1"), arrival("b", 0, issue="2"), arrival("c", 0, issue="3"), arrival("d", 9, issue="4")
+    )
+    by_issue = {group.issue_id: group.id for group in groups()}
+    change_group(by_issue["2"], status="ack")
+    change_group(by_issue["3"], status="snoozed")
+    with session():
+        assert retention.resolve_quiet(at(5), at(1_000)) == 2
+        traces = GroupChange.select().order_by(GroupChange.from_value.desc())
+        assert [(one.actor, one.changed_by, one.from_value, one.to_value) for one in traces] == [
+            ("clock", "AUTO_RESOLVE_DAYS", before, "resolved") for before in ("open", "ack")
+        ]
+    assert {group.version for group in groups() if group.status == "resolved"} == {2}
+    assert {group.issue_id: group.status for group in groups()} == {
+        "1": "resolved",
+        "2": "resolved",
+        "3": "snoozed",
+        "4": "open",
+    }
+
+
+def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_database: str) -> None:
+    record(*(arrival(issue=str(number)) for number in range(450)))
+    with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor, session():
+        cursor.execute("SELECT FROM alert_group WHERE id IN (1, 250) FOR UPDATE")
+        assert retention.resolve_quiet(at(5), at(1_000)) == 448
+        assert retention.resolve_quiet(at(5), at(1_000)) == 0
+        other.rollback()
+        assert retention.resolve_quiet(at(5), at(1_000)) == 2
+
+
+def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
+    fixed = {"workspace": 1, "source": "sentry", "project": "", "change": "resolved"}
+    with session():
+        LastWord.insert_many(
+            [{"fingerprint": f"issue:{number}", "received_at": at(number % 3), **fixed} for number in range(750)]
+        ).execute()
+        assert retention.forget_words(at(2)) == 500
+        assert LastWord.select().count() == 250
+
+
+def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Settings, clean_redis: Redis) -> None:
+    record(*(arrival(f"{number}", number) for number in range(5)))
+    now = at(0) + timedelta(days=settings.retention_days + 1)
+    assert maintenance.do_once_a_day(settings, clean_redis, now)
+    assert ids() == ["0", "4"]
+    assert payloads() == []
+    assert not maintenance.do_once_a_day(settings, clean_redis, now)
+    assert 0 < clean_redis.ttl("signalcraft:chores") <= 86_400
+
+
+def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Redis, database_url: str) -> None:
+    database.close_all()
+    open_database("postgresql://127.0.0.1:1/nowhere")
+    try:
+        assert not maintenance.do_once_a_day(settings, clean_redis, at(0))
+    finally:
+        open_database(database_url)
+    assert maintenance.do_once_a_day(settings, clean_redis, at(0))
+
+
+def test_the_events_that_were_worse_than_all_before_stay() -> None:
+    severities = (
+        Severity.LOW,
+        Severity.LOW,
+        Severity.HIGH,
+        Severity.MED,
+        Severity.HIGH,
+        Severity.CRITICAL,
+        Severity.LOW,
+    )
+    record(*(arrival(f"{number}", number, severity=severity) for number, severity in enumerate(severities)))
+    delete_events(1_000)
+    assert ids() == ["0", "2", "5", "6"]

@@ -1,0 +1,60 @@
+"""Slow queries are logged by who asked them, and never with what they asked about."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from peewee import PeeweeException
+
+from signalcraft import logs
+from signalcraft.storage import slow_queries
+from signalcraft.storage.database import database, session
+from tests.support.builders import arrival, record
+from tests.support.web_client import add_workspace
+
+
+@pytest.fixture
+def lines(clean_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:  # noqa: ARG001 - for that it is clean
+    add_workspace()
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream=stream)
+    monkeypatch.setattr(slow_queries, "log", structlog.get_logger("slowness"))  # a logger keeps its first stream
+    yield stream
+    database.query_hooks.clear()
+
+
+def logged(stream: io.StringIO) -> list[dict[str, object]]:
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    return [line for line in found if line["event"] == "slow query"]
+
+
+def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: io.StringIO) -> None:
+    slow_queries.watch(0)
+    record(arrival("secret event"))
+    names = [line["query"] for line in logged(lines)]
+    assert {"groups.record._insert_events", "groups.record._point_events"} <= set(names)
+    assert all(float(str(line["duration_ms"])) >= 0 for line in logged(lines))
+    assert "secret event" not in lines.getvalue()
+
+
+def test_a_quick_one_is_not(lines: io.StringIO) -> None:
+    slow_queries.watch(60_000)
+    record(arrival())
+    assert logged(lines) == []
+
+
+def test_the_limit_is_in_milliseconds(lines: io.StringIO) -> None:
+    slow_queries.watch(100)
+    with session():
+        database.execute_sql("SELECT pg_sleep(0.02)")
+        database.execute_sql("SELECT pg_sleep(0.12)")
+    assert [100 < float(str(line["duration_ms"])) < 2_000 for line in logged(lines)] == [True]
+
+
+def test_one_that_fails_says_so_and_fails_all_the_same(lines: io.StringIO) -> None:
+    slow_queries.watch(0)
+    with pytest.raises(PeeweeException), session():
+        database.execute_sql("SELECT 1 / 0")
+    assert [line["failed"] for line in logged(lines)] == [True]

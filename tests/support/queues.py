@@ -1,0 +1,57 @@
+"""Fill the queue and the inbox, and process what waits in them, in this process."""
+
+from redis import Redis
+
+from signalcraft import tasks
+from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.queues import enqueue, inbox, jobs
+from signalcraft.storage.database import session
+from signalcraft.worker.batch_worker import BatchingWorker
+
+
+def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
+    """Enqueue deliveries, none of which was enqueued before."""
+    for delivery in deliveries:
+        assert enqueue.take_in(redis, delivery, ttl_seconds=60).fresh
+
+
+def work(redis: Redis, *, batch_size: int = 200, stages: object = None) -> None:
+    """Process what waits in the queue."""
+    BatchingWorker(
+        jobs.ALERTS,
+        connection=redis,
+        stages=stages or tasks.processor(),  # type: ignore[arg-type]
+        batch_size=batch_size,
+    ).work(burst=True)
+
+
+def work_after_a_crash(redis: Redis) -> None:
+    """Process what waits and what a worker that died held; a job that was handed out before is claimed alone."""
+    for _ in range(20):
+        let_time_pass(redis)
+        work(redis)
+        if not redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts"):
+            return
+    raise AssertionError("jobs are left")
+
+
+def let_time_pass(redis: Redis) -> None:
+    """Let leases and locks of dead workers end."""
+    for entry, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True):
+        redis.zadd("rq:wip:alerts", {entry: score - 3600})
+    for job_id in redis.lrange("rq:queue:alerts:intermediate", 0, -1):
+        redis.set(f"rq:queue:alerts:intermediate:first_seen:{job_id.decode()}", 1)
+    redis.delete("rq:clean_registries:alerts")
+
+
+def shelve(*deliveries: AcceptedDelivery) -> None:
+    """Put deliveries into the inbox."""
+    with session():
+        for delivery in deliveries:
+            inbox.keep(delivery)
+
+
+def depth() -> int:
+    """Return how many deliveries wait in the inbox."""
+    with session():
+        return inbox.depth()

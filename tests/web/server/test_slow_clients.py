@@ -1,0 +1,515 @@
+"""A real gunicorn and whoever is slow, vague or wrong about what it sends: the real sender is answered all the same."""
+
+import contextlib
+import gzip
+import json
+import os
+import resource
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import cast
+
+import psutil
+import pytest
+from gunicorn.config import Config
+from redis import Redis
+
+from signalcraft.sources.sentry.samples import Sample
+from signalcraft.storage.database import session
+from signalcraft.storage.models import Workspace
+from signalcraft.web.server.gunicorn_worker import GatheringWorker, _Connection
+from signalcraft.web.server.request_buffer import LARGEST_HEAD, Arrival
+from tests.support import ROOT
+from tests.support.web_client import PATH, SECRET, TOKEN, sample
+
+LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    port: int
+    pid: int
+    log: Path
+
+    def connect(self, seconds: float = 5) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=seconds)
+
+    def lines(self) -> list[str]:
+        """All whole ones: of the last, a part may be written."""
+        return self.log.read_text().split("\n")[:-1]
+
+
+@pytest.fixture(scope="module")
+def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn as the Procfile starts it, one worker, on the test servers."""
+    with session():
+        Workspace.insert(slug="default").on_conflict_ignore().execute()
+    log = tmp_path_factory.mktemp("web") / "log"
+    port = free_port()
+    environ = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "PORT": str(port),
+        "SENTRY_CLIENT_SECRET": SECRET,
+        "API_TOKEN": TOKEN,
+        "MAX_BODY_BYTES": str(LIMIT),
+        "RATELIMIT_WEBHOOK": "100000/minute",
+        "RATELIMIT_ADDRESS": "100000/minute",
+    }
+    with log.open("wb") as stream:
+        command = [sys.executable, "-m", "gunicorn", "app:app"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=stream, stderr=stream)
+    try:
+        running = Server(port=port, pid=process.pid, log=log)
+        wait_until_up(running, process)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(20)
+    written = log.read_text()
+    assert SECRET not in written
+    assert TOKEN not in written
+    Redis.from_url(redis_url).flushdb()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def wait_until_up(server: Server, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), server.connect(1) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            if connection.recv(12).endswith(b"200"):
+                return
+        time.sleep(0.1)
+    pytest.fail(f"gunicorn did not start: {server.log.read_text()[-2000:]}")
+
+
+def head(sent: Sample, **more: str) -> bytes:
+    headers = {"Host": "x", **sent.headers, "Content-Length": str(len(sent.body)), **more}
+    lines = [f"{name}: {value}" for name, value in headers.items() if value]
+    return "\r\n".join([f"POST {PATH} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
+    """The status and the JSON of what comes back on ``connection``; 0 where nothing does."""
+    received = b""
+    with contextlib.suppress(OSError):
+        while piece := connection.recv(65_536):
+            received += piece
+            headers, end, body = received.partition(b"\r\n\r\n")
+            if end and b"{" in body and body.rstrip().endswith(b"}"):
+                return int(headers.split()[1]), json.loads(body)
+    return int(received.split()[1]) if received else 0, {}
+
+
+def exchange(server: Server, *pieces: bytes) -> tuple[int, object]:
+    with server.connect() as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for piece in pieces:
+                connection.sendall(piece)
+        status, problem = answer(connection)
+    return status, problem.get("code")
+
+
+def deliver(server: Server) -> float:
+    """Send as Sentry does, on a connection of its own; how many seconds the answer took."""
+    sent = sample()
+    began = time.monotonic()
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", PATH, sent.body, dict(sent.headers))
+    assert connection.getresponse().status == 202
+    connection.close()
+    return time.monotonic() - began
+
+
+# --- how much
+
+
+def test_a_body_of_the_limit_is_taken_and_one_byte_more_is_refused_with_an_answer(server: Server) -> None:
+    for size, expected in ((LIMIT - 1, 202), (LIMIT, 202), (LIMIT + 1, 413), (8 * LIMIT, 413)):
+        sent = sample(size=size)
+        assert len(sent.body) == size
+        assert exchange(server, head(sent), sent.body)[0] == expected
+    assert deliver(server) < 1
+
+
+def test_a_body_in_many_pieces_and_over_many_segments_is_the_same_body(server: Server) -> None:
+    sent = sample(size=300_000)
+    whole = head(sent) + sent.body
+    assert exchange(server, *(whole[at : at + 7_001] for at in range(0, len(whole), 7_001))) == (202, None)
+    first = [whole[at : at + 1] for at in range(len(head(sent)) + 2)]
+    assert exchange(server, *first, whole[len(first) :])[0] in (200, 202)
+
+
+def test_requests_that_are_sent_one_behind_the_other_are_answered_one_after_the_other(server: Server) -> None:
+    one, other = sample(), sample()
+    with server.connect() as connection:
+        connection.sendall(head(one) + one.body + head(other, Connection="close") + other.body)
+        received = b""
+        while piece := connection.recv(65_536):
+            received += piece
+    assert received.count(b"HTTP/1.1 202") == 2
+
+
+def test_who_waits_to_be_asked_for_the_body_is_asked(server: Server) -> None:
+    sent = sample()
+    with server.connect() as connection:
+        connection.sendall(head(sent, Expect="100-continue"))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(sent.body)
+        received = b""
+        while b"202 ACCEPTED" not in received.upper():
+            piece = connection.recv(65_536)
+            assert piece
+            received += piece
+
+
+def test_memory_stays_bounded_whatever_is_sent(server: Server, record_property: Callable[[str, object], None]) -> None:
+    """Measured: it grew by 92 MB, of which 64 MB are MOST_HELD."""
+    worker = psutil.Process(server.pid).children()[0]
+    deliver(server)
+    before = worker.memory_info().rss
+    kept = [server.connect() for _ in range(200)]
+    sent = sample(size=LIMIT)
+    try:
+        for connection in kept:  # 200 MB of bodies that never end
+            with contextlib.suppress(OSError):
+                connection.sendall(head(sent) + sent.body[:-1])
+        assert deliver(server) < 1
+        grown = worker.memory_info().rss - before
+    finally:
+        for connection in kept:
+            connection.close()
+    record_property("grown_bytes", grown)
+    assert grown < 150_000_000
+
+
+# --- how it is framed
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"Content-Length": "", "Transfer-Encoding": "chunked"}, (411, "length_required")),
+        ({"Content-Length": ""}, (411, "length_required")),
+        ({"Content-Length": "-1"}, (400, "request_malformed")),
+        ({"Content-Length": "1e3"}, (400, "request_malformed")),
+        ({"Content-Length": "9" * 30}, (413, "body_too_large")),
+        ({"Transfer-Encoding": "chunked"}, (400, "request_malformed")),
+        ({"Content-Length": "", "Transfer-Encoding": "gzip, chunked"}, (411, "length_required")),
+        ({"Content-Length": "", "Transfer-Encoding": "xchunked"}, (501, "transfer_coding_unsupported")),
+        ({"Content-Encoding": "gzip"}, (415, "media_unsupported")),
+        ({"Content-Encoding": "br"}, (415, "media_unsupported")),
+        ({"Content-Type": "text/plain"}, (415, "media_unsupported")),
+        ({"Content-Type": "application/json; charset=utf-16"}, (415, "media_unsupported")),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, (415, "media_unsupported")),
+        ({"Content-Type": "application/json;;;=;"}, (202, None)),
+        ({"Content-Type": ""}, (415, "media_unsupported")),
+        ({"Sentry-Hook-Signature": "\xe9" * 64}, (401, "signature_invalid")),
+        ({"X-SignalCraft-Workspace": "\xff\xfe"}, (401, "signature_invalid")),
+        ({"X-Long": "x" * 100_000}, (431, "headers_too_large")),
+        ({"X-Long": "x" * 10_000}, (431, "headers_too_large")),
+        ({"Expect": "200-maybe"}, (417, "expectation_failed")),
+        ({"Bad Name": "x"}, (400, "request_malformed")),
+    ],
+)
+def test_what_is_framed_otherwise_is_refused_at_once_and_never_a_fault_of_ours(
+    server: Server, more: dict[str, str], expected: tuple[int, str | None]
+) -> None:
+    sent = sample()
+    began = time.monotonic()
+    assert exchange(server, head(sent, **more), sent.body) == expected
+    assert time.monotonic() - began < 1
+
+
+def test_ten_kilobytes_of_a_parameter_are_refused_by_its_name(server: Server) -> None:
+    request = f"GET /api/v1/groups?q={'x' * 10_000} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(request.encode())
+        status, problem = answer(connection)
+    assert (status, problem.get("code")) == (422, "fields_invalid"), problem
+    assert list(cast("dict[str, object]", problem["errors"])) == ["q"]
+
+
+@pytest.mark.parametrize("head_bytes", [b"GET /" + b"x" * 100_000, b"x" * 100_000])
+def test_a_line_that_never_ends_is_refused_at_once(server: Server, head_bytes: bytes) -> None:
+    began = time.monotonic()
+    assert exchange(server, head_bytes) == (431, "headers_too_large")
+    assert time.monotonic() - began < 1
+
+
+def test_a_length_that_is_given_twice_is_refused(server: Server) -> None:
+    sent = sample()
+    twice = head(sent).replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
+    assert exchange(server, twice, sent.body)[0] == 400
+
+
+def test_a_signature_that_is_given_twice_proves_nothing(server: Server) -> None:
+    sent = sample()
+    good = f"Sentry-Hook-Signature: {sent.headers['Sentry-Hook-Signature']}"
+    for second in (good, "Sentry-Hook-Signature: x", "sentry-hook-signature:"):
+        doubled = head(sent).replace(good.encode(), f"{good}\r\n{second}".encode())
+        assert exchange(server, doubled, sent.body) == (401, "signature_invalid")
+
+
+def test_a_name_with_underscores_is_not_taken_for_the_header(server: Server) -> None:
+    sent = sample(secret="wrong")
+    good = sample().headers["Sentry-Hook-Signature"]
+    forged = head(sent, Sentry_Hook_Signature=good)
+    assert exchange(server, forged, sent.body) == (401, "signature_invalid")
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto", "X-Forwarded-Ssl"])
+def test_nobody_is_believed_about_our_own_path_or_scheme_for_being_on_this_machine(server: Server, name: str) -> None:
+    sent = sample()
+    status, _ = exchange(server, head(sent, **{name: "/elsewhere"}), sent.body)
+    assert status == 202
+
+
+def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
+    bomb = gzip.compress(b"0" * 50_000_000)
+    sent = sample()
+    packed = head(sent, **{"Content-Length": str(len(bomb)), "Content-Encoding": "gzip"})
+    assert exchange(server, packed, bomb) == (415, "media_unsupported")
+
+
+def test_a_body_that_ends_early_is_nobodys(server: Server) -> None:
+    sent = sample()
+    with server.connect() as connection:
+        connection.sendall(head(sent) + sent.body[:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert answer(connection)[0] == 0
+    shorter = head(sent, **{"Content-Length": str(len(sent.body) - 1)})
+    assert exchange(server, shorter, sent.body[:-1]) == (401, "signature_invalid")
+
+
+# --- how slowly
+
+Slow = Callable[[socket.socket], None]
+
+
+def silent(_: socket.socket) -> None:
+    """Nothing is sent at all."""
+
+
+def slow_head(connection: socket.socket) -> None:
+    connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-".encode())
+
+
+def slow_body(connection: socket.socket) -> None:
+    sent = sample()
+    connection.sendall(head(sent) + sent.body[:100])
+
+
+def slow_large_body(connection: socket.socket) -> None:
+    sent = sample(size=LIMIT)
+    connection.sendall(head(sent) + sent.body[:200_000])
+
+
+def slow_beyond_the_limit(connection: socket.socket) -> None:
+    connection.sendall(head(sample(), **{"Content-Length": str(100 * LIMIT)}) + b"{")
+
+
+def slow_chunks(connection: socket.socket) -> None:
+    connection.sendall(head(sample(), **{"Content-Length": "", "Transfer-Encoding": "chunked"}) + b"5\r\n{")
+
+
+def slow_to_be_asked(connection: socket.socket) -> None:
+    connection.sendall(head(sample(), Expect="100-continue"))
+
+
+def slow_to_leave(connection: socket.socket) -> None:
+    sent = sample(secret="wrong")
+    connection.sendall(head(sent, Connection="close") + sent.body)
+
+
+def empty_lines(connection: socket.socket) -> None:
+    connection.sendall(b"\r\n\r\n")
+
+
+def kept_alive(connection: socket.socket) -> None:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+def deaf(connection: socket.socket) -> None:
+    """Ask a thousand times and never listen."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(0.05)
+    with contextlib.suppress(OSError):
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("be", "number"),
+    [
+        (silent, 80),
+        (slow_head, 80),
+        (slow_body, 80),
+        (slow_large_body, 80),
+        (slow_beyond_the_limit, 80),
+        (slow_chunks, 80),
+        (slow_to_be_asked, 80),
+        (slow_to_leave, 80),
+        (empty_lines, 80),
+        (deaf, 10),
+        (silent, 700),
+        (slow_body, 700),
+        (kept_alive, 700),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_slow_connections_do_not_keep_the_real_sender_out(
+    server: Server, redis_url: str, be: Slow, number: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Measured: a median of 4 to 5 ms (30 ms beside ten that are deaf); with plain gthread each of them timed out."""
+    if number > 500 and resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1024:
+        pytest.skip("the system allows too few files")
+    Redis.from_url(redis_url).flushdb()
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(server.connect()) for _ in range(number)]
+        stop = threading.Event()
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                be(connection)
+        trickling = threading.Thread(target=trickle, args=(slow, stop))
+        trickling.start()
+        try:
+            seconds = [deliver(server) for _ in range(20)]
+        finally:
+            stop.set()
+            trickling.join()
+    record_property("median_seconds", statistics.median(seconds))
+    record_property("worst_seconds", max(seconds))
+    assert sorted(seconds)[-2] < 1  # the machine that runs this may hiccup once
+
+
+def trickle(connections: list[socket.socket], stop: threading.Event) -> None:
+    """A byte a moment on each of them: never silent long enough for a plain timeout."""
+    while not stop.wait(0.1):
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.settimeout(0)
+                connection.send(b"x")
+
+
+def test_however_many_ask_and_never_listen_the_real_sender_finds_a_thread(server: Server, redis_url: str) -> None:
+    """Each holds a thread until it is given up; with no bound on how many do, deliveries waited for five seconds."""
+    Redis.from_url(redis_url).flushdb()
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.connect(("127.0.0.1", server.port))
+            connection.settimeout(0.02)
+            with contextlib.suppress(OSError):
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
+        with ThreadPoolExecutor(25) as senders:
+            sent = []
+            for _ in range(25):  # each at its time, however long those before it wait
+                sent.append(senders.submit(deliver, server))
+                time.sleep(0.2)
+            seconds = [one.result() for one in sent]
+    assert sorted(seconds)[-2] < 1  # the machine that runs this may hiccup once
+
+
+def test_who_takes_too_long_is_hung_up_on_and_it_is_said_in_one_line(server: Server) -> None:
+    with server.connect(15) as connection:
+        slow_body(connection)
+        began = time.monotonic()
+        assert answer(connection)[0] == 0
+    assert 9 < time.monotonic() - began < 13
+    deadline = time.monotonic() + 5
+    while not (said := [json.loads(line) for line in server.lines() if "hung up on slow senders" in line]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert all(line["stage"] == "receive" for line in said)
+
+
+def test_nothing_of_all_this_is_a_fault_of_ours(server: Server) -> None:
+    lines = [json.loads(line) for line in server.lines()]
+    assert [line for line in lines if line["level"] in ("error", "critical")] == []
+
+
+# --- when a request is all there
+
+
+def arrived(*pieces: bytes) -> list[bool]:
+    arrival = Arrival(None, 0.0, most_body_bytes=10)
+    return [arrival.add(piece) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ((b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",), [True]),
+        ((b"\r\n", b"GET / HTTP/1.1\r\n\r", b"\n"), [False, False, True]),
+        ((b"POST / HTTP/1.1\r\nCONTENT-length: 3 \r\n\r\n", b"ab", b"c"), [False, False, True]),
+        ((b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /",), [True]),
+        ((b"POST / HTTP/1.1\r\nContent-Length: 11\r\n\r\n",), [True]),
+        ((b"POST / HTTP/1.1\r\nX: 1\r\n\r\nContent-Length: 3\r\n",), [True]),
+        ((b"x" * LARGEST_HEAD, b"x"), [False, True]),
+        ((b"\r\n" * LARGEST_HEAD,), [True]),
+    ],
+)
+def test_a_request_is_there_when_its_head_and_as_much_as_it_promised_are(
+    pieces: tuple[bytes, ...], expected: list[bool]
+) -> None:
+    assert arrived(*pieces) == expected
+
+
+# --- when the loop hears of two at once, and the first takes the place of the second
+
+
+@pytest.fixture
+def worker() -> Iterator[GatheringWorker]:
+    """As gunicorn makes one, without its loop."""
+    worker = GatheringWorker(0, os.getpid(), [], None, 30, Config(), None)
+    worker.poller = selectors.DefaultSelector()
+    yield worker
+    worker.poller.close()
+    worker.method_queue.close()
+    worker.tmp.close()
+
+
+@pytest.fixture
+def connection(worker: GatheringWorker) -> Iterator[_Connection]:
+    """One that a worker has accepted."""
+    theirs, ours = socket.socketpair()
+    worker.nr_conns += 1
+    with theirs, ours:
+        yield _Connection(worker, ours, ("127.0.0.1", 1), ("127.0.0.1", 2))
+
+
+def test_an_idle_connection_that_speaks_as_it_is_given_up_does_not_end_the_worker(
+    worker: GatheringWorker, connection: _Connection
+) -> None:
+    worker.keepalived_conns.append(connection)
+    worker.poller.register(connection.sock, selectors.EVENT_READ)
+    worker._give_up_one()
+    worker.on_client_socket_readable(connection, connection.sock)
+    assert (worker.nr_conns, list(worker.keepalived_conns), worker._arriving) == (0, [], {})
+
+
+def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
+    worker: GatheringWorker, connection: _Connection
+) -> None:
+    worker.enqueue_req(connection)
+    heard_of = worker.poller.get_key(connection.sock)
+    worker._give_up_one()
+    heard_of.data(heard_of.fileobj)
+    assert (worker.nr_conns, worker._arriving) == (0, {})

@@ -1,0 +1,159 @@
+"""``/readyz``: each part's state, within a second, whatever hangs."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from rq.utils import utcformat
+
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
+from signalcraft.ingest import context
+from signalcraft.queues import enqueue, jobs
+from signalcraft.settings import Settings
+from signalcraft.storage.database import database, session
+from signalcraft.worker.batch_worker import BatchingWorker
+from tests.support.builders import accepted
+from tests.support.web_client import no_database, web
+
+PARTS = ("redis", "postgresql", "queue", "worker")
+
+
+@contextmanager
+def application(environ: Mapping[str, str], **changes: str) -> Iterator[FlaskClient]:
+    """A client of an application that lets go of its connections at the end."""
+    client = web(environ, **changes)
+    yield client
+    with client.application.app_context():
+        context.current().redis.close()
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> Iterator[FlaskClient]:
+    with application(environ) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(clean_redis: Redis, settings: Settings) -> BatchingWorker:
+    """Registered, and not yet at work."""
+    tasks.configure_worker(settings, clean_redis)
+    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
+    worker.register_birth()
+    return worker
+
+
+@contextmanager
+def frozen(*frozen_servers: embedded_servers.Server) -> Iterator[None]:
+    for server in frozen_servers:
+        server.freeze()
+    try:
+        yield
+    finally:
+        for server in frozen_servers:
+            server.thaw()
+
+
+def ask(client: FlaskClient) -> tuple[int, dict[str, Any]]:
+    began = time.monotonic()
+    response = client.get("/readyz")
+    assert time.monotonic() - began < 1
+    return response.status_code, response.get_json()
+
+
+def states(client: FlaskClient) -> dict[str, str]:
+    _, told = ask(client)
+    return {name: told[name]["state"] for name in PARTS}
+
+
+def age_heartbeat(worker: BatchingWorker, seconds: float) -> None:
+    beat = utcformat(datetime.now(UTC) - timedelta(seconds=seconds))
+    worker.connection.hset(worker.key, "last_heartbeat", beat)
+
+
+@pytest.mark.usefixtures("worker")
+def test_it_is_ready_when_every_part_works_and_each_says_how_long_it_took(client: FlaskClient) -> None:
+    status, told = ask(client)
+    assert (status, told["status"]) == (200, "ok")
+    for name in PARTS:
+        assert told[name]["state"] == "ok"
+        assert 0 < told[name]["ms"] < 800
+
+
+def test_it_is_not_ready_without_a_worker(client: FlaskClient) -> None:
+    status, told = ask(client)
+    assert (status, told["status"], told["worker"]["state"]) == (503, "unavailable", "missing")
+
+
+def test_a_worker_that_stopped_coming_round_is_none(client: FlaskClient, worker: BatchingWorker) -> None:
+    age_heartbeat(worker, 44)
+    assert states(client)["worker"] == "ok"
+    age_heartbeat(worker, 46)
+    assert states(client)["worker"] == "missing"
+
+
+def test_one_living_worker_is_enough(client: FlaskClient, clean_redis: Redis, worker: BatchingWorker) -> None:
+    age_heartbeat(worker, 300)
+    other = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
+    other.register_birth()
+    assert states(client)["worker"] == "ok"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_that_has_waited_too_long_makes_it_not_ready(client: FlaskClient, clean_redis: Redis) -> None:
+    waiting = accepted()
+    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
+    assert states(client)["queue"] == "ok"
+    then = utcformat(datetime.now(UTC) - timedelta(seconds=61))
+    clean_redis.hset(f"rq:job:{waiting.delivery_id}", "created_at", then)
+    assert states(client)["queue"] == "behind"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_redis_that_answers_and_takes_no_writes_is_away(client: FlaskClient, clean_redis: Redis) -> None:
+    clean_redis.config_set("min-replicas-to-write", 1)
+    try:
+        assert clean_redis.ping()
+        assert states(client)["redis"] == "away"
+    finally:
+        clean_redis.config_set("min-replicas-to-write", 0)
+    assert states(client)["redis"] == "ok"
+
+
+def test_a_database_that_lacks_a_migration_is_behind(client: FlaskClient) -> None:
+    with session():
+        database.execute_sql("DELETE FROM schema_migration WHERE name = '0001_create_tables'")
+    try:
+        assert states(client)["postgresql"] == "behind"
+    finally:
+        with session():
+            database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('0001_create_tables', now())")
+    assert states(client)["postgresql"] == "ok"
+
+
+def test_parts_that_cannot_be_reached_are_away(environ: dict[str, str]) -> None:
+    with application(environ, REDIS_URL="redis://127.0.0.1:1/0") as client, no_database(environ["DATABASE_URL"]):
+        assert states(client) == dict.fromkeys(PARTS, "away")
+
+
+@pytest.mark.usefixtures("worker")
+def test_frozen_servers_cost_a_second_at_most_however_often_one_asks(
+    client: FlaskClient, environ: dict[str, str], servers: embedded_servers.Servers
+) -> None:
+    if urlsplit(environ["DATABASE_URL"]).netloc != urlsplit(servers.database_url).netloc:
+        pytest.skip("the database is not one that can be frozen")
+    with frozen(servers.postgres, servers.redis):
+        for _ in range(6):
+            found = states(client)
+            assert found["postgresql"] == "silent"
+            assert found["redis"] in ("away", "silent")
+    with frozen(servers.postgres):
+        for _ in range(6):
+            assert states(client) | {"postgresql": ""} == dict.fromkeys(PARTS, "ok") | {"postgresql": ""}
+    assert set(states(client).values()) == {"ok"}

@@ -1,0 +1,124 @@
+"""Every no is a problem: RFC 9457, with a stable code, and never a word of what was sent."""
+
+import pytest
+from flask.testing import FlaskClient
+from structlog.testing import capture_logs
+from werkzeug.exceptions import ClientDisconnected
+
+from signalcraft.domain import errors
+from signalcraft.domain.errors import Refusal
+from tests.support.web_client import add_workspace, ask, code_of, web
+
+
+@pytest.fixture
+def client(environ: dict[str, str]) -> FlaskClient:
+    add_workspace()
+    return web(environ)
+
+
+def refusals() -> list[type[Refusal]]:
+    return [thing for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, Refusal)]
+
+
+def test_no_two_refusals_share_a_code() -> None:
+    codes = [refusal.code for refusal in refusals()]
+    assert len(codes) == len(set(codes)) > 15
+
+
+@pytest.mark.parametrize("refusal", refusals(), ids=lambda refusal: refusal.code)
+def test_each_refusal_is_a_problem_with_its_status_and_code(environ: dict[str, str], refusal: type[Refusal]) -> None:
+    client = web(environ)
+
+    def refuse() -> str:
+        raise refusal("in detail")
+
+    client.application.add_url_rule("/refuse", view_func=refuse)
+    response = client.get("/refuse")
+    assert response.status_code == refusal.status
+    assert code_of(response) == refusal.code
+    problem = response.get_json()
+    assert problem["type"] == f"urn:signalcraft:problem:{refusal.code}"
+    assert problem["title"] == refusal.title
+    assert problem["detail"] == "in detail"
+    assert ("Retry-After" in response.headers) == (refusal.status == 503)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (errors.DatabaseUnavailable("host=secret-canary"), 503, "unavailable"),
+        (errors.QueueUnavailable("secret-canary"), 503, "unavailable"),
+        (ZeroDivisionError("secret-canary"), 500, "internal_error"),
+        (ClientDisconnected("secret-canary"), 400, "request_malformed"),
+    ],
+)
+def test_every_other_exception_is_a_problem_that_tells_nothing(
+    environ: dict[str, str], error: Exception, status: int, code: str
+) -> None:
+    client = web(environ)
+
+    def fail() -> str:
+        raise error
+
+    client.application.add_url_rule("/fail", view_func=fail)
+    response = client.get("/fail")
+    assert (response.status_code, code_of(response)) == (status, code)
+    assert "secret-canary" not in response.get_data(as_text=True) + str(response.headers)
+
+
+def test_a_path_that_is_not_there_is_a_problem(client: FlaskClient) -> None:
+    for path in ("/", "/nowhere", "/webhooks", "/webhooks/github", "//webhooks/sentry", "/api/v1/nothing"):
+        response = client.post(path)
+        assert (response.status_code, code_of(response)) == (404, "not_found")
+        assert "Location" not in response.headers
+
+
+def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_are(client: FlaskClient) -> None:
+    response = client.delete("/api/v1/groups")
+    assert (response.status_code, code_of(response)) == (405, "method_not_allowed")
+    assert "GET" in response.headers["Allow"]
+
+
+def test_every_answer_tells_browsers_and_caches_to_leave_it_alone(client: FlaskClient) -> None:
+    for response in (client.get("/healthz"), ask(client, "/groups"), client.get("/nowhere")):
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == ("private, no-cache" if "ETag" in response.headers else "no-store")
+
+
+# --- the routes for whoever operates it
+
+
+def test_a_live_process_says_so(client: FlaskClient) -> None:
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+
+
+def test_metrics_are_open_unless_they_have_a_token(environ: dict[str, str]) -> None:
+    assert "signalcraft_queue_depth" in web(environ).get("/metrics").get_data(as_text=True)
+    client = web(environ, METRICS_TOKEN="scrape")
+    assert code_of(client.get("/metrics")) == "token_invalid"
+    assert code_of(client.get("/metrics", headers={"Authorization": "Bearer caf\u00e9"})) == "token_invalid"
+    assert client.get("/metrics", headers={"Authorization": "Bearer scrape"}).status_code == 200
+
+
+def test_without_redis_there_are_the_metrics_of_postgresql(environ: dict[str, str]) -> None:
+    """The inbox is in use just then: its alarm must see it."""
+    response = web(environ, REDIS_URL="redis://127.0.0.1:1/0").get("/metrics")
+    assert response.status_code == 200
+    assert "\nsignalcraft_inbox_depth 0.0\n" in response.text
+    assert "signalcraft_webhooks_total" not in response.text
+
+
+def test_a_call_of_the_api_is_a_line_in_the_log_without_its_query(client: FlaskClient) -> None:
+    with capture_logs() as lines:
+        assert ask(client, "/groups?q=somebody").status_code == 200
+        assert ask(client, "/groups/99").status_code == 404
+        assert client.get("/api/v1/groups").status_code == 401
+    told = [line for line in lines if line["event"] == "request answered"]
+    assert [(one["path"], one["status"], one["code"]) for one in told] == [
+        ("/api/v1/groups", 200, None),
+        ("/api/v1/groups/99", 404, "not_found"),
+        ("/api/v1/groups", 401, "token_invalid"),
+    ]
+    assert [one["workspace_id"] for one in told] == [1, 1, None]
+    assert all(one["duration_ms"] > 0 and one["address"] for one in told)
+    assert "somebody" not in str(lines)

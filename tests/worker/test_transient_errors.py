@@ -1,0 +1,366 @@
+"""PostgreSQL gives a transaction up, or lets nobody in yet: what passes is tried again, and nothing else ever is.
+
+Every failure here is one of PostgreSQL's own.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Self
+
+import peewee
+import psycopg2
+import pytest
+from redis import Redis
+
+from signalcraft import tasks
+from signalcraft.dev import embedded_servers
+from signalcraft.domain import grouping
+from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
+from signalcraft.groups import record as groups_record
+from signalcraft.queues import jobs
+from signalcraft.storage.database import database, driver_error, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.worker import batch_worker, processor
+from signalcraft.worker import process as processing
+from signalcraft.worker.inbox_consumer import Drainer
+from tests.support import ROOT
+from tests.support.builders import accepted, groups
+from tests.support.queues import depth, shelve, take_in, work
+from tests.support.waiting import wait_until
+
+needs_own_server = pytest.mark.skipif(bool(os.environ.get("TEST_DATABASE_URL")), reason="takes the server away")
+
+
+@pytest.fixture
+def two_groups(redis: Redis) -> tuple[str, str]:  # noqa: ARG001 - for the workspace
+    """The issues of two groups that are there, in the order in which batches lock them."""
+    tasks.processor().process([accepted(issue="1"), accepted(issue="2")])
+    first, second = sorted(groups(), key=lambda group: group.group_key)
+    return str(first.issue_id), str(second.issue_id)
+
+
+class Attempts:
+    """A worker's stages, as they are, that remember each attempt to store a batch."""
+
+    def __init__(self, after_failure: Callable[[], None] = lambda: None) -> None:
+        self.times: list[float] = []
+        self.failures: list[RecoverableError] = []
+        self.conclude = tasks.processor().conclude
+        self.prepare = tasks.processor().prepare
+        self._after_failure = after_failure
+
+    def record(self, batch: processor.Batch) -> processor.Outcome:
+        self.times.append(time.monotonic())
+        try:
+            return tasks.processor().record(batch)
+        except RecoverableError as error:
+            self.failures.append(error)
+            self._after_failure()
+            raise
+
+    @property
+    def codes(self) -> list[str | None]:
+        """What PostgreSQL called each failure."""
+        return [sqlstate(error) for error in self.failures]
+
+
+class Rival:
+    """A transaction that holds a group until somebody waits for it, may then want another, and commits."""
+
+    def __init__(self, url: str, *, holds: str, then_wants: str = "") -> None:
+        self._connection = psycopg2.connect(url)
+        self._then_wants = then_wants
+        self._thread = threading.Thread(target=self._meet)
+        self.waited: set[int] = set()
+        self._execute("SET deadlock_timeout = '1min'")  # the other one, which looks after a second, finds the circle
+        self._take(holds)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        self._connection.close()
+
+    def _meet(self) -> None:
+        wait_until(self._is_waited_for)
+        if self._then_wants:
+            self._take(self._then_wants)
+        self._connection.commit()
+
+    def _is_waited_for(self) -> bool:
+        waiting = self._execute(
+            "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)) LIMIT 1",
+        )
+        self.waited.update(pid for (pid,) in waiting)
+        return bool(waiting)
+
+    def _take(self, issue: str) -> None:
+        self._execute("UPDATE alert_group SET runbook_url = 'of the rival' WHERE issue_id = %s RETURNING id", issue)
+
+    def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+
+def sqlstate(error: BaseException) -> str | None:
+    assert isinstance(error.__cause__, Exception)
+    code: str | None = getattr(driver_error(error.__cause__), "pgcode", None)
+    return code
+
+
+def execute(statement: str, *values: object) -> None:
+    with session():
+        database.execute_sql(statement, values or None)
+
+
+def totals() -> dict[str, int]:
+    """What must be true together: events, what groups and hours count, and that nothing was set aside."""
+    with session():
+        hours = list(HourlyCount.select())
+        return {
+            "events": AlertEvent.select().count(),
+            "counted by groups": sum(group.count for group in AlertGroup.select()),
+            "counted by hours": sum(hour.alerts for hour in hours),
+            "copies": sum(hour.duplicates for hour in hours),
+            "set aside": FailedDelivery.select().count(),
+        }
+
+
+def all_true(events: int, *, set_aside: int = 0) -> dict[str, int]:
+    counts = dict.fromkeys(("events", "counted by groups", "counted by hours"), events)
+    return counts | {"copies": 0, "set aside": set_aside}
+
+
+def is_gone(pid: int) -> bool:
+    with session():
+        return not database.execute_sql("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).rowcount
+
+
+def is_clean(redis: Redis) -> bool:
+    return redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts", "rq:failed:alerts") == 0
+
+
+@contextmanager
+def isolated(level: str) -> Iterator[None]:
+    """New connections, and there are no others, isolate their transactions so."""
+    alter = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I {}', current_database()); END $$"
+    execute(alter.format(f"SET default_transaction_isolation = ''{level}''"))
+    database.close_idle()
+    try:
+        yield
+    finally:
+        execute(alter.format("RESET default_transaction_isolation"))
+        database.close_idle()
+
+
+def test_the_victim_of_a_deadlock_is_held_and_stored_once(redis: Redis, two_groups: tuple[str, str]) -> None:
+    first, second = two_groups
+    attempts = Attempts()
+    take_in(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
+    with Rival(database.database, holds=second, then_wants=first) as rival:
+        work(redis, stages=attempts)
+    assert attempts.codes == ["40P01"]
+    assert totals() == all_true(5)
+    assert {group.issue_id: group.count for group in groups()} == {first: 2, second: 3}
+    assert {group.runbook_url for group in groups()} == {"of the rival"}, "and what the other one did stays"
+    assert is_clean(redis)
+    (victim,) = rival.waited
+    wait_until(lambda: is_gone(victim))  # nobody knows in which state its connection was
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_batch_that_cannot_be_serialized_is_held_and_stored_once(
+    redis: Redis, two_groups: tuple[str, str], level: str
+) -> None:
+    first, second = two_groups
+    attempts = Attempts()
+    take_in(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
+    with isolated(level), Rival(database.database, holds=second) as rival:
+        work(redis, stages=attempts)
+        (refused,) = rival.waited
+        wait_until(lambda: is_gone(refused))
+    assert attempts.codes == ["40001"]
+    assert totals() == all_true(5)
+    assert {group.issue_id: group.count for group in groups()} == {first: 2, second: 3}
+    assert is_clean(redis)
+
+
+def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
+    first, second = two_groups
+    shelve(accepted(issue=first), accepted(issue=second))
+    drainer = Drainer(tasks.processor(), batch_size=9)
+    rival = Rival(database.database, holds=second, then_wants=first)
+    with rival, pytest.raises(DatabaseUnavailable, match="DeadlockDetected"):
+        drainer.drain()
+    assert (depth(), totals()) == (2, all_true(2))
+    assert drainer.drain() == 2
+    assert (depth(), totals()) == (0, all_true(4))
+
+
+def test_a_shelf_that_cannot_be_serialized_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
+    first, second = two_groups
+    shelve(accepted(issue=first), accepted(issue=second))
+    drainer = Drainer(tasks.processor(), batch_size=9)
+    with isolated("serializable"), Rival(database.database, holds=second):
+        with pytest.raises(DatabaseUnavailable, match="SerializationFailure"):
+            drainer.drain()
+        assert depth() == 2
+        assert drainer.drain() == 2
+    assert (depth(), totals()) == (0, all_true(4))
+
+
+@contextmanager
+def starting_up(server: embedded_servers.Server) -> Iterator[Callable[[], None]]:
+    """PostgreSQL after a crash, in a recovery that waits for a file of its archive until it is let go."""
+    held = server.log.parent / "data" / "held"
+    execute("ALTER SYSTEM SET restore_command = 'while test -e held; do sleep 0.02; done; false'")
+    server.kill()
+    held.touch()
+    held.with_name("recovery.signal").touch()
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    try:
+        wait_until(lambda: "starting up" in refusal())
+        yield lambda: held.unlink(missing_ok=True)
+    finally:
+        held.unlink(missing_ok=True)
+        starting.join()
+        execute("ALTER SYSTEM RESET restore_command")
+
+
+def refusal() -> str:
+    """In which words PostgreSQL does not let us in."""
+    try:
+        psycopg2.connect(database.database).close()
+    except psycopg2.OperationalError as error:
+        return str(error)
+    return ""
+
+
+@needs_own_server
+def test_while_postgresql_starts_up_a_batch_is_held_longer_and_longer_and_stored_once(
+    redis: Redis, servers: embedded_servers.Servers
+) -> None:
+    with starting_up(servers.postgres) as let_go:
+        with pytest.raises(DatabaseUnavailable) as away, session():
+            pass
+        assert "the database system is starting up" in str(away.value.__cause__)
+        attempts = Attempts(lambda: len(attempts.failures) == 4 and let_go())
+        take_in(redis, *(accepted(issue="1") for _ in range(5)))
+        work(redis, stages=attempts)
+    reasons = [str(error.__cause__) for error in attempts.failures]
+    assert ["the database system is starting up" in reason for reason in reasons[:4]] == [True] * 4
+    assert all("the database system is" in reason for reason in reasons), "once let go it may not accept anybody yet"
+    pauses = [after - before for before, after in zip(attempts.times, attempts.times[1:], strict=False)]
+    assert [pause >= delay / 2 for pause, delay in zip(pauses, batch_worker._FIRST_DELAYS, strict=False)] == [True] * 4
+    assert totals() == all_true(5)
+    assert is_clean(redis)
+
+
+@needs_own_server
+def test_a_worker_that_starts_before_postgresql_is_up_stores_what_waits_once_it_is(
+    environ: dict[str, str], redis: Redis, servers: embedded_servers.Servers
+) -> None:
+    with starting_up(servers.postgres) as let_go:
+        take_in(redis, *(accepted(issue="1") for _ in range(5)))
+        process = subprocess.Popen([sys.executable, "worker.py"], cwd=ROOT, env=os.environ | environ)
+        try:
+            wait_until(lambda: redis.zcard("rq:wip:alerts") > 0)
+            time.sleep(1)
+            assert redis.zcard("rq:wip:alerts") > 0
+            let_go()
+            wait_until(lambda: is_clean(redis))
+        finally:
+            process.terminate()
+            process.wait(15)
+    assert totals() == all_true(5)
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often it was tried to store each delivery, in a batch or alone."""
+    tried: Counter[str] = Counter()
+    record = processing.record
+
+    def counting(prepared: processing.Prepared, policy: grouping.Policy) -> groups_record.Recorded:
+        tried.update(delivery.delivery_id for delivery in prepared.deliveries)
+        return record(prepared, policy)
+
+    monkeypatch.setattr(processing, "record", counting)
+    return tried
+
+
+def test_what_will_never_be_stored_is_tried_in_its_batch_and_alone_and_set_aside(
+    redis: Redis, tries: Counter[str]
+) -> None:
+    stranger = replace(accepted(issue="1"), workspace_id=99)
+    attempts = Attempts()
+    take_in(redis, accepted(issue="1"), stranger, accepted(issue="1"))
+    work(redis, stages=attempts)
+    work(redis, stages=attempts)
+    assert sorted(tries.values()) == [2, 2, 2]
+    assert (len(attempts.times), attempts.failures) == (1, []), "nothing is held for it"
+    assert totals() == all_true(2, set_aside=1)
+    with session():
+        (kept,) = FailedDelivery.select()
+    assert (kept.delivery_id, kept.code) == (stranger.delivery_id, "not_storable")
+    assert is_clean(redis)
+
+
+def test_where_working_off_one_by_one_is_interrupted_it_goes_on_and_repeats_nothing(
+    redis: Redis, two_groups: tuple[str, str], tries: Counter[str]
+) -> None:
+    held, _ = two_groups
+    new, stranger, refused = accepted(issue="3"), replace(accepted(), workspace_id=99), accepted(issue=held)
+    jobs.queue(redis, jobs.NOTIFICATIONS).empty()
+    attempts = Attempts()
+    take_in(redis, new, stranger, refused)
+    with isolated("serializable"), Rival(database.database, holds=held):
+        work(redis, stages=attempts)
+    assert attempts.codes == ["40001"]
+    assert tries == {new.delivery_id: 2, stranger.delivery_id: 2, refused.delivery_id: 3}
+    assert totals() == all_true(4, set_aside=1)
+    assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new"]
+
+
+#: What PostgreSQL says of itself, and what it says of what we asked: SQLSTATEs by whether to ask again.
+PASSING = (
+    *("08000", "08003", "08006"),  # the connection is lost
+    *("40001", "40003", "40P01"),  # others came first
+    *("53000", "53100", "53200", "53300"),  # no room, no memory, no place
+    *("55006", "55P03", "57014"),  # somebody else holds it; it took too long
+    *("57P01", "57P02", "57P03", "57P05"),  # it ends, or begins
+    *("25006", "25P03", "25P04"),  # it takes no writes; the transaction took too long
+    *("58000", "58030"),  # its disk
+)
+PERMANENT = ("0A000", "22001", "22P02", "23502", "23503", "23505", "23514", "42501", "42883", "54000", "54001", "XX000")
+
+
+def fail_with(code: str) -> None:
+    raising = "DO $$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = '{}'; END $$"
+    with session(), database.atomic():
+        database.execute_sql(raising.format(code))
+
+
+@pytest.mark.parametrize("code", PASSING)
+def test_what_passes_may_be_tried_again(database_url: str, code: str) -> None:  # noqa: ARG001 - for that it is open
+    with pytest.raises(DatabaseUnavailable) as caught:
+        fail_with(code)
+    assert sqlstate(caught.value) == code
+
+
+@pytest.mark.parametrize("code", PERMANENT)
+def test_what_is_permanent_is_not_taken_for_absence(database_url: str, code: str) -> None:  # noqa: ARG001 - likewise
+    with pytest.raises(peewee.DatabaseError) as caught:
+        fail_with(code)
+    assert getattr(driver_error(caught.value), "pgcode", None) == code
