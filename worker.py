@@ -22,8 +22,8 @@ from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
 from signalcraft.worker import maintenance, self_alerts, watchdog
-from signalcraft.worker.batch_worker import BatchingWorker
-from signalcraft.worker.inbox_consumer import Drainer
+from signalcraft.worker.batch_worker import BatchWorker
+from signalcraft.worker.inbox_consumer import InboxConsumer
 
 log = structlog.get_logger("signalcraft.worker")
 
@@ -59,14 +59,14 @@ def main() -> int:
     metrics.start_flushing(redis_clients.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
         return _work(_notifier, settings, burst=arguments.burst)
-    drainer = Drainer(tasks.processor(), batch_size=settings.batch_size)
+    drainer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
     drainer.start()
     maintenance.start(settings, redis_clients.for_web(settings.redis_url))
     self_alerts.start(
         tasks.processor().context.queue_notification,
         redis_clients.for_web(settings.redis_url),
         inbox_is_trouble=settings.ingest_durability != "inbox",
-        drained_at=lambda: drainer.drained_at,
+        last_consumed_at=lambda: drainer.last_consumed_at,
     )
     status = _work(_batching_worker, settings, burst=arguments.burst)
     drainer.stop()
@@ -75,7 +75,7 @@ def main() -> int:
 
 def _work(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
     """Run one worker after the other until one was told to stop, or has emptied the queue in a burst."""
-    watchdog.end_what_cannot_leave(_LEAVE_SECONDS)
+    watchdog.force_exit_after_shutdown(_LEAVE_SECONDS)
     worker: BaseWorker | None = None
     with suppress(StopRequested):  # also between two workers: the first one's handler stays
         while not _was_told_to_stop(worker):
@@ -96,7 +96,7 @@ def _was_told_to_stop(worker: BaseWorker | None) -> bool:
 
 
 def _batching_worker(settings: Settings) -> BaseWorker:
-    return BatchingWorker(
+    return BatchWorker(
         jobs.ALERTS,
         connection=redis_clients.for_worker(settings.redis_url),
         stages=tasks.processor(),
@@ -107,7 +107,7 @@ def _batching_worker(settings: Settings) -> BaseWorker:
 class _Notifier(SimpleWorker):
     def handle_warm_shutdown_request(self) -> None:
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
-        watchdog.leave()
+        watchdog.request_shutdown()
 
 
 def _notifier(settings: Settings) -> BaseWorker:

@@ -102,7 +102,7 @@ def enqueue(redis_url: str, deliveries: Iterable[AcceptedDelivery]) -> None:
     """Take ``deliveries`` in as the web process does, one script each."""
     redis = redis_clients.for_web(redis_url)
     for accepted in deliveries:
-        queues_enqueue.take_in(redis, accepted, ttl_seconds=_TTL_SECONDS)
+        queues_enqueue.enqueue_once(redis, accepted, ttl_seconds=_TTL_SECONDS)
     redis.close()
 
 

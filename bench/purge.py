@@ -18,7 +18,7 @@ from bench.load import Size, fill
 from bench.pairs import percentile
 from signalcraft.storage import database as storage_database
 from signalcraft.storage import retention
-from signalcraft.storage.compression import pack
+from signalcraft.storage.compression import compress
 from signalcraft.storage.database import open_database, session
 
 #: From ten thousand events of each group to ten.
@@ -49,7 +49,7 @@ def run(arena: Arena) -> Iterator[Figure]:
 
 def _load(lane: Lane, size: Size) -> None:
     fill(lane.database_url, size)
-    bodies = [pack(delivery.delivery.body) for delivery in Maker().accepted(200)]
+    bodies = [compress(delivery.delivery.body) for delivery in Maker().accepted(200)]
     with contextlib.closing(lane.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(_BODY, (bodies,))
         for statement in (_FURNISH, "VACUUM (ANALYZE) alert_event", "CHECKPOINT"):
@@ -63,7 +63,7 @@ def _purge(size: Size) -> Iterator[Figure]:
     works: dict[str, Callable[[], int]] = {
         "deleting events": lambda: sum(retention.delete_events(middle)),
         "dropping bodies": lambda: sum(retention.drop_payloads(now)),
-        "resolving groups": lambda: retention.resolve_quiet(now, now),
+        "resolving groups": lambda: retention.resolve_inactive(now, now),
     }
     for what, work in works.items():
         watch = Watch()

@@ -18,7 +18,7 @@ class ServerUnreachable(SignalCraftError):  # noqa: N818 - reads as DatabaseUnav
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What a server said; ``body`` is an empty mapping where it was not a JSON object."""
 
     status: int
@@ -35,7 +35,7 @@ class Answer:
         return f"{self.status} {self.body.get('status' if self.accepted else 'code', '')}".strip()
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> Response:
     """POST ``body`` as it is.
 
     Raises:
@@ -44,7 +44,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     return _call("POST", url, body, headers)
 
 
-def get(url: str, *, token: str = "") -> Answer:
+def get(url: str, *, token: str = "") -> Response:
     """GET ``url``, with ``token`` as the bearer token if there is one.
 
     Raises:
@@ -53,14 +53,14 @@ def get(url: str, *, token: str = "") -> Answer:
     return _call("GET", url, b"", {"Authorization": f"Bearer {token}"} if token else {})
 
 
-def _call(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def _call(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Response:
     try:
         with closing(_connection(url)) as connection:
             parts = urlsplit(url)
             target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
             connection.request(method, target, body or None, dict(headers))
             response = connection.getresponse()
-            return Answer(response.status, as_object(response.read()))
+            return Response(response.status, as_object(response.read()))
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ServerUnreachable(f"No answer from {url.partition('?')[0]}: {error}.") from error
 

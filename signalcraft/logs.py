@@ -29,8 +29,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _FIRST = ("timestamp", "level", "logger", "event")
 _MASK = "[masked]"
-_LONGEST_TEXT = 8_000
-_DEEPEST = 6
+_MAX_TEXT = 8_000
+_MAX_DEPTH = 6
 #: Libraries whose errors quote rows.
 _QUOTING = ("peewee", "psycopg2")
 
@@ -58,7 +58,7 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     Call it before RQ starts a worker: RQ brings its own coloured handlers only where the root logger has none
     (``rq.logutils.setup_loghandlers``).
     """
-    stream = stream or cast("TextIO | None", sys.stderr) or _nowhere()
+    stream = stream or cast("TextIO | None", sys.stderr) or _null_stream()
     exceptions = structlog.processors.ExceptionRenderer(_without_messages_of_databases)
     rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, stream)]
     context: list[Processor] = [
@@ -78,7 +78,7 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
 
 
 @cache
-def _nowhere() -> TextIO:
+def _null_stream() -> TextIO:
     """Where standard error was closed by whoever started us: what nobody reads must not cost a delivery."""
     return Path(os.devnull).open("w", encoding="ascii")
 
@@ -90,7 +90,7 @@ def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {name: _scrubbed(name, value) for name, value in ordered.items()}
 
 
-def fault(error: BaseException) -> dict[str, str]:
+def exception_fields(error: BaseException) -> dict[str, str]:
     """What may be logged of an exception: what and where it is, and not its message, which can quote a row of ours."""
     return {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
 
@@ -189,9 +189,9 @@ def _as_plain_value(value: object, depth: int) -> Any:  # noqa: ANN401 - likewis
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if depth < _DEEPEST and isinstance(value, Mapping):
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
         return {_safe(str(key)): _scrubbed(str(key), item, depth + 1) for key, item in value.items()}
-    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+    if depth < _MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
         return [_scrubbed("", item, depth + 1) for item in value]
     return _safe(str(value))
 
@@ -209,7 +209,7 @@ def _safe(text: str, *, keep: str = "") -> str:
         text = "".join(
             character if character.isprintable() or character in keep else _escape(character) for character in text
         )
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} characters)"
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}… ({len(text)} characters)"
 
 
 def _may_hold_secrets(text: str) -> bool:

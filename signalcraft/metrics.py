@@ -27,7 +27,7 @@ SUMS = "signalcraft:metrics"
 _FLUSHED = "signalcraft:metrics:flushed:"
 _FLUSHED_SECONDS = 3600
 #: Past this many, new series are dropped: a label that is not from a closed set must not eat the memory.
-_MOST_SERIES = 5_000
+_MAX_SERIES = 5_000
 
 
 class Kind(StrEnum):
@@ -212,12 +212,12 @@ class Registry:
         declaration = self.declared.get(name)
         if declaration is None or declaration.kind is not kind or set(labels) != set(declaration.labels):
             raise LookupError(f"{name} with labels {sorted(labels)} is not a declared {kind}")
-        values = [_told_apart(labels[label], declaration.closed.get(label)) for label in declaration.labels]
+        values = [_bounded_label_value(labels[label], declaration.closed.get(label)) for label in declaration.labels]
         bounds = ("",) if kind is Kind.COUNTER else (*map(str, declaration.buckets), "+Inf", "sum")
         series = _Series(declaration.buckets, tuple(json.dumps([name, *values, bound]) for bound in bounds))
         # Only what is spelled out is remembered: values from outside must not fill the memory.
         if values == [labels[label] for label in declaration.labels]:
-            if len(self._series) >= _MOST_SERIES:
+            if len(self._series) >= _MAX_SERIES:
                 return None
             self._series[name, *labels.items()] = series
         return series
@@ -232,7 +232,7 @@ return 1
 """
 
 
-def _told_apart(value: str, closed: frozenset[str] | None) -> str:
+def _bounded_label_value(value: str, closed: frozenset[str] | None) -> str:
     return value if closed is None or value in closed else "other"
 
 

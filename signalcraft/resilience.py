@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from signalcraft.domain.errors import RecoverableError
 
 
-class Breaker:
+class CircuitBreaker:
     """Closed while all is well; open for ``pause_seconds`` after a failure; then one caller may try.
 
     Threads share it. ``clock`` is monotonic, in seconds.
@@ -79,26 +79,26 @@ class _Task(Generic[T]):
     overdue: bool = False
 
 
-class Patience:
+class BoundedCall:
     """Does one kind of work in threads. While some of it hangs, more of it is not even begun.
 
     What hung is not called back: it may still come to a good end, and has to do no harm then.
     """
 
-    def __init__(self, away: type[RecoverableError], *, most_overdue: int = 2) -> None:
+    def __init__(self, away: type[RecoverableError], *, max_overdue: int = 2) -> None:
         """``away`` is raised for what takes too long."""
         self._away = away
-        self._most_overdue = most_overdue
+        self._max_overdue = max_overdue
         self._lock = threading.Lock()
         self._overdue = 0
 
-    def do(self, work: Callable[[], T], *, seconds: float) -> T:
+    def run(self, work: Callable[[], T], *, seconds: float) -> T:
         """What ``work`` comes to.
 
         Raises:
             RecoverableError: ``away``, after so many seconds, or at once while other work hangs; whatever it raises.
         """
-        if self._overdue >= self._most_overdue:
+        if self._overdue >= self._max_overdue:
             raise self._away("others wait for it already")
         task: _Task[T] = _Task()
         threading.Thread(target=self._run, args=(work, task), name="patience", daemon=True).start()

@@ -19,7 +19,7 @@ from redis.connection import parse_url
 
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, Vocabulary
 from signalcraft.domain.errors import InvalidSetting
-from signalcraft.domain.grouping import Policy
+from signalcraft.domain.grouping import GroupingPolicy
 
 T = TypeVar("T")
 Parse = Callable[[str], T]
@@ -331,9 +331,9 @@ class Settings:
         return cls(**values)
 
     @property
-    def grouping_policy(self) -> Policy:
+    def grouping_policy(self) -> GroupingPolicy:
         """How alerts are grouped."""
-        return Policy(
+        return GroupingPolicy(
             window=timedelta(minutes=self.grouping_window_minutes),
             spike_count=self.spike_count,
             spike_minutes=self.spike_minutes,

@@ -14,9 +14,9 @@ from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.queues import enqueue
-from signalcraft.resilience import Breaker
+from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 from signalcraft.worker.processor import Processor
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 class _Configured:
     processor: Processor
     redis: Redis
-    breaker: Breaker
+    breaker: CircuitBreaker
 
 
 def configure_worker(settings: Settings, redis: Redis) -> Processor:
@@ -34,9 +34,9 @@ def configure_worker(settings: Settings, redis: Redis) -> Processor:
     Raises:
         InvalidSetting: RULES or NOTIFIER cannot be imported.
     """
-    _Configured.processor = Processor(Workbench.from_settings(settings), redis)
+    _Configured.processor = Processor(WorkerContext.from_settings(settings), redis)
     _Configured.redis = redis
-    _Configured.breaker = Breaker(QueueUnavailable)
+    _Configured.breaker = CircuitBreaker(QueueUnavailable)
     return _Configured.processor
 
 
@@ -66,7 +66,7 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
     }
     try:
         with _Configured.breaker.guard():
-            enqueue.notify(_Configured.redis, notice, description=f"notification of group {group.id}")
+            enqueue.enqueue_notification(_Configured.redis, notice, description=f"notification of group {group.id}")
     except QueueUnavailable:
         if group.id:
             raise

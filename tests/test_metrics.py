@@ -78,9 +78,9 @@ def test_a_resource_that_anybody_made_up_is_other(registry: Registry, clean_redi
 
 
 def test_series_without_end_do_not_eat_the_memory(registry: Registry) -> None:
-    for number in range(metrics._MOST_SERIES + 100):
+    for number in range(metrics._MAX_SERIES + 100):
         registry.count("signalcraft_rejected_total", code=f"code-{number}")
-    assert len(registry._sums) == metrics._MOST_SERIES
+    assert len(registry._sums) == metrics._MAX_SERIES
 
 
 def test_a_histogram_is_cumulative_with_sum_and_count(registry: Registry, clean_redis: "redis.Redis") -> None:

@@ -26,7 +26,7 @@ def caller() -> Caller:
     return found
 
 
-def writer() -> Caller:
+def require_write_scope() -> Caller:
     """Who was let in, and may change things.
 
     Raises:
@@ -38,12 +38,12 @@ def writer() -> Caller:
 
 
 def _caller() -> Caller:
-    token, directory = bearer(request), context.current().directory
+    token, credentials = bearer(request), context.current().credentials
     if not token:
         raise BadToken
-    found = directory.caller(token)
-    if found is None and directory.refresh():
-        found = directory.caller(token)
+    found = credentials.caller(token)
+    if found is None and credentials.refresh():
+        found = credentials.caller(token)
     if found is None:
         raise BadToken
     return found
@@ -51,15 +51,15 @@ def _caller() -> Caller:
 
 def bearer(request: Request) -> str:
     """The bearer token in ``request``; empty where there is none."""
-    return _offered(request, "bearer", "token")
+    return _credential(request, "bearer", "token")
 
 
 def password(request: Request) -> str:
     """The password of HTTP's basic kind; empty where there is none. The user's name means nothing to us."""
-    return _offered(request, "basic", "password")
+    return _credential(request, "basic", "password")
 
 
-def _offered(request: Request, kind: str, part: str) -> str:
+def _credential(request: Request, kind: str, part: str) -> str:
     """Werkzeug raises ValueError at a header of the basic kind that is not ASCII."""
     try:
         given = request.authorization

@@ -6,7 +6,7 @@ from typing import Final
 from flask import Flask, current_app
 
 from signalcraft.api.pagination import Cursors
-from signalcraft.ingest.credential_cache import Directory
+from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.settings import Settings
 
@@ -18,7 +18,7 @@ class ApiContext:
     """What the routes of the API are handed."""
 
     settings: Settings
-    directory: Directory
+    credentials: CredentialCache
     rate: Rate
     cursors: Cursors
 

@@ -12,7 +12,7 @@ from signalcraft.domain import bounded_json
 from signalcraft.domain.errors import NotFound
 from signalcraft.groups import queries, user_updates
 from signalcraft.groups.queries import Page, Position
-from signalcraft.groups.user_updates import Edit
+from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
 from signalcraft.storage.database import session
 
@@ -53,7 +53,7 @@ def list_history(group_id: int) -> ResponseReturnValue:
     after = position_after(listing)
     with session():
         find_group(group_id)
-        page = queries.changes(workspace_id, group_id, limit=listing.limit, after=after)
+        page = queries.history(workspace_id, group_id, limit=listing.limit, after=after)
     return tagged(response_schemas.dump_history(page.rows, next_cursor(page, listing)))
 
 
@@ -83,36 +83,36 @@ def find_group(group_id: int) -> response_schemas.Row:
 @groups.patch(GROUP)
 def change_group(group_id: int) -> ResponseReturnValue:
     """Change a group, with If-Match only as it was seen; the group as it is then."""
-    caller, now = auth.writer(), datetime.now(UTC)
+    caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
-    edit = Edit(fields=request_schemas.load_edit(_body(), now=now), by=caller.token, at=now)
+    edit = GroupUpdate(fields=request_schemas.load_update(_body(), now=now), by=caller.token, at=now)
     with session():
-        user_updates.change(caller.workspace_id, group_id, edit, versions=responses.named_by(request.if_match))
+        user_updates.update_group(
+            caller.workspace_id, group_id, edit, versions=responses.parse_if_match(request.if_match)
+        )
         row = queries.group(caller.workspace_id, group_id, now=now)
     if row is None:
         raise NotFound
     response = jsonify(response_schemas.dump_group(row))
-    response.set_etag(responses.tag(response.get_data(), row["version"]))
+    response.set_etag(responses.etag(response.get_data(), row["version"]))
     return response
 
 
 @groups.post("/groups/bulk")
 def change_groups() -> ResponseReturnValue:
     """Change many groups in one transaction; what became of each."""
-    caller, now = auth.writer(), datetime.now(UTC)
+    caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
-    bulk = request_schemas.load_bulk_edit(_body(), now=now)
-    edit = Edit(fields=bulk.fields, by=caller.token, at=now)
+    bulk = request_schemas.load_bulk_update(_body(), now=now)
+    edit = GroupUpdate(fields=bulk.fields, by=caller.token, at=now)
     with session():
         ids, end = bulk.ids, None
         scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
         if bulk.wanted is not None:
             after = context.current().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
-            found = queries.newest(
-                caller.workspace_id, bulk.wanted, limit=user_updates.MOST_AT_ONCE, after=after, now=now
-            )
+            found = queries.newest(caller.workspace_id, bulk.wanted, limit=user_updates.MAX_BULK, after=after, now=now)
             ids, end = [row["id"] for row in found.rows], found.end
-        outcomes = user_updates.change_many(caller.workspace_id, ids, edit, wanted=bulk.wanted)
+        outcomes = user_updates.update_groups(caller.workspace_id, ids, edit, wanted=bulk.wanted)
     following = context.current().cursors.write(end, scope=scope) if end else None
     return jsonify(response_schemas.dump_outcomes(outcomes, next_cursor=following))
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
-from signalcraft.groups.filters import Choice
+from signalcraft.groups.filters import ValueFilter
 from signalcraft.groups.queries import Order, SortKey
 
 LONGEST_TEXT: Final = 200
@@ -14,15 +14,15 @@ LONGEST_URL: Final = 2_000
 MOST_VALUES: Final = 50
 
 
-class ChoiceField(fields.Field[Choice]):
+class ChoiceField(fields.Field[ValueFilter]):
     """A filter: several values are alternatives, ``!`` before one excludes it."""
 
     def __init__(self, *, of: Sequence[str] | None = None) -> None:
         """``of`` are the values there are, where they are a closed set."""
-        super().__init__(load_default=Choice)
+        super().__init__(load_default=ValueFilter)
         self.of = of
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Choice:  # noqa: ANN401, ARG002 - marshmallow's signature
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> ValueFilter:  # noqa: ANN401, ARG002 - marshmallow's signature
         texts = value if isinstance(value, list) else [value]
         if not 0 < len(texts) <= MOST_VALUES:
             raise ValidationError(f"Must be 1 to {MOST_VALUES} values.")
@@ -30,7 +30,7 @@ class ChoiceField(fields.Field[Choice]):
             raise ValidationError("A value is empty, too long, no text, or holds control characters.")
         if self.of is not None and not {text.removeprefix("!") for text in texts} <= set(self.of):
             raise ValidationError(f"Must be one of: {', '.join(self.of)}.")
-        return Choice(
+        return ValueFilter(
             include=tuple(text for text in texts if not text.startswith("!")),
             exclude=tuple(text[1:] for text in texts if text.startswith("!")),
         )

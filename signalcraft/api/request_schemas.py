@@ -12,9 +12,9 @@ from werkzeug.datastructures import MultiDict
 from signalcraft.api.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.groups.filters import GroupFilter
-from signalcraft.groups.hourly_counts import LONGEST_DAYS, Period
+from signalcraft.groups.hourly_counts import MAX_DAYS, Period
 from signalcraft.groups.queries import Order
-from signalcraft.groups.user_updates import MOST_AT_ONCE, Fields
+from signalcraft.groups.user_updates import MAX_BULK, UpdateFields
 
 Args = MultiDict[str, str]
 
@@ -40,7 +40,7 @@ class Listing:
 class BulkEdit:
     """What to change of which groups: those of ``ids``, else those that ``wanted`` means."""
 
-    fields: Fields
+    fields: UpdateFields
     ids: Sequence[int]
     wanted: GroupFilter | None
     cursor: str | None
@@ -116,7 +116,7 @@ class BulkBody(Schema):
 
     ids = fields.List(
         fields.Integer(strict=True, validate=validate.Range(1, _LARGEST_ID)),
-        validate=validate.Length(1, MOST_AT_ONCE),
+        validate=validate.Length(1, MAX_BULK),
     )
     filter = fields.Nested(FilterQuery)
     cursor = fields.String()
@@ -171,13 +171,13 @@ def load_stats_query(args: Args, *, now: datetime) -> Period:
     loaded = _load(_STATS, args)
     until, since = loaded["until"] or now, loaded["since"]
     for name in ("since", "until"):
-        if loaded[name] is not None and not _EARLIEST <= loaded[name] <= now + LONGEST_DAYS * _DAY:
+        if loaded[name] is not None and not _EARLIEST <= loaded[name] <= now + MAX_DAYS * _DAY:
             raise ValidationError({name: [f"Must be a time from {_EARLIEST.year} on, and not far in the future."]})
     since = since or until - _DAY
     if since >= until:
         raise ValidationError({"since": ["Must be before until."]})
-    if until - since > LONGEST_DAYS * _DAY:
-        raise ValidationError({"since": [f"Must be at most {LONGEST_DAYS} days before until."]})
+    if until - since > MAX_DAYS * _DAY:
+        raise ValidationError({"since": [f"Must be at most {MAX_DAYS} days before until."]})
     return Period.covering(since, until)
 
 
@@ -190,18 +190,18 @@ def refuse_parameters(args: Args) -> None:
     _load(_NOTHING, args)
 
 
-def load_edit(body: Mapping[str, Any], *, now: datetime) -> Fields:
+def load_update(body: Mapping[str, Any], *, now: datetime) -> UpdateFields:
     """What a body sets of a group.
 
     Raises:
         marshmallow.ValidationError: by field.
     """
-    edit: Fields = _EDIT.load(body)
+    edit: UpdateFields = _EDIT.load(body)
     _check_end(edit, now, "snoozed_until")
     return edit
 
 
-def load_bulk_edit(body: Mapping[str, Any], *, now: datetime) -> BulkEdit:
+def load_bulk_update(body: Mapping[str, Any], *, now: datetime) -> BulkEdit:
     """What a body sets of which groups. A group that is named twice is meant once.
 
     Raises:
@@ -217,7 +217,7 @@ def load_bulk_edit(body: Mapping[str, Any], *, now: datetime) -> BulkEdit:
     )
 
 
-def _check_end(edit: Fields, now: datetime, name: str) -> None:
+def _check_end(edit: UpdateFields, now: datetime, name: str) -> None:
     until = edit.get("snoozed_until")
     if until is not None and until <= now:
         raise ValidationError({name: ["Must be in the future."]})

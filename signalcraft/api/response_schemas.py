@@ -12,7 +12,7 @@ from marshmallow import Schema, fields, validate
 from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
 from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
-from signalcraft.groups.user_updates import Outcome
+from signalcraft.groups.user_updates import UpdateResult
 from signalcraft.storage.audit_log import Actor
 
 Row = dict[str, Any]
@@ -150,13 +150,13 @@ def dump_history(rows: Iterable[Row], next_cursor: str | None) -> Json:
     return {"changes": [_dump(_CHANGE, row) for row in rows], "next_cursor": next_cursor}
 
 
-def dump_outcomes(outcomes: Iterable[Outcome], *, next_cursor: str | None) -> Json:
+def dump_outcomes(outcomes: Iterable[UpdateResult], *, next_cursor: str | None) -> Json:
     """What became of each of many groups; there is a ``next_cursor`` if the filter may mean others, too."""
     results = [_dump_outcome(outcome) for outcome in outcomes]
     return {"results": results, "more": next_cursor is not None, "next_cursor": next_cursor}
 
 
-def _dump_outcome(outcome: Outcome) -> Json:
+def _dump_outcome(outcome: UpdateResult) -> Json:
     refusal = outcome.refusal
     if refusal is None:
         return {"id": outcome.group_id, "status": 200, "code": None, "detail": None}
@@ -200,15 +200,15 @@ def dump_preview(previews: Iterable[Preview], warnings: Iterable[FieldWarning]) 
 
 
 def _dump_preview(preview: Preview) -> Json:
-    outcome, home = preview.outcome, preview.home
+    outcome, stored = preview.outcome, preview.stored
     if isinstance(outcome, StatusChange):
         return {"kind": "status_change", "change": outcome.change.value, "fingerprint": outcome.fingerprint}
-    joins = home is not None and home.decision is Decision.JOINED
+    joins = stored is not None and stored.decision is Decision.JOINED
     return {
         "kind": "alert",
-        "duplicate": home is None,
-        "decision": home.decision.value if home else None,
-        "group_id": home.group_id if home and joins else None,
+        "duplicate": stored is None,
+        "decision": stored.decision.value if stored else None,
+        "group_id": stored.group_id if stored and joins else None,
         "group_key": preview.group_key,
         "key_parts": {name: getattr(outcome, name) for name in ("source", "project", "environment", "fingerprint")},
         "source_event_id": outcome.source_event_id,

@@ -43,7 +43,7 @@ def next_cursor(page: Page, listing: Listing) -> str | None:
 def tagged(answer: response_schemas.Json, version: int | None = None) -> Response:
     """The answer with its ETag; 304 to a poller that has it. ``If-Match`` is for changes, and means nothing here."""
     response = jsonify(answer)
-    response.set_etag(tag(response.get_data(), version))
+    response.set_etag(etag(response.get_data(), version))
     response.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})
     response.headers["Cache-Control"] = "private, no-cache"  # kept, and asked about each time
     return response
@@ -66,13 +66,13 @@ def _following(fetch: Fetch, after: Position | None) -> Iterator[Page]:
         after = page.end
 
 
-def tag(body: bytes, version: int | None = None) -> str:
+def etag(body: bytes, version: int | None = None) -> str:
     """The tag of an answer; with its ``version``, of a group's."""
     digest = hashlib.sha256(body).hexdigest()[:16]
     return digest if version is None else f"{version}.{digest}"
 
 
-def named_by(if_match: ETags) -> frozenset[int] | None:
+def parse_if_match(if_match: ETags) -> frozenset[int] | None:
     """The versions that an ``If-Match`` names; None where any will do.
 
     A weak tag counts too: a proxy that compresses makes weak ones out of ours, and the version in it is as good.

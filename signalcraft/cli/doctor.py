@@ -26,7 +26,7 @@ from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 _WEBHOOKS: Final = "/webhooks/sentry"
@@ -60,7 +60,7 @@ def examine(url: str | None) -> Iterator[Finding]:
     """All findings, in the order in which one would repair."""
     try:
         settings = Settings.from_environ(os.environ)
-        Workbench.from_settings(settings)
+        WorkerContext.from_settings(settings)
     except InvalidSetting as error:
         yield failure("settings", str(error), "See .env.example.")
         return
@@ -71,7 +71,7 @@ def examine(url: str | None) -> Iterator[Finding]:
     if not settings.sentry_client_secrets:
         yield warning("sample", "Not sent: it is signed with SENTRY_CLIENT_SECRET.", "Set it to try the whole way.")
     elif url is None:
-        yield from _try_out(lambda: canary.put_into_queue(settings, redis), redis)
+        yield from _try_out(lambda: canary.enqueue_canary(settings, redis), redis)
     else:
         yield from _examine_url(_target(url), settings, redis)
 
@@ -95,7 +95,7 @@ def _examine_url(url: str, settings: Settings, redis: Redis) -> Iterator[Finding
         yield from _try_out(lambda: str(answer.body.get("delivery_id", "")), redis)
 
 
-def _judge_answer(url: str, answer: http_client.Answer, seconds: float) -> Finding:
+def _judge_answer(url: str, answer: http_client.Response, seconds: float) -> Finding:
     says = f"{url} answers with {answer.status} {answer.body.get('code', '')}".strip() + "."
     if answer.status == HTTPStatus.ACCEPTED and seconds > _SENTRYS_PATIENCE_SECONDS:
         return failure(

@@ -151,7 +151,7 @@ def _postgresql_time() -> float:
 def check_redis(settings: Settings, redis: Redis) -> Iterator[Finding]:
     """Whether it takes writes, and keeps what it took."""
     try:
-        redis_clients.try_to_write(redis)
+        redis_clients.check_writable(redis)
     except SignalCraftError as error:
         advice = "Check REDIS_URL, and whether it is full or a replica. Deliveries go to PostgreSQL's inbox meanwhile."
         yield failure("redis", f"Takes no writes ({error}).", advice)

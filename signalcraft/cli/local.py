@@ -11,7 +11,7 @@ from werkzeug.serving import run_simple
 
 from signalcraft.cli.context import console
 from signalcraft.dev import demo, embedded_servers
-from signalcraft.dev.local_stack import ROOT, deployed
+from signalcraft.dev.local_stack import ROOT, run_local_stack
 from signalcraft.web.dashboard import create_dashboard
 
 _STARTING = "Starting Redis, PostgreSQL, web, worker and notifier ..."
@@ -39,7 +39,7 @@ def run_demo() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="signalcraft-demo-") as directory,
         terminal.status(_STARTING) as status,
-        deployed(Path(directory), os.environ, port=embedded_servers.free_port(), durable=False) as deployment,
+        run_local_stack(Path(directory), os.environ, port=embedded_servers.free_port(), durable=False) as deployment,
     ):
         status.stop()
         demo.play(deployment, terminal)
@@ -61,7 +61,7 @@ def dev(port: int, data: Path) -> None:
     with (
         suppress(KeyboardInterrupt),
         terminal.status(_STARTING) as status,
-        deployed(
+        run_local_stack(
             data,
             {"SLOW_QUERY_MS": "0", **os.environ},  # all of them
             port=port,

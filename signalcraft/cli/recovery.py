@@ -14,10 +14,10 @@ from signalcraft.queues import dead_letters, jobs, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.settings import Settings
 from signalcraft.worker import replay as worker_replay
-from signalcraft.worker.replay import Period, Replayed
+from signalcraft.worker.replay import Period, ReplayResult
 
-_MOST_LISTED = 100
-_MOST_SHOWN = 2_000
+_MAX_LISTED = 100
+_MAX_SHOWN = 2_000
 
 
 class _Moment(click.DateTime):
@@ -39,7 +39,10 @@ def reconcile() -> None:
     settings = Settings.from_environ(os.environ)
     redis = redis_clients.for_worker(settings.redis_url)
     found = 0
-    with redis_clients.away_as_unavailable(), Progress(console=Console(stderr=True), transient=True) as progress:
+    with (
+        redis_clients.redis_errors_as_unavailable(),
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
         for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
             task = progress.add_task(f"Looking at jobs of {name}", total=None)
             for put_back in queues_reconcile.reconcile(redis, name):
@@ -58,15 +61,15 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
 
     What is stored already stays as it is and counts no second time.
     """
-    period, total = Period(since=since, until=until), Replayed()
+    period, total = Period(since=since, until=until), ReplayResult()
     with (
         database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings,
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
-        bench = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
+        context = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
         task = progress.add_task("Replaying", total=worker_replay.count(period, failed=failed))
-        for some in worker_replay.kept(period, failed=failed):
-            worker_replay.replay(some, bench, total, dry_run=dry_run)
+        for some in worker_replay.retained_deliveries(period, failed=failed):
+            worker_replay.replay(some, context, total, dry_run=dry_run)
             progress.advance(task, len(some))
     would = "would be" if dry_run else "were"
     click.echo(
@@ -86,7 +89,7 @@ def list_failed() -> None:
     """The newest ones that were not replayed."""
     table = Table("id", "failed", "workspace", "resource", "stage", "code", "reason")
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
-        rows = dead_letters.newest(limit=_MOST_LISTED)
+        rows = dead_letters.newest(limit=_MAX_LISTED)
     for row in rows:
         when = f"{row.failed_at:%Y-%m-%d %H:%M}"
         reason = _plain(row.reason)
@@ -111,7 +114,7 @@ def show_failed(failed_id: int, *, body: bool) -> None:
     for name in ("id", "delivery_id", "workspace_id", "source", "resource", "received_at", "failed_at", "replayed_at"):
         click.echo(f"{name:14} {getattr(row, name)}")
     click.echo(f"{'why':14} {row.stage}: {row.code}: {row.reason}")
-    text = ascii(bytes(row.body[:_MOST_SHOWN]).decode("utf-8", "replace"))[1:-1]
+    text = ascii(bytes(row.body[:_MAX_SHOWN]).decode("utf-8", "replace"))[1:-1]
     click.echo(f"{'body':14} {len(row.body)} bytes: {text}")
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from signalcraft.cli.context import LONG_TIMEOUT_MS, database
 from signalcraft.domain import explanations
 from signalcraft.groups import hourly_counts, queries
-from signalcraft.groups.hourly_counts import LONGEST_DAYS, Period, Statistics
+from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
 from signalcraft.storage import retention
 from signalcraft.storage.models import AlertEvent, Workspace
 from signalcraft.worker import maintenance
@@ -37,7 +37,7 @@ def explain(event_id: int) -> None:
 
 @click.command("stats")
 @click.option("--workspace", help="Its slug; DEFAULT_WORKSPACE if it is not given.")
-@click.option("--days", type=click.IntRange(1, LONGEST_DAYS), default=1, show_default=True, help="How far back.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=1, show_default=True, help="How far back.")
 def show_stats(workspace: str | None, days: int) -> None:
     """Print what came in lately, and what became of it: in all, divided, and the largest groups."""
     now = datetime.now(UTC)
@@ -86,7 +86,7 @@ def purge(*, dry_run: bool) -> None:
             return
         deleted = _with_progress("Events", retention.delete_events, old.events_before)
         dropped = _with_progress("Payloads", retention.drop_payloads, old.payloads_before)
-        retention.forget_words(old.events_before)
+        retention.purge_source_updates(old.events_before)
     click.echo(f"{deleted} events and {dropped} payloads are gone.")
 
 

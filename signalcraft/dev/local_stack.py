@@ -67,7 +67,7 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def deployed(
+def run_local_stack(
     directory: Path,
     environ: Mapping[str, str],
     *,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
-from signalcraft.http_client import Answer, as_object
+from signalcraft.http_client import Response, as_object
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import Family, family_of
 
@@ -37,9 +37,9 @@ class Attempt:
     failure: str = ""
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         """What the receiver said; status 0 where it said nothing."""
-        return Answer(self.status or 0, as_object(self.body))
+        return Response(self.status or 0, as_object(self.body))
 
     @property
     def succeeded(self) -> bool:

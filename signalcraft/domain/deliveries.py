@@ -92,34 +92,34 @@ class AcceptedDelivery:
                 where deliveries are set aside, be its body what it may.
         """
         workspace_id = argument["workspace_id"]
-        if type(workspace_id) is not int or not 0 < workspace_id <= _LARGEST_ID:
+        if type(workspace_id) is not int or not 0 < workspace_id <= _MAX_ID:
             raise ValueError("no workspace has this id")
         return cls(
-            delivery_id=_storable(argument["delivery_id"]),
-            delivery_key=_storable(argument["delivery_key"]),
+            delivery_id=_text(argument["delivery_id"]),
+            delivery_key=_text(argument["delivery_key"]),
             workspace_id=workspace_id,
-            workspace=_storable(argument["workspace"]),
-            source=_storable(argument["source"]),
-            resource=_storable(argument["resource"]),
+            workspace=_text(argument["workspace"]),
+            source=_text(argument["source"]),
+            resource=_text(argument["resource"]),
             delivery=Delivery(
-                headers={_storable(name): _storable(value) for name, value in argument["headers"].items()},
+                headers={_text(name): _text(value) for name, value in argument["headers"].items()},
                 body=argument["body"].encode("latin-1"),
-                received_at=_moment(argument["received_at"]),
+                received_at=_timestamp(argument["received_at"]),
             ),
         )
 
 
-_LARGEST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 
 
-def _storable(text: str) -> str:
+def _text(text: str) -> str:
     """``text``, if it is one that PostgreSQL takes: without NUL, which ``find`` also refuses of what is no text."""
     if text.find("\0") >= 0:
         raise ValueError("holds a character that cannot be stored")
     return text
 
 
-def _moment(text: str) -> datetime:
+def _timestamp(text: str) -> datetime:
     """A moment that every database and time zone has, and that says which zone it is in."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None or not 1970 <= moment.year < 9999:
@@ -127,7 +127,7 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-class Answer(StrEnum):
+class DeliveryStatus(StrEnum):
     """What became of a delivery at the door."""
 
     ACCEPTED = "accepted"
@@ -136,10 +136,10 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class ReceiveResult:
     """What we tell the sender. ``delivery_id`` of a duplicate is the first one's; ``reason`` is for what is ignored."""
 
-    answer: Answer
+    status: DeliveryStatus
     delivery_id: str
     identity: Identity
     reason: str = ""

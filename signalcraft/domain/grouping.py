@@ -32,7 +32,7 @@ def group_key(*, source: str, project: str, environment: str, fingerprint: str) 
     return f"{KEY_VERSION}:{hashlib.sha256(encoded).hexdigest()}"
 
 
-def cut_into_runs(
+def cut_into_bursts(
     items: Iterable[T],
     window: timedelta,
     *,
@@ -94,7 +94,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Assignment:
     """Where an alert goes: into the group ``joins``, or into a new one.
 
     A new group is current, or one that belongs to the past (a replay, an alert held up on its way) and is not.
@@ -118,7 +118,7 @@ def reason_to_open(previous: Span | None, moment: datetime) -> Decision:
     return Decision.WINDOW_EXPIRED
 
 
-def place(moment: datetime, spans: Sequence[Span], window: timedelta) -> Place:
+def assign(moment: datetime, spans: Sequence[Span], window: timedelta) -> Assignment:
     """Where an alert received at ``moment`` belongs, given all groups of its key that it could concern.
 
     In this order: a group that was resolved only after the alert was received; the current group; the newest other
@@ -127,13 +127,13 @@ def place(moment: datetime, spans: Sequence[Span], window: timedelta) -> Place:
     covering = [span for span in spans if span.covers(moment, window)]
     resolved_later = {span.resolved_at: span.group_id for span in covering if span.resolved_at is not None}
     if resolved_later:
-        return Place(decision=Decision.JOINED, joins=resolved_later[min(resolved_later)])
+        return Assignment(decision=Decision.JOINED, joins=resolved_later[min(resolved_later)])
     if covering:
         nearest = max(covering, key=lambda span: (span.is_current, span.first_seen_at))
-        return Place(decision=Decision.JOINED, joins=nearest.group_id)
+        return Assignment(decision=Decision.JOINED, joins=nearest.group_id)
     before = [span for span in spans if span.first_seen_at <= moment]
     previous = max(before, key=lambda span: (span.last_seen_at, span.group_id), default=None)
-    return Place(
+    return Assignment(
         decision=reason_to_open(previous, moment),
         is_current=all(span.last_seen_at < moment for span in spans),
         follows=previous,
@@ -141,7 +141,7 @@ def place(moment: datetime, spans: Sequence[Span], window: timedelta) -> Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class GroupingPolicy:
     """How alerts are grouped: the window, and what a spike is (``spike_count`` 0: nothing is)."""
 
     window: timedelta = timedelta(minutes=60)

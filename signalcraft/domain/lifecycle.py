@@ -14,7 +14,7 @@ from signalcraft.domain.alerts import GroupStatus
 from signalcraft.domain.errors import IllegalTransition
 
 
-class Cause(StrEnum):
+class Trigger(StrEnum):
     """Who or what moves a group: an alert that joins it, the source's word on it, a user, or the clock."""
 
     ALERT = "alert"
@@ -38,28 +38,28 @@ _OPEN, _ACK, _SNOOZED, _RESOLVED = (
 )
 
 #: cause -> status before -> status after. A missing cell is refused.
-TRANSITIONS: Mapping[Cause, Mapping[GroupStatus, GroupStatus]] = MappingProxyType(
+TRANSITIONS: Mapping[Trigger, Mapping[GroupStatus, GroupStatus]] = MappingProxyType(
     {
         # An ack and a snooze hold for alerts of the same or a lower severity and break on a higher one.
-        Cause.ALERT: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
-        Cause.WORSE_ALERT: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _RESOLVED},
+        Trigger.ALERT: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
+        Trigger.WORSE_ALERT: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _RESOLVED},
         # Sentry's archiving is a snooze, not a resolution; it does not touch what is resolved.
-        Cause.SOURCE_RESOLVED: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
-        Cause.SOURCE_ARCHIVED: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
-        Cause.SOURCE_UNRESOLVED: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
+        Trigger.SOURCE_RESOLVED: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
+        Trigger.SOURCE_ARCHIVED: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
+        Trigger.SOURCE_UNRESOLVED: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
         # A user reopens what is resolved before anything else can be done with it.
-        Cause.USER_ACK: {_OPEN: _ACK, _ACK: _ACK, _SNOOZED: _ACK},
-        Cause.USER_SNOOZE: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED},
-        Cause.USER_RESOLVE: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
-        Cause.USER_REOPEN: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
+        Trigger.USER_ACK: {_OPEN: _ACK, _ACK: _ACK, _SNOOZED: _ACK},
+        Trigger.USER_SNOOZE: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED},
+        Trigger.USER_RESOLVE: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
+        Trigger.USER_REOPEN: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
         # A snooze is somebody's decision: the clock ends it when it is over and does not resolve it before.
-        Cause.SNOOZE_END: {_SNOOZED: _OPEN},
-        Cause.LONG_QUIET: {_OPEN: _RESOLVED, _ACK: _RESOLVED},
+        Trigger.SNOOZE_END: {_SNOOZED: _OPEN},
+        Trigger.LONG_QUIET: {_OPEN: _RESOLVED, _ACK: _RESOLVED},
     }
 )
 
 
-def follow(status: GroupStatus, cause: Cause) -> GroupStatus:
+def transition(status: GroupStatus, cause: Trigger) -> GroupStatus:
     """The status after ``cause``.
 
     Raises:
@@ -74,7 +74,7 @@ def follow(status: GroupStatus, cause: Cause) -> GroupStatus:
 def status_at(status: GroupStatus, snoozed_until: datetime | None, moment: datetime) -> GroupStatus:
     """The status as it reads at ``moment``: an expired snooze is open; one without an end never expires."""
     if status is GroupStatus.SNOOZED and snoozed_until is not None and snoozed_until <= moment:
-        return follow(status, Cause.SNOOZE_END)
+        return transition(status, Trigger.SNOOZE_END)
     return status
 
 

@@ -11,25 +11,25 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 
 from signalcraft.domain.alerts import Decision, GroupStatus, Severity
-from signalcraft.domain.grouping import Place, Span, place, reason_to_open
-from signalcraft.domain.lifecycle import Cause, snooze_holds
+from signalcraft.domain.grouping import Assignment, Span, assign, reason_to_open
+from signalcraft.domain.lifecycle import Trigger, snooze_holds
 from signalcraft.groups import record_sql
-from signalcraft.groups.bursts import Arrival, Home, Run, received_at, rounds
+from signalcraft.groups.bursts import Burst, PendingEvent, StoredEvent, burst_rounds, received_at
 from signalcraft.storage.sql import query
 
 
 @dataclass(slots=True)
-class Placements:
+class Assignments:
     """Where the events of a batch went, and the groups that grew worse by it."""
 
-    homes: list[Home] = field(default_factory=list)
+    events: list[StoredEvent] = field(default_factory=list)
     escalated: set[int] = field(default_factory=set)
 
-    def add(self, run: Run, group_id: int, decision: Decision) -> None:
+    def add(self, run: Burst, group_id: int, decision: Decision) -> None:
         """The first event of a run that opened a group has the reason for it; the others joined."""
-        for position, (event_id, arrival) in enumerate(run.events):
+        for position, (event_id, pending_event) in enumerate(run.events):
             one = decision if position == 0 else Decision.JOINED
-            self.homes.append(Home(event_id=event_id, arrival=arrival, group_id=group_id, decision=one))
+            self.events.append(StoredEvent(event_id=event_id, pending=pending_event, group_id=group_id, decision=one))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Joined:
     """A group that a run joined: its severity and status are still those from before."""
 
     group_id: int
-    run: Run
+    run: Burst
     severity: Severity
     status: GroupStatus
     snoozed_until: datetime | None
@@ -47,33 +47,33 @@ class _Joined:
         return self.run.severity.rank > self.severity.rank
 
     @property
-    def cause(self) -> Cause | None:
+    def cause(self) -> Trigger | None:
         """What the run does to the group's status or severity, if anything."""
         if self.is_worse:
-            return Cause.WORSE_ALERT
+            return Trigger.WORSE_ALERT
         asleep = self.status is GroupStatus.SNOOZED
         if asleep and not snooze_holds(self.status, self.snoozed_until, self.run.last_seen_at):
-            return Cause.SNOOZE_END
+            return Trigger.SNOOZE_END
         return None
 
 
-def place_events(events: Mapping[int, Arrival], window: timedelta) -> Placements:
+def assign_events(events: Mapping[int, PendingEvent], window: timedelta) -> Assignments:
     """Put each event (by its id) into a group that is there, or into a new one."""
-    placements = Placements()
-    for runs in rounds(events, window):
+    placements = Assignments()
+    for runs in burst_rounds(events, window):
         opened, refused = _upsert(runs, window, placements)
-        _place_apart([*refused, *_follow_previous(opened, placements)], window, placements)
+        _assign_individually([*refused, *_link_previous_groups(opened, placements)], window, placements)
     return placements
 
 
 def _upsert(
-    runs: Sequence[Run],
+    runs: Sequence[Burst],
     window: timedelta,
-    placements: Placements,
-) -> tuple[dict[int, Run], list[Run]]:
+    placements: Assignments,
+) -> tuple[dict[int, Burst], list[Burst]]:
     """Open a group for each run or join the current one: the runs that opened one, by its id, and the refused."""
     waiting = {run.key: run for run in runs}
-    opened: dict[int, Run] = {}
+    opened: dict[int, Burst] = {}
     joined: list[_Joined] = []
     rows = [tuple(run.row.values()) for run in runs]
     answers = query(record_sql.UPSERT_GROUPS, record_sql.GROUP_COLUMNS, rows, window=window)
@@ -83,11 +83,11 @@ def _upsert(
             opened[group_id] = run
         else:
             joined.append(_Joined(group_id, run, Severity(severity), GroupStatus(status), snoozed_until))
-    _settle(joined, placements)
+    _update_severity_and_status(joined, placements)
     return opened, list(waiting.values())
 
 
-def _settle(joined: Iterable[_Joined], placements: Placements) -> None:
+def _update_severity_and_status(joined: Iterable[_Joined], placements: Assignments) -> None:
     """Raise severities, break acks and snoozes; the rows are locked by the statement that joined them."""
     changes = []
     for one in joined:
@@ -99,7 +99,7 @@ def _settle(joined: Iterable[_Joined], placements: Placements) -> None:
     query(record_sql.SETTLE_GROUPS, record_sql.SETTLE_COLUMNS, changes)
 
 
-def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[Run]:
+def _link_previous_groups(opened: Mapping[int, Burst], placements: Assignments) -> list[Burst]:
     """Tie the opened groups to those before them; the runs that belong elsewhere, their groups taken back.
 
     A run belongs elsewhere if the group before it was resolved only after the run was received, or is newer than it.
@@ -123,12 +123,12 @@ def _follow_previous(opened: Mapping[int, Run], placements: Placements) -> list[
     return [opened[group_id] for group_id in misplaced]
 
 
-def _place_apart(runs: Sequence[Run], window: timedelta, placements: Placements) -> None:
+def _assign_individually(runs: Sequence[Burst], window: timedelta, placements: Assignments) -> None:
     """Place the events of runs one by one among all groups of their key; those with one place go there together."""
     spans = _lock_spans(runs, window)
-    joining, opening = list[Run](), list[list[Run]]()
+    joining, opening = list[Burst](), list[list[Burst]]()
     for run in runs:
-        into, new = _take_apart(run, spans[run.key], window)
+        into, new = _split_by_group(run, spans[run.key], window)
         joining += into
         opening.append(new)
     _join(joining, placements)
@@ -137,18 +137,18 @@ def _place_apart(runs: Sequence[Run], window: timedelta, placements: Placements)
         _open([piece for piece in round_of_keys if piece is not None], window, placements, opened)
 
 
-def _take_apart(run: Run, spans: Sequence[Span], window: timedelta) -> tuple[list[Run], list[Run]]:
+def _split_by_group(run: Burst, spans: Sequence[Span], window: timedelta) -> tuple[list[Burst], list[Burst]]:
     """The pieces of a run that join groups which are there, and those that open some, in the order in which they do.
 
     Each event is placed as if it came alone after those before it: a group that one joined reaches further for the
     next, and so does one that was opened. Until they are, groups go by -1, -2, …
     """
     known = {span.group_id: span for span in spans}
-    events: dict[int, list[tuple[int, Arrival]]] = defaultdict(list)
-    places: dict[int, Place] = {}
+    events: dict[int, list[tuple[int, PendingEvent]]] = defaultdict(list)
+    places: dict[int, Assignment] = {}
     for event in run.events:
         moment = received_at(event)
-        where = place(moment, list(known.values()), window)
+        where = assign(moment, list(known.values()), window)
         target = where.joins if where.joins is not None else -1 - sum(one < 0 for one in places)
         if where.joins is None:
             if where.is_current:
@@ -159,13 +159,13 @@ def _take_apart(run: Run, spans: Sequence[Span], window: timedelta) -> tuple[lis
         known[target] = replace(span, first_seen_at=first, last_seen_at=last)
         places.setdefault(target, where)
         events[target].append(event)
-    pieces = {target: Run(events[target], where) for target, where in places.items()}
+    pieces = {target: Burst(events[target], where) for target, where in places.items()}
     return [piece for target, piece in pieces.items() if target > 0], [
         piece for target, piece in pieces.items() if target < 0
     ]
 
 
-def _opened_at(moment: datetime, group_id: int, where: Place) -> Span:
+def _opened_at(moment: datetime, group_id: int, where: Assignment) -> Span:
     follows = where.follows
     return Span(
         group_id=group_id,
@@ -177,11 +177,11 @@ def _opened_at(moment: datetime, group_id: int, where: Place) -> Span:
     )
 
 
-def _join(pieces: Sequence[Run], placements: Placements) -> None:
+def _join(pieces: Sequence[Burst], placements: Assignments) -> None:
     by_id = {piece.place.joins: piece for piece in pieces}
     rows = [tuple((piece.row | {"id": id_})[name] for name in record_sql.JOIN_COLUMNS) for id_, piece in by_id.items()]
     joined = query(record_sql.JOIN_GROUPS, record_sql.JOIN_COLUMNS, rows)
-    _settle(
+    _update_severity_and_status(
         [
             _Joined(group_id, by_id[group_id], Severity(severity), GroupStatus(status), snoozed_until)
             for group_id, _, _, severity, status, snoozed_until, _ in joined
@@ -191,9 +191,9 @@ def _join(pieces: Sequence[Run], placements: Placements) -> None:
 
 
 def _open(
-    pieces: Sequence[Run],
+    pieces: Sequence[Burst],
     window: timedelta,
-    placements: Placements,
+    placements: Assignments,
     opened_before: dict[tuple[int, str], list[int]],
 ) -> None:
     """Nobody else can have opened a current group meanwhile: the old one, or the one taken back, is locked by us.
@@ -209,7 +209,7 @@ def _open(
         opened_before[piece.key].append(group_id)
 
 
-def _following(piece: Run, opened: Sequence[int]) -> Run:
+def _following(piece: Burst, opened: Sequence[int]) -> Burst:
     """The piece, with the real id of the group that it follows."""
     follows = piece.place.follows
     if follows is None or follows.group_id > 0:
@@ -218,7 +218,7 @@ def _following(piece: Run, opened: Sequence[int]) -> Run:
     return replace(piece, place=replace(piece.place, follows=real))
 
 
-def _lock_spans(runs: Sequence[Run], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
+def _lock_spans(runs: Sequence[Burst], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
     """All groups that the events of ``runs`` may belong to, by key."""
     spans: dict[tuple[int, str], list[Span]] = defaultdict(list)
     since = [(*run.key, run.first_seen_at - window) for run in runs]

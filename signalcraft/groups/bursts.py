@@ -10,12 +10,12 @@ from typing import Self
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Decision, NormalizedAlert, Severity
 from signalcraft.domain.deliveries import Delivery
-from signalcraft.domain.grouping import Place, cut_into_runs
-from signalcraft.storage.compression import pack
+from signalcraft.domain.grouping import Assignment, cut_into_bursts
+from signalcraft.storage.compression import compress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class PendingEvent:
     """A normalized alert on its way into the tables.
 
     ``group_key`` is what it groups by, ``payload`` the body that brought it (see ``payloads``), ``rules`` the labels of
@@ -42,7 +42,7 @@ class Arrival:
                 fingerprint=alert.fingerprint,
             ),
             alert=alert,
-            payload=pack(delivery.body),
+            payload=compress(delivery.body),
             rules=(alert.triggered_rule,) if alert.triggered_rule else (),
         )
 
@@ -53,30 +53,30 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class StoredEvent:
     """Where an event went."""
 
     event_id: int
-    arrival: Arrival
+    pending: PendingEvent
     group_id: int
     decision: Decision
 
 
-_CURRENT = Place(decision=Decision.NEW, is_current=True)
+_CURRENT = Assignment(decision=Decision.NEW, is_current=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Burst:
     """New events of one key with no gap over the window: what one row of an upsert stands for."""
 
-    events: Sequence[tuple[int, Arrival]]
-    place: Place = _CURRENT
+    events: Sequence[tuple[int, PendingEvent]]
+    place: Assignment = _CURRENT
 
     @property
     def key(self) -> tuple[int, str]:
         """Workspace and group key."""
-        arrival = self.events[0][1]
-        return arrival.workspace_id, arrival.group_key
+        pending_event = self.events[0][1]
+        return pending_event.workspace_id, pending_event.group_key
 
     @property
     def first_seen_at(self) -> datetime:
@@ -91,12 +91,12 @@ class Run:
     @property
     def severity(self) -> Severity:
         """The highest of all."""
-        return max((arrival.alert.severity for _, arrival in self.events), key=attrgetter("rank"))
+        return max((pending_event.alert.severity for _, pending_event in self.events), key=attrgetter("rank"))
 
     @property
     def latest(self) -> NormalizedAlert:
         """The one whose title and link a group shows."""
-        alerts = (arrival.alert for _, arrival in self.events)
+        alerts = (pending_event.alert for _, pending_event in self.events)
         return max(alerts, key=lambda alert: (alert.received_at, alert.source_event_id))
 
     @property
@@ -104,7 +104,7 @@ class Run:
         """The run as a new group would have it, by column."""
         latest, follows = self.latest, self.place.follows
         workspace_id, group_key = self.key
-        counts = (arrival.alert.source_count for _, arrival in self.events)
+        counts = (pending_event.alert.source_count for _, pending_event in self.events)
         return {
             "workspace_id": workspace_id,
             "group_key": group_key,
@@ -127,17 +127,17 @@ class Run:
         }
 
 
-def received_at(event: tuple[int, Arrival]) -> datetime:
+def received_at(event: tuple[int, PendingEvent]) -> datetime:
     """When an event, which goes with its id, was received."""
     return event[1].alert.received_at
 
 
-def rounds(events: Mapping[int, Arrival], window: timedelta) -> Iterator[list[Run]]:
+def burst_rounds(events: Mapping[int, PendingEvent], window: timedelta) -> Iterator[list[Burst]]:
     """Run n of every key in round n, so that no statement meets a key twice."""
-    by_key: dict[tuple[int, str], list[tuple[int, Arrival]]] = defaultdict(list)
-    for event_id, arrival in events.items():
-        by_key[arrival.workspace_id, arrival.group_key].append((event_id, arrival))
-    queues = [cut_into_runs(one_key, window, received_at=received_at) for one_key in by_key.values()]
+    by_key: dict[tuple[int, str], list[tuple[int, PendingEvent]]] = defaultdict(list)
+    for event_id, pending_event in events.items():
+        by_key[pending_event.workspace_id, pending_event.group_key].append((event_id, pending_event))
+    queues = [cut_into_bursts(one_key, window, received_at=received_at) for one_key in by_key.values()]
     while queues:
-        yield [Run(runs.pop(0)) for runs in queues]
+        yield [Burst(runs.pop(0)) for runs in queues]
         queues = [runs for runs in queues if runs]

@@ -22,7 +22,7 @@ _LIKE_METACHARACTERS = re.compile(r"([\\%_])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class ValueFilter:
     """Which values of a column to keep: one of ``include`` (empty: any), and none of ``exclude``."""
 
     include: Sequence[str] = ()
@@ -33,12 +33,12 @@ class Choice:
 class GroupFilter:
     """Which groups to list. ``since`` and ``until`` bound ``last_seen_at``: from, and before; ``q`` is in the title."""
 
-    status: Choice = field(default_factory=Choice)
-    severity: Choice = field(default_factory=Choice)
-    environment: Choice = field(default_factory=Choice)
-    project: Choice = field(default_factory=Choice)
-    source: Choice = field(default_factory=Choice)
-    assignee: Choice = field(default_factory=Choice)
+    status: ValueFilter = field(default_factory=ValueFilter)
+    severity: ValueFilter = field(default_factory=ValueFilter)
+    environment: ValueFilter = field(default_factory=ValueFilter)
+    project: ValueFilter = field(default_factory=ValueFilter)
+    source: ValueFilter = field(default_factory=ValueFilter)
+    assignee: ValueFilter = field(default_factory=ValueFilter)
     severity_min: Severity | None = None
     current: bool | None = None
     q: str = ""
@@ -58,27 +58,27 @@ def conditions(wanted: GroupFilter, now: datetime) -> Iterator[Node]:
     if wanted.current is not None:
         yield _G.is_current == wanted.current
     if wanted.q:
-        yield holds(_G.title, wanted.q)
+        yield title_contains(_G.title, wanted.q)
     if wanted.since is not None:
         yield _G.last_seen_at >= wanted.since
     if wanted.until is not None:
         yield _G.last_seen_at < wanted.until
 
 
-def holds(title: "Field[str]", words: str) -> Expression:
+def title_contains(title: "Field[str]", words: str) -> Expression:
     """Whether ``words`` stand in ``title``, in capitals or not."""
     found: Expression = title ** ("%" + _LIKE_METACHARACTERS.sub(r"\\\1", words) + "%")
     return found
 
 
-def _chosen(column: "Field[str]", choice: Choice) -> Iterator[Node]:
+def _chosen(column: "Field[str]", choice: ValueFilter) -> Iterator[Node]:
     if choice.include:
         yield column.in_(list(choice.include))
     if choice.exclude:
         yield column.not_in(list(choice.exclude))
 
 
-def _chosen_status(choice: Choice, now: datetime) -> Iterator[Node]:
+def _chosen_status(choice: ValueFilter, now: datetime) -> Iterator[Node]:
     if choice.include:
         yield _has_status(choice.include, now)
     if choice.exclude:
@@ -97,7 +97,7 @@ def _has_status(statuses: Sequence[str], now: datetime) -> Expression:
     return stored
 
 
-def _chosen_assignee(choice: Choice) -> Iterator[Node]:
+def _chosen_assignee(choice: ValueFilter) -> Iterator[Node]:
     """Not being one of some people is also said of a group that nobody has."""
     nobody = _G.assignee_user_id.is_null()
     if choice.include:

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from signalcraft.domain.alerts import Decision
 from signalcraft.domain.grouping import bucket_start
 from signalcraft.groups import record_sql
-from signalcraft.groups.bursts import Arrival, Home
+from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertGroup
 from signalcraft.storage.sql import query
@@ -25,15 +25,17 @@ from signalcraft.storage.sql import query
 Bucket = tuple[int, datetime, str, str, str]
 
 
-def count(arrivals: Iterable[Arrival], homes: Sequence[Home]) -> None:
+def count(pending: Iterable[PendingEvent], stored_events: Sequence[StoredEvent]) -> None:
     """Add alerts as they came, copies too, and where those went that were not there before.
 
     A group that was there before is updated once a batch, in the bucket of the first alert that joined it.
     """
-    alerts = Counter(_bucket(arrival) for arrival in arrivals)
-    stored = Counter(_bucket(home.arrival) for home in homes)
-    opened = {home.group_id: _bucket(home.arrival) for home in homes if home.decision is not Decision.JOINED}
-    joined = {home.group_id: _bucket(home.arrival) for home in reversed(homes)}
+    alerts = Counter(_bucket(pending_event) for pending_event in pending)
+    stored = Counter(_bucket(stored.pending) for stored in stored_events)
+    opened = {
+        stored.group_id: _bucket(stored.pending) for stored in stored_events if stored.decision is not Decision.JOINED
+    }
+    joined = {stored.group_id: _bucket(stored.pending) for stored in reversed(stored_events)}
     new = Counter(opened.values())
     updated = Counter(bucket for group_id, bucket in joined.items() if group_id not in opened)
     rows = [
@@ -43,14 +45,14 @@ def count(arrivals: Iterable[Arrival], homes: Sequence[Home]) -> None:
     query(record_sql.COUNT_HOURS, record_sql.HOUR_COLUMNS, rows)
 
 
-def _bucket(arrival: Arrival) -> Bucket:
-    alert = arrival.alert
+def _bucket(pending_event: PendingEvent) -> Bucket:
+    alert = pending_event.alert
     hour = bucket_start(alert.received_at, minutes=60)
-    return arrival.workspace_id, hour, alert.project, alert.environment, alert.severity.value
+    return pending_event.workspace_id, hour, alert.project, alert.environment, alert.severity.value
 
 
 #: How long a period may be, in days.
-LONGEST_DAYS: Final = 92
+MAX_DAYS: Final = 92
 TOP: Final = 10
 
 #: One walk over the counts for the whole and for each way to divide it. ``grouping`` has a bit for each column, from

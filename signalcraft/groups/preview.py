@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from signalcraft.domain.alerts import FieldWarning, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import InvalidFields, PermanentError
-from signalcraft.domain.grouping import Policy
+from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.groups import record
-from signalcraft.groups.bursts import Arrival, Home
+from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What would become of a delivery. ``home`` is where its alert would go, None if it is stored already."""
+    """What would become of a delivery. ``stored`` is where its alert would go, None if it is stored already."""
 
     outcome: NormalizedAlert | StatusChange
     group_key: str
-    home: Home | None
+    stored: StoredEvent | None
 
 
 def preview(
     delivery: Delivery,
     workspace_id: int,
     *,
-    policy: Policy,
+    policy: GroupingPolicy,
     vocabulary: Vocabulary,
 ) -> tuple[Sequence[Preview], Sequence[FieldWarning]]:
     """Say what ``process`` would do with ``delivery`` now; its signature is not asked for, and nothing is stored.
@@ -47,11 +47,11 @@ def _preview(
     outcome: NormalizedAlert | StatusChange,
     delivery: Delivery,
     workspace_id: int,
-    policy: Policy,
+    policy: GroupingPolicy,
 ) -> Preview:
     if isinstance(outcome, StatusChange):
-        return Preview(outcome=outcome, group_key="", home=None)
-    arrival = Arrival.of(outcome, delivery, workspace_id=workspace_id)
+        return Preview(outcome=outcome, group_key="", stored=None)
+    pending_event = PendingEvent.of(outcome, delivery, workspace_id=workspace_id)
     with session():
-        recorded = record.preview([arrival], policy)
-    return Preview(outcome=outcome, group_key=arrival.group_key, home=next(iter(recorded.homes), None))
+        recorded = record.preview([pending_event], policy)
+    return Preview(outcome=outcome, group_key=pending_event.group_key, stored=next(iter(recorded.events), None))

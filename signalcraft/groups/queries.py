@@ -14,14 +14,14 @@ from typing import Any, Final
 from peewee import SQL, Case, ColumnBase, Expression, ModelSelect, Node, Tuple
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.groups.filters import GroupFilter, conditions, holds
+from signalcraft.groups.filters import GroupFilter, conditions, title_contains
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
 
 Row = dict[str, Any]
 
 #: Titles that are looked at for one page of a search, so that it takes as long whatever there is.
-MOST_TITLES: Final = 10_000
+MAX_TITLES: Final = 10_000
 
 #: Rows that an export holds in memory at once.
 EXPORT_PAGE: Final = 500
@@ -94,7 +94,7 @@ _CHANGE_COLUMNS: Sequence[Node] = (
 def group(workspace_id: int, group_id: int, *, now: datetime) -> Row | None:
     """The group, if the workspace has it."""
     query = _G.select(*_GROUP_COLUMNS).where((_G.workspace == workspace_id) & (_G.id == group_id))
-    return next((_as_seen(row, now) for row in _rows(query)), None)
+    return next((_effective_status(row, now) for row in _rows(query)), None)
 
 
 def event(workspace_id: int, event_id: int) -> Row | None:
@@ -127,11 +127,11 @@ def groups(
         found = found.alias("found") if any(conditions(wanted, now)) else found.limit(limit + 1).alias("found")
         query, key = query.join(found, on=(found.c.id == _G.id)), found.c.last_seen_at
     elif after is not None:
-        query = query.where(_beyond((key, _G.id), after, descending=order.descending))
+        query = query.where(_after((key, _G.id), after, descending=order.descending))
     for condition in conditions(wanted, now):
         query = query.where(condition)
-    page = _cut(_rows(query.order_by(*_sorted((key, _G.id), order)).limit(limit + 1)), limit)
-    return Page(rows=[_as_seen(row, now) for row in page.rows], end=page.end or titles_end)
+    page = _page(_rows(query.order_by(*_sorted((key, _G.id), order)).limit(limit + 1)), limit)
+    return Page(rows=[_effective_status(row, now) for row in page.rows], end=page.end or titles_end)
 
 
 def _named(
@@ -144,9 +144,9 @@ def _named(
     """
     titled = _G.alias("titled")
     nodes = (titled.last_seen_at, titled.id)
-    found = titled.select(*nodes).where((titled.workspace == workspace_id) & holds(titled.title, words))
+    found = titled.select(*nodes).where((titled.workspace == workspace_id) & title_contains(titled.title, words))
     if after is not None:
-        found = found.where(_beyond(nodes, after, descending=order.descending))
+        found = found.where(_after(nodes, after, descending=order.descending))
     if until is not None:  # not as what is not beyond it: only a comparison is a place to stop in an index
         here, there = Tuple(*nodes), Tuple(until.value, until.id)
         found = found.where(here >= there if order.descending else here <= there)
@@ -158,8 +158,8 @@ def _end_of_titles(workspace_id: int, order: Order, after: Position | None) -> P
     nodes = (_G.last_seen_at, _G.id)
     query = _G.select(*nodes).where(_G.workspace == workspace_id)
     if after is not None:
-        query = query.where(_beyond(nodes, after, descending=order.descending))
-    found = _rows(query.order_by(*_sorted(nodes, order)).offset(MOST_TITLES - 1).limit(2))
+        query = query.where(_after(nodes, after, descending=order.descending))
+    found = _rows(query.order_by(*_sorted(nodes, order)).offset(MAX_TITLES - 1).limit(2))
     return Position(value=found[0]["last_seen_at"], id=found[0]["id"]) if len(found) > 1 else None
 
 
@@ -183,8 +183,8 @@ def newest(workspace_id: int, wanted: GroupFilter, *, limit: int, after: Positio
     query = _G.select(_G.id, _G.last_seen_at.alias("sort_value"))
     query = query.where(_G.workspace == workspace_id, *conditions(wanted, now))
     if after is not None:
-        query = query.where(_beyond(nodes, after, descending=True))
-    return _cut(_rows(query.order_by(*_sorted(nodes, Order())).limit(limit + 1)), limit)
+        query = query.where(_after(nodes, after, descending=True))
+    return _page(_rows(query.order_by(*_sorted(nodes, Order())).limit(limit + 1)), limit)
 
 
 def groups_by_id(workspace_id: int, wanted: GroupFilter, *, after: Position | None, now: datetime) -> Page:
@@ -194,8 +194,8 @@ def groups_by_id(workspace_id: int, wanted: GroupFilter, *, after: Position | No
         query = query.where(condition)
     if after is not None:
         query = query.where(_G.id > after.id)
-    page = _cut(_rows(query.order_by(_G.id).limit(EXPORT_PAGE + 1)), EXPORT_PAGE)
-    return Page(rows=[_as_seen(row, now) for row in page.rows], end=page.end)
+    page = _page(_rows(query.order_by(_G.id).limit(EXPORT_PAGE + 1)), EXPORT_PAGE)
+    return Page(rows=[_effective_status(row, now) for row in page.rows], end=page.end)
 
 
 def events(workspace_id: int, group_id: int, *, limit: int, after: Position | None) -> Page:
@@ -203,18 +203,18 @@ def events(workspace_id: int, group_id: int, *, limit: int, after: Position | No
     query = _E.select(*_EVENT_COLUMNS, _E.received_at.alias("sort_value"))
     query = query.where(_E.alert_group == _own_group(workspace_id, group_id))
     if after is not None:
-        query = query.where(_beyond((_E.received_at, _E.id), after, descending=True))
+        query = query.where(_after((_E.received_at, _E.id), after, descending=True))
     query = query.order_by(_E.received_at.desc(), _E.id.desc())
-    return _cut(_rows(query.limit(limit + 1)), limit)
+    return _page(_rows(query.limit(limit + 1)), limit)
 
 
-def changes(workspace_id: int, group_id: int, *, limit: int, after: Position | None) -> Page:
+def history(workspace_id: int, group_id: int, *, limit: int, after: Position | None) -> Page:
     """A page of what was changed of a group, newest first: a row for each field."""
     query = _C.select(*_CHANGE_COLUMNS, _C.id.alias("sort_value"))
     query = query.where(_C.alert_group == _own_group(workspace_id, group_id))
     if after is not None:
         query = query.where(_C.id < after.id)
-    return _cut(_rows(query.order_by(_C.id.desc()).limit(limit + 1)), limit)
+    return _page(_rows(query.order_by(_C.id.desc()).limit(limit + 1)), limit)
 
 
 def _own_group(workspace_id: int, group_id: int) -> "ModelSelect[Any]":
@@ -231,7 +231,7 @@ def _rows(query: "ModelSelect[Any]") -> list[Row]:
     return list(rows)
 
 
-def _cut(rows: list[Row], limit: int) -> Page:
+def _page(rows: list[Row], limit: int) -> Page:
     """A page out of rows of which one more was asked for, to see whether there is a next page."""
     if len(rows) <= limit:
         return Page(rows=rows, end=None)
@@ -239,14 +239,14 @@ def _cut(rows: list[Row], limit: int) -> Page:
     return Page(rows=rows[:limit], end=Position(value=last["sort_value"], id=last["id"]))
 
 
-def _beyond(nodes: tuple[Node, Node], after: Position, *, descending: bool) -> Expression:
+def _after(nodes: tuple[Node, Node], after: Position, *, descending: bool) -> Expression:
     """Compared as rows, which an index over both columns answers without a sort."""
     here, there = Tuple(*nodes), Tuple(after.value, after.id)
     beyond: Expression = here < there if descending else here > there
     return beyond
 
 
-def _as_seen(row: Row, now: datetime) -> Row:
+def _effective_status(row: Row, now: datetime) -> Row:
     if row["status"] == GroupStatus.SNOOZED and row["snoozed_until"] is not None and row["snoozed_until"] <= now:
         return {**row, "status": GroupStatus.OPEN.value, "snoozed_until": None}
     return row

@@ -22,22 +22,22 @@ from types import MappingProxyType
 import orjson
 
 from signalcraft.domain.alerts import Decision, GroupSnapshot, GroupStatus, Severity
-from signalcraft.domain.grouping import Policy, bucket_start
+from signalcraft.domain.grouping import GroupingPolicy, bucket_start
 from signalcraft.groups import hourly_counts, record_sql
-from signalcraft.groups.assignment import Placements, place_events
-from signalcraft.groups.bursts import Arrival, Home
-from signalcraft.storage.database import database, refusals
+from signalcraft.groups.assignment import Assignments, assign_events
+from signalcraft.groups.bursts import PendingEvent, StoredEvent
+from signalcraft.storage.database import database, translate_constraint_errors
 from signalcraft.storage.sql import query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordResult:
     """What a batch came to: where each alert that was not there before went, and each group it touched, by id.
 
     ``grouped_in`` is how many seconds finding those groups took.
     """
 
-    homes: Sequence[Home] = ()
+    events: Sequence[StoredEvent] = ()
     duplicates: int = 0
     grouped_in: float = 0.0
     groups: Mapping[int, GroupSnapshot] = field(default_factory=lambda: MappingProxyType({}))
@@ -55,11 +55,13 @@ class Recorded:
     @property
     def decisions(self) -> Mapping[int, Decision]:
         """What happened to each group: why it was opened, else that it was joined."""
-        decisions = {home.group_id: home.decision for home in self.homes}
-        return decisions | {home.group_id: home.decision for home in self.homes if home.decision is not Decision.JOINED}
+        decisions = {stored.group_id: stored.decision for stored in self.events}
+        return decisions | {
+            stored.group_id: stored.decision for stored in self.events if stored.decision is not Decision.JOINED
+        }
 
 
-def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
+def record(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordResult:
     """Store alerts of any workspaces and keys, each once, in one transaction.
 
     One that is there already adds only the rule that sent it.
@@ -68,35 +70,35 @@ def record(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
         NotStorable: PostgreSQL refuses one of them; nothing was stored.
         DatabaseUnavailable: another transaction came first; nothing was stored, try again.
     """
-    with refusals(), database.atomic():
-        fresh = _insert_events(_merge_copies(arrivals))
+    with translate_constraint_errors(), database.atomic():
+        fresh = _insert_events(_merge_copies(pending))
         began = time.perf_counter()
-        placements = place_events(fresh, policy.window)
+        placements = assign_events(fresh, policy.window)
         grouped_in = time.perf_counter() - began
-        _point_events(placements.homes)
+        _point_events(placements.events)
         _mark_spikes(placements, policy)
-        hourly_counts.count(arrivals, placements.homes)
-        return Recorded(
-            homes=placements.homes,
-            duplicates=len(arrivals) - len(fresh),
+        hourly_counts.count(pending, placements.events)
+        return RecordResult(
+            events=placements.events,
+            duplicates=len(pending) - len(fresh),
             grouped_in=grouped_in,
             groups=_snapshots(placements),
         )
 
 
-def preview(arrivals: Sequence[Arrival], policy: Policy) -> Recorded:
+def preview(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordResult:
     """What ``record`` would do now. Nothing is stored; groups that would be opened have ids that never come to be."""
     with database.atomic() as transaction:
-        recorded = record(arrivals, policy)
+        recorded = record(pending, policy)
         transaction.rollback()
         return recorded
 
 
-def _merge_copies(arrivals: Iterable[Arrival]) -> list[Arrival]:
-    """One arrival an alert: the one received first, with the rules of all; in the order of their identities."""
-    copies: dict[tuple[int, str, str], list[Arrival]] = defaultdict(list)
-    for arrival in arrivals:
-        copies[arrival.identity].append(arrival)
+def _merge_copies(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
+    """One pending_event an alert: the one received first, with the rules of all; in the order of their identities."""
+    copies: dict[tuple[int, str, str], list[PendingEvent]] = defaultdict(list)
+    for pending_event in pending:
+        copies[pending_event.identity].append(pending_event)
     return [
         replace(
             min(copies[identity], key=lambda copy: copy.alert.received_at),
@@ -106,10 +108,12 @@ def _merge_copies(arrivals: Iterable[Arrival]) -> list[Arrival]:
     ]
 
 
-def _insert_events(arrivals: Sequence[Arrival]) -> dict[int, Arrival]:
+def _insert_events(pending: Sequence[PendingEvent]) -> dict[int, PendingEvent]:
     """Those that were not there yet, by the id they have now."""
-    rows = query(record_sql.INSERT_EVENTS, record_sql.EVENT_COLUMNS, [_event_row(arrival) for arrival in arrivals])
-    by_identity = {arrival.identity: arrival for arrival in arrivals}
+    rows = query(
+        record_sql.INSERT_EVENTS, record_sql.EVENT_COLUMNS, [_event_row(pending_event) for pending_event in pending]
+    )
+    by_identity = {pending_event.identity: pending_event for pending_event in pending}
     return {
         event_id: by_identity[workspace_id, source, source_event_id]
         for event_id, workspace_id, source, source_event_id, is_new in rows
@@ -117,14 +121,14 @@ def _insert_events(arrivals: Sequence[Arrival]) -> dict[int, Arrival]:
     }
 
 
-def _event_row(arrival: Arrival) -> tuple[object, ...]:
+def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
     """In the order of ``statements.EVENT_COLUMNS``."""
-    alert = arrival.alert
+    alert = pending_event.alert
     return (
-        arrival.workspace_id,
+        pending_event.workspace_id,
         alert.source,
         alert.source_event_id,
-        arrival.delivery_id,
+        pending_event.delivery_id,
         alert.project,
         alert.environment,
         alert.severity.value,
@@ -133,24 +137,27 @@ def _event_row(arrival: Arrival) -> tuple[object, ...]:
         alert.title,
         alert.description,
         orjson.dumps(alert.tags).decode(),
-        orjson.dumps(arrival.rules).decode(),
+        orjson.dumps(pending_event.rules).decode(),
         alert.link,
         alert.occurred_at,
         alert.received_at,
     )
 
 
-def _point_events(homes: Iterable[Home]) -> None:
-    rows = [(home.event_id, home.group_id, home.decision.value, home.arrival.payload) for home in homes]
+def _point_events(stored_events: Iterable[StoredEvent]) -> None:
+    rows = [
+        (stored.event_id, stored.group_id, stored.decision.value, stored.pending.payload) for stored in stored_events
+    ]
     query(record_sql.POINT_EVENTS, record_sql.HOME_COLUMNS, rows)
 
 
-def _mark_spikes(placements: Placements, policy: Policy) -> None:
+def _mark_spikes(placements: Assignments, policy: GroupingPolicy) -> None:
     """A group that spiked is one step worse from then on."""
     if not policy.spike_count:
         return
     buckets = {
-        (home.group_id, bucket_start(home.arrival.alert.received_at, policy.spike_minutes)) for home in placements.homes
+        (stored.group_id, bucket_start(stored.pending.alert.received_at, policy.spike_minutes))
+        for stored in placements.events
     }
     spiked = query(
         record_sql.MARK_SPIKES,
@@ -162,12 +169,12 @@ def _mark_spikes(placements: Placements, policy: Policy) -> None:
     placements.escalated.update(group_id for (group_id,) in spiked)
 
 
-def _snapshots(placements: Placements) -> dict[int, GroupSnapshot]:
-    opened = {home.group_id for home in placements.homes if home.decision is not Decision.JOINED}
+def _snapshots(placements: Assignments) -> dict[int, GroupSnapshot]:
+    opened = {stored.group_id for stored in placements.events if stored.decision is not Decision.JOINED}
     rows = query(
         record_sql.SNAPSHOTS,
         record_sql.SNAPSHOT_COLUMNS,
-        sorted({(home.group_id,) for home in placements.homes}),
+        sorted({(stored.group_id,) for stored in placements.events}),
     )
     names = tuple(GroupSnapshot.__dataclass_fields__)
     snapshots = (dict(zip(names, row, strict=False)) for row in rows)

@@ -7,8 +7,8 @@ decided there because the row must be locked first: whether an alert may join, a
 from collections.abc import Sequence
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.domain.lifecycle import Cause
-from signalcraft.storage.audit_log import Actor, noting
+from signalcraft.domain.lifecycle import Trigger
+from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.sql import LOCK_ORDER, SEVERITY_SCALE, Columns, rank, status_after
 
 EVENT_COLUMNS: Columns = {
@@ -52,7 +52,7 @@ GROUP_COLUMNS: Columns = {
 _MERGED = ("severity", "count", "source_count", "first_seen_at", "last_seen_at", "latest_event_id", "title", "link")
 
 
-def _status_after_one_of(causes: Sequence[Cause], cause: str, status: str) -> str:
+def _status_after_one_of(causes: Sequence[Trigger], cause: str, status: str) -> str:
     """The status after the one of ``causes`` that the column ``cause`` names."""
     branches = " ".join(f"WHEN '{one.value}' THEN {status_after(one, status)}" for one in causes)
     return f"CASE {cause} {branches} ELSE {status} END"
@@ -112,7 +112,7 @@ JOIN_GROUPS = f"""
 
 #: What the alerts that joined did to severity and status, by cause.
 SETTLE_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
-_SETTLED = _status_after_one_of((Cause.WORSE_ALERT, Cause.SNOOZE_END), "r.cause", "g.status")
+_SETTLED = _status_after_one_of((Trigger.WORSE_ALERT, Trigger.SNOOZE_END), "r.cause", "g.status")
 _WORST = f"CASE WHEN {rank('r.severity')} > {rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
 _SETTLE = f"""
     UPDATE alert_group g
@@ -122,7 +122,7 @@ _SETTLE = f"""
         snoozed_until = CASE WHEN {_SETTLED} = '{GroupStatus.SNOOZED.value}' THEN g.snoozed_until END,
         version = g.version + ({_SETTLED} <> g.status)::int
     FROM {{rows}} WHERE g.id = r.id"""
-SETTLE_GROUPS = noting(_SETTLE, Actor.ALERT, by="changed.source", at="changed.last_seen_at")
+SETTLE_GROUPS = with_audit_log(_SETTLE, Actor.ALERT, by="changed.source", at="changed.last_seen_at")
 
 _SPAN = "g.id, g.first_seen_at, g.last_seen_at, g.status, g.is_current, g.snoozed_until, g.resolved_at, g.began_after"
 

@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import Any
 
 from signalcraft.domain.alerts import Change, NormalizedAlert, StatusChange
-from signalcraft.domain.lifecycle import Cause
-from signalcraft.storage.audit_log import Actor, noting
-from signalcraft.storage.database import database, no_long_wait, refusals
+from signalcraft.domain.lifecycle import Trigger
+from signalcraft.storage.audit_log import Actor, with_audit_log
+from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
 from signalcraft.storage.sql import LOCK_ORDER, Columns, query, status_after
 
 _MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text", "project": "text"}
@@ -79,13 +79,13 @@ _BY_AGE = "g.group_key, g.last_seen_at DESC, g.id DESC"
 
 _RESOLVE = f"""
     UPDATE alert_group g
-    SET status = {status_after(Cause.SOURCE_RESOLVED, "g.status")},
+    SET status = {status_after(Trigger.SOURCE_RESOLVED, "g.status")},
         resolved_at = %(received_at)s, is_current = false, snoozed_until = NULL, version = g.version + 1
     WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.last_seen_at <= %(received_at)s"""
 
 _ARCHIVE = f"""
     UPDATE alert_group g
-    SET status = {status_after(Cause.SOURCE_ARCHIVED, "g.status")},
+    SET status = {status_after(Trigger.SOURCE_ARCHIVED, "g.status")},
         snoozed_until = %(snoozed_until)s, version = g.version + 1
     WHERE {_CONCERNED} AND g.status <> 'resolved' AND g.first_seen_at <= %(received_at)s
       AND (g.status <> 'snoozed' OR g.snoozed_until IS DISTINCT FROM %(snoozed_until)s)"""
@@ -99,7 +99,7 @@ _MAKE_NEWEST_UNRESOLVED_CURRENT = f"""
 #: Only the newest group of each environment, and not where a newer current one stands.
 _UNRESOLVE = f"""
     UPDATE alert_group g
-    SET status = {status_after(Cause.SOURCE_UNRESOLVED, "g.status")},
+    SET status = {status_after(Trigger.SOURCE_UNRESOLVED, "g.status")},
         resolved_at = NULL, snoozed_until = NULL, is_current = true, version = g.version + 1
     WHERE g.status IN ('resolved', 'snoozed') AND {_NO_OTHER_CURRENT} AND g.first_seen_at <= %(received_at)s
       AND (g.resolved_at IS NULL OR g.resolved_at <= %(received_at)s)
@@ -121,7 +121,7 @@ _REMEMBER_COUNT = f"""
 
 
 def _noted(update: str) -> str:
-    return noting(update, Actor.SOURCE, by="%(source)s", at="%(received_at)s")
+    return with_audit_log(update, Actor.SOURCE, by="%(source)s", at="%(received_at)s")
 
 
 _STEPS: Mapping[Change, Sequence[str]] = MappingProxyType(
@@ -135,10 +135,10 @@ _STEPS: Mapping[Change, Sequence[str]] = MappingProxyType(
 
 
 #: A change, and the id of the workspace that it is about.
-Addressed = tuple[int, StatusChange]
+WorkspaceChange = tuple[int, StatusChange]
 
 
-def apply_changes(changes: Sequence[Addressed]) -> int:
+def apply_status_changes(changes: Sequence[WorkspaceChange]) -> int:
     """Remember changes, and carry them out in the order in which they were received, in one transaction.
 
     How many times a group changed; one that was as the source says already does not count.
@@ -146,22 +146,22 @@ def apply_changes(changes: Sequence[Addressed]) -> int:
     Raises:
         DatabaseUnavailable: another transaction came first; nothing was changed, try again.
     """
-    latest = {_word(*change)[:5]: _word(*change) for change in _in_order(changes)}
-    with refusals(), database.atomic():
+    latest = {_row_of(*change)[:5]: _row_of(*change) for change in _in_order(changes)}
+    with translate_constraint_errors(), database.atomic():
         query(_REMEMBER_WORDS, _WORD_COLUMNS, [latest[key] for key in sorted(latest)])
-    return _carry_out(changes, again=False)
+    return _apply_in_order(changes, again=False)
 
 
-def tell_again(changes: Sequence[Addressed]) -> int:
+def reapply(changes: Sequence[WorkspaceChange]) -> int:
     """Carry out ``changes``, which were applied, for groups that could not be seen then; how often one changed.
 
     Raises:
         DatabaseUnavailable: as ``apply_changes``.
     """
-    return _carry_out(changes, again=True)
+    return _apply_in_order(changes, again=True)
 
 
-def catch_up(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:
+def apply_missed_updates(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:
     """Carry out what was said of ``alerts``, which are stored, since they were received; how often a group changed.
 
     Raises:
@@ -172,30 +172,30 @@ def catch_up(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:
         key = (workspace_id, alert.source, alert.fingerprint, alert.project)
         since[key] = min(since.get(key, alert.received_at), alert.received_at)
     words = query(_WORDS_SINCE, _ALERT_COLUMNS, [(*key, moment) for key, moment in since.items()])
-    return _carry_out([_from_word(*word) for word in words], again=True)
+    return _apply_in_order([_status_change_of(*word) for word in words], again=True)
 
 
-def _in_order(changes: Iterable[Addressed]) -> list[Addressed]:
+def _in_order(changes: Iterable[WorkspaceChange]) -> list[WorkspaceChange]:
     return sorted(changes, key=lambda pair: pair[1].received_at)
 
 
-def _word(workspace_id: int, change: StatusChange) -> tuple[Any, ...]:
+def _row_of(workspace_id: int, change: StatusChange) -> tuple[Any, ...]:
     """In the order of ``_WORD_COLUMNS``."""
     named = (change.source, change.fingerprint, change.project, change.change.value)
     return (workspace_id, *named, *(getattr(change, name) for name in _SAID))
 
 
-def _from_word(workspace_id: int, *values: Any) -> Addressed:  # noqa: ANN401 - a row as SELECTed
+def _status_change_of(workspace_id: int, *values: Any) -> WorkspaceChange:  # noqa: ANN401 - a row as SELECTed
     said = dict(zip(list(_WORD_COLUMNS)[1:], values, strict=True))
     return workspace_id, StatusChange(**said | {"change": Change(said["change"])})
 
 
-def _carry_out(changes: Sequence[Addressed], *, again: bool) -> int:
+def _apply_in_order(changes: Sequence[WorkspaceChange], *, again: bool) -> int:
     """``again``: they were carried out before, so groups that have heard them are left alone."""
     if not changes:
         return 0
     concerned = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
-    with refusals(), database.atomic(), no_long_wait():
+    with translate_constraint_errors(), database.atomic(), short_lock_timeout():
         locked = [group_id for (group_id,) in query(_LOCK, _MATCH_COLUMNS, sorted(concerned))]
         return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
 

@@ -19,23 +19,22 @@ from signalcraft.domain.errors import (
     PreconditionFailed,
     Refusal,
 )
-from signalcraft.domain.lifecycle import Cause, follow, status_at
+from signalcraft.domain.lifecycle import Trigger, status_at, transition
 from signalcraft.groups.filters import GroupFilter, conditions
-from signalcraft.storage import database as storage_database
-from signalcraft.storage.audit_log import Actor, noting
-from signalcraft.storage.database import database, no_long_wait
+from signalcraft.storage.audit_log import Actor, with_audit_log
+from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
 from signalcraft.storage.models import AlertGroup
 from signalcraft.storage.sql import LOCK_ORDER
 
 #: How many groups one call may change: measured, as many take some 300 ms.
-MOST_AT_ONCE: Final = 1_000
+MAX_BULK: Final = 1_000
 
-_CAUSES: Mapping[GroupStatus, Cause] = MappingProxyType(
+_CAUSES: Mapping[GroupStatus, Trigger] = MappingProxyType(
     {
-        GroupStatus.OPEN: Cause.USER_REOPEN,
-        GroupStatus.ACK: Cause.USER_ACK,
-        GroupStatus.RESOLVED: Cause.USER_RESOLVE,
-        GroupStatus.SNOOZED: Cause.USER_SNOOZE,
+        GroupStatus.OPEN: Trigger.USER_REOPEN,
+        GroupStatus.ACK: Trigger.USER_ACK,
+        GroupStatus.RESOLVED: Trigger.USER_RESOLVE,
+        GroupStatus.SNOOZED: Trigger.USER_SNOOZE,
     },
 )
 
@@ -52,7 +51,7 @@ _FIND_CURRENT = """
     SELECT g.group_key, g.id FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.group_key = ANY(%(keys)s) AND g.is_current"""
 
-_UPDATE = noting(
+_UPDATE = with_audit_log(
     """
     UPDATE alert_group g
     SET status = %(status)s, snoozed_until = %(snoozed_until)s, resolved_at = %(resolved_at)s,
@@ -67,7 +66,7 @@ _UPDATE = noting(
 )
 
 
-class Fields(TypedDict, total=False):
+class UpdateFields(TypedDict, total=False):
     """The fields of a group that a user may set; those that are there are set."""
 
     status: GroupStatus
@@ -77,16 +76,16 @@ class Fields(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class GroupUpdate:
     """What to set, who says so (a token's name), and when."""
 
-    fields: Fields
+    fields: UpdateFields
     by: str
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpdateResult:
     """What became of one group of many: why it was left alone, or None where it is as was asked."""
 
     group_id: int
@@ -109,7 +108,9 @@ class _Group:
     runbook_url: str | None
 
 
-def change(workspace_id: int, group_id: int, edit: Edit, *, versions: Collection[int] | None = None) -> None:
+def update_group(
+    workspace_id: int, group_id: int, edit: GroupUpdate, *, versions: Collection[int] | None = None
+) -> None:
     """Change one group, if its version is one of ``versions`` (None: any).
 
     Raises:
@@ -124,20 +125,20 @@ def change(workspace_id: int, group_id: int, edit: Edit, *, versions: Collection
         _change_one(workspace_id, group_id, edit, versions)
 
 
-def _change_one(workspace_id: int, group_id: int, edit: Edit, versions: Collection[int] | None) -> None:
-    with storage_database.refusals(), database.atomic():
+def _change_one(workspace_id: int, group_id: int, edit: GroupUpdate, versions: Collection[int] | None) -> None:
+    with translate_constraint_errors(), database.atomic():
         groups = _lock(workspace_id, [group_id])
         if not groups:
             raise NotFound
         if versions is not None and groups[0].version not in versions:
             raise PreconditionFailed
-        with no_long_wait():
+        with short_lock_timeout():
             _change(groups[0], edit, _current(workspace_id, groups))
 
 
-def change_many(
-    workspace_id: int, group_ids: Sequence[int], edit: Edit, *, wanted: GroupFilter | None = None
-) -> list[Outcome]:
+def update_groups(
+    workspace_id: int, group_ids: Sequence[int], edit: GroupUpdate, *, wanted: GroupFilter | None = None
+) -> list[UpdateResult]:
     """Change up to ``MOST_AT_ONCE`` groups in one transaction; what became of each, in the order of ``group_ids``.
 
     One that cannot be changed is left alone and keeps none of the others from it; so is one that is no longer what
@@ -152,9 +153,11 @@ def change_many(
         return _change_many(workspace_id, group_ids, edit, wanted)
 
 
-def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted: GroupFilter | None) -> list[Outcome]:
+def _change_many(
+    workspace_id: int, group_ids: Sequence[int], edit: GroupUpdate, wanted: GroupFilter | None
+) -> list[UpdateResult]:
     refusals: dict[int, Refusal | None] = {group_id: NotFound() for group_id in group_ids}
-    with storage_database.refusals(), database.atomic(), no_long_wait():
+    with translate_constraint_errors(), database.atomic(), short_lock_timeout():
         groups = _lock(workspace_id, group_ids)
         current = _current(workspace_id, groups)
         meant = {group.id for group in groups} if wanted is None else _still_meant(groups, wanted, now=edit.at)
@@ -166,7 +169,7 @@ def _change_many(workspace_id: int, group_ids: Sequence[int], edit: Edit, wanted
                 refusals[group.id] = None
             except Conflict as conflict:
                 refusals[group.id] = conflict
-    return [Outcome(group_id, refusal) for group_id, refusal in refusals.items()]
+    return [UpdateResult(group_id, refusal) for group_id, refusal in refusals.items()]
 
 
 def _still_meant(groups: Sequence[_Group], wanted: GroupFilter, *, now: datetime) -> set[int]:
@@ -185,7 +188,7 @@ def _current(workspace_id: int, groups: Sequence[_Group]) -> dict[str, int]:
     return dict(database.execute_sql(_FIND_CURRENT, {"workspace_id": workspace_id, "keys": keys}).fetchall())
 
 
-def _change(group: _Group, edit: Edit, current: dict[str, int]) -> None:
+def _change(group: _Group, edit: GroupUpdate, current: dict[str, int]) -> None:
     """Write what ``edit`` makes of a locked group, if that is anything; keep ``current`` true."""
     edited = _edited(group, edit, has_successor=current.get(group.group_key, group.id) != group.id)
     if edited == group:
@@ -197,7 +200,7 @@ def _change(group: _Group, edit: Edit, current: dict[str, int]) -> None:
         del current[group.group_key]
 
 
-def _edited(group: _Group, edit: Edit, *, has_successor: bool) -> _Group:
+def _edited(group: _Group, edit: GroupUpdate, *, has_successor: bool) -> _Group:
     """The group as it should be. ``has_successor``: another group is the one that alerts of its key meet.
 
     Raises:
@@ -220,14 +223,14 @@ def _edited(group: _Group, edit: Edit, *, has_successor: bool) -> _Group:
     raise Conflict("Only a snoozed group has snoozed_until; set status to snoozed with it.")
 
 
-def _with_status(group: _Group, wanted: GroupStatus, edit: Edit, *, has_successor: bool) -> _Group:
+def _with_status(group: _Group, wanted: GroupStatus, edit: GroupUpdate, *, has_successor: bool) -> _Group:
     """An expired snooze counts as open. Whatever must meet the alerts of its key is made the current group.
 
     Alerts that were received after the user spoke, and stored before, are resolved with the group.
     """
     before = status_at(group.status, group.snoozed_until, edit.at)
     try:
-        status = follow(before, _CAUSES[wanted])
+        status = transition(before, _CAUSES[wanted])
     except IllegalTransition as illegal:
         raise Conflict(f"{illegal}: reopen it first.") from None
     if status is GroupStatus.RESOLVED:

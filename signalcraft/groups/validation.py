@@ -8,21 +8,21 @@ from itertools import chain
 from typing import Final
 
 from signalcraft.domain.errors import NotStorable
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 
 #: In characters, of up to four bytes. What is indexed has to fit into a third of a page, 2,704 bytes; the rest is far
 #: above what sources cut to.
-LONGEST: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 600, "title": 500}
+MAX_LENGTHS: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 600, "title": 500}
 
 
-def check(arrival: Arrival) -> None:
+def validate(pending_event: PendingEvent) -> None:
     """Let an alert pass, or say which field stops it.
 
     Raises:
         NotStorable: naming the field.
     """
-    alert = arrival.alert
-    for name, longest in LONGEST.items():
+    alert = pending_event.alert
+    for name, longest in MAX_LENGTHS.items():
         text = getattr(alert, name)
         if not text:
             raise NotStorable("is empty", field=name)
@@ -33,7 +33,7 @@ def check(arrival: Arrival) -> None:
     _check_text("link", alert.link or "")
     _check_text("issue_id", alert.issue_id or "")
     _check_text("tags", "".join(chain.from_iterable(alert.tags)))
-    _check_text("triggered_rule", "".join(arrival.rules))
+    _check_text("triggered_rule", "".join(pending_event.rules))
     for name, moment in (("occurred_at", alert.occurred_at), ("received_at", alert.received_at)):
         if moment.utcoffset() is None:
             raise NotStorable("has no time zone", field=name)

@@ -30,8 +30,8 @@ from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
 
 log = structlog.get_logger(__name__)
-_TURN: Final = "signalcraft:canary-turn"
-_LONGEST_NAP_SECONDS: Final = 5.0
+_LEADER_KEY: Final = "signalcraft:canary-turn"
+_MAX_INTERVAL_SECONDS: Final = 5.0
 
 
 def build(secret: str) -> Sample:
@@ -47,7 +47,7 @@ def build(secret: str) -> Sample:
     )
 
 
-def post(url: str, secret: str) -> http_client.Answer:
+def post(url: str, secret: str) -> http_client.Response:
     """Post a canary to ``url``, as Sentry would.
 
     Raises:
@@ -57,7 +57,7 @@ def post(url: str, secret: str) -> http_client.Answer:
     return http_client.post(url, sample.body, sample.headers)
 
 
-def put_into_queue(settings: Settings, redis: Redis) -> str:
+def enqueue_canary(settings: Settings, redis: Redis) -> str:
     """Put a canary of the default workspace where the web process puts what it takes in; its id.
 
     Raises:
@@ -79,7 +79,7 @@ def put_into_queue(settings: Settings, redis: Redis) -> str:
         resource=identity.resource,
         delivery=delivery,
     )
-    return enqueue.take_in(redis, accepted, ttl_seconds=settings.delivery_key_ttl).delivery_id
+    return enqueue.enqueue_once(redis, accepted, ttl_seconds=settings.delivery_key_ttl).delivery_id
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
@@ -89,11 +89,11 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
     """
     stopped = threading.Event()
     if settings.canary_seconds and settings.sentry_client_secrets:
-        nap = min(_LONGEST_NAP_SECONDS, settings.canary_seconds)
+        nap = min(_MAX_INTERVAL_SECONDS, settings.canary_seconds)
 
         def run() -> None:
             while not stopped.wait(nap):
-                take_turn(settings, redis)
+                send_if_leader(settings, redis)
 
         threading.Thread(target=run, name="canary", daemon=True).start()
     elif settings.canary_seconds:
@@ -101,10 +101,10 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
     return stopped.set
 
 
-def take_turn(settings: Settings, redis: Redis) -> None:
+def send_if_leader(settings: Settings, redis: Redis) -> None:
     """Send one canary and measure its way, unless another process did within CANARY_SECONDS."""
     try:
-        if not redis.set(_TURN, "1", nx=True, ex=settings.canary_seconds):
+        if not redis.set(_LEADER_KEY, "1", nx=True, ex=settings.canary_seconds):
             return
     except RedisError:
         return  # nobody can prove anything now; /readyz says why

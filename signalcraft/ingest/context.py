@@ -7,8 +7,8 @@ from typing import Final
 from flask import Flask, current_app
 from redis import Redis
 
-from signalcraft.ingest.credential_cache import Directory
-from signalcraft.resilience import Breaker
+from signalcraft.ingest.credential_cache import CredentialCache
+from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
 
 _EXTENSION: Final = "signalcraft.ingest"
@@ -23,10 +23,10 @@ class IngestContext:
 
     settings: Settings
     source: str
-    directory: Directory
+    credentials: CredentialCache
     limit: Callable[[str], None]
     redis: Redis
-    breaker: Breaker
+    breaker: CircuitBreaker
 
     def install(self, app: Flask) -> None:
         """Make this the context of ``app``."""

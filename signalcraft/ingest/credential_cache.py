@@ -23,7 +23,7 @@ from peewee import DatabaseError, ProgrammingError, fn
 
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
-from signalcraft.resilience import Breaker
+from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
@@ -33,15 +33,15 @@ MAX_AGE_SECONDS: Final = 10.0
 #: How old knowledge must be before a refusal asks for newer: what junk can make us ask of PostgreSQL.
 MIN_AGE_SECONDS: Final = 1.0
 #: How long a refusal waits for it.
-PATIENCE_SECONDS: Final = 0.2
+REFRESH_TIMEOUT_SECONDS: Final = 0.2
 #: How exactly the last use of a stored secret is known.
-NOTE_SECONDS: Final = 60.0
+LAST_USED_INTERVAL_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class WorkspaceSecrets:
     """What explains the deliveries of one workspace.
 
     ``secrets`` are as many as in any other workspace, by kind: decoys, which nothing matches, make up the number.
@@ -64,19 +64,19 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _Snapshot:
     """All that is live, as it was read at one moment: by slug, and callers by their token's SHA-256.
 
     ``rows`` are the ids of stored secrets, by slug and secret.
     """
 
-    accesses: Mapping[str, Access]
+    workspaces: Mapping[str, WorkspaceSecrets]
     decoys: Sequence[Secret]
     callers: Mapping[str, Caller] = field(repr=False)
     rows: Mapping[tuple[str, Secret], int] = field(repr=False)
 
 
-class Directory:
+class CredentialCache:
     """The live workspaces, secrets and tokens. Threads share it; nothing starts before the first question."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -84,43 +84,46 @@ class Directory:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._breaker = Breaker(DatabaseUnavailable, pause_seconds=MIN_AGE_SECONDS, clock=clock)
-        self._known: _Known | None = None
+        self._breaker = CircuitBreaker(DatabaseUnavailable, pause_seconds=MIN_AGE_SECONDS, clock=clock)
+        self._known: _Snapshot | None = None
         self._asked_at = 0.0
         self._reader: threading.Thread | None = None
         self._noted_at: dict[int, float] = {}
         self._uses: dict[int, datetime] = {}
         self._decoys = [Secret(name="decoy", kind=kind, value=randomness.token_bytes(32)) for kind in KINDS]
 
-    def access(self, workspace: str) -> Access:
+    def secrets_of(self, workspace: str) -> WorkspaceSecrets:
         """What explains the deliveries of ``workspace``, be there one or not.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away, and was when this process started.
         """
         known = self._current()
-        unknown = Access(workspace_id=0, workspace=workspace, secrets=known.decoys)
-        return known.accesses.get(workspace, unknown)
+        unknown = WorkspaceSecrets(workspace_id=0, workspace=workspace, secrets=known.decoys)
+        return known.workspaces.get(workspace, unknown)
 
     def caller(self, token: str) -> Caller | None:
         """Who carries the bearer token ``token``; None where nobody does.
 
         Raises:
-            DatabaseUnavailable: as for :meth:`access`.
+            DatabaseUnavailable: as for :meth:`known`.
         """
         known, own = self._current(), self._settings.api_token
         if own and hmac.compare_digest(own.encode(), token.encode(errors="surrogateescape")):
-            default = known.accesses.get(self._settings.default_workspace)
+            default = known.workspaces.get(self._settings.default_workspace)
             return _environments_caller(default) if default else None
         return known.callers.get(token_sha256(token))
 
-    def note_use(self, access: Access, secret: Secret) -> None:
+    def record_use(self, known: WorkspaceSecrets, secret: Secret) -> None:
         """Remember that ``secret`` explained a delivery, so that ``secret list`` can tell which one may go.
 
         It is written beside the requests and not for each: to the minute.
         """
-        row = self._known.rows.get((access.workspace, secret)) if self._known else None
-        if row is None or self._clock() - self._noted_at.get(row, -NOTE_SECONDS) < NOTE_SECONDS:
+        row = self._known.rows.get((known.workspace, secret)) if self._known else None
+        if (
+            row is None
+            or self._clock() - self._noted_at.get(row, -LAST_USED_INTERVAL_SECONDS) < LAST_USED_INTERVAL_SECONDS
+        ):
             return
         self._noted_at[row] = self._clock()
         self._uses[row] = datetime.now(UTC)
@@ -131,10 +134,10 @@ class Directory:
         before = self._known
         if self._clock() - self._asked_at < MIN_AGE_SECONDS:
             return False
-        self._read_beside().join(PATIENCE_SECONDS)
+        self._read_beside().join(REFRESH_TIMEOUT_SECONDS)
         return self._known is not before
 
-    def _current(self) -> _Known:
+    def _current(self) -> _Snapshot:
         known = self._known
         if known is None:
             with self._lock, self._breaker.guard():
@@ -147,7 +150,7 @@ class Directory:
         with self._lock:
             self._asked_at = self._clock()
             if self._reader is None or not self._reader.is_alive():
-                self._reader = threading.Thread(target=self._try_to_read, name="directory", daemon=True)
+                self._reader = threading.Thread(target=self._try_to_read, name="credentials", daemon=True)
                 self._reader.start()
             return self._reader
 
@@ -174,18 +177,20 @@ class Directory:
             if self._uses.get(row) == used_at:
                 del self._uses[row]
 
-    def _read(self) -> _Known:
+    def _read(self) -> _Snapshot:
         with session(), _missing_tables_as_unavailable():
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
             live, rows = _live_secrets(self._settings)
             callers = _live_callers()
         most = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
-        accesses = {
-            slug: Access(workspace_id=workspace_id, workspace=slug, secrets=self._padded(live.get(slug, ()), most))
+        workspaces = {
+            slug: WorkspaceSecrets(
+                workspace_id=workspace_id, workspace=slug, secrets=self._padded(live.get(slug, ()), most)
+            )
             for slug, workspace_id in ids.items()
         }
         self._asked_at = self._clock()
-        self._known = _Known(accesses=accesses, decoys=self._padded((), most), callers=callers, rows=rows)
+        self._known = _Snapshot(workspaces=workspaces, decoys=self._padded((), most), callers=callers, rows=rows)
         return self._known
 
     def _padded(self, secrets: Sequence[Secret], most: Mapping[str, int]) -> Sequence[Secret]:
@@ -232,7 +237,7 @@ def _live_rows() -> Iterable[WebhookSecret]:
     return found
 
 
-def _environments_caller(default: Access) -> Caller:
+def _environments_caller(default: WorkspaceSecrets) -> Caller:
     return Caller(workspace_id=default.workspace_id, workspace=default.workspace, token="API_TOKEN", can_write=True)  # noqa: S106 - its name
 
 

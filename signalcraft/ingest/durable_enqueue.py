@@ -12,8 +12,8 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
 from signalcraft.ingest.context import IngestContext
 from signalcraft.queues import enqueue, inbox
-from signalcraft.queues.enqueue import TakenIn
-from signalcraft.resilience import Patience
+from signalcraft.queues.enqueue import EnqueueResult
+from signalcraft.resilience import BoundedCall
 from signalcraft.storage.database import session
 
 log = structlog.get_logger(__name__)
@@ -21,75 +21,75 @@ log = structlog.get_logger(__name__)
 #: Seconds after which a sender may hope for more than a 503.
 RETRY_AFTER_SECONDS: Final = 5
 #: From a delivery's arrival to its answer, and what the shelf has of it in any case: Sentry waits for one second.
-_ANSWER_SECONDS: Final = 0.8
-_LEAST_SECONDS: Final = 0.2
+_RESPONSE_SECONDS: Final = 0.8
+_INBOX_MIN_SECONDS: Final = 0.2
 #: How long one waits to ask a Redis that was away a moment ago, what all of that may take, and how many may at once.
-_ASKERS_SECONDS: Final = 0.1
-_ASKING_SECONDS: Final = 0.4
-_askers: Final = threading.BoundedSemaphore(2)
-_patience: Final = Patience(DatabaseUnavailable)
+_RETRY_WAIT_SECONDS: Final = 0.1
+_RETRY_MIN_SECONDS: Final = 0.4
+_redis_retries: Final = threading.BoundedSemaphore(2)
+_bounded: Final = BoundedCall(DatabaseUnavailable)
 
 
-def keep(accepted: AcceptedDelivery, context: IngestContext) -> TakenIn:
+def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueResult:
     """Put ``accepted`` where a worker finds it: in Redis, else on PostgreSQL's shelf, or on the shelf in any case.
 
     Raises:
         Unavailable: neither took it. Nothing was acknowledged.
     """
     if context.settings.ingest_durability == "inbox":
-        return _shelve(accepted)
+        return _add_to_inbox(accepted)
     asked = False
     try:
         with context.breaker.guard():
             asked = True
-            return enqueue.take_in(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
+            return enqueue.enqueue_once(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
         if asked:  # so a line in two seconds, and not one for each delivery
             log.warning("not taken by Redis", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
         if context.settings.ingest_durability == "redis":
             if not asked:
-                return _ask_anyway(accepted, context)
+                return _retry_redis(accepted, context)
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     try:
-        taken_in = _shelve(accepted)
+        taken_in = _add_to_inbox(accepted)
     except Unavailable:
-        if asked or _seconds_left(accepted) < _ASKING_SECONDS:
+        if asked or _seconds_left(accepted) < _RETRY_MIN_SECONDS:
             raise
-        return _ask_anyway(accepted, context)
+        return _retry_redis(accepted, context)
     metrics.count("signalcraft_shelved_total")
     return taken_in
 
 
-def _ask_anyway(accepted: AcceptedDelivery, context: IngestContext) -> TakenIn:
+def _retry_redis(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueResult:
     """Ask a Redis that the breaker would leave alone: it may be back by now, and nobody else can take the delivery.
 
     Few at a time, since each may take as long as Redis is given.
     """
-    if not _askers.acquire(timeout=_ASKERS_SECONDS):
+    if not _redis_retries.acquire(timeout=_RETRY_WAIT_SECONDS):
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS)
     try:
-        return enqueue.take_in(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
+        return enqueue.enqueue_once(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     finally:
-        _askers.release()
+        _redis_retries.release()
 
 
-def _shelve(accepted: AcceptedDelivery) -> TakenIn:
+def _add_to_inbox(accepted: AcceptedDelivery) -> EnqueueResult:
     """Within what is left of the time that a sender has, as PostgreSQL may hang. A row that comes late does no harm."""
     try:
-        first = _patience.do(partial(_insert, accepted), seconds=max(_LEAST_SECONDS, _seconds_left(accepted)))
+        first = _bounded.run(partial(_insert, accepted), seconds=max(_INBOX_MIN_SECONDS, _seconds_left(accepted)))
     except DatabaseUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
-    return TakenIn(fresh=first == accepted.delivery_id, delivery_id=first)
+    return EnqueueResult(is_duplicate=first != accepted.delivery_id, delivery_id=first)
 
 
 def _seconds_left(accepted: AcceptedDelivery) -> float:
     """Never more than there were: the clock may have been set back since."""
     waited = (datetime.now(UTC) - accepted.delivery.received_at).total_seconds()
-    return _ANSWER_SECONDS - max(0.0, waited)
+    return _RESPONSE_SECONDS - max(0.0, waited)
 
 
 def _insert(accepted: AcceptedDelivery) -> str:
     with session():
-        return inbox.keep(accepted)
+        return inbox.add(accepted)

@@ -26,16 +26,16 @@ from signalcraft.domain.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
 
-TELL_SECONDS: Final = 0.05
+SYNC_INTERVAL_SECONDS: Final = 0.05
 #: How long Redis is left alone after a failure.
 PAUSE_SECONDS: Final = 2.0
 #: The most windows that are kept, and the most of them that Redis is told of at once: whoever has many addresses must
 #: fill neither our memory nor Redis. Past it the oldest are forgotten, and who was counted in them is let off.
-MOST_COUNTERS: Final = 20_000
-MOST_TOLD: Final = 1_000
+MAX_COUNTERS: Final = 20_000
+MAX_SYNCED: Final = 1_000
 
 #: KEYS: the counter. ARGV: hits, seconds. Answers with the hits of all processes and the seconds that are left.
-_TELL = """
+_SYNC = """
 local total = redis.call("INCRBY", KEYS[1], ARGV[1])
 local left = redis.call("PTTL", KEYS[1])
 if left < 0 or left > ARGV[2] * 1000 then
@@ -89,8 +89,8 @@ class SharedCounters(Storage):
             if counter is None:
                 self._counters.pop(key, None)  # an ended one: the new one is the youngest
                 counter = self._counters[key] = _Counter(ends_at=time.time() + expiry, seconds=int(expiry))
-                if len(self._counters) > MOST_COUNTERS:
-                    self._counters = dict(islice(self._counters.items(), MOST_COUNTERS // 10, None))
+                if len(self._counters) > MAX_COUNTERS:
+                    self._counters = dict(islice(self._counters.items(), MAX_COUNTERS // 10, None))
             counter.untold += amount
             hits = counter.told + counter.untold
             if self._teller is None:  # at the first hit, so in the process that counts: threads do not survive a fork
@@ -141,19 +141,19 @@ class SharedCounters(Storage):
             except (RedisError, OSError, ValueError, AttributeError):
                 time.sleep(PAUSE_SECONDS)
                 self._awake.set()
-            time.sleep(TELL_SECONDS)
+            time.sleep(SYNC_INTERVAL_SECONDS)
 
     def _tell(self) -> None:
         with self._lock:
             now = time.time()
             self._counters = {key: counter for key, counter in self._counters.items() if counter.is_live(now)}
             untold = ((key, counter, counter.untold) for key, counter in self._counters.items() if counter.untold)
-            news = list(islice(untold, MOST_TOLD))
-            if len(news) == MOST_TOLD:
+            news = list(islice(untold, MAX_SYNCED))
+            if len(news) == MAX_SYNCED:
                 self._awake.set()
         pipeline = self._redis.pipeline(transaction=False)
         for key, counter, hits in news:
-            pipeline.eval(_TELL, 1, f"signalcraft:rate:{key}", hits, counter.seconds)
+            pipeline.eval(_SYNC, 1, f"signalcraft:rate:{key}", hits, counter.seconds)
         answers = pipeline.execute()
         with self._lock:
             for (_, counter, hits), (total, left_ms) in zip(news, answers, strict=True):

@@ -1,35 +1,35 @@
 """Receive a delivery: verify, limit, identify, enqueue."""
 
 from signalcraft import metrics
-from signalcraft.domain.deliveries import AcceptedDelivery, Answer, Delivery, Receipt
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery, DeliveryStatus, ReceiveResult
 from signalcraft.domain.errors import BadSignature
 from signalcraft.ingest import durable_enqueue
 from signalcraft.ingest.context import IngestContext
-from signalcraft.ingest.credential_cache import Access, Directory
+from signalcraft.ingest.credential_cache import CredentialCache, WorkspaceSecrets
 from signalcraft.sources import SOURCES, Source
 
 
-def verify(delivery: Delivery, source: Source, workspace: str, directory: Directory) -> Access:
-    """The access of the workspace whose secret explains ``delivery``.
+def verify(delivery: Delivery, source: Source, workspace: str, credentials: CredentialCache) -> WorkspaceSecrets:
+    """The known of the workspace whose secret explains ``delivery``.
 
     Raises:
         BadSignature: no secret does, also none that was added a moment ago.
         DatabaseUnavailable: nobody knows the secrets yet.
     """
-    access = directory.access(workspace)
+    known = credentials.secrets_of(workspace)
     try:
-        secret = source.verify(delivery, access.secrets)
+        secret = source.verify(delivery, known.secrets)
     except BadSignature:
-        if not directory.refresh():
+        if not credentials.refresh():
             raise
-        access = directory.access(workspace)
-        secret = source.verify(delivery, access.secrets)
-    directory.note_use(access, secret)
-    metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name)
-    return access
+        known = credentials.secrets_of(workspace)
+        secret = source.verify(delivery, known.secrets)
+    credentials.record_use(known, secret)
+    metrics.count("signalcraft_secret_matches_total", workspace=known.workspace, secret=secret.name)
+    return known
 
 
-def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: IngestContext) -> Receipt:
+def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: IngestContext) -> ReceiveResult:
     """Take ``delivery`` in for the workspace whose slug is ``workspace``, once.
 
     Raises:
@@ -38,25 +38,27 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: In
     """
     source = SOURCES[context.source]
     with metrics.timed("signalcraft_stage_seconds", stage="verify"):
-        access = verify(delivery, source, workspace, context.directory)
-    context.limit(access.workspace)
+        known = verify(delivery, source, workspace, context.credentials)
+    context.limit(known.workspace)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery)
-    receipt = Receipt(answer=Answer.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored)
+    result = ReceiveResult(
+        status=DeliveryStatus.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored
+    )
     if identity.ignored and not identity.is_unknown:
-        return receipt
+        return result
     accepted = AcceptedDelivery(
         delivery_id=delivery_id,
         delivery_key=identity.delivery_key,
-        workspace_id=access.workspace_id,
-        workspace=access.workspace,
+        workspace_id=known.workspace_id,
+        workspace=known.workspace,
         source=context.source,
         resource=identity.resource,
         delivery=delivery,
     )
     with metrics.timed("signalcraft_stage_seconds", stage="queue"):
-        taken = durable_enqueue.keep(accepted, context)
+        taken = durable_enqueue.enqueue_durably(accepted, context)
     if identity.ignored:
-        return receipt
-    answer = Answer.ACCEPTED if taken.fresh else Answer.DUPLICATE
-    return Receipt(answer=answer, delivery_id=taken.delivery_id, identity=identity)
+        return result
+    status = DeliveryStatus.DUPLICATE if taken.is_duplicate else DeliveryStatus.ACCEPTED
+    return ReceiveResult(status=status, delivery_id=taken.delivery_id, identity=identity)

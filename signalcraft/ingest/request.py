@@ -14,16 +14,16 @@ from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import BodyTooLarge, LengthRequired, UnsupportedMedia
 
 
-class _Arrival(threading.local):
+class _ArrivalTime(threading.local):
     """When the request that this thread has was there, on the monotonic clock; None where nobody noted it."""
 
     at: float | None = None
 
 
-_arrival = _Arrival()
+_arrival = _ArrivalTime()
 
 
-def note_arrival(at: float) -> None:
+def set_arrival_time(at: float) -> None:
     """The request that this thread serves now was all there ``at`` that moment (monotonic); it may have waited."""
     _arrival.at = at
 

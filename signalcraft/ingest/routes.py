@@ -15,7 +15,7 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from signalcraft import metrics
-from signalcraft.domain.deliveries import CANARY_PROJECT_ID, Answer, Identity, Receipt
+from signalcraft.domain.deliveries import CANARY_PROJECT_ID, DeliveryStatus, Identity, ReceiveResult
 from signalcraft.ingest import context, receive
 from signalcraft.ingest import request as ingest_request
 from signalcraft.sources import sentry
@@ -29,7 +29,7 @@ webhooks = Blueprint("webhooks", __name__)
 
 
 @webhooks.before_request
-def begin_delivery() -> None:
+def start_delivery() -> None:
     """Name the delivery, and look at the clock: it may have waited for a thread."""
     g.delivery_id = uuid4().hex
     g.began = time.perf_counter() - ingest_request.seconds_waited()
@@ -43,21 +43,21 @@ def take_in(workspace: str = "") -> ResponseReturnValue:
     settings = ingest.settings
     g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
     delivery = ingest_request.read(request, kept_headers=sentry.HEADERS, max_body_bytes=settings.max_body_bytes)
-    receipt = receive.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
-    g.receipt = receipt
-    status = 202 if receipt.answer is Answer.ACCEPTED else 200
-    response = Response(orjson.dumps(_dump_receipt(receipt)), status, mimetype="application/json")
-    if _HEADER_SAFE.fullmatch(receipt.identity.project):
-        response.headers["Sentry-Hook-Project"] = receipt.identity.project
+    result = receive.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
+    g.receive_result = result
+    status = 202 if result.status is DeliveryStatus.ACCEPTED else 200
+    response = Response(orjson.dumps(_dump(result)), status, mimetype="application/json")
+    if _HEADER_SAFE.fullmatch(result.identity.project):
+        response.headers["Sentry-Hook-Project"] = result.identity.project
     return response
 
 
 @webhooks.after_request
-def note_delivery(response: Response) -> Response:
+def log_delivery(response: Response) -> Response:
     """One line and one count for each delivery, also one that was refused. Of an unverified one, nothing it says."""
-    receipt: Receipt | None = g.get("receipt")
-    identity = receipt.identity if receipt else None
-    answer = receipt.answer.value if receipt else g.get("problem_code", "none")
+    result: ReceiveResult | None = g.get("receive_result")
+    identity = result.identity if result else None
+    answer = result.status.value if result else g.get("problem_code", "none")
     seconds = time.perf_counter() - g.began
     metrics.count("signalcraft_webhooks_total", resource=_counted_as(identity), answer=answer)
     metrics.observe("signalcraft_ack_seconds", seconds)
@@ -66,8 +66,8 @@ def note_delivery(response: Response) -> Response:
     note(
         "delivery answered",
         stage="receive",
-        delivery_id=receipt.delivery_id if receipt else g.delivery_id,
-        workspace=g.workspace if receipt else None,
+        delivery_id=result.delivery_id if result else g.delivery_id,
+        workspace=g.workspace if result else None,
         source=context.current().source,
         resource=identity.resource if identity else None,
         action=identity.action if identity else None,
@@ -87,8 +87,8 @@ def _counted_as(identity: Identity | None) -> str:
     return "canary" if identity.project == str(CANARY_PROJECT_ID) else identity.resource
 
 
-def _dump_receipt(receipt: Receipt) -> dict[str, str]:
+def _dump(result: ReceiveResult) -> dict[str, str]:
     """What the sender of a delivery is told."""
-    if receipt.answer is Answer.IGNORED:
-        return {"status": receipt.answer.value, "reason": receipt.reason}
-    return {"status": receipt.answer.value, "delivery_id": receipt.delivery_id}
+    if result.status is DeliveryStatus.IGNORED:
+        return {"status": result.status.value, "reason": result.reason}
+    return {"status": result.status.value, "delivery_id": result.delivery_id}

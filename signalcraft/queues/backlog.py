@@ -9,7 +9,7 @@ from rq.job import Job
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from signalcraft.queues.jobs import queue
-from signalcraft.queues.redis_clients import away_as_unavailable
+from signalcraft.queues.redis_clients import redis_errors_as_unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ def backlog(redis: Redis, name: str) -> Backlog:
         QueueUnavailable: Redis is away or too slow.
     """
     waiting = queue(redis, name)
-    with away_as_unavailable():
+    with redis_errors_as_unavailable():
         depth: Any = redis.llen(waiting.key)
         oldest: Any = redis.lindex(waiting.key, 0)
         created_at: Any = redis.hget(Job.key_for(oldest.decode()), "created_at") if oldest else None
@@ -46,7 +46,7 @@ def last_heartbeat(redis: Redis, name: str) -> datetime | None:
     Raises:
         QueueUnavailable: Redis is away or too slow.
     """
-    with away_as_unavailable():
+    with redis_errors_as_unavailable():
         workers: Any = redis.smembers(WORKERS_BY_QUEUE_KEY % name)
         beats: Any = [redis.hget(worker, "last_heartbeat") for worker in workers]
     return max((datetime.fromisoformat(beat.decode()) for beat in beats if beat), default=None)

@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 
 #: How long a canary may take before it is given up for lost.
 PROOF_TIMEOUT_SECONDS: Final = 30.0
-_PROOF: Final = "signalcraft:canary:"
-_PROOF_SECONDS: Final = 600
-_LOOK_SECONDS: Final = 0.02
+_PROOF_KEY: Final = "signalcraft:canary:"
+_PROOF_TTL_SECONDS: Final = 600
+_POLL_INTERVAL_SECONDS: Final = 0.02
 
 
 class CanaryLost(SignalCraftError):  # noqa: N818 - reads as DatabaseUnavailable does
@@ -32,17 +32,17 @@ def await_proof(redis: Redis, delivery_id: str, *, patience: float = PROOF_TIMEO
         QueueUnavailable: Redis is away.
     """
     deadline = time.monotonic() + patience
-    with redis_clients.away_as_unavailable():
-        while not redis.exists(_PROOF + delivery_id):
+    with redis_clients.redis_errors_as_unavailable():
+        while not redis.exists(_PROOF_KEY + delivery_id):
             if time.monotonic() > deadline:
                 raise CanaryLost(f"It was accepted, and not worked off within {patience:.0f} s.")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_INTERVAL_SECONDS)
 
 
 def prove(accepted: AcceptedDelivery, redis: Redis) -> None:
     """Set the key that proves that the canary was stored."""
     try:
-        redis.set(_PROOF + accepted.delivery_id, "stored", ex=_PROOF_SECONDS)
+        redis.set(_PROOF_KEY + accepted.delivery_id, "stored", ex=_PROOF_TTL_SECONDS)
     except RedisError as error:
         log.warning("canary stored, and no proof left", stage="canary", reason=type(error).__name__)
     log.info("canary came through", stage="canary", delivery_id=accepted.delivery_id)

@@ -21,20 +21,20 @@ from rq.job import Job, JobStatus
 from rq.utils import utcformat
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.queues.jobs import ALERTS, MOST_RETRIES, NOTIFICATIONS, NOTIFY, PROCESS_DELIVERY, queue
-from signalcraft.queues.redis_clients import away_as_unavailable, within
+from signalcraft.queues.jobs import ALERTS, MAX_RETRIES, NOTIFICATIONS, NOTIFY, PROCESS_DELIVERY, queue
+from signalcraft.queues.redis_clients import deadline, redis_errors_as_unavailable
 
 #: How long a notification that nobody took or that failed is kept, in seconds.
 NOTIFY_TTL_SECONDS: Final = 3600
 
 #: In all: with a password and a database to select, a slow Redis would take that long for each.
-_TAKE_IN_SECONDS: Final = 0.5
+_ENQUEUE_TIMEOUT_SECONDS: Final = 0.5
 
 #: KEYS: delivery key, RQ's set of queues, the queue, the job. ARGV: delivery id, seconds, the job's fields that differ
 #: from job to job. Those that all have alike stand in the script: redis-py takes 2 µs for each thing it sends.
 #: The delivery key is set last: should a write before it be refused, nothing calls the next attempt a duplicate.
 #: GET and SET instead of SET NX GET, which Redis has since 7.0 only; a script is alone anyway.
-_TAKE_IN = """
+_ENQUEUE_ONCE = """
 local first = redis.call("GET", KEYS[1])
 if first then return first end
 redis.call("SADD", KEYS[2], KEYS[3])
@@ -61,7 +61,7 @@ _OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = MappingProxyType(
     {
         PROCESS_DELIVERY: (
             ALERTS,
-            {"retry": JobRetry(max=MOST_RETRIES, enqueue_at_front=True)},  # older than all that waits
+            {"retry": JobRetry(max=MAX_RETRIES, enqueue_at_front=True)},  # older than all that waits
         ),
         NOTIFY: (NOTIFICATIONS, {"failure_ttl": NOTIFY_TTL_SECONDS, "ttl": NOTIFY_TTL_SECONDS}),
     }
@@ -69,14 +69,14 @@ _OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenIn:
-    """``delivery_id`` is this delivery's if it is ``fresh``, else that of the first with its delivery key."""
+class EnqueueResult:
+    """Where a delivery is; ``delivery_id`` of a duplicate is that of the first with its delivery key."""
 
-    fresh: bool
+    is_duplicate: bool
     delivery_id: str
 
 
-def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> TakenIn:
+def enqueue_once(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> EnqueueResult:
     """Put ``accepted`` on the queue, unless a delivery with its key was taken in within ``ttl_seconds``.
 
     One script, one round trip: the key without the job would lose the delivery, the job without the key would
@@ -87,12 +87,12 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> Ta
     """
     keys = (_delivery_key(accepted), Queue.redis_queues_keys, _ALERTS_KEY, Job.key_for(accepted.delivery_id))
     values = (accepted.delivery_id, ttl_seconds, *chain.from_iterable(_job_fields(accepted).items()))
-    with away_as_unavailable(), within(_TAKE_IN_SECONDS):
+    with redis_errors_as_unavailable(), deadline(_ENQUEUE_TIMEOUT_SECONDS):
         first = _run_script(redis, keys, values)
-    return TakenIn(fresh=first is None, delivery_id=accepted.delivery_id if first is None else first.decode())
+    return EnqueueResult(is_duplicate=first is not None, delivery_id=first.decode() if first else accepted.delivery_id)
 
 
-def notify(redis: Redis, notice: Mapping[str, Any], *, description: str) -> None:
+def enqueue_notification(redis: Redis, notice: Mapping[str, Any], *, description: str) -> None:
     """Put ``notice`` on the queue of notifications.
 
     Raises:
@@ -101,7 +101,7 @@ def notify(redis: Redis, notice: Mapping[str, Any], *, description: str) -> None
     job_id = str(uuid4())
     key = Job.key_for(job_id)
     fields: Mapping[Any, Any] = _template(NOTIFY) | _fields(NOTIFY, notice, description)
-    with away_as_unavailable(), redis.pipeline() as pipeline:
+    with redis_errors_as_unavailable(), redis.pipeline() as pipeline:
         pipeline.sadd(Queue.redis_queues_keys, _NOTIFICATIONS_KEY)
         pipeline.hset(key, mapping=fields)
         pipeline.expire(key, NOTIFY_TTL_SECONDS)
@@ -139,10 +139,10 @@ def _template(function: str) -> dict[str, Any]:
 
 
 @cache
-def _take_in_script() -> tuple[str, str]:
+def _enqueue_script() -> tuple[str, str]:
     """The script that takes a delivery in, and its SHA-1."""
     same = ", ".join(f'"{name}", "{value}"' for name, value in _template(PROCESS_DELIVERY).items())
-    script = _TAKE_IN.replace("{same}", same)
+    script = _ENQUEUE_ONCE.replace("{same}", same)
     return script, hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -153,7 +153,7 @@ def _delivery_key(accepted: AcceptedDelivery) -> str:
 
 
 def _run_script(redis: Redis, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - Lua's answer
-    script, sha1 = _take_in_script()
+    script, sha1 = _enqueue_script()
     try:
         return redis.evalsha(sha1, len(keys), *keys, *values)
     except NoScriptError:  # a Redis that has just started; eval also loads it

@@ -15,15 +15,15 @@ from signalcraft.storage.models import Inbox, Workspace, columns_of
 
 #: The most bytes of bodies that are worked off at once, beside the last one: a batch of the largest deliveries would
 #: take a gigabyte.
-MOST_BYTES: Final = 16 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 
 #: Any number, as long as nobody else in this database locks by it.
-_TURN: Final = 0x5167_6E62
+_ADVISORY_LOCK_ID: Final = 0x5167_6E62
 _NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
-_KEPT: Final = (*_NAMES, "headers_json", "body", "received_at")
+_COLUMNS: Final = (*_NAMES, "headers_json", "body", "received_at")
 
 
-class Shelved(NamedTuple):
+class InboxRow(NamedTuple):
     """A row of the shelf: its id, how often it was tried, this time included, and what it holds."""
 
     row_id: int
@@ -31,7 +31,7 @@ class Shelved(NamedTuple):
     accepted: AcceptedDelivery
 
 
-def keep(accepted: AcceptedDelivery) -> str:
+def add(accepted: AcceptedDelivery) -> str:
     """Put ``accepted`` on the shelf, unless one with its delivery key is there; the delivery id of that one."""
     inserted = Inbox.insert(columns_of(accepted)).on_conflict_ignore().returning(Inbox.delivery_id).tuples().execute()
     if list(inserted):
@@ -53,14 +53,14 @@ def _waiting(accepted: AcceptedDelivery) -> str | None:
     return found
 
 
-def begin(most: int) -> list[int]:
+def begin_attempt(most: int) -> list[int]:
     """Note that deliveries are being tried, the oldest that no other worker has in hand; the ids of their rows.
 
     Up to ``most``, and up to ``MOST_BYTES`` of bodies. One that was tried before comes alone: if it was what killed a
     worker, it must not take others with it. Commit before ``take``, or the note is gone with whoever dies; until then
     this connection keeps other workers from beginning, to whom the rows would look free.
     """
-    database.execute_sql("SELECT pg_advisory_lock(%s)", (_TURN,))
+    database.execute_sql("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK_ID,))
     locked: Any = (
         Inbox.select(Inbox.id, Inbox.tries, fn.octet_length(Inbox.body))
         .order_by(Inbox.id)
@@ -68,7 +68,7 @@ def begin(most: int) -> list[int]:
         .for_update(skip_locked=True)
         .tuples()
     )
-    ids, room = list[int](), MOST_BYTES
+    ids, room = list[int](), MAX_BATCH_BYTES
     for row_id, tries, size in locked:
         if ids and (tries or room <= 0):
             break
@@ -81,17 +81,17 @@ def begin(most: int) -> list[int]:
     return ids
 
 
-def forgive(row_ids: Sequence[int]) -> None:
+def undo_attempt(row_ids: Sequence[int]) -> None:
     """Take back the last try of each: nobody died of it."""
     if row_ids:
         Inbox.update(tries=Inbox.tries - 1).where(Inbox.id.in_(row_ids)).execute()
 
 
-def take(row_ids: Sequence[int]) -> list[Shelved]:
+def lock_rows(row_ids: Sequence[int]) -> list[InboxRow]:
     """Those of ``row_ids``, which ``begin`` gave, oldest first, locked until the transaction ends."""
     query = (
         Inbox.select(
-            *(getattr(Inbox, name) for name in ("id", "tries", *_KEPT)),
+            *(getattr(Inbox, name) for name in ("id", "tries", *_COLUMNS)),
             Inbox.workspace.alias("workspace_id"),
             Workspace.slug.alias("workspace"),
         )
@@ -102,11 +102,11 @@ def take(row_ids: Sequence[int]) -> list[Shelved]:
         .dicts()
     )
     rows: Any = list(query) if row_ids else []
-    database.execute_sql("SELECT pg_advisory_unlock(%s)", (_TURN,))
-    return [Shelved(row["id"], row["tries"], _read(row)) for row in rows]
+    database.execute_sql("SELECT pg_advisory_unlock(%s)", (_ADVISORY_LOCK_ID,))
+    return [InboxRow(row["id"], row["tries"], _read(row)) for row in rows]
 
 
-def remove(row_ids: Iterable[int]) -> None:
+def delete(row_ids: Iterable[int]) -> None:
     """Take deliveries off the shelf for good."""
     Inbox.delete().where(Inbox.id.in_(list(row_ids))).execute()
 
@@ -131,6 +131,6 @@ def oldest_received_at() -> datetime | None:
     return moment
 
 
-def waits() -> bool:
+def has_rows() -> bool:
     """Whether anything is on the shelf."""
     return Inbox.select().exists()

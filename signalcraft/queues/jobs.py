@@ -26,15 +26,15 @@ NOTIFY: Final = "signalcraft.tasks.notify"
 #: Generous: a batch of the largest deliveries takes seconds.
 JOB_TIMEOUT_SECONDS: Final = 120
 #: How often a job is put back that was in hand when its worker died. Nothing else uses up a try.
-MOST_RETRIES: Final = 5
+MAX_RETRIES: Final = 5
 #: How long RQ keeps a job that failed where we could not even set it aside.
 FAILURE_TTL_SECONDS: Final = 30 * 86_400
 
 #: The most that a job of ours is unpacked: a body of the largest MAX_BODY_BYTES there may be, each byte written as two
 #: characters, and its headers. Somebody else's may be made to become gigabytes of a few megabytes.
-MOST_UNPACKED: Final = 2 * 256 * 1024 * 1024 + 1024 * 1024
+MAX_DECOMPRESSED_BYTES: Final = 2 * 256 * 1024 * 1024 + 1024 * 1024
 #: zlib makes at most so much of a byte.
-_MOST_OF_A_BYTE: Final = 1032
+_MAX_DEFLATE_RATIO: Final = 1032
 
 
 class ForbiddenJob(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
@@ -55,7 +55,7 @@ class AllowedJob(Job):
 
     def restore(self, raw_data: Mapping[bytes | str, Any]) -> None:
         """Read the fields back from Redis, without what our jobs do not have. What cannot be read is not ours."""
-        bombs = [name for name in raw_data if name in _PACKED and _is_bomb(raw_data[name])]
+        bombs = [name for name in raw_data if name in _COMPRESSED_FIELDS and _is_bomb(raw_data[name])]
         unreadable = bool(bombs)
         try:
             super().restore({**raw_data, **dict.fromkeys(bombs, b"")})
@@ -113,7 +113,7 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
         ForbiddenJob: it is the data of another job, or of none.
     """
     try:
-        function, instance, (argument,), _ = orjson.loads(_unpack(data))
+        function, instance, (argument,), _ = orjson.loads(_decompress(data))
         if function != PROCESS_DELIVERY or instance is not None:
             raise ForbiddenJob("the job runs a function that is not ours")
         return AcceptedDelivery.from_job_argument(argument)
@@ -122,15 +122,15 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
 
 
 #: The fields of a job that RQ unpacks when it reads one.
-_PACKED: Final = frozenset({"data", "exc_info", b"data", b"exc_info"})
+_COMPRESSED_FIELDS: Final = frozenset({"data", "exc_info", b"data", b"exc_info"})
 
 
 def _is_bomb(packed: bytes) -> bool:
     """Whether what RQ is about to unpack would be too much. What is too small for that is not looked at."""
-    if len(packed) * _MOST_OF_A_BYTE <= MOST_UNPACKED:
+    if len(packed) * _MAX_DEFLATE_RATIO <= MAX_DECOMPRESSED_BYTES:
         return False
     try:
-        _unpack(packed)
+        _decompress(packed)
     except zlib.error:  # RQ takes it as it is
         return False
     except ValueError:
@@ -138,9 +138,9 @@ def _is_bomb(packed: bytes) -> bool:
     return False
 
 
-def _unpack(packed: bytes) -> bytes:
+def _decompress(packed: bytes) -> bytes:
     stream = zlib.decompressobj()
-    unpacked = stream.decompress(packed, MOST_UNPACKED)
+    unpacked = stream.decompress(packed, MAX_DECOMPRESSED_BYTES)
     if not stream.eof:
         raise ValueError("it ends early, or becomes too much")
     return unpacked

@@ -64,7 +64,7 @@ return claimed
 
 
 #: KEYS: queue, started registry. ARGV: prefix of job keys, lease, ids, the last first.
-_GIVE_BACK: Final = """
+_RELEASE: Final = """
 for i = 3, #ARGV do
     if redis.call("ZREM", KEYS[2], ARGV[i] .. ":" .. ARGV[2]) == 1 then
         redis.call("HSET", ARGV[1] .. ARGV[i], "status", "queued", "started_at", "", "worker_name", "")
@@ -75,7 +75,7 @@ end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedJob:
+class LeasedJob:
     """A job in hand: its id and RQ's ``data``, compressed."""
 
     job_id: str
@@ -96,21 +96,21 @@ class ClaimedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Lease:
     """Jobs of one queue that a worker has in hand, under one lease that ends at ``ends_at`` (epoch seconds)."""
 
     redis: Redis
     queue: Queue
     lease: str
-    jobs: Sequence[ClaimedJob]
+    jobs: Sequence[LeasedJob]
     ends_at: float
 
     @classmethod
-    def take(cls, popped: str, queue: Queue, *, worker_name: str, most: int) -> Self:
+    def acquire(cls, popped: str, queue: Queue, *, worker_name: str, most: int) -> Self:
         """Claim the job that RQ has just moved to the intermediate list, and what waits, up to ``most`` in all."""
         return cls._take(popped, queue, worker_name, most, time.time() + LEASE_SECONDS)
 
-    def take_following(self, *, worker_name: str, most: int) -> Self:
+    def acquire_next(self, *, worker_name: str, most: int) -> Self:
         """Claim what waits behind these jobs; should the worker die, it comes back behind them too."""
         return self._take("", self.queue, worker_name, most, self.ends_at - len(self.jobs) * _STEP)
 
@@ -131,14 +131,14 @@ class Claim:
             ],
         )
         pairs = zip(answer[::2], answer[1::2], strict=True)
-        claimed = [ClaimedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
+        claimed = [LeasedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
         return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed, ends_at=ends_at)
 
-    def of(self, jobs: Sequence[ClaimedJob]) -> Self:
+    def of(self, jobs: Sequence[LeasedJob]) -> Self:
         """The claim on ``jobs``, some of its own, which are all still held."""
         return replace(self, jobs=jobs)
 
-    def without(self, refused: Sequence[ClaimedJob]) -> Self:
+    def without(self, refused: Sequence[LeasedJob]) -> Self:
         """The claim without some of its jobs, which are let go."""
         if refused:
             self.redis.zrem(self._registry, *(self._entry(job) for job in refused))
@@ -160,19 +160,19 @@ class Claim:
             pipeline.hincrby(worker_key, "successful_job_count", len(self.jobs))
             pipeline.execute()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Put the jobs back where they were, at the front of the queue, as if never taken.
 
         Those whose lease was over may be in other hands, or done: they are left alone.
         """
         ids = [job.job_id for job in reversed(self.jobs)]
         keys = [self.queue.key, self._registry]
-        self.redis.register_script(_GIVE_BACK)(keys=keys, args=[Job.redis_job_namespace_prefix, self.lease, *ids])
+        self.redis.register_script(_RELEASE)(keys=keys, args=[Job.redis_job_namespace_prefix, self.lease, *ids])
 
     @property
     def _registry(self) -> str:
         return str(self.queue.started_job_registry.key)
 
-    def _entry(self, job: ClaimedJob) -> str:
+    def _entry(self, job: LeasedJob) -> str:
         """How a claimed job stands in the registry: RQ's ``job id:execution id``."""
         return f"{job.job_id}:{self.lease}"

@@ -9,11 +9,11 @@ from rq.job import Job
 
 from signalcraft.queues import jobs
 
-_KEYS_AT_ONCE: Final = 500
+_SCAN_COUNT: Final = 500
 
 #: KEYS: queue, intermediate list, registries. ARGV: prefix of job keys, the queue's name, ids. Returns those put back.
 #: In one script: a job that is on its way from one list to the next must not be taken for lost.
-_PUT_BACK: Final = """
+_REQUEUE: Final = """
 local held = {}
 for place, key in ipairs(KEYS) do
     local ids = place <= 2 and redis.call("LRANGE", key, 0, -1) or redis.call("ZRANGE", key, 0, -1)
@@ -39,7 +39,7 @@ def reconcile(redis: Redis, name: str) -> Iterator[int]:
     """
     queue = jobs.queue(redis, name)
     held = _held(queue)
-    put_back = redis.register_script(_PUT_BACK)
+    put_back = redis.register_script(_REQUEUE)
     for ids in _job_ids(redis):
         lost = [job_id for job_id in ids if job_id not in held]
         arguments = [Job.redis_job_namespace_prefix, name, *lost]
@@ -74,7 +74,7 @@ def _job_ids(redis: Redis) -> Iterator[list[str]]:
     """The ids of all jobs, some at a time; what RQ keeps beside a job has a colon behind the id."""
     prefix, cursor = Job.redis_job_namespace_prefix, 0
     while True:
-        answer: Any = redis.scan(cursor, match=f"{prefix}*", count=_KEYS_AT_ONCE, _type="hash")
+        answer: Any = redis.scan(cursor, match=f"{prefix}*", count=_SCAN_COUNT, _type="hash")
         cursor, keys = answer
         names = (key.decode().removeprefix(prefix) for key in keys)
         yield [name for name in names if ":" not in name]

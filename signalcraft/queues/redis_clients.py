@@ -53,7 +53,7 @@ class _Deadline(threading.local):
     at = math.inf
 
 
-_deadline: Final = _Deadline()
+_current_deadline: Final = _Deadline()
 
 
 class _InTime(AbstractConnection):
@@ -61,7 +61,7 @@ class _InTime(AbstractConnection):
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
         """Read an answer; what is left until the deadline is the most that it may take."""
-        left = _deadline.at - time.monotonic()
+        left = _current_deadline.at - time.monotonic()
         if left < _WEB["socket_timeout"]:
             options["timeout"] = max(0.001, left)
         return super().read_response(*args, **options)
@@ -88,28 +88,28 @@ def _tls(url: str) -> dict[str, Any]:
     return {"ssl_cert_reqs": "none", "ssl_check_hostname": False} if url.startswith("rediss://") else {}
 
 
-def try_to_write(redis: Redis) -> None:
+def check_writable(redis: Redis) -> None:
     """See whether Redis takes writes: one that is full or a replica answers pings all the same.
 
     Raises:
         QueueUnavailable: it does not.
     """
-    with away_as_unavailable():
+    with redis_errors_as_unavailable():
         redis.set(_WRITTEN, "1", ex=60)
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     """All answers that the block waits for are due within so many seconds together."""
-    _deadline.at = time.monotonic() + seconds
+    _current_deadline.at = time.monotonic() + seconds
     try:
         yield
     finally:
-        _deadline.at = math.inf
+        _current_deadline.at = math.inf
 
 
 @contextmanager
-def away_as_unavailable() -> Iterator[None]:
+def redis_errors_as_unavailable() -> Iterator[None]:
     """Whatever is wrong with Redis in the block, raise it as QueueUnavailable."""
     try:
         yield

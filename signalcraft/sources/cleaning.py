@@ -111,7 +111,7 @@ def environment(value: object) -> str | None:
     return name.lower().replace(" ", "-")[:ENVIRONMENT_LIMIT] if name else None
 
 
-def in_our_words(name: str, vocabulary: Vocabulary) -> tuple[str, bool]:
+def canonical_environment(name: str, vocabulary: Vocabulary) -> tuple[str, bool]:
     """The environment that the workspace calls ``name``, and whether it knows that name."""
     aliases = vocabulary.environment_aliases
     if name in aliases:

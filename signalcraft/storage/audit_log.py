@@ -29,7 +29,7 @@ _FIELDS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def noting(update: str, actor: Actor, *, by: str, at: str) -> str:
+def with_audit_log(update: str, actor: Actor, *, by: str, at: str) -> str:
     """``update``, an UPDATE of ``alert_group g`` without RETURNING, that also notes what it changed.
 
     ``by`` and ``at`` are SQL: who it was, and when. One row comes back for each field of each group that is not as

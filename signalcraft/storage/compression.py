@@ -8,7 +8,8 @@ lock, and zlib would cost 37 for the same size.
 import threading
 from typing import Final
 
-from zstandard import ZstdCompressor, decompress
+import zstandard
+from zstandard import ZstdCompressor
 
 #: The next levels make it no smaller that it would matter.
 _LEVEL: Final = 1
@@ -16,21 +17,21 @@ _LEVEL: Final = 1
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
 
-class _Tools(threading.local):
+class _Compressors(threading.local):
     """A compressor for each thread: one that is made for each body takes twice as long."""
 
     def __init__(self) -> None:
         self.compressor = ZstdCompressor(level=_LEVEL)
 
 
-_tools = _Tools()
+_compressors = _Compressors()
 
 
-def pack(body: bytes) -> bytes:
+def compress(body: bytes) -> bytes:
     """``body``, smaller."""
-    return _tools.compressor.compress(body)
+    return _compressors.compressor.compress(body)
 
 
-def unpack(kept: bytes) -> bytes:
+def decompress(kept: bytes) -> bytes:
     """What was packed; what was kept before bodies were compressed stands as it came."""
-    return decompress(kept) if kept.startswith(_MAGIC) else kept
+    return zstandard.decompress(kept) if kept.startswith(_MAGIC) else kept

@@ -34,10 +34,10 @@ _CONNECTION = {
 }
 #: SQLSTATEs of a server that is there and cannot serve us: it takes no writes (a failover), a migration is missing, or
 #: the transaction was given up already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
-_PASSING = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "42703"})
+_TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "42703"})
 #: The class of "program limit exceeded": a value is too large for an index, say. To the driver that is operational, as
 #: a lost connection is, but it will be as large the next time.
-_LIMITS = "54"
+_PROGRAM_LIMIT_CLASS = "54"
 _TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
 
 database = PooledPostgresqlDatabase(None)
@@ -69,15 +69,15 @@ def session() -> Iterator[None]:
         DatabaseUnavailable: PostgreSQL is away or gave up; the connection is thrown away, the work may be tried again.
     """
     if not database.is_closed():
-        with _absence():
+        with _unavailable():
             yield
         return
     try:
-        with _absence():
+        with _unavailable():
             database.connect()
             yield
     except (DatabaseUnavailable, InternalError, ProgrammingError):
-        _throw_away()  # nobody knows in which state it is
+        _discard_connection()  # nobody knows in which state it is
         raise
     finally:
         if not database.is_closed():
@@ -85,7 +85,7 @@ def session() -> Iterator[None]:
 
 
 @contextmanager
-def _absence() -> Iterator[None]:
+def _unavailable() -> Iterator[None]:
     """Say of an error whether PostgreSQL is away, or gave up what may be tried again."""
     try:
         yield
@@ -94,7 +94,7 @@ def _absence() -> Iterator[None]:
             raise
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except (InternalError, ProgrammingError) as error:
-        if _sqlstate(error) not in _PASSING:
+        if _sqlstate(error) not in _TRANSIENT_SQLSTATES:
             raise
         raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
     except MaxConnectionsExceeded as error:
@@ -108,7 +108,7 @@ def driver_error(error: Exception) -> BaseException:
 
 def exceeds_limit(error: Exception) -> bool:
     """Whether PostgreSQL has no room for something, however often one tries."""
-    return _sqlstate(error).startswith(_LIMITS)
+    return _sqlstate(error).startswith(_PROGRAM_LIMIT_CLASS)
 
 
 def _sqlstate(error: Exception) -> str:
@@ -121,7 +121,7 @@ def constraint_name(error: Exception) -> str:
     return getattr(getattr(driver_error(error), "diag", None), "constraint_name", None) or ""
 
 
-def _throw_away() -> None:
+def _discard_connection() -> None:
     if not database.is_closed():
         database.manual_close()
 
@@ -138,7 +138,7 @@ _MEANINGS: Final = {
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def translate_constraint_errors() -> Iterator[None]:
     """Say by which constraint PostgreSQL refused something, and whether to try again.
 
     Raises:
@@ -161,7 +161,7 @@ def refusals() -> Iterator[None]:
 
 
 @contextmanager
-def no_long_wait() -> Iterator[None]:
+def short_lock_timeout() -> Iterator[None]:
     """For who holds groups and wants more, or makes one current: whoever has that may be waiting for one of those.
 
     The order of locks keeps nearly all out of a circle, but for the place that a new group takes, and for groups that

@@ -23,7 +23,7 @@ from peewee import (
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.storage.compression import pack, unpack
+from signalcraft.storage.compression import compress, decompress
 from signalcraft.storage.database import database
 
 
@@ -31,17 +31,17 @@ class _BigIdentityField(BigAutoField):
     field_type = "BIGINT GENERATED ALWAYS AS IDENTITY"
 
 
-class PackedField(BlobField):
+class CompressedField(BlobField):
     """Bytes that are kept compressed."""
 
     def db_value(self, value: bytes | str | None) -> Any:  # noqa: ANN401 - as the driver takes bytes
         """The bytes, or the text in UTF-8, compressed."""
         raw = value.encode() if isinstance(value, str) else value
-        return super().db_value(None if raw is None else pack(raw))  # type: ignore[no-untyped-call] # Peewee's
+        return super().db_value(None if raw is None else compress(raw))  # type: ignore[no-untyped-call] # Peewee's
 
     def python_value(self, value: memoryview | None) -> bytes | None:
         """The bytes as they were."""
-        return None if value is None else unpack(bytes(value))
+        return None if value is None else decompress(bytes(value))
 
 
 class _Table(Model):
@@ -241,7 +241,7 @@ class AlertEvent(_Table):
     occurred_at = DateTimeTZField()
     received_at = DateTimeTZField()
     decision = TextField()
-    payload_json = PackedField(null=True)
+    payload_json = CompressedField(null=True)
 
     class Meta:
         constraints = [
@@ -258,7 +258,7 @@ class AlertEvent(_Table):
         ]
 
 
-class LastWord(_Table):
+class LatestSourceUpdate(_Table):
     """What a source last said of the groups of one fingerprint, by kind of change: a ``StatusChange``.
 
     ``project`` is empty where the source did not name one.
@@ -275,6 +275,7 @@ class LastWord(_Table):
     source_count = BigIntegerField(null=True)
 
     class Meta:
+        table_name = "last_word"
         constraints = [
             SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, project, change)"),
         ]
@@ -370,7 +371,7 @@ TABLES = (
     AlertGroup,
     GroupChange,
     AlertEvent,
-    LastWord,
+    LatestSourceUpdate,
     HourlyCount,
     Inbox,
     FailedDelivery,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from signalcraft.domain.lifecycle import Cause
-from signalcraft.storage.audit_log import Actor, noting
+from signalcraft.domain.lifecycle import Trigger
+from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.database import database
 from signalcraft.storage.sql import rank, status_after
 
@@ -24,7 +24,7 @@ BATCH_SIZE: Final = 200
 
 #: Once dispensable, always: a group only reaches further, and of those before an event one as bad always stays. Asked
 #: for the newest of these, PostgreSQL walks back to it; asked whether there is any, it read the whole group each time.
-_DISPENSABLE = f"""
+_PURGEABLE_EVENTS = f"""
     FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
     WHERE e.received_at < %(before)s AND e.decision = 'joined'
       AND e.received_at > g.first_seen_at AND e.received_at < g.last_seen_at
@@ -45,19 +45,19 @@ _DELETE_EVENTS = "DELETE FROM alert_event WHERE id = ANY(%(ids)s)"
 _DROP_PAYLOADS = "UPDATE alert_event SET payload_json = NULL WHERE id = ANY(%(ids)s)"
 
 #: One may have been said anew since it was found.
-_FORGET_WORDS = "DELETE FROM last_word WHERE id = ANY(%(ids)s) AND received_at < %(before)s"
-_FIND_WORDS = f"""
+_DELETE_SOURCE_UPDATES = "DELETE FROM last_word WHERE id = ANY(%(ids)s) AND received_at < %(before)s"
+_FIND_SOURCE_UPDATES = f"""
     SELECT id FROM last_word WHERE received_at < %(before)s AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"""
 
-_QUIET = "FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s"
-_FIND_QUIET = f"SELECT id {_QUIET} AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"
-_LOCK_QUIET = f"""
-    SELECT id {_QUIET} AND id = ANY(%(ids)s)
+_INACTIVE = "FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s"
+_FIND_INACTIVE = f"SELECT id {_INACTIVE} AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"
+_LOCK_INACTIVE = f"""
+    SELECT id {_INACTIVE} AND id = ANY(%(ids)s)
     ORDER BY workspace_id, group_key, id FOR NO KEY UPDATE SKIP LOCKED"""
-_RESOLVE_QUIET = noting(
+_RESOLVE_INACTIVE = with_audit_log(
     f"""
     UPDATE alert_group g
-    SET status = {status_after(Cause.LONG_QUIET, "g.status")}, resolved_at = %(now)s, is_current = false,
+    SET status = {status_after(Trigger.LONG_QUIET, "g.status")}, resolved_at = %(now)s, is_current = false,
         version = g.version + 1
     WHERE g.id = ANY(%(ids)s)""",
     Actor.CLOCK,
@@ -77,14 +77,14 @@ class Purge:
 def count(purge: Purge) -> tuple[int, int]:
     """How many events and how many payloads ``purge`` would delete."""
     return (
-        _count(_DISPENSABLE, purge.events_before),
+        _count(_PURGEABLE_EVENTS, purge.events_before),
         _count(_WITH_PAYLOAD, purge.payloads_before),
     )
 
 
 def delete_events(before: datetime) -> Iterator[int]:
     """Delete dispensable events received before then, a transaction at a time; how many each deleted."""
-    return _in_batches(_DELETE_EVENTS, _DISPENSABLE, before)
+    return _in_batches(_DELETE_EVENTS, _PURGEABLE_EVENTS, before)
 
 
 def drop_payloads(before: datetime) -> Iterator[int]:
@@ -92,9 +92,9 @@ def drop_payloads(before: datetime) -> Iterator[int]:
     return _in_batches(_DROP_PAYLOADS, _WITH_PAYLOAD, before)
 
 
-def forget_words(before: datetime) -> int:
+def purge_source_updates(before: datetime) -> int:
     """Forget what sources said before then: no alert from before it will come; how much that was."""
-    return sum(_change(_FORGET_WORDS, ids, before=before) for ids in _pages(_FIND_WORDS, before))
+    return sum(_change(_DELETE_SOURCE_UPDATES, ids, before=before) for ids in _pages(_FIND_SOURCE_UPDATES, before))
 
 
 def transactions(before: datetime) -> int:
@@ -102,16 +102,16 @@ def transactions(before: datetime) -> int:
     return len(_steps(before))
 
 
-def resolve_quiet(before: datetime, now: datetime) -> int:
+def resolve_inactive(before: datetime, now: datetime) -> int:
     """Resolve open and acknowledged groups that have been quiet since ``before``; how many."""
-    return sum(_resolve(quiet, before, now) for quiet in _pages(_FIND_QUIET, before))
+    return sum(_resolve(quiet, before, now) for quiet in _pages(_FIND_INACTIVE, before))
 
 
 def _resolve(quiet: Sequence[int], before: datetime, now: datetime) -> int:
     """Resolve those of the groups that are quiet still, and in nobody's hands."""
     with _brief_transaction():
-        ids = _ids(_LOCK_QUIET, before=before, ids=quiet)
-        database.execute_sql(_RESOLVE_QUIET, {"ids": ids, "now": now})
+        ids = _ids(_LOCK_INACTIVE, before=before, ids=quiet)
+        database.execute_sql(_RESOLVE_INACTIVE, {"ids": ids, "now": now})
     return len(ids)
 
 

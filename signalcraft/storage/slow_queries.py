@@ -16,7 +16,7 @@ from signalcraft.storage.database import database
 log = structlog.get_logger(__name__)
 
 #: Modules that pass queries on for others.
-_GO_BETWEENS: Final = frozenset({"signalcraft.storage.database", "signalcraft.storage.sql", __name__})
+_PASSED_OVER: Final = frozenset({"signalcraft.storage.database", "signalcraft.storage.sql", __name__})
 
 
 def watch(slow_query_ms: int) -> None:
@@ -28,7 +28,7 @@ def watch(slow_query_ms: int) -> None:
         log.warning(
             "slow query",
             stage="query",
-            query=_asker(sys._getframe(1)),  # noqa: SLF001 - what inspect.currentframe is, at a hundredth of the cost
+            query=_calling_function(sys._getframe(1)),  # noqa: SLF001 - what inspect.currentframe is, at a hundredth of the cost
             duration_ms=round(event.duration * 1000, 2),
             failed=event.exception is not None,
         )
@@ -36,11 +36,11 @@ def watch(slow_query_ms: int) -> None:
     database.query_hooks[:] = [note]
 
 
-def _asker(frame: FrameType | None) -> str:
+def _calling_function(frame: FrameType | None) -> str:
     """The nearest function of ours that is no go-between: ``store._insert_events``."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith("signalcraft.") and module not in _GO_BETWEENS:
+        if module.startswith("signalcraft.") and module not in _PASSED_OVER:
             return f"{module.removeprefix('signalcraft.')}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "unknown"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signalcraft.domain.alerts import Severity
-from signalcraft.domain.lifecycle import TRANSITIONS, Cause
+from signalcraft.domain.lifecycle import TRANSITIONS, Trigger
 from signalcraft.storage.database import database
 
 Columns = Mapping[str, str]
@@ -21,7 +21,7 @@ def query(sql: str, columns: Columns, rows: Sequence[Sequence[Any]], **parameter
     return cursor.fetchall() if cursor.description else []
 
 
-def status_after(cause: Cause, status: str) -> str:
+def status_after(cause: Trigger, status: str) -> str:
     """The row of ``lifecycle``'s table for ``cause``, as SQL over the column ``status``; a missing cell stays."""
     cells = " ".join(f"WHEN '{before.value}' THEN '{after.value}'" for before, after in TRANSITIONS[cause].items())
     return f"CASE {status} {cells} ELSE {status} END"

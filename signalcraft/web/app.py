@@ -30,17 +30,17 @@ from signalcraft.domain.errors import (
 )
 from signalcraft.ingest import routes
 from signalcraft.ingest.context import IngestContext
-from signalcraft.ingest.credential_cache import Caller, Directory
+from signalcraft.ingest.credential_cache import Caller, CredentialCache
 from signalcraft.ingest.rate_limits import Rate, SharedCounters, network_of
-from signalcraft.logs import fault
+from signalcraft.logs import exception_fields
 from signalcraft.queues import redis_clients
-from signalcraft.resilience import Breaker
+from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import Family, family_of
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
 from signalcraft.web import bulkhead, dashboard, operations_routes, problem_details
-from signalcraft.web.bulkhead import keep_room
+from signalcraft.web.bulkhead import limit_concurrency
 from signalcraft.web.docs_routes import docs
 
 log = structlog.get_logger(__name__)
@@ -77,8 +77,8 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(_add_headers)
     for_people = (groups, events, stats, docs)
     _note_requests(app, [blueprint.name for blueprint in for_people])
-    keep_room(app, [blueprint.name for blueprint in for_people], bulkhead.FOR_PEOPLE)
-    keep_room(app, [operations_routes.operations.name], bulkhead.FOR_OPERATIONS)
+    limit_concurrency(app, [blueprint.name for blueprint in for_people], bulkhead.MAX_API_REQUESTS)
+    limit_concurrency(app, [operations_routes.operations.name], bulkhead.MAX_OPERATIONS_REQUESTS)
     for blueprint in (routes.webhooks, operations_routes.operations, *for_people):
         app.register_blueprint(blueprint)
     return app
@@ -93,18 +93,18 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
         storage_uri=f"{SharedCounters.STORAGE_SCHEME[0]}://",
         storage_options=cast("dict[str, str | int]", {"redis": redis}),
     )
-    directory = Directory(settings)
+    credentials = CredentialCache(settings)
     IngestContext(
         settings=settings,
         source="sentry",
-        directory=directory,
+        credentials=credentials,
         limit=Rate(limiter, "workspace", settings.ratelimit_webhook).hit,
         redis=redis,
-        breaker=Breaker(QueueUnavailable),
+        breaker=CircuitBreaker(QueueUnavailable),
     ).install(app)
     ApiContext(
         settings=settings,
-        directory=directory,
+        credentials=credentials,
         rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
     ).install(app)
@@ -180,7 +180,7 @@ def _note_requests(app: Flask, scopes: Iterable[str]) -> None:
 
 def _answer_fault(error: Exception) -> Response:
     """A fault of ours: the trace is for us, the sender learns only that it is not theirs."""
-    log.error("request failed", path=request.path, delivery_id=g.get("delivery_id"), **fault(error))
+    log.error("request failed", path=request.path, delivery_id=g.get("delivery_id"), **exception_fields(error))
     return problem_details.from_refusal(Refusal())
 
 

@@ -14,16 +14,16 @@ from signalcraft.domain.errors import Unavailable
 
 #: Half of gunicorn's threads for people, of which exports, which last for as long as they are read, get half; and some
 #: for whoever scrapes. What is left is always there for deliveries.
-FOR_PEOPLE: Final = 8
-FOR_EXPORTS: Final = 4
-FOR_OPERATIONS: Final = 2
+MAX_API_REQUESTS: Final = 8
+MAX_EXPORTS: Final = 4
+MAX_OPERATIONS_REQUESTS: Final = 2
 #: How long one waits for a place: many short requests at once are no reason to refuse any.
-_PATIENCE_SECONDS: Final = 0.1
+_PERMIT_TIMEOUT_SECONDS: Final = 0.1
 #: What never waits long, and must be told: whether the process is up, and whether all of it is well.
-_ALWAYS_ASKED: Final = ("/healthz", "/readyz")
+_NEVER_LIMITED: Final = ("/healthz", "/readyz")
 
 
-class _Held:
+class _Permits:
     """Places that a request has. They are freed once, however often that is said."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Held:
         Raises:
             Unavailable: there is none.
         """
-        if not places.acquire(timeout=_PATIENCE_SECONDS):
+        if not places.acquire(timeout=_PERMIT_TIMEOUT_SECONDS):
             raise Unavailable(retry_after=1)
         self._places.append(places)
 
@@ -50,24 +50,24 @@ class _Held:
         self.free()
 
 
-def keep_room(app: Flask, scopes: Iterable[str], at_once: int) -> None:
+def limit_concurrency(app: Flask, scopes: Iterable[str], at_once: int) -> None:
     """Serve at most ``at_once`` requests at a time of the blueprints named ``scopes``; others are told 503.
 
     The hooks are those blueprints' own, so a delivery runs through none.
     """
-    places, exports = threading.BoundedSemaphore(at_once), threading.BoundedSemaphore(FOR_EXPORTS)
+    places, exports = threading.BoundedSemaphore(at_once), threading.BoundedSemaphore(MAX_EXPORTS)
 
     def take() -> None:
-        if request.path in _ALWAYS_ASKED:
+        if request.path in _NEVER_LIMITED:
             return
-        g.places = _Held()
+        g.places = _Permits()
         if request.path.endswith("/export"):
             g.places.take(exports)
         g.places.take(places)
 
     def keep_while_it_streams(response: Response) -> Response:
         if response.is_streamed and "places" in g:
-            held: _Held = g.pop("places")
+            held: _Permits = g.pop("places")
             response.response = held.until_read(response.response)
             response.call_on_close(held.free)  # also where it is not read to its end
         return response

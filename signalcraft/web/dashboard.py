@@ -27,7 +27,7 @@ from signalcraft.domain.errors import TooManyRequests
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.queues import jobs, redis_clients
 
-AT_ONCE: Final = 2
+MAX_REQUESTS: Final = 2
 PREFIX: Final = "/rq"
 
 #: What only shows. Everything else of the blueprint deletes, empties, compacts or puts back.
@@ -97,14 +97,14 @@ def create_dashboard(
     pages.config.serializer = JSONSerializer
     pages.Job, pages.Worker = _Job, _Worker
     _keep_connection()
-    app.before_request(lambda: _let_in(password, guesses, whose))
+    app.before_request(lambda: _authenticate(password, guesses, whose))
     app.before_request(_begin_with_alerts)
     app.register_error_handler(TooManyRequests, _answer_too_many)
     app.register_error_handler(NoSuchJobError, _answer_gone)
     app.register_error_handler(RedisError, _answer_outage)
-    app.after_request(_fit)
+    app.after_request(_adapt)
     app.register_blueprint(rq_dashboard.blueprint)
-    app.wsgi_app = _FewAtOnce(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
+    app.wsgi_app = _ConcurrencyLimit(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
     return app
 
 
@@ -113,7 +113,7 @@ def _connect(redis_url: str) -> Redis:
     pool = redis_clients.for_web(redis_url).connection_pool
     few = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
         connection_class=pool.connection_class,
-        max_connections=AT_ONCE,
+        max_connections=MAX_REQUESTS,
         timeout=1,
         **pool.connection_kwargs,
     )
@@ -127,7 +127,7 @@ def _keep_connection() -> None:
         before.remove(pages.push_rq_connection)
 
 
-def _let_in(password: str, guesses: Rate | None, whose: Callable[[], str]) -> Response | None:
+def _authenticate(password: str, guesses: Rate | None, whose: Callable[[], str]) -> Response | None:
     """Past the limit the right password is refused too: else who goes on guessing would be told which it is."""
     offered = auth.password(request)
     if password and offered and guesses:
@@ -161,7 +161,7 @@ def _answer_outage(_: Exception) -> Response:
     return Response("Redis cannot be reached.\n", 503, {"Retry-After": "5"}, mimetype="text/plain")
 
 
-def _fit(response: Response) -> Response:
+def _adapt(response: Response) -> Response:
     """Add our headers, and to a page what it needs to work under them."""
     nonce = secrets.token_urlsafe(16)
     if response.mimetype == "text/html":
@@ -174,12 +174,12 @@ def _fit(response: Response) -> Response:
     return response
 
 
-class _FewAtOnce:
+class _ConcurrencyLimit:
     """Serves some requests at a time and turns the others away at once; but for files, of which a page loads six."""
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401 - WSGI's
         self._application = application
-        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
         if environ.get("PATH_INFO", "").startswith("/static/"):

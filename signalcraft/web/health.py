@@ -15,7 +15,7 @@ from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
-from signalcraft.resilience import Patience
+from signalcraft.resilience import BoundedCall
 from signalcraft.storage import database_stats, migrations
 from signalcraft.storage.database import database, session
 from signalcraft.web.prometheus import Gauge
@@ -23,12 +23,12 @@ from signalcraft.web.prometheus import Gauge
 T = TypeVar("T")
 
 #: How long an answer may take, for all parts together: whoever asks gives up after a second.
-PATIENCE_SECONDS: Final = 0.8
+PROBE_TIMEOUT_SECONDS: Final = 0.8
 #: How old the oldest waiting job may be.
-OLDEST_SECONDS: Final = 60.0
+MAX_JOB_AGE_SECONDS: Final = 60.0
 
 _QUEUES: Final = (jobs.ALERTS, jobs.NOTIFICATIONS)
-_patience: Final = Patience(DatabaseUnavailable)
+_bounded: Final = BoundedCall(DatabaseUnavailable)
 
 
 class State(StrEnum):
@@ -42,7 +42,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ComponentStatus:
     """What one part said, after how many milliseconds, and what it would lose though it works."""
 
     state: State
@@ -51,12 +51,12 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _ProbeResult:
     state: State
     loses: Sequence[str] = ()
 
 
-class _Asker:
+class _Probe:
     """Asks one part, in a daemon thread, one question at a time.
 
     A frozen server holds the thread for as long as the kernel likes. Whoever asks meanwhile waits for that same
@@ -67,9 +67,9 @@ class _Asker:
         self._lock = threading.Lock()
         self._answered = threading.Event()
         self._answered.set()
-        self._answer = Part(state=State.SILENT, ms=0)
+        self._answer = ComponentStatus(state=State.SILENT, ms=0)
 
-    def ask(self, question: Callable[[], _Said]) -> threading.Event:
+    def ask(self, question: Callable[[], _ProbeResult]) -> threading.Event:
         """Begin to ask, unless an answer is still awaited; what is set when it is there."""
         with self._lock:
             if self._answered.is_set():
@@ -78,74 +78,74 @@ class _Asker:
                 threading.Thread(target=self._run, args=arguments, name="health", daemon=True).start()
             return self._answered
 
-    def answer(self, answered: threading.Event, *, seconds: float) -> Part:
+    def answer(self, answered: threading.Event, *, seconds: float) -> ComponentStatus:
         """The answer, or silence after so many seconds."""
         if answered.wait(max(0.0, seconds)):
             return self._answer
-        return Part(state=State.SILENT, ms=PATIENCE_SECONDS * 1000)
+        return ComponentStatus(state=State.SILENT, ms=PROBE_TIMEOUT_SECONDS * 1000)
 
-    def _run(self, question: Callable[[], _Said], answered: threading.Event) -> None:
+    def _run(self, question: Callable[[], _ProbeResult], answered: threading.Event) -> None:
         began = time.perf_counter()
         try:
             said = question()
         except Exception:  # noqa: BLE001 - whatever it is, the part does not do what it is for
-            said = _Said(State.AWAY)
+            said = _ProbeResult(State.AWAY)
         ms = round((time.perf_counter() - began) * 1000, 2)
-        self._answer = Part(state=said.state, ms=ms, loses=said.loses)
+        self._answer = ComponentStatus(state=said.state, ms=ms, loses=said.loses)
         answered.set()
 
 
-_askers: Final = {name: _Asker() for name in ("redis", "postgresql", "queue", "worker")}
+_probes: Final = {name: _Probe() for name in ("redis", "postgresql", "queue", "worker")}
 
 
-def check(redis: Redis) -> Mapping[str, Part]:
+def check(redis: Redis) -> Mapping[str, ComponentStatus]:
     """Each part, by name, within ``PATIENCE_SECONDS``. ``redis`` is a client that fails soon."""
-    questions: Mapping[str, Callable[[], _Said]] = {
-        "redis": partial(_ask_redis, redis),
-        "postgresql": _ask_postgresql,
-        "queue": partial(_ask_queue, redis),
-        "worker": partial(_ask_worker, redis),
+    questions: Mapping[str, Callable[[], _ProbeResult]] = {
+        "redis": partial(_probe_redis, redis),
+        "postgresql": _probe_postgresql,
+        "queue": partial(_probe_queue, redis),
+        "worker": partial(_probe_worker, redis),
     }
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    asked = {name: _askers[name].ask(question) for name, question in questions.items()}
+    deadline = time.monotonic() + PROBE_TIMEOUT_SECONDS
+    asked = {name: _probes[name].ask(question) for name, question in questions.items()}
     return {
-        name: _askers[name].answer(answered, seconds=deadline - time.monotonic()) for name, answered in asked.items()
+        name: _probes[name].answer(answered, seconds=deadline - time.monotonic()) for name, answered in asked.items()
     }
 
 
-def _ask_redis(redis: Redis) -> _Said:
-    redis_clients.try_to_write(redis)
-    return _Said(State.OK, redis_persistence.losses(redis))
+def _probe_redis(redis: Redis) -> _ProbeResult:
+    redis_clients.check_writable(redis)
+    return _ProbeResult(State.OK, redis_persistence.losses(redis))
 
 
-def _ask_postgresql() -> _Said:
+def _probe_postgresql() -> _ProbeResult:
     with session():
-        return _Said(State.BEHIND if migrations.pending(database) else State.OK)
+        return _ProbeResult(State.BEHIND if migrations.pending(database) else State.OK)
 
 
-def _ask_queue(redis: Redis) -> _Said:
-    late = _age(queues_backlog.backlog(redis, jobs.ALERTS)) > OLDEST_SECONDS
-    return _Said(State.BEHIND if late else State.OK)
+def _probe_queue(redis: Redis) -> _ProbeResult:
+    late = _age(queues_backlog.backlog(redis, jobs.ALERTS)) > MAX_JOB_AGE_SECONDS
+    return _ProbeResult(State.BEHIND if late else State.OK)
 
 
-def _ask_worker(redis: Redis) -> _Said:
+def _probe_worker(redis: Redis) -> _ProbeResult:
     seconds = heartbeat_seconds(redis, jobs.ALERTS)
     beats = seconds is not None and seconds < HEARTBEAT_SECONDS
-    return _Said(State.OK if beats else State.MISSING)
+    return _ProbeResult(State.OK if beats else State.MISSING)
 
 
 def gauges(redis: Redis) -> Mapping[str, Gauge]:
     """What waits, and for how long: each is read when ``/metrics`` is."""
-    sizes = cache(partial(_ask_tables, database_stats.table_sizes))  # both gauges of one scrape read it
+    sizes = cache(partial(_query, database_stats.table_sizes))  # both gauges of one scrape read it
     return {
         "signalcraft_queue_depth": lambda: {(name,): queues_backlog.backlog(redis, name).depth for name in _QUEUES},
         "signalcraft_queue_oldest_seconds": lambda: {
             (name,): _age(queues_backlog.backlog(redis, name)) for name in _QUEUES
         },
         "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
-        "signalcraft_inbox_depth": lambda: _ask_tables(inbox.depth),
-        "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_ask_tables(inbox.oldest_received_at)),
-        "signalcraft_failed_deliveries": lambda: _ask_tables(dead_letters.depth),
+        "signalcraft_inbox_depth": lambda: _query(inbox.depth),
+        "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_query(inbox.oldest_received_at)),
+        "signalcraft_failed_deliveries": lambda: _query(dead_letters.depth),
         "signalcraft_database_connections": lambda: {
             (state,): held for state, held in database_stats.connections().items()
         },
@@ -168,7 +168,7 @@ def _seconds_since(moment: datetime | None) -> float:
     return (datetime.now(UTC) - moment).total_seconds() if moment else 0.0
 
 
-def _ask_tables(read: Callable[[], T]) -> T:
+def _query(read: Callable[[], T]) -> T:
     """What ``read`` finds in PostgreSQL.
 
     Raises:
@@ -179,4 +179,4 @@ def _ask_tables(read: Callable[[], T]) -> T:
         with session():
             return read()
 
-    return _patience.do(read_in_session, seconds=PATIENCE_SECONDS)
+    return _bounded.run(read_in_session, seconds=PROBE_TIMEOUT_SECONDS)

@@ -4,7 +4,7 @@ from marshmallow import Schema, fields, validate
 
 from signalcraft.api import response_schemas
 from signalcraft.domain.alerts import Decision
-from signalcraft.domain.deliveries import Answer
+from signalcraft.domain.deliveries import DeliveryStatus
 
 
 def _text(*, null: bool = False) -> fields.String:
@@ -29,7 +29,7 @@ class Problem(Schema):
 class Receipt(Schema):
     """What the sender of a delivery is told."""
 
-    status = fields.String(required=True, validate=validate.OneOf([answer.value for answer in Answer]))
+    status = fields.String(required=True, validate=validate.OneOf([answer.value for answer in DeliveryStatus]))
     delivery_id = fields.String()
     reason = fields.String()
 

@@ -12,14 +12,14 @@ from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, AcceptedDelivery
 from signalcraft.domain.errors import PermanentError
 from signalcraft.groups import record
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.queues.canary_proof import prove
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount
 
 log = structlog.get_logger(__name__)
-_MARK: Final = CANARY_PROJECT.encode()
+_MARKER: Final = CANARY_PROJECT.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +27,20 @@ class Canary:
     """A delivery that is one, and what it holds."""
 
     accepted: AcceptedDelivery
-    arrivals: Sequence[Arrival]
+    pending: Sequence[PendingEvent]
 
 
-def among(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> list[Canary]:
+def find_canaries(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> list[Canary]:
     """The canaries among ``deliveries``."""
     canaries = []
     for accepted in deliveries:
-        arrivals = _arrivals(accepted, vocabulary) if _MARK in accepted.delivery.body else []
-        if arrivals:
-            canaries.append(Canary(accepted=accepted, arrivals=arrivals))
+        pending = _pending_events(accepted, vocabulary) if _MARKER in accepted.delivery.body else []
+        if pending:
+            canaries.append(Canary(accepted=accepted, pending=pending))
     return canaries
 
 
-def let_through(canaries: Iterable[Canary], policy: grouping.Policy, redis: Redis) -> None:
+def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy, redis: Redis) -> None:
     """Work off ``canaries``, and prove it.
 
     Raises:
@@ -48,14 +48,14 @@ def let_through(canaries: Iterable[Canary], policy: grouping.Policy, redis: Redi
     """
     for canary in canaries:
         try:
-            _store_unseen(canary.arrivals, policy)
+            _store_and_remove(canary.pending, policy)
         except PermanentError as error:
             log.warning("canary cannot be stored", stage="canary", reason=str(error))
         else:
             prove(canary.accepted, redis)
 
 
-def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arrival]:
+def _pending_events(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[PendingEvent]:
     """What a delivery that mentions a canary holds, if it is one; nothing if it is not."""
     try:
         outcomes = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary).outcomes
@@ -63,15 +63,15 @@ def _arrivals(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[Arriva
         return []
     alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == CANARY_PROJECT]
     return [
-        Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)
+        PendingEvent.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)
         for alert in alerts
     ]
 
 
-def _store_unseen(arrivals: Sequence[Arrival], policy: grouping.Policy) -> None:
+def _store_and_remove(pending: Sequence[PendingEvent], policy: grouping.GroupingPolicy) -> None:
     """Everything that storing an alert is, and the opposite of it, committed together."""
     with session(), database.atomic():
-        recorded = record.record(arrivals, policy)
-        AlertEvent.delete().where(AlertEvent.id.in_([home.event_id for home in recorded.homes])).execute()
+        recorded = record.record(pending, policy)
+        AlertEvent.delete().where(AlertEvent.id.in_([stored.event_id for stored in recorded.events])).execute()
         AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
         HourlyCount.delete().where(HourlyCount.project == CANARY_PROJECT).execute()

@@ -12,20 +12,20 @@ from typing import Any, Final, Protocol, Self
 from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import InvalidSetting
-from signalcraft.domain.grouping import Policy
+from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.domain.notifications import Evaluate, QueueNotification
 from signalcraft.settings import Settings
 
 #: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. With a body that our code never gets done
 #: with the process ends; its deliveries are tried again, alone, and the one that it is about is set aside in the end.
-PREPARE_SECONDS: Final = 8
+PREPARE_TIMEOUT_SECONDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workbench:
+class WorkerContext:
     """All that ``process`` needs beside the deliveries."""
 
-    policy: Policy
+    policy: GroupingPolicy
     vocabulary: Vocabulary
     rules: Sequence[Evaluate]
     queue_notification: QueueNotification
@@ -62,10 +62,10 @@ class Stages(Protocol):
         """Do what comes after."""
 
 
-class ShelfStages(Stages, Protocol):
+class InboxStages(Stages, Protocol):
     """The same where ``record`` is part of a larger transaction: nobody else sees what it stored before that ends."""
 
-    def hear(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
+    def reapply(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
         """Once it is committed, make up for what others stored and said meanwhile; raises as ``record``."""
 
 

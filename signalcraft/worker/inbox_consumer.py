@@ -16,31 +16,31 @@ import structlog
 from signalcraft import logs, metrics
 from signalcraft.domain.errors import AbandonedDelivery, RecoverableError
 from signalcraft.queues import dead_letters, inbox
-from signalcraft.queues.jobs import MOST_RETRIES
+from signalcraft.queues.jobs import MAX_RETRIES
 from signalcraft.storage.database import database, session
 from signalcraft.worker import watchdog
-from signalcraft.worker.context import PREPARE_SECONDS, ShelfStages
+from signalcraft.worker.context import PREPARE_TIMEOUT_SECONDS, InboxStages
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY_SECONDS: Final = 0.5
-_AFTER_FAILURE_SECONDS: Final = 2.0
+_POLL_INTERVAL_SECONDS: Final = 0.5
+_RETRY_INTERVAL_SECONDS: Final = 2.0
 #: Less than what is left of a platform's 10 s once the queue's batch is done.
-_STOP_SECONDS: Final = 3.0
+_STOP_TIMEOUT_SECONDS: Final = 3.0
 #: As often as a job is tried.
-MOST_TRIES: Final = 1 + MOST_RETRIES
+MAX_TRIES: Final = 1 + MAX_RETRIES
 
 
-class Drainer:
+class InboxConsumer:
     """Works the shelf off, oldest first, some at a time, together with other workers' drainers."""
 
-    def __init__(self, stages: ShelfStages, *, batch_size: int) -> None:
+    def __init__(self, stages: InboxStages, *, batch_size: int) -> None:
         """``stages`` are those of the worker: what it does with jobs, this does with rows."""
         self._stages = stages
         self._batch_size = batch_size
         self._trying: Sequence[int] = []
         #: When this worker last found something on the shelf, on the monotonic clock.
-        self.drained_at = -math.inf
+        self.last_consumed_at = -math.inf
         self._stored: list[Any] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
@@ -52,7 +52,7 @@ class Drainer:
     def stop(self) -> None:
         """Finish what is in hand and end; while PostgreSQL hangs, leave it: its transaction ends with the process."""
         self._stopped.set()
-        self._thread.join(_STOP_SECONDS)
+        self._thread.join(_STOP_TIMEOUT_SECONDS)
 
     def drain(self) -> int:
         """Work off one batch; how many deliveries it had.
@@ -64,12 +64,12 @@ class Drainer:
         with session():
             self._begin()
             with database.atomic():
-                taken = inbox.take(self._trying)
+                taken = inbox.lock_rows(self._trying)
                 stored = self._work_off(taken)
-                inbox.remove(row.row_id for row in taken)
+                inbox.delete(row.row_id for row in taken)
         self._trying = []
         if taken:
-            self.drained_at = time.monotonic()
+            self.last_consumed_at = time.monotonic()
         self._stored = stored
         self._conclude()
         return len(taken)
@@ -79,7 +79,7 @@ class Drainer:
         while self._stored:
             outcome = self._stored.pop()
             try:
-                self._stages.hear(outcome)
+                self._stages.reapply(outcome)
             except RecoverableError:
                 self._stored.append(outcome)
                 raise
@@ -88,19 +88,19 @@ class Drainer:
     def _begin(self) -> None:
         """Note what is tried next. What was tried last is here still if PostgreSQL did not see it through."""
         with database.atomic():
-            inbox.forgive(self._trying)
-            trying = inbox.begin(self._batch_size)
+            inbox.undo_attempt(self._trying)
+            trying = inbox.begin_attempt(self._batch_size)
         self._trying = trying
 
-    def _work_off(self, taken: Sequence[inbox.Shelved]) -> list[Any]:
+    def _work_off(self, taken: Sequence[inbox.InboxRow]) -> list[Any]:
         """Work rows off; what that came to, if they were stored."""
         if not taken:
             return []
         first = taken[0]
-        if first.tries > MOST_TRIES:
+        if first.tries > MAX_TRIES:
             dead_letters.add(first.accepted, AbandonedDelivery(), stage="drain")
             return []
-        with watchdog.at_most(PREPARE_SECONDS):
+        with watchdog.kill_process_after(PREPARE_TIMEOUT_SECONDS):
             batch = self._stages.prepare([row.accepted for row in taken])
         return [self._stages.record(batch)]
 
@@ -115,11 +115,11 @@ class Drainer:
         except RecoverableError as error:
             metrics.count("signalcraft_errors_total", stage="drain", kind="recoverable")
             log.warning("shelf left alone for a moment", stage="drain", reason=str(error))
-            return _AFTER_FAILURE_SECONDS
+            return _RETRY_INTERVAL_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, what is on the shelf was acknowledged: try again
             metrics.count("signalcraft_errors_total", stage="drain", kind="permanent")
-            log.error("shelf cannot be worked off", stage="drain", **logs.fault(error))  # noqa: TRY400 - fault says why
-            return _AFTER_FAILURE_SECONDS
+            log.error("shelf cannot be worked off", stage="drain", **logs.exception_fields(error))  # noqa: TRY400 - fault says why
+            return _RETRY_INTERVAL_SECONDS
         if drained:
             log.info("shelf worked off", stage="drain", batch_size=drained)
-        return 0 if drained else _LOOK_EVERY_SECONDS
+        return 0 if drained else _POLL_INTERVAL_SECONDS

@@ -18,9 +18,9 @@ from signalcraft.storage.retention import Purge
 
 log = structlog.get_logger(__name__)
 
-_LOCK: Final = "signalcraft:chores"
+_LEADER_KEY: Final = "signalcraft:chores"
 _DAY_SECONDS: Final = 86_400
-_LOOK_EVERY_SECONDS: Final = 300
+_POLL_INTERVAL_SECONDS: Final = 300
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
@@ -28,26 +28,26 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
     stopped = threading.Event()
 
     def run() -> None:
-        while not stopped.wait(_LOOK_EVERY_SECONDS):
-            do_once_a_day(settings, redis, datetime.now(UTC))
+        while not stopped.wait(_POLL_INTERVAL_SECONDS):
+            run_daily_maintenance(settings, redis, datetime.now(UTC))
 
     threading.Thread(target=run, name="chores", daemon=True).start()
     return stopped.set
 
 
-def do_once_a_day(settings: Settings, redis: Redis, now: datetime) -> bool:
+def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime) -> bool:
     """Do the chores unless some worker has in the last day; whether they are done now. Failing is tried again later."""
     try:
-        if not redis.set(_LOCK, now.isoformat(), nx=True, ex=_DAY_SECONDS):
+        if not redis.set(_LEADER_KEY, now.isoformat(), nx=True, ex=_DAY_SECONDS):
             return False
         with session():
             _do(settings, now)
     except RedisError:
         return False
     except Exception as error:  # noqa: BLE001 - whatever it is, the next worker that looks tries again
-        log.warning("chores put off", stage="chores", **logs.fault(error))
+        log.warning("chores put off", stage="chores", **logs.exception_fields(error))
         with contextlib.suppress(RedisError):
-            redis.delete(_LOCK)
+            redis.delete(_LEADER_KEY)
         return False
     return True
 
@@ -64,8 +64,8 @@ def _do(settings: Settings, now: datetime) -> None:
     purge = purge_of(settings, now)
     events = sum(retention.delete_events(purge.events_before))
     payloads = sum(retention.drop_payloads(purge.payloads_before))
-    retention.forget_words(purge.events_before)
+    retention.purge_source_updates(purge.events_before)
     resolved = 0
     if settings.auto_resolve_days:
-        resolved = retention.resolve_quiet(now - timedelta(days=settings.auto_resolve_days), now)
+        resolved = retention.resolve_inactive(now - timedelta(days=settings.auto_resolve_days), now)
     log.info("chores done", stage="chores", events=events, payloads=payloads, resolved=resolved)

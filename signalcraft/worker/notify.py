@@ -9,12 +9,12 @@ import structlog
 from signalcraft import logs, metrics
 from signalcraft.domain.errors import RecoverableError
 from signalcraft.groups import record
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 
 log = structlog.get_logger(__name__)
 
 
-def notify(recorded: record.Recorded, bench: Workbench) -> None:
+def notify(recorded: record.RecordResult, context: WorkerContext) -> None:
     """Ask the rules of each group that the batch touched, and hand on what they say.
 
     Rules and notifiers may be anybody's code. Whatever they raise is logged and counted, and touches nothing else:
@@ -24,13 +24,13 @@ def notify(recorded: record.Recorded, bench: Workbench) -> None:
         group = recorded.groups[group_id]
         try:
             with metrics.timed("signalcraft_stage_seconds", stage="rules"):
-                reasons = [reason for evaluate in bench.rules for reason in evaluate(group, decision)]
+                reasons = [reason for evaluate in context.rules for reason in evaluate(group, decision)]
             with metrics.timed("signalcraft_stage_seconds", stage="notify"):
                 for reason in reasons:
-                    bench.queue_notification(reason, group)
+                    context.queue_notification(reason, group)
         except RecoverableError as error:  # Redis is away: no fault of ours, and of many groups at once
             metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
             log.warning("nobody hears of a group", stage="notify", group_id=group_id, reason=str(error))
         except Exception as error:  # noqa: BLE001 - as said above
             metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
-            log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.fault(error))  # noqa: TRY400
+            log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.exception_fields(error))  # noqa: TRY400

@@ -19,33 +19,33 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import PermanentError, UnreadableDelivery
 from signalcraft.groups import record as groups_record
 from signalcraft.groups import source_updates, validation
-from signalcraft.groups.bursts import Arrival
-from signalcraft.logs import fault
+from signalcraft.groups.bursts import PendingEvent
+from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters
 from signalcraft.queues.dead_letters import add_all
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 from signalcraft.worker import notify
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedBatch:
     """A batch in our words, and nothing of it stored yet."""
 
     deliveries: Sequence[AcceptedDelivery]
-    arrivals: list[Arrival] = field(default_factory=list)
+    pending: list[PendingEvent] = field(default_factory=list)
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
     unhandled: list[AcceptedDelivery] = field(default_factory=list)
     #: What storing its alerts came to, once that is committed: whatever fails then, it is not done or counted again.
-    recorded: groups_record.Recorded | None = None
+    recorded: groups_record.RecordResult | None = None
     stored_in: float = 0.0
 
 
-def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> groups_record.Recorded:
+def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> groups_record.RecordResult:
     """Work off ``deliveries``. Doing it again changes nothing.
 
     One that cannot be worked off is set aside with its reason; the others are stored all the same.
@@ -53,15 +53,15 @@ def process(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> groups_
     Raises:
         RecoverableError, NotStorable: as ``record``.
     """
-    prepared = prepare(deliveries, bench.vocabulary)
-    recorded = record(prepared, bench.policy)
-    conclude(prepared, recorded, bench)
+    prepared = prepare(deliveries, context.vocabulary)
+    recorded = record(prepared, context.policy)
+    conclude(prepared, recorded, context)
     return recorded
 
 
-def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> Prepared:
+def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> PreparedBatch:
     """What ``deliveries`` mean. Touches nothing but the log: it may run while others are stored."""
-    prepared = Prepared(deliveries)
+    prepared = PreparedBatch(deliveries)
     with metrics.timed("signalcraft_stage_seconds", stage="normalize"):
         for accepted in deliveries:
             try:
@@ -69,13 +69,13 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
             except PermanentError as error:
                 prepared.failures.append((accepted, error))
             except Exception as error:  # noqa: BLE001 - a fault of ours in reading one: it must cost none of the others
-                why = fault(error)
+                why = exception_fields(error)
                 log.error("delivery cannot be read", stage="normalize", delivery_id=accepted.delivery_id, **why)  # noqa: TRY400
                 prepared.failures.append((accepted, UnreadableDelivery(type(error).__name__)))
     return prepared
 
 
-def record(prepared: Prepared, policy: grouping.Policy) -> groups_record.Recorded:
+def record(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
     """Store a batch; once this returns, no delivery of it can be lost.
 
     Raises:
@@ -91,7 +91,7 @@ def record(prepared: Prepared, policy: grouping.Policy) -> groups_record.Recorde
     return recorded
 
 
-def hear(prepared: Prepared) -> None:
+def reapply_after_commit(prepared: PreparedBatch) -> None:
     """Make up for what nobody saw while ``record`` was part of a larger transaction, which is committed now.
 
     Others may have stored alerts that its changes are about, and said what is about its alerts.
@@ -100,17 +100,17 @@ def hear(prepared: Prepared) -> None:
         RecoverableError: as ``record``.
     """
     with session():
-        changed = _catch_up(prepared) + source_updates.tell_again(prepared.changes)
+        changed = _apply_missed_updates(prepared) + source_updates.reapply(prepared.changes)
     metrics.count("signalcraft_status_changes_total", changed)
 
 
-def conclude(prepared: Prepared, recorded: groups_record.Recorded, bench: Workbench) -> None:
+def conclude(prepared: PreparedBatch, recorded: groups_record.RecordResult, context: WorkerContext) -> None:
     """Say what became of each delivery, and tell whom it concerns."""
-    _report(prepared, recorded)
-    notify.notify(recorded, bench)
+    _log_deliveries(prepared, recorded)
+    notify.notify(recorded, context)
 
 
-def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Prepared) -> None:
+def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: PreparedBatch) -> None:
     meaning = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary)
     for warning in meaning.warnings:
         log.info(
@@ -123,12 +123,13 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
         )
     alerts = [outcome for outcome in meaning.outcomes if isinstance(outcome, NormalizedAlert)]
     workspace_id, delivery_id = accepted.workspace_id, accepted.delivery_id
-    arrivals = [
-        Arrival.of(alert, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id) for alert in alerts
+    pending = [
+        PendingEvent.of(alert, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id)
+        for alert in alerts
     ]
-    for arrival in arrivals:
-        validation.check(arrival)
-    prepared.arrivals += arrivals
+    for pending_event in pending:
+        validation.validate(pending_event)
+    prepared.pending += pending
     changed = [outcome for outcome in meaning.outcomes if isinstance(outcome, StatusChange)]
     for one in changed:
         log.info(
@@ -144,41 +145,43 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
         prepared.unhandled.append(accepted)
 
 
-def _store(prepared: Prepared, policy: grouping.Policy) -> groups_record.Recorded:
+def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
     """Alerts first, then what the source says of their groups and has said, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
             prepared.recorded = (
-                groups_record.record(prepared.arrivals, policy) if prepared.arrivals else groups_record.Recorded()
+                groups_record.record(prepared.pending, policy) if prepared.pending else groups_record.RecordResult()
             )
             _count(prepared.recorded)
-        changed = _catch_up(prepared) + source_updates.apply_changes(prepared.changes)
+        changed = _apply_missed_updates(prepared) + source_updates.apply_status_changes(prepared.changes)
         metrics.count("signalcraft_status_changes_total", changed)
     return prepared.recorded
 
 
-def _catch_up(prepared: Prepared) -> int:
-    return source_updates.catch_up((arrival.workspace_id, arrival.alert) for arrival in prepared.arrivals)
+def _apply_missed_updates(prepared: PreparedBatch) -> int:
+    return source_updates.apply_missed_updates(
+        (pending_event.workspace_id, pending_event.alert) for pending_event in prepared.pending
+    )
 
 
-def _count(recorded: groups_record.Recorded) -> None:
+def _count(recorded: groups_record.RecordResult) -> None:
     metrics.observe("signalcraft_stage_seconds", recorded.grouped_in, stage="group")
-    metrics.count("signalcraft_alerts_total", len(recorded.homes))
+    metrics.count("signalcraft_alerts_total", len(recorded.events))
     metrics.count("signalcraft_duplicates_total", recorded.duplicates)
     metrics.count("signalcraft_groups_created_total", recorded.created)
     metrics.count("signalcraft_groups_updated_total", recorded.updated)
-    for home in recorded.homes:
-        metrics.count("signalcraft_decisions_total", decision=home.decision.value)
+    for stored in recorded.events:
+        metrics.count("signalcraft_decisions_total", decision=stored.decision.value)
 
 
-def _report(prepared: Prepared, recorded: groups_record.Recorded) -> None:
+def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> None:
     """One line a delivery: what became of it."""
     failed = {accepted.delivery_id for accepted, _ in prepared.failures}
-    homes = {home.arrival.delivery_id: home for home in recorded.homes}
+    stored_events = {stored.pending.delivery_id: stored for stored in recorded.events}
     for accepted in prepared.deliveries:
         if accepted.delivery_id in failed:
             continue
-        home = homes.get(accepted.delivery_id)
+        stored = stored_events.get(accepted.delivery_id)
         log.info(
             "delivery worked off",
             stage="store",
@@ -186,9 +189,9 @@ def _report(prepared: Prepared, recorded: groups_record.Recorded) -> None:
             workspace=accepted.workspace,
             source=accepted.source,
             resource=accepted.resource,
-            event_id=home.event_id if home else None,
-            group_id=home.group_id if home else None,
-            decision=home.decision.value if home else None,
+            event_id=stored.event_id if stored else None,
+            group_id=stored.group_id if stored else None,
+            decision=stored.decision.value if stored else None,
             duration_ms=round(prepared.stored_in * 1000, 2),
             bytes=len(accepted.delivery.body),
         )

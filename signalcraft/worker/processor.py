@@ -9,16 +9,16 @@ from redis import Redis
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
 from signalcraft.groups import record
-from signalcraft.logs import fault
+from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters
 from signalcraft.storage.database import constraint_name
 from signalcraft.worker import canary, process
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 
 log = structlog.get_logger(__name__)
 
 #: The parts of a batch that were stored: one if it was stored at once, one a delivery if one by one.
-Outcome = Sequence[tuple[process.Prepared, record.Recorded]]
+Outcome = Sequence[tuple[process.PreparedBatch, record.RecordResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Batch:
     ``alone`` holds what was stored one by one, by delivery id, so that a second try does not store it again.
     """
 
-    prepared: process.Prepared
+    prepared: process.PreparedBatch
     canaries: Sequence[canary.Canary]
     alone: dict[str, Outcome] = field(default_factory=dict)
 
@@ -36,7 +36,7 @@ class Batch:
 class Processor:
     """The stages by which a worker process turns deliveries into stored alerts."""
 
-    def __init__(self, context: Workbench, redis: Redis) -> None:
+    def __init__(self, context: WorkerContext, redis: Redis) -> None:
         """``redis`` is a client without retries, for what must not wait."""
         self.context = context
         self._redis = redis
@@ -52,7 +52,7 @@ class Processor:
     def prepare(self, deliveries: Sequence[AcceptedDelivery]) -> Batch:
         """Normalize ``deliveries``."""
         vocabulary = self.context.vocabulary
-        canaries = canary.among(deliveries, vocabulary)
+        canaries = canary.find_canaries(deliveries, vocabulary)
         apart = {one.accepted.delivery_id for one in canaries}
         others = [accepted for accepted in deliveries if accepted.delivery_id not in apart]
         return Batch(process.prepare(others, vocabulary), canaries)
@@ -64,7 +64,7 @@ class Processor:
             RecoverableError: PostgreSQL is unavailable or busy. Some may be stored; a second call stores the others.
         """
         prepared, policy = batch.prepared, self.context.policy
-        canary.let_through(batch.canaries, policy, self._redis)
+        canary.process_canaries(batch.canaries, policy, self._redis)
         if not prepared.deliveries:
             return []
         if batch.alone:
@@ -78,19 +78,19 @@ class Processor:
                 "batch failed, working it off one by one",
                 stage="store",
                 batch_size=len(prepared.deliveries),
-                **fault(error),
+                **exception_fields(error),
                 constraint=constraint_name(error),
             )
             return self._record_one_by_one(batch)
 
-    def hear(self, outcome: Outcome) -> None:
+    def reapply(self, outcome: Outcome) -> None:
         """Apply the status changes that were invisible while ``record`` was part of a larger transaction.
 
         Raises:
             RecoverableError: as ``record``.
         """
         for prepared, _ in outcome:
-            process.hear(prepared)
+            process.reapply_after_commit(prepared)
 
     def conclude(self, outcome: Outcome) -> None:
         """Log what was stored, then evaluate rules and notify."""
@@ -113,6 +113,6 @@ class Processor:
         except PermanentError as error:
             dead_letters.add(delivery, error, stage="store")
         except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
-            log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **fault(error))  # noqa: TRY400 - fault says why
+            log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **exception_fields(error))  # noqa: TRY400 - fault says why
             dead_letters.add(delivery, NotStorable(type(error).__name__), stage="store")
         return []

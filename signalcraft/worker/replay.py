@@ -12,18 +12,18 @@ from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.errors import PermanentError, RecoverableError
 from signalcraft.groups import record, validation
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.sources import SOURCES
 from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
 from signalcraft.worker import process
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 
 #: Deliveries that are read, and worked off, at once.
 BATCH_SIZE: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class RetainedDelivery:
     """A delivery that is kept raw: ``failed_id`` is its row among those that failed, ``names`` the event it became."""
 
     accepted: AcceptedDelivery
@@ -32,7 +32,7 @@ class Kept:
 
 
 @dataclass(slots=True, kw_only=True)
-class Replayed:
+class ReplayResult:
     """What a replay came to.
 
     ``alerts`` were not stored before; ``again`` cannot be worked off today either; ``renamed`` are events that would
@@ -68,16 +68,18 @@ def count(period: Period, *, failed: bool) -> int:
     )
 
 
-def kept(period: Period, *, failed: bool) -> Iterator[Sequence[Kept]]:
+def retained_deliveries(period: Period, *, failed: bool) -> Iterator[Sequence[RetainedDelivery]]:
     """What is kept raw, oldest row first, some at a time: what failed; else events' bodies, and what meant nothing."""
     slugs = {workspace.id: workspace.slug for workspace in Workspace.select()}
     if failed:
-        yield from _pages(FailedDelivery, period, lambda row: Kept(accepted=_raw(row, slugs), failed_id=row["id"]))
+        yield from _pages(
+            FailedDelivery, period, lambda row: RetainedDelivery(accepted=_raw(row, slugs), failed_id=row["id"])
+        )
         return
     yield from _pages(
-        AlertEvent, period, lambda row: Kept(accepted=_of_event(row, slugs), names=row["source_event_id"])
+        AlertEvent, period, lambda row: RetainedDelivery(accepted=_of_event(row, slugs), names=row["source_event_id"])
     )
-    yield from _pages(UnhandledDelivery, period, lambda row: Kept(accepted=_raw(row, slugs)))
+    yield from _pages(UnhandledDelivery, period, lambda row: RetainedDelivery(accepted=_raw(row, slugs)))
 
 
 def _all_of(table: Any, period: Period) -> list[Any]:  # noqa: ANN401 - Peewee's columns are descriptors
@@ -89,7 +91,11 @@ def _all_of(table: Any, period: Period) -> list[Any]:  # noqa: ANN401 - Peewee's
     return conditions
 
 
-def _pages(table: Any, period: Period, read: Callable[[dict[str, Any]], Kept]) -> Iterator[Sequence[Kept]]:  # noqa: ANN401 - likewise
+def _pages(
+    table: Any,  # noqa: ANN401 - a Peewee model
+    period: Period,
+    read: Callable[[dict[str, Any]], RetainedDelivery],
+) -> Iterator[Sequence[RetainedDelivery]]:
     last = 0
     while True:
         query = table.select().where(table.id > last, *_all_of(table, period)).order_by(table.id).limit(BATCH_SIZE)
@@ -123,76 +129,78 @@ def _of_event(row: dict[str, Any], slugs: dict[int, str]) -> AcceptedDelivery:
     )
 
 
-def replay(some: Sequence[Kept], bench: Workbench, total: Replayed, *, dry_run: bool = False) -> None:
+def replay(
+    some: Sequence[RetainedDelivery], context: WorkerContext, total: ReplayResult, *, dry_run: bool = False
+) -> None:
     """Work ``some`` off as if they came now, at the time when they were received, and add to ``total``.
 
     Raises:
         DatabaseUnavailable: PostgreSQL is away; begin again later.
     """
-    arrivals: list[Arrival] = []
-    good: list[Kept] = []
+    pending: list[PendingEvent] = []
+    good: list[RetainedDelivery] = []
     for one in some:
         try:
-            meant = _arrivals(one.accepted, bench)
+            meant = _pending_events(one.accepted, context)
         except Exception:  # noqa: BLE001 - our own code may still stumble over what was set aside for that
             total.again += 1
             continue
-        if one.names and one.names not in {arrival.alert.source_event_id for arrival in meant}:
+        if one.names and one.names not in {pending_event.alert.source_event_id for pending_event in meant}:
             total.renamed += 1
             continue
-        arrivals += meant
+        pending += meant
         good.append(one)
     total.deliveries += len(some)
     if dry_run:
-        _preview(arrivals, bench, total)
+        _preview(pending, context, total)
         return
     try:
-        total.alerts += _work_off(good, bench)
+        total.alerts += _process(good, context)
     except RecoverableError:
         raise
     except Exception:  # noqa: BLE001 - whatever one of them does, it is to cost no other
         for one in good:
-            total.alerts += _work_off_alone(one, bench, total)
+            total.alerts += _process_alone(one, context, total)
 
 
-def _preview(arrivals: Sequence[Arrival], bench: Workbench, total: Replayed) -> None:
+def _preview(pending: Sequence[PendingEvent], context: WorkerContext, total: ReplayResult) -> None:
     """What would be stored: of all at once, or one by one where the database refuses some."""
     try:
-        total.alerts += len(record.preview(arrivals, bench.policy).homes) if arrivals else 0
+        total.alerts += len(record.preview(pending, context.policy).events) if pending else 0
     except PermanentError:
-        if len(arrivals) == 1:
+        if len(pending) == 1:
             total.again += 1
         else:
-            for arrival in arrivals:
-                _preview([arrival], bench, total)
+            for pending_event in pending:
+                _preview([pending_event], context, total)
 
 
-def _arrivals(accepted: AcceptedDelivery, bench: Workbench) -> list[Arrival]:
+def _pending_events(accepted: AcceptedDelivery, context: WorkerContext) -> list[PendingEvent]:
     """The alerts that a delivery means today, let past the border.
 
     Raises:
         PermanentError: it means none, or one that cannot be stored.
     """
-    meaning = SOURCES[accepted.source].normalize(accepted.delivery, bench.vocabulary)
+    meaning = SOURCES[accepted.source].normalize(accepted.delivery, context.vocabulary)
     alerts = [outcome for outcome in meaning.outcomes if isinstance(outcome, NormalizedAlert)]
-    arrivals = [Arrival.of(alert, accepted.delivery, workspace_id=accepted.workspace_id) for alert in alerts]
-    for arrival in arrivals:
-        validation.check(arrival)
-    return arrivals
+    pending = [PendingEvent.of(alert, accepted.delivery, workspace_id=accepted.workspace_id) for alert in alerts]
+    for pending_event in pending:
+        validation.validate(pending_event)
+    return pending
 
 
-def _work_off(some: Sequence[Kept], bench: Workbench) -> int:
+def _process(some: Sequence[RetainedDelivery], context: WorkerContext) -> int:
     """How many alerts were not stored before."""
-    recorded = process.process([one.accepted for one in some], bench)
+    recorded = process.process([one.accepted for one in some], context)
     done = [one.failed_id for one in some if one.failed_id is not None]
     if done:
         FailedDelivery.update(replayed_at=datetime.now(UTC)).where(FailedDelivery.id.in_(done)).execute()
-    return len(recorded.homes)
+    return len(recorded.events)
 
 
-def _work_off_alone(one: Kept, bench: Workbench, total: Replayed) -> int:
+def _process_alone(one: RetainedDelivery, context: WorkerContext, total: ReplayResult) -> int:
     try:
-        return _work_off([one], bench)
+        return _process([one], context)
     except RecoverableError:
         raise
     except Exception:  # noqa: BLE001 - it stays where it is kept, and is counted

@@ -17,36 +17,36 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _lock: Final = threading.Lock()
-_ends: Final[dict[object, float]] = {}
-_leaving: Final = threading.Event()
+_deadlines: Final[dict[object, float]] = {}
+_shutdown_requested: Final = threading.Event()
 
 #: Say that this process is to end. A signal's handler may call it, which must not start a thread.
-leave = _leaving.set
+request_shutdown = _shutdown_requested.set
 
 
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
+def kill_process_after(seconds: float) -> Iterator[None]:
     """Let the process end, with a traceback of every thread and the exit code 1, if this takes longer."""
     work = object()
     with _lock:
-        _ends[work] = time.monotonic() + seconds
+        _deadlines[work] = time.monotonic() + seconds
         _set_clock()
     try:
         yield
     finally:
         with _lock:
-            del _ends[work]
+            del _deadlines[work]
             _set_clock()
 
 
-def end_what_cannot_leave(seconds: float) -> None:
+def force_exit_after_shutdown(seconds: float) -> None:
     """Let the process end so long after ``leave``, whatever it waits for: a frozen Redis holds it for minutes.
 
     What it had in hand comes back as from a worker that was killed.
     """
 
     def run() -> None:
-        _leaving.wait()
+        _shutdown_requested.wait()
         time.sleep(seconds)
         log.warning("could not leave in good order", stage="stop", seconds=seconds)
         os._exit(0)
@@ -56,7 +56,7 @@ def end_what_cannot_leave(seconds: float) -> None:
 
 def _set_clock() -> None:
     """To whatever has to end first."""
-    if _ends:
-        faulthandler.dump_traceback_later(max(0.001, min(_ends.values()) - time.monotonic()), exit=True)
+    if _deadlines:
+        faulthandler.dump_traceback_later(max(0.001, min(_deadlines.values()) - time.monotonic()), exit=True)
     else:
         faulthandler.cancel_dump_traceback_later()

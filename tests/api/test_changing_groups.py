@@ -15,12 +15,12 @@ from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.groups import queries, source_updates, user_updates
 from signalcraft.groups import record as groups_record
-from signalcraft.groups.filters import Choice, GroupFilter
-from signalcraft.groups.user_updates import Edit
+from signalcraft.groups.filters import GroupFilter, ValueFilter
+from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup, GroupChange
-from tests.support.builders import arrival, at, change_group, groups, record
+from tests.support.builders import at, change_group, groups, pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, ask, code_of, web
 
 
@@ -74,7 +74,7 @@ def soon(minutes: float = 60) -> str:
 
 
 def test_a_group_is_acknowledged_assigned_and_given_a_runbook(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     response = change(client, 1, status="ack", assignee_user_id="ann", runbook_url="https://wiki.example/api")
     assert response.status_code == 200
     group = response.get_json()
@@ -88,20 +88,20 @@ def test_a_group_is_acknowledged_assigned_and_given_a_runbook(client: FlaskClien
 
 
 def test_resolving_closes_the_group_and_the_next_alert_opens_another(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     assert change(client, 1, status="resolved").get_json()["status"] == "resolved"
     (group,) = groups()
     assert not group.is_current
     assert abs(group.resolved_at - datetime.now(UTC)) < timedelta(minutes=1)
-    record(arrival("b", 10))  # received long before the resolution: it belongs to the group
+    record(pending_event("b", 10))  # received long before the resolution: it belongs to the group
     assert len(groups()) == 1
     later = (datetime.now(UTC) + timedelta(minutes=1) - at(0)) / timedelta(minutes=1)
-    record(arrival("c", later))
+    record(pending_event("c", later))
     assert [group.status for group in groups()] == ["resolved", "open"]
 
 
 def test_resolving_again_leaves_the_time_of_resolution(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     change(client, 1, status="resolved")
     before = groups()[0].resolved_at
     assert change(client, 1, status="resolved").status_code == 200
@@ -109,34 +109,34 @@ def test_resolving_again_leaves_the_time_of_resolution(client: FlaskClient) -> N
 
 
 def test_a_resolved_group_is_reopened_and_takes_alerts_again(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     change(client, 1, status="resolved")
     assert change(client, 1, status="open").get_json()["status"] == "open"
-    record(arrival("b", 5))
+    record(pending_event("b", 5))
     (group,) = groups()
     assert (group.count, group.is_current, group.resolved_at) == (2, True, None)
 
 
 def test_a_snooze_outlasts_the_window_and_breaks_on_a_worse_alert(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     change(client, 1, status="snoozed")
-    record(arrival("b", 500))
+    record(pending_event("b", 500))
     assert [(group.status, group.count) for group in groups()] == [("snoozed", 2)]
-    record(arrival("c", 501, severity=Severity.CRITICAL))
+    record(pending_event("c", 501, severity=Severity.CRITICAL))
     assert groups()[0].status == "open"
     assert history(client, 1)[-1] == ("sentry", "status", "snoozed", "open")
 
 
 def test_a_group_that_is_no_longer_current_is_made_so_by_a_snooze(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     change_group(1, is_current=False)
     change(client, 1, status="snoozed")
-    record(arrival("b", 500))
+    record(pending_event("b", 500))
     assert [(group.count, group.is_current) for group in groups()] == [(2, True)]
 
 
 def test_an_expired_snooze_is_open_to_a_user_too(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     change_group(1, status="snoozed", snoozed_until=at(1))
     assert ask(client, "/groups/1").get_json()["status"] == "open"
     assert code_of(change(client, 1, snoozed_until=soon())) == "conflict"
@@ -144,7 +144,7 @@ def test_an_expired_snooze_is_open_to_a_user_too(client: FlaskClient) -> None:
 
 
 def test_the_end_of_a_snooze_can_be_moved(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     until = soon(90)
     assert change(client, 1, status="snoozed", snoozed_until=soon(60)).status_code == 200
     moved = change(client, 1, snoozed_until=until).get_json()["snoozed_until"]
@@ -157,7 +157,7 @@ def test_the_end_of_a_snooze_can_be_moved(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("status", ["ack", "snoozed"])
 def test_what_is_resolved_is_reopened_before_anything_else(client: FlaskClient, status: str) -> None:
-    record(arrival())
+    record(pending_event())
     change(client, 1, status="resolved")
     response = change(client, 1, status=status)
     assert (response.status_code, code_of(response)) == (409, "conflict")
@@ -165,10 +165,10 @@ def test_what_is_resolved_is_reopened_before_anything_else(client: FlaskClient, 
 
 @pytest.mark.parametrize("status", ["open", "snoozed"])
 def test_a_group_does_not_come_back_where_a_newer_one_stands(client: FlaskClient, status: str) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     if status == "open":
         change_group(1, status="resolved", resolved_at=at(1), is_current=False)
-    record(arrival("b", 500))
+    record(pending_event("b", 500))
     response = change(client, 1, status=status)
     assert (response.status_code, code_of(response)) == (409, "conflict")
     assert [group.is_current for group in groups()] == [False, True]
@@ -198,7 +198,7 @@ def test_a_group_does_not_come_back_where_a_newer_one_stands(client: FlaskClient
     ],
 )
 def test_a_bad_field_is_named_and_nothing_is_changed(client: FlaskClient, fields: dict[str, Any], named: str) -> None:
-    record(arrival())
+    record(pending_event())
     response = change(client, 1, **fields)
     assert (response.status_code, code_of(response)) == (422, "fields_invalid")
     assert list(response.get_json()["errors"]) == [named]
@@ -206,7 +206,7 @@ def test_a_bad_field_is_named_and_nothing_is_changed(client: FlaskClient, fields
 
 
 def test_a_body_is_a_json_object_and_a_query_string_is_not_for_it(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     headers = {"Authorization": f"Bearer {TOKEN}"}
 
     def code(**options: Any) -> str:  # noqa: ANN401 - as the client takes them
@@ -224,7 +224,7 @@ def test_a_body_is_a_json_object_and_a_query_string_is_not_for_it(client: FlaskC
 
 
 def test_a_change_for_another_version_is_refused(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     seen = ask(client, "/groups/1").headers["ETag"]
     changed = change(client, 1, tag=seen, status="ack")
     assert changed.status_code == 200
@@ -236,27 +236,27 @@ def test_a_change_for_another_version_is_refused(client: FlaskClient) -> None:
 
 
 def test_an_alert_is_news_to_a_poller_and_no_obstacle_to_a_user(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     seen = ask(client, "/groups/1").headers["ETag"]
     poll = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": seen}
     unchanged = client.get("/api/v1/groups/1", headers=poll)
     assert (unchanged.status_code, unchanged.data) == (304, b"")
-    record(arrival("b", 1))
+    record(pending_event("b", 1))
     assert client.get("/api/v1/groups/1", headers=poll).status_code == 200
     assert change(client, 1, tag=seen, status="ack").status_code == 200
 
 
 def test_a_list_is_not_sent_twice_to_a_poller_that_has_it(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     seen = ask(client, "/groups").headers["ETag"]
     poll = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": seen}
     assert client.get("/api/v1/groups", headers=poll).status_code == 304
-    record(arrival("b", 1))
+    record(pending_event("b", 1))
     assert client.get("/api/v1/groups", headers=poll).status_code == 200
 
 
 def test_what_changes_nothing_leaves_no_trace(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     for fields in ({}, {"status": "open"}, {"assignee_user_id": None}):
         assert change(client, 1, **fields).status_code == 200
     assert groups()[0].version == 1
@@ -267,13 +267,13 @@ def test_what_changes_nothing_leaves_no_trace(client: FlaskClient) -> None:
 
 
 def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -> None:
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     change(client, 1, status="ack", assignee_user_id="ann")
     word = StatusChange(
         source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(10)
     )
     with session():
-        source_updates.apply_changes([(1, word)])
+        source_updates.apply_status_changes([(1, word)])
     assert history(client, 1) == [
         ("API_TOKEN", "status", "open", "ack"),
         ("API_TOKEN", "assignee_user_id", None, "ann"),
@@ -288,7 +288,7 @@ def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -
 
 
 def test_the_end_of_a_snooze_is_in_the_history_as_the_api_writes_times(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     told = change(client, 1, status="snoozed", snoozed_until=soon()).get_json()["snoozed_until"]
     assert history(client, 1)[-1] == ("API_TOKEN", "snoozed_until", None, told)
 
@@ -298,7 +298,7 @@ def test_the_end_of_a_snooze_is_in_the_history_as_the_api_writes_times(client: F
 
 def test_many_groups_are_changed_at_once_each_with_its_answer(client: FlaskClient) -> None:
     for issue in "123":
-        record(arrival(issue=issue))
+        record(pending_event(issue=issue))
     change(client, 2, status="resolved")
     response = bulk(client, {"ids": [3, 99, 2, 1, 3], "set": {"status": "ack"}})
     assert response.status_code == 200
@@ -313,7 +313,11 @@ def test_many_groups_are_changed_at_once_each_with_its_answer(client: FlaskClien
 
 
 def test_a_filter_can_say_which(client: FlaskClient) -> None:
-    record(arrival(issue="1"), arrival(issue="2", environment="dev"), arrival(issue="3", severity=Severity.LOW))
+    record(
+        pending_event(issue="1"),
+        pending_event(issue="2", environment="dev"),
+        pending_event(issue="3", severity=Severity.LOW),
+    )
     body = {"filter": {"environment": "prod", "severity": ["!low"]}, "set": {"status": "resolved"}}
     told = bulk(client, body).get_json()
     assert told["more"] is False
@@ -326,9 +330,9 @@ def test_a_filter_can_say_which(client: FlaskClient) -> None:
 def test_a_filter_that_means_too_many_says_that_there_are_more(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(user_updates, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(user_updates, "MAX_BULK", 2)
     for issue in "123":
-        record(arrival(issue=issue))
+        record(pending_event(issue=issue))
     body = {"filter": {"status": "open"}, "set": {"status": "ack"}}
     first, second = bulk(client, body).get_json(), bulk(client, body).get_json()
     assert [(len(told["results"]), told["more"]) for told in (first, second)] == [(2, True), (1, False)]
@@ -337,9 +341,9 @@ def test_a_filter_that_means_too_many_says_that_there_are_more(
 def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_means(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(user_updates, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(user_updates, "MAX_BULK", 2)
     for number in range(5):
-        record(arrival(issue=str(number), minute=number % 3))
+        record(pending_event(issue=str(number), minute=number % 3))
     body: dict[str, object] = {"filter": {"status": "open"}, "set": {"assignee_user_id": "me"}}
     seen: list[int] = []
     while True:
@@ -360,15 +364,15 @@ def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_mean
 
 
 def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: FlaskClient) -> None:
-    record(arrival(issue="1"), arrival(issue="2"))
+    record(pending_event(issue="1"), pending_event(issue="2"))
     now = datetime.now(UTC)
-    wanted = GroupFilter(status=Choice(include=("open",)))
+    wanted = GroupFilter(status=ValueFilter(include=("open",)))
     with session():
         found = [row["id"] for row in queries.newest(1, wanted, limit=9, after=None, now=now).rows]
     change(client, 1, status="ack")  # somebody else, in between
     with session():
-        outcomes = user_updates.change_many(
-            1, found, user_updates.Edit(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
+        outcomes = user_updates.update_groups(
+            1, found, user_updates.GroupUpdate(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
         )
     assert {one.group_id: one.refusal is None for one in outcomes} == {1: False, 2: True}
     assert [group.status for group in groups()] == ["ack", "resolved"]
@@ -376,7 +380,7 @@ def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: F
 
 def test_whoever_loses_the_race_to_reopen_is_told_of_the_newer_group(client: FlaskClient, database_url: str) -> None:
     """The new group is not committed yet when the older one is to become current: PostgreSQL lets the second wait."""
-    record(arrival("a", 0))
+    record(pending_event("a", 0))
     (old,) = groups()
     change(client, old.id, status="resolved")
     with closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(1) as threads:
@@ -390,8 +394,8 @@ def test_whoever_loses_the_race_to_reopen_is_told_of_the_newer_group(client: Fla
 
 
 def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:
-    record(arrival("a", 0))
-    record(arrival("b", 500))
+    record(pending_event("a", 0))
+    record(pending_event("b", 500))
     bulk(client, {"filter": {}, "set": {"status": "resolved"}})
     told = bulk(client, {"filter": {}, "set": {"status": "open"}}).get_json()
     assert sorted(one["status"] for one in told["results"]) == [200, 409]
@@ -428,7 +432,7 @@ def test_a_bad_field_of_many_is_named(client: FlaskClient, body: Any, named: str
 def test_a_token_that_only_reads_changes_nothing(client: FlaskClient) -> None:
     with session():
         token = tenants.create_token("default", can_write=False, name="reader")
-    record(arrival())
+    record(pending_event())
     for response in (
         change(client, 1, token, status="ack"),
         bulk(client, {"ids": [1], "set": {"status": "ack"}}, token),
@@ -441,7 +445,7 @@ def test_another_workspaces_groups_cannot_be_changed_nor_their_history_seen(clie
     add_workspace("acme")
     with session():
         token = tenants.create_token("acme", can_write=True, name="acme")
-    record(arrival())
+    record(pending_event())
     change(client, 1, assignee_user_id="ann")
     assert code_of(change(client, 1, token, status="ack")) == "not_found"
     assert code_of(ask(client, "/groups/1/history", token)) == "not_found"
@@ -457,19 +461,19 @@ def test_another_workspaces_groups_cannot_be_changed_nor_their_history_seen(clie
 def test_users_and_alerts_at_once_lose_nothing_and_never_wait_in_a_circle() -> None:
     """Alerts of ten groups in one order, changes of the same in another."""
     issues = [str(number) for number in range(10)]
-    record(*(arrival(f"first-{issue}", 0, issue=issue) for issue in issues))
+    record(*(pending_event(f"first-{issue}", 0, issue=issue) for issue in issues))
     ids = [group.id for group in groups()]
 
     def store_some(round_: int) -> None:
         with session():
-            alerts = [arrival(f"{round_}-{issue}", round_ / 100, issue=issue) for issue in issues]
-            groups_record.record(alerts, grouping.Policy())
+            alerts = [pending_event(f"{round_}-{issue}", round_ / 100, issue=issue) for issue in issues]
+            groups_record.record(alerts, grouping.GroupingPolicy())
 
     def change_all(round_: int) -> None:
         status = user_updates.GroupStatus.ACK if round_ % 2 else user_updates.GroupStatus.OPEN
-        edit = Edit(fields={"status": status, "assignee_user_id": str(round_)}, by="storm", at=at(round_))
+        edit = GroupUpdate(fields={"status": status, "assignee_user_id": str(round_)}, by="storm", at=at(round_))
         with session():
-            user_updates.change_many(1, ids[:: -1 if round_ % 3 else 1], edit)
+            user_updates.update_groups(1, ids[:: -1 if round_ % 3 else 1], edit)
 
     with ThreadPoolExecutor(8) as pool:
         work = [pool.submit(one, round_) for round_ in range(40) for one in (store_some, change_all)]

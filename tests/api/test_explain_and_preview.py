@@ -6,7 +6,7 @@ from werkzeug.test import TestResponse
 
 from signalcraft.domain.alerts import Severity
 from tests.support import web_client
-from tests.support.builders import arrival, at, change_group, groups, record
+from tests.support.builders import at, change_group, groups, pending_event, record
 from tests.support.web_client import TOKEN, ask, code_of, sample
 
 
@@ -30,7 +30,7 @@ def preview(client: FlaskClient, **params: object) -> TestResponse:
 
 
 def event_of(minute: float, **fields: object) -> int:
-    return record(arrival(minute=minute, **fields)).homes[0].event_id  # type: ignore[arg-type]
+    return record(pending_event(minute=minute, **fields)).events[0].event_id  # type: ignore[arg-type]
 
 
 def test_it_names_what_the_key_was_made_of(client: FlaskClient) -> None:
@@ -71,7 +71,7 @@ def test_it_says_what_was_done_and_why(
 
 def test_it_says_what_became_of_the_group(client: FlaskClient) -> None:
     event_id = event_of(0, rule="a")
-    record(arrival(groups()[0].latest_event_id, 0, rule="b"))
+    record(pending_event(groups()[0].latest_event_id, 0, rule="b"))
     change_group(1, status="resolved", resolved_at=at(5), is_current=False, spiked=True)
     sentences = str(explanation(client, event_id)["explanation"])
     for words in ("2 rules sent it; it counts once", "because it spiked", "was resolved at 2026-03-01 12:05:00 UTC"):
@@ -93,7 +93,7 @@ class TestPreview:
 
     def test_a_delivery_that_would_join_names_the_group(self, client: FlaskClient) -> None:
         body = preview(client, issue="7").get_json()["outcomes"][0]
-        stored = arrival(severity=Severity.HIGH)
+        stored = pending_event(severity=Severity.HIGH)
         record(stored)
         (group,) = groups()
         change_group(group.id, group_key=body["group_key"], status="snoozed")

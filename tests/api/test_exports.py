@@ -10,7 +10,7 @@ from signalcraft.groups import queries
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.web import bulkhead
-from tests.support.builders import arrival, record
+from tests.support.builders import pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, ask, code_of, web
 
 
@@ -38,7 +38,7 @@ def test_an_export_has_every_group_once_as_the_list_has_it(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "EXPORT_PAGE", 3)
-    record(*(arrival(issue=str(number), minute=number) for number in range(8)))
+    record(*(pending_event(issue=str(number), minute=number) for number in range(8)))
     exported = lines(client, "/groups/export")
     listed = ask(client, "/groups?limit=200").get_json()["groups"]
     assert sorted(exported, key=lambda group: group["id"]) == exported
@@ -47,8 +47,8 @@ def test_an_export_has_every_group_once_as_the_list_has_it(
 
 
 def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: FlaskClient) -> None:
-    record(arrival("a"))
-    open_ones = [ask(client, "/groups/export") for _ in range(bulkhead.FOR_EXPORTS)]
+    record(pending_event("a"))
+    open_ones = [ask(client, "/groups/export") for _ in range(bulkhead.MAX_EXPORTS)]
     assert ask(client, "/groups/export").status_code == 503
     for response in open_ones:
         response.close()
@@ -57,7 +57,7 @@ def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: Fl
 
 def test_an_export_has_every_event_of_a_group(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "EXPORT_PAGE", 2)
-    record(*(arrival(f"e{minute}", minute) for minute in range(5)))
+    record(*(pending_event(f"e{minute}", minute) for minute in range(5)))
     exported = lines(client, "/groups/1/events/export")
     assert exported == ask(client, "/groups/1/events").get_json()["events"]
 
@@ -68,7 +68,7 @@ def test_an_export_has_no_pages_to_ask_for(client: FlaskClient, path: str) -> No
 
 
 def test_how_many_there_are_is_estimated_only_if_asked(client: FlaskClient) -> None:
-    record(arrival())
+    record(pending_event())
     assert "total_estimate" not in ask(client, "/groups").get_json()
     answer = ask(client, "/groups?total=estimate").get_json()
     assert isinstance(answer["total_estimate"], int)
@@ -80,7 +80,7 @@ def test_how_many_there_are_is_estimated_only_if_asked(client: FlaskClient) -> N
     "path", ["/groups/1", "/groups/1/events", "/groups/1/history", "/groups/1/events/export", "/events/1"]
 )
 def test_what_another_workspace_has_is_not_found(client: FlaskClient, outsider: str, path: str) -> None:
-    record(arrival())
+    record(pending_event())
     assert ask(client, path).status_code == 200
     response = ask(client, path, outsider)
     assert (response.status_code, code_of(response)) == (404, "not_found")
@@ -89,6 +89,6 @@ def test_what_another_workspace_has_is_not_found(client: FlaskClient, outsider: 
 
 @pytest.mark.parametrize("path", ["/groups/1", "/events/1", "/events/1/explain", "/groups/1/history", "/stats"])
 def test_a_parameter_that_is_not_known_is_named_everywhere(client: FlaskClient, path: str) -> None:
-    record(arrival())
+    record(pending_event())
     response = ask(client, f"{path}?unknown=1")
     assert (response.status_code, list(response.get_json()["errors"])) == (422, ["unknown"])

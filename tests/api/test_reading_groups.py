@@ -11,10 +11,10 @@ from flask.testing import FlaskClient
 from signalcraft.api import response_schemas
 from signalcraft.domain import grouping
 from signalcraft.storage import tenants
-from signalcraft.storage.compression import pack
+from signalcraft.storage.compression import compress
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent
-from tests.support.builders import arrival, at, change_group, record
+from tests.support.builders import at, change_group, pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, ask, code_of, no_database, web
 
 GROUP_FIELDS = {
@@ -46,7 +46,7 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 
 def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
-    (group_id,) = record(arrival(f"event-of-{name}", minute, issue=name)).groups
+    (group_id,) = record(pending_event(f"event-of-{name}", minute, issue=name)).groups
     change_group(group_id, title=name, **columns)
     return int(group_id)
 
@@ -126,7 +126,7 @@ def test_without_postgresql_the_api_is_unavailable(client: FlaskClient, environ:
 
 
 def test_a_group_is_told_in_full(client: FlaskClient) -> None:
-    record(arrival("e1", 0, issue="7"), arrival("e2", 1, issue="7"))
+    record(pending_event("e1", 0, issue="7"), pending_event("e2", 1, issue="7"))
     (group,) = ask(client, "/groups").get_json()["groups"]
     assert set(group) == GROUP_FIELDS
     assert group["first_seen_at"] == "2026-03-01T12:00:00.000000Z"
@@ -138,8 +138,8 @@ def test_a_group_is_told_in_full(client: FlaskClient) -> None:
 
 
 def test_a_group_names_the_one_before_it(client: FlaskClient) -> None:
-    record(arrival("e1", 0))
-    record(arrival("e2", 500))
+    record(pending_event("e1", 0))
+    record(pending_event("e2", 500))
     assert [group["previous_group_id"] for group in ask(client, "/groups").get_json()["groups"]] == [1, None]
 
 
@@ -300,7 +300,7 @@ def test_pages_stay_whole_while_groups_arrive(client: FlaskClient) -> None:
 
 
 def test_events_come_page_by_page(client: FlaskClient) -> None:
-    recorded = record(*(arrival(f"e{minute}", minute) for minute in range(5)), policy=grouping.Policy())
+    recorded = record(*(pending_event(f"e{minute}", minute) for minute in range(5)), policy=grouping.GroupingPolicy())
     (group_id,) = recorded.groups
     found = pages(client, f"/groups/{group_id}/events?limit=2", "events")
     assert [event["source_event_id"] for event in found] == ["e4", "e3", "e2", "e1", "e0"]
@@ -357,13 +357,13 @@ def test_an_empty_cursor_is_no_cursor_of_ours(client: FlaskClient) -> None:
 
 
 def test_the_estimate_is_asked_for_on_any_page(client: FlaskClient) -> None:
-    record(arrival(issue="1"), arrival(issue="2"))
+    record(pending_event(issue="1"), pending_event(issue="2"))
     first = ask(client, "/groups?limit=1&total=estimate").get_json()
     assert ask(client, f"/groups?limit=1&cursor={first['next_cursor']}").status_code == 200
 
 
 def test_if_match_means_nothing_to_who_only_reads(client: FlaskClient) -> None:
-    record(arrival(issue="1"))
+    record(pending_event(issue="1"))
     headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": '"another"'}
     response = client.get("/api/v1/groups/1", headers=headers)
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "private, no-cache")
@@ -371,7 +371,7 @@ def test_if_match_means_nothing_to_who_only_reads(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
 def test_an_event_with_a_number_that_is_none_is_still_json(client: FlaskClient, number: str) -> None:
-    record(replace(arrival("a"), payload=pack(b'{"x":' + number.encode() + b"}")))
+    record(replace(pending_event("a"), payload=compress(b'{"x":' + number.encode() + b"}")))
 
     def fail(constant: str) -> None:
         raise AssertionError(constant)
@@ -388,7 +388,7 @@ def test_a_preview_takes_no_parameters(client: FlaskClient) -> None:
 
 def test_no_route_tells_one_workspace_of_anothers(client: FlaskClient) -> None:
     """Every route that names a group or an event, whichever it is tomorrow."""
-    record(arrival("mine"))
+    record(pending_event("mine"))
     add_workspace("acme")
     with session():
         stranger = tenants.create_token("acme", can_write=True, name="acme")

@@ -22,7 +22,7 @@ from signalcraft.storage import tenants
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup
 from signalcraft.web.app import create_app
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.web_client import SECRET, add_workspace
 
 Run = Callable[..., Result]
@@ -43,7 +43,7 @@ def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
     """A worker that works in a thread of this process, and a notifier that only registered."""
     tasks.configure_worker(settings, clean_redis)
     with Redis.from_url(settings.redis_url) as redis:
-        notifier = BatchingWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks.processor(), batch_size=1)
+        notifier = BatchWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks.processor(), batch_size=1)
         notifier.register_birth()
         stopped = threading.Event()
         thread = threading.Thread(target=_work, args=(redis, stopped))
@@ -54,7 +54,7 @@ def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
 
 
 def _work(redis: Redis, stopped: threading.Event) -> None:
-    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=10)
+    worker = BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=10)
     worker._install_signal_handlers = lambda: None  # type: ignore[method-assign]  # threads may not
     worker.register_birth()
     while not stopped.wait(0.05):

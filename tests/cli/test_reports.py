@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from signalcraft.cli import main
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, Workspace
-from tests.support.builders import NOON, arrival, record
+from tests.support.builders import NOON, pending_event, record
 
 Run = Callable[..., Result]
 DAY = 24 * 60
@@ -27,8 +27,8 @@ def minute_of(days_ago: float) -> float:
 
 
 def test_explain_says_in_words_why_an_event_is_where_it_is(run: Run) -> None:
-    record(arrival("a", 0))
-    event_id = record(arrival("b", 5)).homes[0].event_id
+    record(pending_event("a", 0))
+    event_id = record(pending_event("b", 5)).events[0].event_id
     result = run("explain", str(event_id))
     assert result.exit_code == 0
     assert "fingerprint issue:1" in result.stdout
@@ -42,7 +42,7 @@ def test_explain_of_an_event_that_is_not_there_fails(run: Run) -> None:
 
 
 def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
-    record(*(arrival(f"{number}", minute_of(100) + number) for number in range(10)))
+    record(*(pending_event(f"{number}", minute_of(100) + number) for number in range(10)))
     result = run("purge", "--dry-run")
     assert result.stdout == "8 events and 10 payloads would go.\n"
     with session():
@@ -50,8 +50,8 @@ def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
 
 
 def test_purge_deletes_what_is_past_retention(run: Run) -> None:
-    record(*(arrival(f"old {number}", minute_of(100) + number) for number in range(10)))
-    record(*(arrival(f"young {number}", minute_of(10) + number) for number in range(10)))
+    record(*(pending_event(f"old {number}", minute_of(100) + number) for number in range(10)))
+    record(*(pending_event(f"young {number}", minute_of(10) + number) for number in range(10)))
     result = run("purge")
     assert result.stdout == "8 events and 2 payloads are gone.\n"
     with session():
@@ -60,9 +60,9 @@ def test_purge_deletes_what_is_past_retention(run: Run) -> None:
 
 
 def test_stats_says_what_came_in_and_what_became_of_it(run: Run) -> None:
-    record(*(arrival(f"a{number}", minute_of(0.02) + number / 100) for number in range(9)))
-    record(arrival("a0", minute_of(0.02)), arrival("b", minute_of(0.02), issue="2", environment="staging"))
-    record(arrival("old", minute_of(5), issue="3"))
+    record(*(pending_event(f"a{number}", minute_of(0.02) + number / 100) for number in range(9)))
+    record(pending_event("a0", minute_of(0.02)), pending_event("b", minute_of(0.02), issue="2", environment="staging"))
+    record(pending_event("old", minute_of(5), issue="3"))
     result = run("stats")
     assert result.exit_code == 0
     assert row_of("all", result.stdout) == ["all", "11", "1", "8", "2", "81.8%"]

@@ -18,7 +18,7 @@ from signalcraft.metrics import Kind
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import sign
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support import ROOT
 from tests.support.web_client import SECRET, add_workspace, ask, no_database, sample, send, web
 
@@ -112,7 +112,7 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_worked(
     assert send(door, replace(sample(), body=body, headers=signed(body))).status_code == 202
     with no_database(settings.database_url):
         assert ask(door, "/groups").status_code == 503
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=5).work(burst=True)
+    BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=5).work(burst=True)
     metrics.flush(clean_redis)
     scraped = door.get("/metrics").text
     declared = {one.name for one in metrics.DECLARED if one.kind is Kind.GAUGE}

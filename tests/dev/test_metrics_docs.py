@@ -9,7 +9,7 @@ from signalcraft.storage import database_stats
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import TABLES
 from tests.support import ROOT
-from tests.support.builders import arrival, record
+from tests.support.builders import pending_event, record
 from tests.support.web_client import add_workspace, web
 
 PAGE = ROOT / "docs" / "metrics.md"
@@ -23,7 +23,7 @@ def test_the_page_is_the_one_that_the_declarations_make() -> None:
 
 def test_every_table_has_its_size(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     add_workspace()
-    record(*(arrival(str(number)) for number in range(50)))
+    record(*(pending_event(str(number)) for number in range(50)))
     with session():
         database.execute_sql("ANALYZE alert_event")
         sizes = database_stats.table_sizes()

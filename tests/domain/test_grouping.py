@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signalcraft.domain.alerts import Decision, GroupStatus
-from signalcraft.domain.grouping import Place, Span, bucket_start, cut_into_runs, group_key, place
+from signalcraft.domain.grouping import Assignment, Span, assign, bucket_start, cut_into_bursts, group_key
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(minutes=60)
@@ -46,15 +46,15 @@ class TestKey:
 
 class TestRuns:
     def test_a_gap_of_a_window_does_not_cut_and_a_longer_one_does(self) -> None:
-        runs = cut_into_runs([at(121), at(0), at(60)], WINDOW, received_at=lambda moment: moment)
+        runs = cut_into_bursts([at(121), at(0), at(60)], WINDOW, received_at=lambda moment: moment)
         assert runs == [[at(0), at(60)], [at(121)]]
 
     def test_nothing_has_no_runs(self) -> None:
-        assert cut_into_runs([], WINDOW, received_at=lambda moment: moment) == []
+        assert cut_into_bursts([], WINDOW, received_at=lambda moment: moment) == []
 
     @given(st.lists(st.integers(0, 10_000).map(at)))
     def test_runs_are_all_in_order_and_apart(self, moments: list[datetime]) -> None:
-        runs = cut_into_runs(moments, WINDOW, received_at=lambda moment: moment)
+        runs = cut_into_bursts(moments, WINDOW, received_at=lambda moment: moment)
         assert [moment for run in runs for moment in run] == sorted(moments)
         assert all(later[0] - earlier[-1] > WINDOW for earlier, later in pairwise(runs))
         assert all(later - earlier <= WINDOW for run in runs for earlier, later in pairwise(run))
@@ -67,51 +67,53 @@ def test_buckets_are_fixed(minute: float, start: float) -> None:
 
 class TestPlace:
     def test_the_first_of_its_key_opens_a_group(self) -> None:
-        where = place(at(0), [], WINDOW)
-        assert where == Place(decision=Decision.NEW, is_current=True)
+        where = assign(at(0), [], WINDOW)
+        assert where == Assignment(decision=Decision.NEW, is_current=True)
 
     @pytest.mark.parametrize("minute", [-60, -1, 0, 10, 70])
     def test_the_current_group_takes_what_is_within_a_window_on_either_side(self, minute: float) -> None:
-        assert place(at(minute), [span(1, 0, 10, is_current=True)], WINDOW) == Place(decision=Decision.JOINED, joins=1)
+        assert assign(at(minute), [span(1, 0, 10, is_current=True)], WINDOW) == Assignment(
+            decision=Decision.JOINED, joins=1
+        )
 
     def test_after_the_window_a_new_current_group_follows(self) -> None:
         current = span(1, 0, 10, is_current=True)
-        where = place(at(70.1), [current], WINDOW)
-        assert where == Place(decision=Decision.WINDOW_EXPIRED, is_current=True, follows=current)
+        where = assign(at(70.1), [current], WINDOW)
+        assert where == Assignment(decision=Decision.WINDOW_EXPIRED, is_current=True, follows=current)
 
     def test_long_before_the_window_a_group_of_the_past_opens(self) -> None:
-        where = place(at(-60.1), [span(1, 0, 10, is_current=True)], WINDOW)
-        assert where == Place(decision=Decision.NEW, is_current=False)
+        where = assign(at(-60.1), [span(1, 0, 10, is_current=True)], WINDOW)
+        assert where == Assignment(decision=Decision.NEW, is_current=False)
 
     def test_an_older_group_takes_back_what_it_covers(self) -> None:
         spans = [span(1, -500, -400), span(2, 0, 10, is_current=True)]
-        assert place(at(-450), spans, WINDOW) == Place(decision=Decision.JOINED, joins=1)
-        expected = Place(decision=Decision.WINDOW_EXPIRED, is_current=False, follows=spans[0])
-        assert place(at(-200), spans, WINDOW) == expected
+        assert assign(at(-450), spans, WINDOW) == Assignment(decision=Decision.JOINED, joins=1)
+        expected = Assignment(decision=Decision.WINDOW_EXPIRED, is_current=False, follows=spans[0])
+        assert assign(at(-200), spans, WINDOW) == expected
 
     def test_a_group_resolved_after_the_alert_was_received_takes_it(self) -> None:
         spans = [
             span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(20)),
             span(2, 21, 30, is_current=True, began_after=at(20)),
         ]
-        assert place(at(19), spans, WINDOW) == Place(decision=Decision.JOINED, joins=1)
-        expected = Place(decision=Decision.AFTER_RESOLVED, is_current=True, follows=spans[0])
-        assert place(at(20), spans[:1], WINDOW) == expected
-        assert place(at(20.5), spans, WINDOW) == Place(decision=Decision.JOINED, joins=2)
+        assert assign(at(19), spans, WINDOW) == Assignment(decision=Decision.JOINED, joins=1)
+        expected = Assignment(decision=Decision.AFTER_RESOLVED, is_current=True, follows=spans[0])
+        assert assign(at(20), spans[:1], WINDOW) == expected
+        assert assign(at(20.5), spans, WINDOW) == Assignment(decision=Decision.JOINED, joins=2)
 
     def test_a_group_resolved_later_takes_nothing_past_its_window(self) -> None:
         resolved = span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(200))
-        expected = Place(decision=Decision.WINDOW_EXPIRED, is_current=True, follows=resolved)
-        assert place(at(100), [resolved], WINDOW) == expected
+        expected = Assignment(decision=Decision.WINDOW_EXPIRED, is_current=True, follows=resolved)
+        assert assign(at(100), [resolved], WINDOW) == expected
 
     def test_after_a_resolution_a_new_group_is_a_regression(self) -> None:
         resolved = span(1, 0, 10, status=GroupStatus.RESOLVED, resolved_at=at(20))
-        assert place(at(25), [resolved], WINDOW).decision is Decision.AFTER_RESOLVED
+        assert assign(at(25), [resolved], WINDOW).decision is Decision.AFTER_RESOLVED
 
     @pytest.mark.parametrize(("until", "joins"), [(None, True), (at(1_001), True), (at(1_000), False)])
     def test_a_snooze_outlasts_the_window_until_it_ends(self, until: datetime | None, joins: bool) -> None:  # noqa: FBT001 - a column of the table
         snoozed = span(1, 0, 10, is_current=True, status=GroupStatus.SNOOZED, snoozed_until=until)
-        where = place(at(1_000), [snoozed], WINDOW)
+        where = assign(at(1_000), [snoozed], WINDOW)
         assert where.decision is (Decision.JOINED if joins else Decision.SNOOZE_ENDED)
 
     @given(st.integers(-5_000, 5_000), st.lists(st.tuples(st.integers(-4_000, 4_000), st.integers(0, 300)), max_size=6))
@@ -121,6 +123,6 @@ class TestPlace:
         extents: list[tuple[int, int]],
     ) -> None:
         spans = [span(n, first, first + length) for n, (first, length) in enumerate(extents)]
-        where = place(at(minute), spans, WINDOW)
+        where = assign(at(minute), spans, WINDOW)
         if where.is_current:
             assert all(one.last_seen_at < at(minute) for one in spans)

@@ -5,7 +5,7 @@ import pytest
 
 from signalcraft.domain.alerts import GroupStatus
 from signalcraft.domain.errors import IllegalTransition
-from signalcraft.domain.lifecycle import TRANSITIONS, Cause, follow, snooze_holds, status_at
+from signalcraft.domain.lifecycle import TRANSITIONS, Trigger, snooze_holds, status_at, transition
 
 OPEN, ACK, RESOLVED, SNOOZED = GroupStatus.OPEN, GroupStatus.ACK, GroupStatus.RESOLVED, GroupStatus.SNOOZED
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -13,17 +13,17 @@ REFUSED = None
 
 #: The whole table once more, written by hand: cause, then what becomes of open, ack, snoozed, resolved.
 EXPECTED = {
-    Cause.ALERT: (OPEN, ACK, SNOOZED, RESOLVED),
-    Cause.WORSE_ALERT: (OPEN, OPEN, OPEN, RESOLVED),
-    Cause.SOURCE_RESOLVED: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
-    Cause.SOURCE_ARCHIVED: (SNOOZED, SNOOZED, SNOOZED, RESOLVED),
-    Cause.SOURCE_UNRESOLVED: (OPEN, ACK, OPEN, OPEN),
-    Cause.USER_ACK: (ACK, ACK, ACK, REFUSED),
-    Cause.USER_SNOOZE: (SNOOZED, SNOOZED, SNOOZED, REFUSED),
-    Cause.USER_RESOLVE: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
-    Cause.USER_REOPEN: (OPEN, OPEN, OPEN, OPEN),
-    Cause.SNOOZE_END: (REFUSED, REFUSED, OPEN, REFUSED),
-    Cause.LONG_QUIET: (RESOLVED, RESOLVED, REFUSED, REFUSED),
+    Trigger.ALERT: (OPEN, ACK, SNOOZED, RESOLVED),
+    Trigger.WORSE_ALERT: (OPEN, OPEN, OPEN, RESOLVED),
+    Trigger.SOURCE_RESOLVED: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
+    Trigger.SOURCE_ARCHIVED: (SNOOZED, SNOOZED, SNOOZED, RESOLVED),
+    Trigger.SOURCE_UNRESOLVED: (OPEN, ACK, OPEN, OPEN),
+    Trigger.USER_ACK: (ACK, ACK, ACK, REFUSED),
+    Trigger.USER_SNOOZE: (SNOOZED, SNOOZED, SNOOZED, REFUSED),
+    Trigger.USER_RESOLVE: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
+    Trigger.USER_REOPEN: (OPEN, OPEN, OPEN, OPEN),
+    Trigger.SNOOZE_END: (REFUSED, REFUSED, OPEN, REFUSED),
+    Trigger.LONG_QUIET: (RESOLVED, RESOLVED, REFUSED, REFUSED),
 }
 CELLS = [
     (cause, before, after)
@@ -34,25 +34,25 @@ CELLS = [
 
 @pytest.mark.parametrize(("cause", "before", "after"), CELLS)
 def test_every_cell_of_the_table_is_as_written_down_here(
-    cause: Cause,
+    cause: Trigger,
     before: GroupStatus,
     after: GroupStatus | None,
 ) -> None:
     if after is REFUSED:
         with pytest.raises(IllegalTransition, match=before.value):
-            follow(before, cause)
+            transition(before, cause)
     else:
-        assert follow(before, cause) is after
+        assert transition(before, cause) is after
 
 
 def test_no_cause_and_no_status_is_left_out_here() -> None:
-    assert {(cause, before) for cause, before, _ in CELLS} == set(product(Cause, GroupStatus))
-    assert set(TRANSITIONS) == set(Cause)
+    assert {(cause, before) for cause, before, _ in CELLS} == set(product(Trigger, GroupStatus))
+    assert set(TRANSITIONS) == set(Trigger)
 
 
 def test_an_alert_never_brings_a_resolved_group_back() -> None:
-    assert follow(RESOLVED, Cause.ALERT) is RESOLVED
-    assert follow(RESOLVED, Cause.WORSE_ALERT) is RESOLVED
+    assert transition(RESOLVED, Trigger.ALERT) is RESOLVED
+    assert transition(RESOLVED, Trigger.WORSE_ALERT) is RESOLVED
 
 
 @pytest.mark.parametrize(

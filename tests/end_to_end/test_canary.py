@@ -17,7 +17,7 @@ from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from signalcraft.web import prometheus
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
 from tests.support.web_client import SECRET, add_workspace, ask, send, web
 
@@ -35,7 +35,7 @@ def http(environ: dict[str, str], settings: Settings, clean_redis: Redis) -> Fla
 @pytest.fixture
 def work(clean_redis: Redis) -> Work:
     def run() -> None:
-        worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=50)
+        worker = BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=50)
         worker.work(burst=True)
 
     return run
@@ -45,10 +45,10 @@ def work(clean_redis: Redis) -> Work:
 def through_http(http: FlaskClient, monkeypatch: pytest.MonkeyPatch, work: Work) -> FlaskClient:
     """What is posted goes to the web process here, and is worked off at once."""
 
-    def post(url: str, body: bytes, headers: dict[str, str]) -> http_client.Answer:
+    def post(url: str, body: bytes, headers: dict[str, str]) -> http_client.Response:
         response = http.post(url, data=body, headers=headers)
         work()
-        return http_client.Answer(response.status_code, response.get_json())
+        return http_client.Response(response.status_code, response.get_json())
 
     monkeypatch.setattr(http_client, "post", post)
     return http
@@ -87,17 +87,17 @@ def test_it_is_stored_proved_and_gone_and_nobody_is_notified(http: FlaskClient, 
 def test_alerts_in_the_same_batch_are_stored_as_ever(http: FlaskClient, clean_redis: Redis, work: Work) -> None:
     delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
     for delivery in (accepted(issue="1"), accepted(issue="1")):
-        enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+        enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     work()
     canary_proof.await_proof(clean_redis, delivery_id, patience=0)
     assert rows() == (2, 1, 0)
 
 
 def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, clean_redis: Redis, work: Work) -> None:  # noqa: ARG001 - equips the worker
-    enqueue.take_in(clean_redis, accepted(title=f"No such project: {deliveries.CANARY_PROJECT}"), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(title=f"No such project: {deliveries.CANARY_PROJECT}"), ttl_seconds=60)
     broken = accepted()
     broken = replace(broken, delivery=replace(broken.delivery, body=b'{"data":{"event":{"t":"signalcraft-canary"}}}'))
-    enqueue.take_in(clean_redis, broken, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, broken, ttl_seconds=60)
     work()
     assert rows() == (1, 1, 1)
 
@@ -127,7 +127,7 @@ def test_while_postgresql_is_away_the_worker_holds_it(
 def test_of_many_processes_one_sends_it_and_its_way_is_measured(environ: dict[str, str], clean_redis: Redis) -> None:
     settings = Settings.from_environ({**environ, "CANARY_SECONDS": "60"})
     for _ in range(3):
-        canary.take_turn(settings, clean_redis)
+        canary.send_if_leader(settings, clean_redis)
     counted = samples_of(clean_redis)
     assert counted["signalcraft_canaries_total", "came_through"] == 1
     assert counted["signalcraft_canary_seconds_count",] == 1
@@ -136,7 +136,7 @@ def test_of_many_processes_one_sends_it_and_its_way_is_measured(environ: dict[st
 @pytest.mark.usefixtures("through_http")
 def test_one_that_is_refused_counts_as_lost(environ: dict[str, str], clean_redis: Redis) -> None:
     settings = Settings.from_environ({**environ, "CANARY_SECONDS": "60", "SENTRY_CLIENT_SECRET": "another"})
-    canary.take_turn(settings, clean_redis)
+    canary.send_if_leader(settings, clean_redis)
     assert samples_of(clean_redis)["signalcraft_canaries_total", "lost"] == 1
 
 

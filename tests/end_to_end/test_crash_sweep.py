@@ -17,7 +17,7 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues import enqueue, inbox
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
-from signalcraft.worker.inbox_consumer import Drainer
+from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support.builders import accepted, groups
 from tests.support.crash import CrashingProcess, Fate
 from tests.support.queues import work_after_a_crash
@@ -63,7 +63,7 @@ def drain() -> None:
     deadline = time.monotonic() + 5
     while shelved():
         assert time.monotonic() < deadline
-        Drainer(tasks.processor(), batch_size=200).drain()
+        InboxConsumer(tasks.processor(), batch_size=200).drain()
 
 
 def shelved() -> int:
@@ -99,7 +99,7 @@ def test_a_worker_may_die_at_any_step_of_a_batch(doomed: CrashingProcess, redis:
     def play(step: int) -> Fate:
         begin(redis)
         for delivery in deliveries:
-            enqueue.take_in(redis, delivery, ttl_seconds=60)
+            enqueue.enqueue_once(redis, delivery, ttl_seconds=60)
         return doomed.play("worker", step, batch_size=batch_size)
 
     def check(_: Fate) -> None:
@@ -115,7 +115,7 @@ def test_a_drainer_may_die_at_any_step(doomed: CrashingProcess, redis: Redis) ->
         begin(redis)
         with session():
             for delivery in cast():
-                inbox.keep(delivery)
+                inbox.add(delivery)
         return doomed.play("drainer", step)
 
     def check(_: Fate) -> None:

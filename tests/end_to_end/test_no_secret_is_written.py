@@ -15,14 +15,14 @@ from redis import Redis
 
 from signalcraft import logs, tasks
 from signalcraft.domain.deliveries import Secret
-from signalcraft.ingest.credential_cache import Directory
+from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import ApiToken, WebhookSecret
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
 from tests.support.web_client import PATH, add_workspace, no_database, sample, send, web
 
@@ -98,7 +98,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     settings = Settings.from_environ(secretive)
     tasks.configure_worker(settings, clean_redis)
-    BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=9).work(burst=True)
+    BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=9).work(burst=True)
     with no_database(secretive["DATABASE_URL"]):
         client.get("/readyz")
         send(client, sample(secret=CANARIES["stored"]))
@@ -122,8 +122,8 @@ def assert_one_object_a_line(text: str) -> None:
 
 def test_no_repr_shows_one(secretive: dict[str, str]) -> None:
     settings = Settings.from_environ(secretive)
-    directory = Directory(settings)
-    access = directory.access("default")
+    directory = CredentialCache(settings)
+    access = directory.secrets_of("default")
     delivery = sample(secret=CANARIES["stored"], title=CANARIES["title"])
     told = accepted(title=CANARIES["title"])
     secret = Secret(name="s", kind="integration", value=CANARIES["stored"].encode())

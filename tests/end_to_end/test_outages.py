@@ -26,8 +26,8 @@ from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
 from signalcraft.web import bulkhead
 from signalcraft.worker import inbox_consumer
-from signalcraft.worker.batch_worker import BatchingWorker
-from signalcraft.worker.self_alerts import Watch
+from signalcraft.worker.batch_worker import BatchWorker
+from signalcraft.worker.self_alerts import IncidentMonitor
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
 from tests.support.crash import CrashingProcess
@@ -82,7 +82,7 @@ def idle_worker(worker: Callable[[], None], redis: Redis) -> Redis:
 
 def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     for delivery in deliveries:
-        enqueue.take_in(redis, delivery, ttl_seconds=60)
+        enqueue.enqueue_once(redis, delivery, ttl_seconds=60)
 
 
 def wait_for_events(number: int, *, seconds: float = 30) -> None:
@@ -111,7 +111,7 @@ def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
     left = {idle_worker.hget(f"rq:job:{delivery.delivery_id}", "retries_left") for delivery in deliveries}
     servers.postgres.start()
     wait_for_events(21)
-    assert left == {str(jobs.MOST_RETRIES).encode()}
+    assert left == {str(jobs.MAX_RETRIES).encode()}
     assert Queue("alerts", connection=idle_worker).failed_job_registry.count == 0
 
 
@@ -180,7 +180,7 @@ def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers
     servers.redis.kill()
     with session():
         for _ in range(3):
-            inbox.keep(accepted())
+            inbox.add(accepted())
     wait_for_events(4, seconds=10)
     with pytest.raises(RedisError):
         idle_worker.ping()
@@ -200,7 +200,7 @@ def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_
         let_time_pass(redis)
     doomed.end()
     work_after_a_crash(redis)
-    assert deaths == jobs.MOST_RETRIES + 1
+    assert deaths == jobs.MAX_RETRIES + 1
     assert count_events() == 4
     with session():
         (kept,) = FailedDelivery.select()
@@ -216,14 +216,14 @@ def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_ne
     poison, *neighbours = (accepted() for _ in range(5))
     with session():
         for delivery in (neighbours[0], poison, *neighbours[1:]):
-            inbox.keep(delivery)
+            inbox.add(delivery)
     doomed = CrashingProcess(environ)
     deaths = 0
     while doomed.play("drainer", 0, poison=poison.delivery_id).killed:
         deaths += 1
         wait_until(_nobody_holds_the_shelf, seconds=10)
     doomed.end()
-    assert deaths == inbox_consumer.MOST_TRIES
+    assert deaths == inbox_consumer.MAX_TRIES
     assert count_events() == 4
     with session():
         (kept,) = FailedDelivery.select()
@@ -246,7 +246,7 @@ def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: 
     redis.zadd("rq:failed:alerts", {delivery.delivery_id: 2e10})
     open_database("postgresql://127.0.0.1:1/nowhere")
     database.close_idle()
-    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9)
+    worker = BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9)
     worker.clean_registries()
     assert redis.zcard("rq:failed:alerts") == 1
     open_database(settings.database_url)
@@ -307,7 +307,9 @@ def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
     assert send(door, sample()).status_code == 202
     assert ask(door, "/groups").status_code == 200
     servers.postgres.freeze()
-    hanging = [threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(bulkhead.FOR_PEOPLE)]
+    hanging = [
+        threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(bulkhead.MAX_API_REQUESTS)
+    ]
     try:
         for thread in hanging:
             thread.start()
@@ -345,7 +347,7 @@ def test_a_frozen_postgresql_costs_whoever_reads_the_metrics_two_seconds_and_its
 
 def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded_servers.Servers, redis: Redis) -> None:
     told: list[str] = []
-    watch = Watch(lambda reason, _: told.append(reason), redis, away_seconds=0)
+    watch = IncidentMonitor(lambda reason, _: told.append(reason), redis, away_seconds=0)
     watch.look()
     assert told == []
     servers.postgres.freeze()

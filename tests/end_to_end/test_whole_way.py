@@ -17,7 +17,7 @@ from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support import web_client
 from tests.support.web_client import PATH, SECRET, TOKEN, ask, code_of, sample, send
 
@@ -49,7 +49,7 @@ def work(clean_redis: Redis, settings: Settings) -> Callable[[], None]:
 
     def run() -> None:
         tasks.configure_worker(settings, clean_redis)
-        worker = BatchingWorker(
+        worker = BatchWorker(
             jobs.ALERTS,
             connection=clean_redis,
             stages=tasks.processor(),

@@ -24,11 +24,11 @@ from signalcraft.domain.errors import Conflict, DatabaseUnavailable
 from signalcraft.groups import record, source_updates, user_updates
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
-from tests.support.builders import NOON, arrival
+from tests.support.builders import NOON, pending_event
 
 PROCESSES, BATCHES, BATCH = 16, 12, 25
 WINDOW = timedelta(minutes=1)
-POLICY = grouping.Policy(window=WINDOW, spike_count=20)
+POLICY = grouping.GroupingPolicy(window=WINDOW, spike_count=20)
 #: A snooze outlasts the window; on these issues the user never snoozes, so that the window can be checked.
 NEVER_SNOOZED = ("0", "2", "4", "6", "8", "10")
 
@@ -45,7 +45,7 @@ def _store_batches(url: str, seed: int) -> None:
     for number in range(BATCHES):
         minute = _minute_now()
         batch = [
-            arrival(
+            pending_event(
                 f"copied-{chance.randrange(40)}" if chance.random() < 0.1 else f"{seed}-{number}-{position}",
                 minute - chance.choice((0, 0, 0, 0.5, 3)),
                 issue=str(min(chance.randrange(12), chance.randrange(12))),
@@ -86,11 +86,13 @@ def _act_as_user(url: str, stop: Event) -> None:
 
 def _change(group_id: int, status: GroupStatus) -> None:
     now = NOON + timedelta(minutes=_minute_now())
-    fields: user_updates.Fields = {"status": status}
+    fields: user_updates.UpdateFields = {"status": status}
     if status is GroupStatus.SNOOZED:
         fields["snoozed_until"] = now + timedelta(minutes=2)
     with suppress(Conflict):
-        _until_done(partial(user_updates.change, 1, group_id, user_updates.Edit(fields=fields, by="user", at=now)))
+        _until_done(
+            partial(user_updates.update_group, 1, group_id, user_updates.GroupUpdate(fields=fields, by="user", at=now))
+        )
 
 
 def _act_as_source(url: str, stop: Event) -> None:
@@ -105,7 +107,7 @@ def _act_as_source(url: str, stop: Event) -> None:
             fingerprint=f"issue:{chance.randrange(12)}",
             received_at=NOON + timedelta(minutes=_minute_now()),
         )
-        _until_done(partial(source_updates.apply_changes, [(1, said)]))
+        _until_done(partial(source_updates.apply_status_changes, [(1, said)]))
         time.sleep(0.005)
 
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups import record
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
-from tests.support.builders import arrival
+from tests.support.builders import pending_event
 
-POLICY = grouping.Policy(spike_count=4, spike_minutes=5)
+POLICY = grouping.GroupingPolicy(spike_count=4, spike_minutes=5)
 #: What may differ is only what numbers the rows.
 COLUMNS = [column for column in AlertGroup._meta.sorted_fields if column.name not in {"id", "previous_group"}]
 
 alerts = st.builds(
-    arrival,
+    pending_event,
     event_id=st.integers(0, 30).map("event-{:02}".format),
     minute=st.integers(0, 600).map(lambda tenths: tenths / 10),
     issue=st.sampled_from("12"),
@@ -33,7 +33,7 @@ alerts = st.builds(
 
 
 @st.composite
-def deliveries(draw: st.DrawFn) -> tuple[list[Arrival], list[list[Arrival]]]:
+def deliveries(draw: st.DrawFn) -> tuple[list[PendingEvent], list[list[PendingEvent]]]:
     """Distinct alerts; and the same with copies, shuffled and cut into batches."""
     distinct = draw(st.lists(alerts, min_size=1, max_size=25, unique_by=lambda one: one.identity))
     copies = draw(st.lists(st.sampled_from(distinct), max_size=15))
@@ -48,7 +48,7 @@ def start_over() -> None:
         database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
 
 
-def store_batch(batch: Sequence[Arrival]) -> None:
+def store_batch(batch: Sequence[PendingEvent]) -> None:
     with session():
         record.record(batch, POLICY)
 
@@ -79,9 +79,9 @@ relaxed = settings(max_examples=120, deadline=None, suppress_health_check=[Healt
 @given(deliveries())
 def test_any_order_any_duplication_and_any_batches_make_the_same_groups(
     workspaces: None,  # noqa: ARG001 - for the rows
-    arrivals: tuple[list[Arrival], list[list[Arrival]]],
+    pending: tuple[list[PendingEvent], list[list[PendingEvent]]],
 ) -> None:
-    distinct, batches = arrivals
+    distinct, batches = pending
     start_over()
     for one in sorted(distinct, key=lambda one: one.alert.received_at):
         store_batch([one])
@@ -97,9 +97,9 @@ def test_any_order_any_duplication_and_any_batches_make_the_same_groups(
 @given(deliveries())
 def test_any_number_of_workers_at_once_make_the_same_groups(
     workspaces: None,  # noqa: ARG001 - for the rows
-    arrivals: tuple[list[Arrival], list[list[Arrival]]],
+    pending: tuple[list[PendingEvent], list[list[PendingEvent]]],
 ) -> None:
-    distinct, batches = arrivals
+    distinct, batches = pending
     start_over()
     store_batch(distinct)
     expected = rows()

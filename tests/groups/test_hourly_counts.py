@@ -12,7 +12,7 @@ from signalcraft.groups import record as groups_record
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import HourlyCount
-from tests.support.builders import arrival, record
+from tests.support.builders import pending_event, record
 from tests.support.web_client import add_workspace, ask, code_of, web
 
 DAY = "since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z"
@@ -35,13 +35,19 @@ def sums(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def test_alerts_are_counted_with_what_became_of_them(client: FlaskClient) -> None:
-    record(arrival("a", 0), arrival("a", 0), arrival("b", 1))  # opens a group; a copy; joins it
-    record(arrival("a", 0), arrival("c", 2), arrival("d", 3))  # a copy; two join a group that was there
+    record(pending_event("a", 0), pending_event("a", 0), pending_event("b", 1))  # opens a group; a copy; joins it
+    record(
+        pending_event("a", 0), pending_event("c", 2), pending_event("d", 3)
+    )  # a copy; two join a group that was there
     assert sums(told(client)) == (6, 2, 3, 1, 1, 0.8333)
 
 
 def test_they_are_divided_by_hour_severity_environment_and_project(client: FlaskClient) -> None:
-    record(arrival("a", 0), arrival("b", 70, issue="2", severity=Severity.LOW), arrival("c", 59, environment="dev"))
+    record(
+        pending_event("a", 0),
+        pending_event("b", 70, issue="2", severity=Severity.LOW),
+        pending_event("c", 59, environment="dev"),
+    )
     answer = told(client)
     assert [(row["hour"], row["alerts"]) for row in answer["by_hour"]] == [
         ("2026-03-01T12:00:00.000000Z", 2),
@@ -53,7 +59,7 @@ def test_they_are_divided_by_hour_severity_environment_and_project(client: Flask
 
 
 def test_the_largest_groups_are_named(client: FlaskClient) -> None:
-    record(arrival("a", 0), arrival("b", 1), arrival("c", 0, issue="2"))
+    record(pending_event("a", 0), pending_event("b", 1), pending_event("c", 0, issue="2"))
     assert [(group["count"], group["title"]) for group in told(client)["top_groups"]] == [
         (2, "title of b"),
         (1, "title of c"),
@@ -61,7 +67,7 @@ def test_the_largest_groups_are_named(client: FlaskClient) -> None:
 
 
 def test_a_period_is_widened_to_full_hours(client: FlaskClient) -> None:
-    record(arrival("a", 0), arrival("b", 61))
+    record(pending_event("a", 0), pending_event("b", 61))
     answer = told(client, "since=2026-03-01T12:10:00Z&until=2026-03-01T12:20:00Z")
     assert (answer["since"], answer["until"]) == ("2026-03-01T12:00:00.000000Z", "2026-03-01T13:00:00.000000Z")
     assert answer["alerts"] == 1
@@ -75,7 +81,7 @@ def test_of_a_quiet_day_all_is_zero(client: FlaskClient) -> None:
 
 def test_a_preview_is_not_counted(client: FlaskClient) -> None:
     with session():
-        groups_record.preview([arrival("a", 0)], grouping.Policy())
+        groups_record.preview([pending_event("a", 0)], grouping.GroupingPolicy())
     assert told(client)["alerts"] == 0
 
 
@@ -83,7 +89,7 @@ def test_another_workspace_is_not_counted(client: FlaskClient) -> None:
     add_workspace("acme")
     with session():
         token = tenants.create_token("acme", can_write=False, name="acme")
-    record(arrival())
+    record(pending_event())
     assert ask(client, f"/stats?{DAY}", token).get_json()["alerts"] == 0
 
 
@@ -108,7 +114,7 @@ def test_a_bad_period_is_named(client: FlaskClient, query: str, parameter: str) 
 @pytest.mark.usefixtures("client")
 def test_many_workers_count_true_and_never_wait_in_a_circle() -> None:
     def store_some(round_: int) -> None:
-        alerts = [arrival(f"{round_}-{n}", n * 7, issue=str(n), environment=f"e{n % 4}") for n in range(20)]
+        alerts = [pending_event(f"{round_}-{n}", n * 7, issue=str(n), environment=f"e{n % 4}") for n in range(20)]
         record(*(alerts if round_ % 2 else alerts[::-1]))
 
     with ThreadPoolExecutor(8) as pool:

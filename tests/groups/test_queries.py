@@ -9,11 +9,11 @@ import pytest
 
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups import queries
-from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.filters import GroupFilter, ValueFilter
 from signalcraft.groups.queries import Order, Position, SortKey
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
-from tests.support.builders import arrival, at, change_group, record
+from tests.support.builders import at, change_group, pending_event, record
 from tests.support.web_client import add_workspace
 
 LATER = at(10_000)
@@ -29,7 +29,7 @@ def workspace(clean_database: str) -> Iterator[int]:
 
 def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
     """A group with a title of its own, and with ``columns`` as they are given."""
-    recorded = record(arrival(f"event-of-{name}", minute, issue=name))
+    recorded = record(pending_event(f"event-of-{name}", minute, issue=name))
     (group_id,) = recorded.groups
     change_group(group_id, title=name, **columns)
     return int(group_id)
@@ -46,12 +46,12 @@ def titles(
     return [row["title"] for row in page.rows]
 
 
-def only(*values: str) -> Choice:
-    return Choice(include=values)
+def only(*values: str) -> ValueFilter:
+    return ValueFilter(include=values)
 
 
-def without(*values: str) -> Choice:
-    return Choice(exclude=values)
+def without(*values: str) -> ValueFilter:
+    return ValueFilter(exclude=values)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -67,7 +67,7 @@ def test_each_filter_keeps_what_it_names_and_drops_what_it_excludes() -> None:
     open_group("a", 1, environment="prod", project="api", severity="high", assignee_user_id="sentry:user:1")
     open_group("b", 2, environment="staging", project="web", severity="low", source="grafana")
 
-    def by(column: str, choice: Choice) -> list[str]:
+    def by(column: str, choice: ValueFilter) -> list[str]:
         return titles(replace(GroupFilter(), **{column: choice}))  # type: ignore[arg-type] # each is a choice
 
     for column, value, other in (
@@ -205,7 +205,7 @@ def test_another_workspace_is_never_seen(workspace: int) -> None:
 
 def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone(workspace: int) -> None:
     for minute in range(5):
-        record(arrival(f"e{minute}", minute))
+        record(pending_event(f"e{minute}", minute))
     (group,) = AlertGroup.select()
     first = queries.events(workspace, group.id, limit=3, after=None)
     second = queries.events(workspace, group.id, limit=3, after=first.end)
@@ -221,7 +221,7 @@ def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone
 def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
     workspace: int, monkeypatch: pytest.MonkeyPatch, *, descending: bool
 ) -> None:
-    monkeypatch.setattr(queries, "MOST_TITLES", 4)
+    monkeypatch.setattr(queries, "MAX_TITLES", 4)
     for number in range(13):
         open_group(f"needle {number}" if number % 6 == 0 else f"hay {number}", number)
     order, after, pages = Order(descending=descending), None, list[list[int]]()
@@ -237,7 +237,7 @@ def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
 
 
 def test_a_search_that_ends_with_the_titles_has_no_next_page(workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "MOST_TITLES", 3)
+    monkeypatch.setattr(queries, "MAX_TITLES", 3)
     for number in range(3):
         open_group(f"hay {number}", number)
     page = queries.groups(workspace, GroupFilter(q="needle"), Order(), limit=2, after=None, now=LATER)

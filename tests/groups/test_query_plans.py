@@ -10,10 +10,10 @@ import pytest
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups import queries, record
-from signalcraft.groups.filters import Choice, GroupFilter
+from signalcraft.groups.filters import GroupFilter, ValueFilter
 from signalcraft.groups.queries import Order, Page, SortKey
 from signalcraft.storage.database import database, session
-from tests.support.builders import arrival, at
+from tests.support.builders import at, pending_event
 from tests.support.web_client import add_workspace
 
 NOW = at(0)
@@ -105,8 +105,8 @@ def page(wanted: GroupFilter | None = None, order: Order | None = None, after: A
         return queries.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
 
 
-def only(value: str) -> Choice:
-    return Choice(include=(value,))
+def only(value: str) -> ValueFilter:
+    return ValueFilter(include=(value,))
 
 
 @pytest.mark.parametrize("key", SortKey)
@@ -128,10 +128,10 @@ def test_the_first_page_and_the_tenth_of_every_order(
     [
         GroupFilter(status=only("ack")),
         GroupFilter(status=only("open")),
-        GroupFilter(status=Choice(exclude=("open",))),
+        GroupFilter(status=ValueFilter(exclude=("open",))),
         GroupFilter(severity=only("critical")),
         GroupFilter(environment=only("dev")),
-        GroupFilter(environment=Choice(exclude=("prod",))),
+        GroupFilter(environment=ValueFilter(exclude=("prod",))),
         GroupFilter(project=only("project-7")),
         GroupFilter(project=only("no-such-project")),
         GroupFilter(source=only("sentry")),
@@ -173,7 +173,7 @@ def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained
     with session():
         assert queries.group(7, 6, now=NOW)
         assert queries.event(7, queries.events(7, 6, limit=1, after=None).rows[0]["id"])
-        for ask in (queries.events, queries.changes):
+        for ask in (queries.events, queries.history):
             first = ask(7, 6, limit=PAGE, after=None)
             second = ask(7, 6, limit=PAGE, after=first.end)
             assert [len(found.rows) for found in (first, second)] == [PAGE, PAGE]
@@ -204,11 +204,12 @@ def storing(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
 
 def test_alerts_whose_groups_are_long_quiet_read_no_groups_but_their_own(storing: list[dict[str, Any]]) -> None:
     keys = [3 * number for number in range(1, 21)]
-    arrivals = [
-        replace(arrival(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}") for key in keys
+    pending = [
+        replace(pending_event(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}")
+        for key in keys
     ]
     with session(), database.atomic() as everything:
-        recorded = record.record(arrivals, grouping.Policy())
+        recorded = record.record(pending, grouping.GroupingPolicy())
         everything.rollback()
     assert recorded.created == len(keys)
     for plan in storing:

@@ -8,7 +8,7 @@ from signalcraft.domain.errors import NotStorable
 from signalcraft.groups import record as groups_record
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
-from tests.support.builders import arrival, at, change_group, groups, record
+from tests.support.builders import at, change_group, groups, pending_event, record
 
 pytestmark = pytest.mark.usefixtures("workspaces")
 
@@ -20,8 +20,8 @@ def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is cl
             Workspace.create(slug=slug)
 
 
-def decisions(recorded: groups_record.Recorded) -> dict[str, Decision]:
-    return {home.arrival.alert.source_event_id: home.decision for home in recorded.homes}
+def decisions(recorded: groups_record.RecordResult) -> dict[str, Decision]:
+    return {stored.pending.alert.source_event_id: stored.decision for stored in recorded.events}
 
 
 def events() -> list[AlertEvent]:
@@ -31,7 +31,7 @@ def events() -> list[AlertEvent]:
 
 class TestCounting:
     def test_a_new_alert_opens_a_group(self) -> None:
-        recorded = record(arrival("a", 0))
+        recorded = record(pending_event("a", 0))
         (group,) = groups()
         assert decisions(recorded) == {"a": Decision.NEW}
         assert (group.count, group.status, group.severity, group.title) == (1, "open", "high", "title of a")
@@ -39,57 +39,57 @@ class TestCounting:
         assert (recorded.created, recorded.updated, recorded.duplicates) == (1, 0, 0)
 
     def test_one_more_of_its_like_joins_it(self) -> None:
-        record(arrival("a", 0))
-        recorded = record(arrival("b", 10))
+        record(pending_event("a", 0))
+        recorded = record(pending_event("b", 10))
         (group,) = groups()
         assert decisions(recorded) == {"b": Decision.JOINED}
         assert (group.count, group.first_seen_at, group.last_seen_at) == (2, at(0), at(10))
         assert (recorded.created, recorded.updated) == (0, 1)
 
     def test_the_same_alert_again_counts_once_for_ever(self) -> None:
-        record(arrival("a", 0))
+        record(pending_event("a", 0))
         for minute in (0, 1, 10_000):
-            recorded = record(arrival("a", minute))
-            assert (len(recorded.homes), recorded.duplicates, recorded.groups) == (0, 1, {})
+            recorded = record(pending_event("a", minute))
+            assert (len(recorded.events), recorded.duplicates, recorded.groups) == (0, 1, {})
         assert [group.count for group in groups()] == [1]
 
     def test_copies_within_one_batch_count_once(self) -> None:
-        recorded = record(arrival("a", 1), arrival("a", 0), arrival("b", 2), arrival("a", 2))
+        recorded = record(pending_event("a", 1), pending_event("a", 0), pending_event("b", 2), pending_event("a", 2))
         assert [group.count for group in groups()] == [2]
         assert recorded.duplicates == 2
 
     def test_another_workspace_is_another_world(self) -> None:
-        recorded = record(arrival("a", 0), arrival("a", 0, workspace_id=2))
+        recorded = record(pending_event("a", 0), pending_event("a", 0, workspace_id=2))
         assert [(group.workspace_id, group.count) for group in groups()] == [(1, 1), (2, 1)]
         assert recorded.created == 2
 
     def test_another_environment_or_fingerprint_is_another_group(self) -> None:
-        record(arrival("a"), arrival("b", environment="staging"), arrival("c", issue="2"))
+        record(pending_event("a"), pending_event("b", environment="staging"), pending_event("c", issue="2"))
         assert [group.count for group in groups()] == [1, 1, 1]
 
     def test_the_rules_that_fired_gather_on_the_one_event(self) -> None:
-        record(arrival("a", rule="b rule"))
-        record(arrival("a", rule="a rule"))
-        record(arrival("a", rule="a rule"), arrival("a"))
+        record(pending_event("a", rule="b rule"))
+        record(pending_event("a", rule="a rule"))
+        record(pending_event("a", rule="a rule"), pending_event("a"))
         (event,) = events()
         assert event.triggered_rules == ["a rule", "b rule"]
         assert event.delivery_id == "delivery-of-a"
 
     def test_every_event_points_at_its_group(self) -> None:
-        record(*(arrival(f"{number}", number, issue=str(number % 3)) for number in range(30)))
+        record(*(pending_event(f"{number}", number, issue=str(number % 3)) for number in range(30)))
         with session():
             for group in AlertGroup.select():
                 assert AlertEvent.select().where(AlertEvent.alert_group == group).count() == group.count == 10
 
     def test_nothing_at_all_is_stored_if_one_of_a_batch_cannot_be(self) -> None:
         with pytest.raises(NotStorable, match="workspace does not exist"):
-            record(arrival("a"), arrival("b", workspace_id=99))
+            record(pending_event("a"), pending_event("b", workspace_id=99))
         assert groups() == events() == []
 
     def test_title_and_link_are_the_latest_alerts_whatever_the_order(self) -> None:
-        record(arrival("b", 5))
-        record(arrival("a", 9))
-        record(arrival("c", 2))
+        record(pending_event("b", 5))
+        record(pending_event("a", 9))
+        record(pending_event("c", 2))
         (group,) = groups()
         assert group.title == "title of a"
         assert group.link.endswith("=a")
@@ -98,138 +98,144 @@ class TestCounting:
 class TestWindow:
     @pytest.mark.parametrize(("minute", "decision"), [(60, Decision.JOINED), (60.01, Decision.WINDOW_EXPIRED)])
     def test_it_slides_with_the_last_alert(self, minute: float, decision: Decision) -> None:
-        record(arrival("a", -50), arrival("b", 0))
-        assert decisions(record(arrival("c", minute))) == {"c": decision}
+        record(pending_event("a", -50), pending_event("b", 0))
+        assert decisions(record(pending_event("c", minute))) == {"c": decision}
 
     def test_a_group_whose_window_is_over_stays_as_it_is_and_is_named_by_the_next(self) -> None:
-        record(arrival("a", 0))
-        record(arrival("b", 100))
+        record(pending_event("a", 0))
+        record(pending_event("b", 100))
         old, new = groups()
         assert (old.count, old.status, old.is_current) == (1, "open", False)
         assert (new.count, new.is_current, new.previous_group_id) == (1, True, old.id)
 
     def test_a_batch_with_gaps_makes_the_groups_that_single_alerts_would_have(self) -> None:
-        recorded = record(arrival("c", 130), arrival("a", 0), arrival("d", 500), arrival("b", 60))
+        recorded = record(
+            pending_event("c", 130), pending_event("a", 0), pending_event("d", 500), pending_event("b", 60)
+        )
         assert [(group.count, group.is_current) for group in groups()] == [(2, False), (1, False), (1, True)]
         assert decisions(recorded)["d"] is Decision.WINDOW_EXPIRED
 
     def test_a_replay_joins_the_group_whose_span_covers_it(self) -> None:
-        record(arrival("a", 0), arrival("b", 500))
-        record(arrival("c", 30))
+        record(pending_event("a", 0), pending_event("b", 500))
+        record(pending_event("c", 30))
         assert [group.count for group in groups()] == [2, 1]
 
     def test_a_replay_that_no_group_covers_opens_one_that_is_not_current(self) -> None:
-        record(arrival("a", 500))
-        record(arrival("b", 0), arrival("c", 10))
+        record(pending_event("a", 500))
+        record(pending_event("b", 0), pending_event("c", 10))
         present, past = groups()
         assert (present.count, present.is_current) == (1, True)
         assert (past.count, past.is_current, past.last_seen_at) == (2, False, at(10))
 
     def test_it_is_as_long_as_the_settings_say(self) -> None:
-        policy = grouping.Policy(window=timedelta(minutes=5))
-        record(arrival("a", 0), arrival("b", 5), arrival("c", 11), policy=policy)
+        policy = grouping.GroupingPolicy(window=timedelta(minutes=5))
+        record(pending_event("a", 0), pending_event("b", 5), pending_event("c", 11), policy=policy)
         assert [group.count for group in groups()] == [2, 1]
 
 
 class TestStatuses:
     def test_after_a_resolution_an_alert_opens_a_regression(self) -> None:
-        record(arrival("a", 0))
+        record(pending_event("a", 0))
         change_group(1, status="resolved", resolved_at=at(5), is_current=False)
-        assert decisions(record(arrival("b", 6))) == {"b": Decision.AFTER_RESOLVED}
+        assert decisions(record(pending_event("b", 6))) == {"b": Decision.AFTER_RESOLVED}
         old, new = groups()
         assert (old.status, old.count) == ("resolved", 1)
         assert (new.status, new.count, new.previous_group_id, new.began_after) == ("open", 1, old.id, at(5))
 
     def test_an_alert_received_before_the_resolution_joins_the_resolved_group(self) -> None:
-        record(arrival("a", 0))
+        record(pending_event("a", 0))
         change_group(1, status="resolved", resolved_at=at(5), is_current=False)
-        record(arrival("b", 4))
-        record(arrival("c", 6))
-        record(arrival("d", 4.5), arrival("e", 7))
+        record(pending_event("b", 4))
+        record(pending_event("c", 6))
+        record(pending_event("d", 4.5), pending_event("e", 7))
         assert [(group.status, group.count) for group in groups()] == [("resolved", 3), ("open", 2)]
 
     def test_an_ack_holds_for_the_same_severity_and_breaks_on_a_higher_one(self) -> None:
-        record(arrival("a", 0, severity=Severity.MED))
+        record(pending_event("a", 0, severity=Severity.MED))
         change_group(1, status="ack")
-        record(arrival("b", 1, severity=Severity.MED), arrival("c", 2, severity=Severity.LOW))
+        record(pending_event("b", 1, severity=Severity.MED), pending_event("c", 2, severity=Severity.LOW))
         assert groups()[0].status == "ack"
-        recorded = record(arrival("d", 3, severity=Severity.HIGH))
+        recorded = record(pending_event("d", 3, severity=Severity.HIGH))
         assert groups()[0].status == "open"
         assert recorded.groups[1].escalated
         assert recorded.groups[1].status is GroupStatus.OPEN
 
     def test_a_snooze_without_an_end_outlasts_the_window_and_counts_on(self) -> None:
-        record(arrival("a", 0))
+        record(pending_event("a", 0))
         change_group(1, status="snoozed")
-        assert decisions(record(arrival("b", 5_000))) == {"b": Decision.JOINED}
+        assert decisions(record(pending_event("b", 5_000))) == {"b": Decision.JOINED}
         (group,) = groups()
         assert (group.status, group.count) == ("snoozed", 2)
 
     def test_an_alert_after_the_end_of_a_snooze_finds_an_open_group(self) -> None:
-        record(arrival("a", 0))
+        record(pending_event("a", 0))
         change_group(1, status="snoozed", snoozed_until=at(10))
-        record(arrival("b", 9))
+        record(pending_event("b", 9))
         assert groups()[0].status == "snoozed"
-        record(arrival("c", 11))
+        record(pending_event("c", 11))
         (group,) = groups()
         assert (group.status, group.snoozed_until, group.count) == ("open", None, 3)
 
     def test_after_a_snooze_and_a_window_a_new_group_says_that_the_snooze_ended(self) -> None:
-        record(arrival("a", 0))
+        record(pending_event("a", 0))
         change_group(1, status="snoozed", snoozed_until=at(100))
-        assert decisions(record(arrival("b", 200))) == {"b": Decision.SNOOZE_ENDED}
+        assert decisions(record(pending_event("b", 200))) == {"b": Decision.SNOOZE_ENDED}
         assert len(groups()) == 2
 
     def test_a_snooze_breaks_on_a_higher_severity(self) -> None:
-        record(arrival("a", 0, severity=Severity.LOW))
+        record(pending_event("a", 0, severity=Severity.LOW))
         change_group(1, status="snoozed", snoozed_until=at(10_000))
-        record(arrival("b", 5, severity=Severity.CRITICAL))
+        record(pending_event("b", 5, severity=Severity.CRITICAL))
         (group,) = groups()
         assert (group.status, group.snoozed_until, group.severity) == ("open", None, "critical")
 
 
 class TestSeverity:
     def test_a_group_has_the_highest_of_its_alerts_and_it_never_falls(self) -> None:
-        record(arrival("a", severity=Severity.LOW))
-        record(arrival("b", severity=Severity.CRITICAL), arrival("c", severity=Severity.MED))
-        recorded = record(arrival("d", severity=Severity.INFO))
+        record(pending_event("a", severity=Severity.LOW))
+        record(pending_event("b", severity=Severity.CRITICAL), pending_event("c", severity=Severity.MED))
+        recorded = record(pending_event("d", severity=Severity.INFO))
         assert groups()[0].severity == groups()[0].alert_severity == "critical"
         assert not recorded.groups[1].escalated
 
     def test_a_group_that_a_batch_opened_has_not_escalated(self) -> None:
-        assert not record(arrival("a"), arrival("b", 1, severity=Severity.CRITICAL)).groups[1].escalated
+        assert not record(pending_event("a"), pending_event("b", 1, severity=Severity.CRITICAL)).groups[1].escalated
 
 
 class TestSpikes:
-    POLICY = grouping.Policy(spike_count=10, spike_minutes=5)
+    POLICY = grouping.GroupingPolicy(spike_count=10, spike_minutes=5)
 
     def test_as_many_alerts_in_one_bucket_are_one_step_worse(self) -> None:
-        record(*(arrival(f"{number}", number / 10) for number in range(9)), policy=self.POLICY)
+        record(*(pending_event(f"{number}", number / 10) for number in range(9)), policy=self.POLICY)
         assert not groups()[0].spiked
-        recorded = record(arrival("last", 4), policy=self.POLICY)
+        recorded = record(pending_event("last", 4), policy=self.POLICY)
         (group,) = groups()
         assert (group.spiked, group.severity, group.alert_severity) == (True, "critical", "high")
         assert recorded.groups[1].escalated
 
     def test_the_same_spread_over_two_buckets_is_no_spike(self) -> None:
-        record(*(arrival(f"{number}", number) for number in range(10)), policy=self.POLICY)
+        record(*(pending_event(f"{number}", number) for number in range(10)), policy=self.POLICY)
         assert not groups()[0].spiked
 
     def test_a_bucket_filled_out_of_order_and_batch_by_batch_is_one(self) -> None:
         for number in range(10):
-            record(arrival(f"{number}", number / 10), arrival(f"later {number}", 7 * number + 5), policy=self.POLICY)
+            record(
+                pending_event(f"{number}", number / 10),
+                pending_event(f"later {number}", 7 * number + 5),
+                policy=self.POLICY,
+            )
         assert groups()[0].spiked
 
     def test_a_spike_stays_one_step_above_a_worse_alert_and_no_further(self) -> None:
-        record(*(arrival(f"{n}", n / 10, severity=Severity.LOW) for n in range(10)), policy=self.POLICY)
+        record(*(pending_event(f"{n}", n / 10, severity=Severity.LOW) for n in range(10)), policy=self.POLICY)
         assert groups()[0].severity == "med"
-        record(arrival("worse", 2, severity=Severity.HIGH), policy=self.POLICY)
+        record(pending_event("worse", 2, severity=Severity.HIGH), policy=self.POLICY)
         assert (groups()[0].severity, groups()[0].alert_severity) == ("critical", "high")
-        record(arrival("worst", 3, severity=Severity.CRITICAL), policy=self.POLICY)
+        record(pending_event("worst", 3, severity=Severity.CRITICAL), policy=self.POLICY)
         assert groups()[0].severity == "critical"
 
     def test_it_can_be_off(self) -> None:
-        record(*(arrival(f"{number}", 0) for number in range(50)), policy=grouping.Policy(spike_count=0))
+        record(*(pending_event(f"{number}", 0) for number in range(50)), policy=grouping.GroupingPolicy(spike_count=0))
         assert not groups()[0].spiked
 
 
@@ -237,15 +243,15 @@ def test_alerts_that_a_current_group_refuses_land_in_a_batch_as_they_would_one_b
     """12:15 joins the group that was resolved at 12:20, 12:50 the current one, which then reaches on to 13:40."""
 
     def setting() -> None:
-        record(arrival("before", 10, issue="1"), arrival("before-2", 10, issue="2"))
+        record(pending_event("before", 10, issue="1"), pending_event("before-2", 10, issue="2"))
         for group_id in (1, 2):
             change_group(group_id, status="resolved", resolved_at=at(20), is_current=False)
-        record(arrival("after", 30, issue="1"), arrival("after-2", 30, issue="2"))
+        record(pending_event("after", 30, issue="1"), pending_event("after-2", 30, issue="2"))
 
     setting()
-    record(*(arrival(f"batch-{minute}", minute, issue="1") for minute in (15, 50, 100)))
+    record(*(pending_event(f"batch-{minute}", minute, issue="1") for minute in (15, 50, 100)))
     for minute in (15, 50, 100):
-        record(arrival(f"single-{minute}", minute, issue="2"))
+        record(pending_event(f"single-{minute}", minute, issue="2"))
     by_issue = {
         issue: [(group.count, group.first_seen_at, group.last_seen_at) for group in groups() if group.issue_id == issue]
         for issue in ("1", "2")
@@ -255,12 +261,12 @@ def test_alerts_that_a_current_group_refuses_land_in_a_batch_as_they_would_one_b
 
 def test_old_alerts_in_one_batch_open_as_many_groups_as_one_by_one_and_each_knows_the_one_before() -> None:
     for issue in ("1", "2"):
-        record(arrival(f"now-{issue}", 5000, issue=issue))
+        record(pending_event(f"now-{issue}", 5000, issue=issue))
         change_group(len(groups()), began_after=at(4000))
     minutes = (0, 40, 200, 230, 4500)
-    record(*(arrival(f"batch-{minute}", minute, issue="1") for minute in minutes))
+    record(*(pending_event(f"batch-{minute}", minute, issue="1") for minute in minutes))
     for minute in minutes:
-        record(arrival(f"single-{minute}", minute, issue="2"))
+        record(pending_event(f"single-{minute}", minute, issue="2"))
     shapes = {}
     for issue in ("1", "2"):
         ours = [group for group in groups() if group.issue_id == issue]

@@ -18,13 +18,13 @@ from hypothesis.stateful import (
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertGroup, Workspace
-from tests.support.builders import NOON, arrival, change_group, record
+from tests.support.builders import NOON, change_group, pending_event, record
 
 WINDOW = timedelta(minutes=60)
-POLICY = grouping.Policy(window=WINDOW, spike_count=0)
+POLICY = grouping.GroupingPolicy(window=WINDOW, spike_count=0)
 ISSUES = ("1", "2")
 
 
@@ -101,14 +101,14 @@ class Machine(RuleBasedStateMachine):
         batch = []
         for severity in severities:
             self.now += timedelta(seconds=1)
-            batch.append(arrival(minute=self.minute, issue=issue, severity=severity))
+            batch.append(pending_event(minute=self.minute, issue=issue, severity=severity))
         record(*batch, policy=POLICY)
         for one in batch:
             self.model.ingest(issue, one.alert.received_at, one.alert.severity)
         return multiple(*batch)
 
     @rule(again=sent)
-    def redeliver(self, again: Arrival) -> None:
+    def redeliver(self, again: PendingEvent) -> None:
         record(again, policy=POLICY)
 
     @rule(issue=st.sampled_from(ISSUES))

@@ -7,20 +7,20 @@ from peewee import SQL
 
 from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
 from signalcraft.groups import validation
-from signalcraft.groups.bursts import Arrival
-from signalcraft.storage.database import database, refusals, session
+from signalcraft.groups.bursts import PendingEvent
+from signalcraft.storage.database import database, session, translate_constraint_errors
 from signalcraft.storage.models import AlertGroup, Workspace
-from tests.support.builders import arrival, record
+from tests.support.builders import pending_event, record
 
 
-def with_field(**fields: object) -> Arrival:
-    one = arrival()
+def with_field(**fields: object) -> PendingEvent:
+    one = pending_event()
     return replace(one, alert=replace(one.alert, **fields))  # type: ignore[arg-type]
 
 
 def test_an_ordinary_alert_passes() -> None:
-    validation.check(arrival())
-    validation.check(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
+    validation.validate(pending_event())
+    validation.validate(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
 
 
 @pytest.mark.parametrize(
@@ -43,26 +43,30 @@ def test_an_ordinary_alert_passes() -> None:
 )
 def test_what_the_tables_cannot_hold_is_stopped_by_name(field: str, value: object, problem: str) -> None:
     with pytest.raises(NotStorable) as stopped:
-        validation.check(with_field(**{field: value}))
+        validation.validate(with_field(**{field: value}))
     assert stopped.value.field == field
     assert str(stopped.value) == f"{field}: {problem}"
 
 
 def test_a_refusal_of_postgresql_names_what_is_wrong(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with pytest.raises(NotStorable, match="the workspace does not exist"):
-        record(arrival(workspace_id=7))
+        record(pending_event(workspace_id=7))
 
 
 def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constraint(clean_database: str) -> None:  # noqa: ARG001 - likewise
     with session():
         Workspace.create(slug="one")
-    record(arrival())
-    with session(), pytest.raises(NotStorable, match="refused by alert_group_count_check"), refusals():
+    record(pending_event())
+    with (
+        session(),
+        pytest.raises(NotStorable, match="refused by alert_group_count_check"),
+        translate_constraint_errors(),
+    ):
         AlertGroup.update(count=0).execute()
 
 
 def test_a_value_that_is_out_of_range_will_never_be_stored(database_url: str) -> None:  # noqa: ARG001 - for that it is open
-    with session(), pytest.raises(NotStorable), refusals():
+    with session(), pytest.raises(NotStorable), translate_constraint_errors():
         database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
 
 
@@ -75,8 +79,8 @@ def wide(length: int) -> str:
 def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with session():
         Workspace.create(slug="one")
-    longest = with_field(**{field: wide(length) for field, length in validation.LONGEST.items()})
-    validation.check(longest)
+    longest = with_field(**{field: wide(length) for field, length in validation.MAX_LENGTHS.items()})
+    validation.validate(longest)
     record(longest)
 
 
@@ -91,6 +95,6 @@ def test_what_is_too_large_for_an_index_will_never_be_stored(clean_database: str
 def test_who_comes_second_tries_again(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with session():
         Workspace.create(slug="one")
-    record(arrival(minute=0), arrival(minute=500))
-    with session(), pytest.raises(DatabaseUnavailable, match="alert_group_current_key"), refusals():
+    record(pending_event(minute=0), pending_event(minute=500))
+    with session(), pytest.raises(DatabaseUnavailable, match="alert_group_current_key"), translate_constraint_errors():
         AlertGroup.update(is_current=SQL("true")).execute()

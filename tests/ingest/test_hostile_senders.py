@@ -25,7 +25,7 @@ from signalcraft.sources.sentry import envelope, signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.web_client import PATH, SECRET, add_workspace, ask, code_of, sample, send, web
 
 KEY, NEW_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -63,7 +63,7 @@ def signed(body: bytes, secret: str = SECRET, **headers: str) -> dict[str, Any]:
 
 def work(environ: dict[str, str], redis: Redis) -> None:
     tasks.configure_worker(Settings.from_environ(environ), redis)
-    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=50).work(burst=True)
+    BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=50).work(burst=True)
 
 
 def refused(answer: TestResponse) -> bool:
@@ -299,7 +299,7 @@ def test_the_last_use_of_a_stored_secret_is_known_and_not_written_for_each_deliv
         send(client, sample(secret="value-mine"), f"{PATH}/acme")
     time.sleep(0.2)
     assert secret_row().last_used_at == first
-    monkeypatch.setattr("signalcraft.ingest.credential_cache.NOTE_SECONDS", 0)
+    monkeypatch.setattr("signalcraft.ingest.credential_cache.LAST_USED_INTERVAL_SECONDS", 0)
     send(client, sample(secret="value-mine"), f"{PATH}/acme")
     until(lambda: secret_row().last_used_at > first)
     assert secret_row("unused").last_used_at is None
@@ -475,8 +475,8 @@ def limited(exposition: str, limit: str) -> float:
 def test_whoever_has_many_addresses_fills_neither_memory_nor_redis(
     clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rate_limits, "MOST_COUNTERS", 100)
-    monkeypatch.setattr(rate_limits, "MOST_TOLD", 10)
+    monkeypatch.setattr(rate_limits, "MAX_COUNTERS", 100)
+    monkeypatch.setattr(rate_limits, "MAX_SYNCED", 10)
     counters = SharedCounters("signalcraft://", redis=clean_redis)
     for number in range(5_000):
         counters.incr(f"address/{number}", 60)

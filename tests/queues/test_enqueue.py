@@ -23,7 +23,7 @@ from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.queues.jobs import AllowedJob, ForbiddenJob
-from signalcraft.resilience import Breaker
+from signalcraft.resilience import CircuitBreaker
 from tests.support.builders import accepted
 
 _TIMES = ("created_at", "enqueued_at")
@@ -51,7 +51,7 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_w
     clean_redis: Redis,
 ) -> None:
     delivery = accepted()
-    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     ours = fields_of(clean_redis, delivery.delivery_id)
     our_queue, our_queues = queued(clean_redis), clean_redis.smembers("rq:queues")
     clean_redis.flushdb()
@@ -62,7 +62,7 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_w
         job_timeout=jobs.JOB_TIMEOUT_SECONDS,
         result_ttl=0,
         failure_ttl=jobs.FAILURE_TTL_SECONDS,
-        retry=Retry(max=jobs.MOST_RETRIES, enqueue_at_front=True),
+        retry=Retry(max=jobs.MAX_RETRIES, enqueue_at_front=True),
         description="sentry event_alert",
     )
     assert ours == said(fields_of(clean_redis, delivery.delivery_id), *_UNSAID_OF_DELIVERIES)
@@ -73,7 +73,7 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_w
 
 def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis) -> None:
     notice = {"reason": "new", "group_id": 7}
-    enqueue.notify(clean_redis, notice, description="new group 7")
+    enqueue.enqueue_notification(clean_redis, notice, description="new group 7")
     (job_id,) = clean_redis.lrange("rq:queue:notifications", 0, -1)
     ours, ttl = fields_of(clean_redis, job_id.decode()), clean_redis.ttl(f"rq:job:{job_id.decode()}")
     our_queues = clean_redis.smembers("rq:queues")
@@ -94,10 +94,10 @@ def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redi
 
 def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis) -> None:
     delivery = accepted()
-    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
     assert job is not None
-    assert (job.timeout, job.result_ttl, job.retries_left) == (jobs.JOB_TIMEOUT_SECONDS, 0, jobs.MOST_RETRIES)
+    assert (job.timeout, job.result_ttl, job.retries_left) == (jobs.JOB_TIMEOUT_SECONDS, 0, jobs.MAX_RETRIES)
     assert (job.get_retry_interval(), job.enqueued_at) == (0, job.created_at)
     assert (job.failure_ttl, job.enqueue_at_front_on_retry) == (jobs.FAILURE_TTL_SECONDS, True)
 
@@ -105,7 +105,7 @@ def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis
 def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_redis: Redis) -> None:
     """``bench`` measures it over a thousand jobs."""
     delivery = accepted()
-    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     assert len(clean_redis.hgetall(f"rq:job:{delivery.delivery_id}")) <= 8, "a ninth field doubles the table"
     of_one = [key for key in clean_redis.scan_iter() if key.startswith((b"rq:job:", b"signalcraft:delivery:"))]
     assert len(of_one) == 2
@@ -115,7 +115,7 @@ def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_re
 
 def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:
     delivery = accepted()
-    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
     assert job is not None
     assert job.enqueued_at is not None
@@ -124,17 +124,17 @@ def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) ->
 
 def test_a_delivery_key_is_taken_in_once_and_its_second_bearer_learns_the_first_ones_id(clean_redis: Redis) -> None:
     first, second = accepted(event_id="a" * 32), accepted(event_id="a" * 32)
-    assert enqueue.take_in(clean_redis, first, ttl_seconds=60) == enqueue.TakenIn(
-        fresh=True, delivery_id=first.delivery_id
+    assert enqueue.enqueue_once(clean_redis, first, ttl_seconds=60) == enqueue.EnqueueResult(
+        is_duplicate=False, delivery_id=first.delivery_id
     )
-    again = enqueue.take_in(clean_redis, second, ttl_seconds=60)
-    assert again == enqueue.TakenIn(fresh=False, delivery_id=first.delivery_id)
+    again = enqueue.enqueue_once(clean_redis, second, ttl_seconds=60)
+    assert again == enqueue.EnqueueResult(is_duplicate=True, delivery_id=first.delivery_id)
     assert queued(clean_redis) == [first.delivery_id]
     assert not clean_redis.exists(f"rq:job:{second.delivery_id}")
 
 
 def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
-    enqueue.take_in(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
     (key,) = clean_redis.keys("signalcraft:delivery:*")
     assert 0 < clean_redis.ttl(key) <= 60
 
@@ -142,18 +142,18 @@ def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
 def test_a_job_that_could_not_be_queued_leaves_no_delivery_key_behind(clean_redis: Redis) -> None:
     clean_redis.set("rq:queue:alerts", "not a list")
     with pytest.raises(QueueUnavailable):
-        enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+        enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     assert clean_redis.keys("signalcraft:delivery:*") == []
 
 
 def test_the_script_is_loaded_again_after_redis_forgot_it(clean_redis: Redis) -> None:
     clean_redis.script_flush()
-    assert enqueue.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+    assert not enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60).is_duplicate
 
 
 def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
     delivery = accepted(title="CanaryError: do not log me")
-    enqueue.take_in(clean_redis, delivery, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     description = fields_of(clean_redis, delivery.delivery_id)["description"]
     assert as_text(description) == "sentry event_alert"
 
@@ -172,7 +172,7 @@ def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded_servers.Ser
         for _ in range(2):
             began = time.monotonic()
             with pytest.raises(QueueUnavailable):
-                enqueue.take_in(redis, accepted(), ttl_seconds=60)
+                enqueue.enqueue_once(redis, accepted(), ttl_seconds=60)
             assert time.monotonic() - began < 0.55
 
 
@@ -184,7 +184,7 @@ def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_u
         with redis_clients.for_web(slow) as redis:
             began = time.monotonic()
             with pytest.raises(QueueUnavailable):
-                enqueue.take_in(redis, accepted(), ttl_seconds=60)
+                enqueue.enqueue_once(redis, accepted(), ttl_seconds=60)
             assert time.monotonic() - began < 0.6
 
 
@@ -215,7 +215,7 @@ def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
     with redis_clients.for_web("redis://127.0.0.1:1/0") as redis:
         began = time.monotonic()
         with pytest.raises(QueueUnavailable):
-            enqueue.take_in(redis, accepted(), ttl_seconds=60)
+            enqueue.enqueue_once(redis, accepted(), ttl_seconds=60)
         assert time.monotonic() - began < 0.25
 
 
@@ -223,10 +223,10 @@ def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None
     clean_redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(QueueUnavailable):
-            enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+            enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     finally:
         clean_redis.config_set("maxmemory", "0")
-    assert enqueue.take_in(clean_redis, accepted(), ttl_seconds=60).fresh
+    assert not enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60).is_duplicate
 
 
 def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise() -> None:
@@ -238,8 +238,8 @@ def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise
 
 def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis) -> None:
     assert queues_backlog.backlog(clean_redis, jobs.ALERTS) == queues_backlog.Backlog(depth=0, oldest_created_at=None)
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     backlog = queues_backlog.backlog(clean_redis, jobs.ALERTS)
     assert backlog.depth == 2
     assert backlog.oldest_created_at is not None
@@ -333,7 +333,7 @@ class Clock:
 
 def test_a_breaker_leaves_what_failed_alone_for_a_moment() -> None:
     clock = Clock()
-    breaker = Breaker(QueueUnavailable, pause_seconds=2, clock=clock)
+    breaker = CircuitBreaker(QueueUnavailable, pause_seconds=2, clock=clock)
     with pytest.raises(QueueUnavailable, match="frozen"), breaker.guard():
         raise QueueUnavailable("frozen")
     with pytest.raises(QueueUnavailable, match="a moment ago"), breaker.guard():
@@ -347,7 +347,7 @@ def test_a_breaker_leaves_what_failed_alone_for_a_moment() -> None:
 
 def test_a_half_open_breaker_lets_one_caller_through() -> None:
     clock = Clock()
-    breaker = Breaker(QueueUnavailable, pause_seconds=2, clock=clock)
+    breaker = CircuitBreaker(QueueUnavailable, pause_seconds=2, clock=clock)
     with pytest.raises(QueueUnavailable), breaker.guard():
         raise QueueUnavailable
     clock.now = 2.5
@@ -356,7 +356,7 @@ def test_a_half_open_breaker_lets_one_caller_through() -> None:
 
 
 def test_a_breaker_minds_nothing_but_its_own_failure() -> None:
-    breaker = Breaker(QueueUnavailable)
+    breaker = CircuitBreaker(QueueUnavailable)
     with pytest.raises(ZeroDivisionError), breaker.guard():
         raise ZeroDivisionError
     with breaker.guard():

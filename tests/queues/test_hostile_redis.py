@@ -119,7 +119,7 @@ def test_a_pickle_in_a_job_is_never_unpickled_and_the_next_job_is_worked_off(
         job_id = plant(clean_redis, queue, jobs.NOTIFY, {"reason": "x"})
         clean_redis.hset(f"rq:job:{job_id}", field, value)
     good = accepted()
-    enqueue.take_in(clean_redis, good, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, good, ttl_seconds=60)
     for _ in range(3):  # a job that cannot even be read may end a worker; another one begins
         work(build, settings)
     assert not trace.exists()
@@ -141,7 +141,7 @@ def test_what_is_no_job_at_all_does_not_stop_the_next_one(
 ) -> None:
     clean_redis.rpush(f"rq:queue:{queue}", "nowhere", "", b"\xff\xfe", "a:b")
     clean_redis.set("rq:job:a:b", "not a hash")
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     for _ in range(8):
         work(build, settings)
     assert clean_redis.llen(f"rq:queue:{queue}") == 0
@@ -153,7 +153,7 @@ def test_a_registry_that_cannot_be_read_keeps_nobody_from_working(
     settings: Settings, clean_redis: Redis, registry: str
 ) -> None:
     clean_redis.zadd(f"rq:{registry}:{jobs.ALERTS}", {b"\xff\xfe:lease": 1 if registry == "wip" else 2**40})
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     work(worker_module._batching_worker, settings)
     assert stored() == 1
 
@@ -184,7 +184,7 @@ def test_a_job_that_could_not_even_be_set_aside_is_none_of_ours_and_costs_no_oth
 ) -> None:
     argument = accepted().as_job_argument() | {"body": json.dumps(_BODY)} | poison
     plant(clean_redis, jobs.ALERTS, jobs.PROCESS_DELIVERY, argument)
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     work(worker_module._batching_worker, settings)  # one: it does not end
     assert stored() == 1
 
@@ -195,7 +195,7 @@ def test_a_job_with_a_field_that_cannot_be_read_costs_no_other(
 ) -> None:
     job_id = plant(clean_redis, jobs.ALERTS, "builtins.len", "x")
     clean_redis.hset(f"rq:job:{job_id}", field, value)
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     work(worker_module._batching_worker, settings)
     assert stored() == 1
 
@@ -206,7 +206,7 @@ def test_a_job_of_theirs_that_was_abandoned_keeps_no_other_from_being_put_back(
 ) -> None:
     theirs, good = plant(clean_redis, jobs.ALERTS, "builtins.len", "x"), accepted()
     clean_redis.hset(f"rq:job:{theirs}", mapping={"retries_left": 5, "retry_intervals": intervals})
-    enqueue.take_in(clean_redis, good, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, good, ttl_seconds=60)
     for job_id in (theirs, good.delivery_id):
         clean_redis.hset(f"rq:job:{job_id}", "status", "started")
     clean_redis.delete(f"rq:queue:{jobs.ALERTS}")
@@ -220,12 +220,12 @@ def test_a_job_of_theirs_that_was_abandoned_keeps_no_other_from_being_put_back(
 def test_a_job_that_would_become_gigabytes_is_not_unpacked(
     settings: Settings, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch, queue: str, build: Build, field: str
 ) -> None:
-    monkeypatch.setattr(jobs, "MOST_UNPACKED", 100_000)
+    monkeypatch.setattr(jobs, "MAX_DECOMPRESSED_BYTES", 100_000)
     monkeypatch.setattr(rq.job.zlib, "decompress", bounded(zlib.decompress, 100_000))
     job_id = plant(clean_redis, queue, "builtins.len", "x")
     clean_redis.hset(f"rq:job:{job_id}", field, zlib.compress(b'["' + b"0" * 1_000_000 + b'"]'))
     if queue == jobs.ALERTS:
-        enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+        enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     work(build, settings)
     assert clean_redis.llen(f"rq:queue:{queue}") == 0
     assert stored() == (1 if queue == jobs.ALERTS else 0)
@@ -244,7 +244,7 @@ def bounded(unpack: Callable[[bytes], bytes], most: int) -> Callable[[bytes], by
 
 
 def test_no_job_of_ours_names_a_sender_s_words(settings: Settings, clean_redis: Redis) -> None:
-    enqueue.take_in(clean_redis, accepted(title="CanaryError: words"), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(title="CanaryError: words"), ttl_seconds=60)
     work(worker_module._batching_worker, settings)
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     assert described

@@ -170,15 +170,15 @@ def test_an_environment_is_lower_case_without_blanks(sent: object, kept: str | N
 
 @pytest.mark.parametrize(("alias", "ours"), ENVIRONMENT_ALIASES.items())
 def test_every_alias_is_known(alias: str, ours: str) -> None:
-    assert cleaning.in_our_words(alias, Vocabulary()) == (ours, True)
-    assert cleaning.in_our_words(ours, Vocabulary()) == (ours, True)
+    assert cleaning.canonical_environment(alias, Vocabulary()) == (ours, True)
+    assert cleaning.canonical_environment(ours, Vocabulary()) == (ours, True)
 
 
 def test_a_workspace_has_words_of_its_own() -> None:
     vocabulary = Vocabulary(default_environment="green", environment_aliases=MappingProxyType({"blue": "canary"}))
-    assert cleaning.in_our_words("blue", vocabulary) == ("canary", True)
-    assert cleaning.in_our_words("green", vocabulary) == ("green", True)
-    assert cleaning.in_our_words("production", vocabulary) == ("production", False)
+    assert cleaning.canonical_environment("blue", vocabulary) == ("canary", True)
+    assert cleaning.canonical_environment("green", vocabulary) == ("green", True)
+    assert cleaning.canonical_environment("production", vocabulary) == ("production", False)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from signalcraft.domain.alerts import Severity
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import AlertEvent, GroupChange, LastWord, Workspace
+from signalcraft.storage.models import AlertEvent, GroupChange, LatestSourceUpdate, Workspace
 from signalcraft.storage.retention import Purge
 from signalcraft.worker import maintenance
-from tests.support.builders import arrival, at, change_group, groups, record
+from tests.support.builders import at, change_group, groups, pending_event, record
 
 DAY = 24 * 60
 
@@ -40,28 +40,28 @@ def delete_events(minute: float) -> int:
 
 
 def test_old_events_go_but_a_groups_first_and_last_and_its_count_stay() -> None:
-    record(*(arrival(f"{number}", number) for number in range(10)))
+    record(*(pending_event(f"{number}", number) for number in range(10)))
     assert delete_events(1_000) == 8
     assert ids() == ["0", "9"]
     assert groups()[0].count == 10
 
 
 def test_the_events_that_opened_a_group_stay() -> None:
-    record(*(arrival(f"{number}", number * 30) for number in range(5)))
-    record(arrival("late", -20))
+    record(*(pending_event(f"{number}", number * 30) for number in range(5)))
+    record(pending_event("late", -20))
     delete_events(10_000)
     assert ids() == ["late", "0", "4"]
 
 
 def test_events_that_are_young_enough_stay() -> None:
-    record(*(arrival(f"{number}", number) for number in range(10)))
+    record(*(pending_event(f"{number}", number) for number in range(10)))
     assert delete_events(5) == 4
     assert ids() == ["0", "5", "6", "7", "8", "9"]
 
 
 def test_it_goes_in_transactions_of_a_bounded_size() -> None:
     for hundred in range(12):
-        record(*(arrival(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
+        record(*(pending_event(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
     with session():
         sizes = list(retention.delete_events(at(1_000)))
     assert sum(sizes) == 1_198
@@ -70,7 +70,7 @@ def test_it_goes_in_transactions_of_a_bounded_size() -> None:
 
 
 def test_payloads_go_earlier_than_events() -> None:
-    record(*(arrival(f"{number}", number) for number in range(4)))
+    record(*(pending_event(f"{number}", number) for number in range(4)))
     with session():
         assert retention.count(Purge(events_before=at(2), payloads_before=at(3))) == (1, 3)
         assert sum(retention.drop_payloads(at(3))) == 3
@@ -84,13 +84,16 @@ def test_with_nothing_stored_there_is_nothing_to_do() -> None:
 
 def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
     record(
-        arrival("a", 0, issue="1"), arrival("b", 0, issue="2"), arrival("c", 0, issue="3"), arrival("d", 9, issue="4")
+        pending_event("a", 0, issue="1"),
+        pending_event("b", 0, issue="2"),
+        pending_event("c", 0, issue="3"),
+        pending_event("d", 9, issue="4"),
     )
     by_issue = {group.issue_id: group.id for group in groups()}
     change_group(by_issue["2"], status="ack")
     change_group(by_issue["3"], status="snoozed")
     with session():
-        assert retention.resolve_quiet(at(5), at(1_000)) == 2
+        assert retention.resolve_inactive(at(5), at(1_000)) == 2
         traces = GroupChange.select().order_by(GroupChange.from_value.desc())
         assert [(one.actor, one.changed_by, one.from_value, one.to_value) for one in traces] == [
             ("clock", "AUTO_RESOLVE_DAYS", before, "resolved") for before in ("open", "ack")
@@ -105,32 +108,32 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
 
 
 def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_database: str) -> None:
-    record(*(arrival(issue=str(number)) for number in range(450)))
+    record(*(pending_event(issue=str(number)) for number in range(450)))
     with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor, session():
         cursor.execute("SELECT FROM alert_group WHERE id IN (1, 250) FOR UPDATE")
-        assert retention.resolve_quiet(at(5), at(1_000)) == 448
-        assert retention.resolve_quiet(at(5), at(1_000)) == 0
+        assert retention.resolve_inactive(at(5), at(1_000)) == 448
+        assert retention.resolve_inactive(at(5), at(1_000)) == 0
         other.rollback()
-        assert retention.resolve_quiet(at(5), at(1_000)) == 2
+        assert retention.resolve_inactive(at(5), at(1_000)) == 2
 
 
 def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
     fixed = {"workspace": 1, "source": "sentry", "project": "", "change": "resolved"}
     with session():
-        LastWord.insert_many(
+        LatestSourceUpdate.insert_many(
             [{"fingerprint": f"issue:{number}", "received_at": at(number % 3), **fixed} for number in range(750)]
         ).execute()
-        assert retention.forget_words(at(2)) == 500
-        assert LastWord.select().count() == 250
+        assert retention.purge_source_updates(at(2)) == 500
+        assert LatestSourceUpdate.select().count() == 250
 
 
 def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Settings, clean_redis: Redis) -> None:
-    record(*(arrival(f"{number}", number) for number in range(5)))
+    record(*(pending_event(f"{number}", number) for number in range(5)))
     now = at(0) + timedelta(days=settings.retention_days + 1)
-    assert maintenance.do_once_a_day(settings, clean_redis, now)
+    assert maintenance.run_daily_maintenance(settings, clean_redis, now)
     assert ids() == ["0", "4"]
     assert payloads() == []
-    assert not maintenance.do_once_a_day(settings, clean_redis, now)
+    assert not maintenance.run_daily_maintenance(settings, clean_redis, now)
     assert 0 < clean_redis.ttl("signalcraft:chores") <= 86_400
 
 
@@ -138,10 +141,10 @@ def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Red
     database.close_all()
     open_database("postgresql://127.0.0.1:1/nowhere")
     try:
-        assert not maintenance.do_once_a_day(settings, clean_redis, at(0))
+        assert not maintenance.run_daily_maintenance(settings, clean_redis, at(0))
     finally:
         open_database(database_url)
-    assert maintenance.do_once_a_day(settings, clean_redis, at(0))
+    assert maintenance.run_daily_maintenance(settings, clean_redis, at(0))
 
 
 def test_the_events_that_were_worse_than_all_before_stay() -> None:
@@ -154,6 +157,6 @@ def test_the_events_that_were_worse_than_all_before_stay() -> None:
         Severity.CRITICAL,
         Severity.LOW,
     )
-    record(*(arrival(f"{number}", number, severity=severity) for number, severity in enumerate(severities)))
+    record(*(pending_event(f"{number}", number, severity=severity) for number, severity in enumerate(severities)))
     delete_events(1_000)
     assert ids() == ["0", "2", "5", "6"]

@@ -11,7 +11,7 @@ from peewee import PeeweeException
 from signalcraft import logs
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import database, session
-from tests.support.builders import arrival, record
+from tests.support.builders import pending_event, record
 from tests.support.web_client import add_workspace
 
 
@@ -32,7 +32,7 @@ def logged(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: io.StringIO) -> None:
     slow_queries.watch(0)
-    record(arrival("secret event"))
+    record(pending_event("secret event"))
     names = [line["query"] for line in logged(lines)]
     assert {"groups.record._insert_events", "groups.record._point_events"} <= set(names)
     assert all(float(str(line["duration_ms"])) >= 0 for line in logged(lines))
@@ -41,7 +41,7 @@ def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: i
 
 def test_a_quick_one_is_not(lines: io.StringIO) -> None:
     slow_queries.watch(60_000)
-    record(arrival())
+    record(pending_event())
     assert logged(lines) == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
-from signalcraft.ingest.credential_cache import Directory
+from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.settings import Settings
 from signalcraft.storage import database, tenants
 from signalcraft.storage.models import ApiToken, WebhookSecret
@@ -118,11 +118,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def directory(environ: dict[str, str], clock: Clock) -> Directory:
+def directory(environ: dict[str, str], clock: Clock) -> CredentialCache:
     add_workspace("default")
     add_workspace("acme")
     settings = Settings.from_environ({**environ, "ENCRYPTION_KEY": f"{KEY},{OTHER_KEY}", "SENTRY_CLIENT_SECRET": "a,b"})
-    return Directory(settings, clock=clock)
+    return CredentialCache(settings, clock=clock)
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def database_away(database_url: str) -> Iterator[None]:
         yield
 
 
-def names(directory: Directory, workspace: str) -> list[str]:
-    return [secret.name for secret in directory.access(workspace).secrets if secret.name != "decoy"]
+def names(directory: CredentialCache, workspace: str) -> list[str]:
+    return [secret.name for secret in directory.secrets_of(workspace).secrets if secret.name != "decoy"]
 
 
 def add_secret(name: str = "mine", *, key: str = KEY) -> None:
@@ -140,42 +140,44 @@ def add_secret(name: str = "mine", *, key: str = KEY) -> None:
         tenants.add_secret("acme", "integration", "value", [key], name)
 
 
-def test_the_environments_secrets_are_the_default_workspaces_alone(directory: Directory) -> None:
+def test_the_environments_secrets_are_the_default_workspaces_alone(directory: CredentialCache) -> None:
     assert names(directory, "default") == ["SENTRY_CLIENT_SECRET-1", "SENTRY_CLIENT_SECRET-2"]
     assert names(directory, "acme") == []
 
 
-def test_stored_secrets_are_read_with_any_of_the_keys(directory: Directory) -> None:
+def test_stored_secrets_are_read_with_any_of_the_keys(directory: CredentialCache) -> None:
     add_secret("new")
     add_secret("old", key=OTHER_KEY)
     assert names(directory, "acme") == ["new", "old"]
 
 
-def test_a_secret_that_no_key_opens_is_left_out_and_does_no_harm(directory: Directory) -> None:
+def test_a_secret_that_no_key_opens_is_left_out_and_does_no_harm(directory: CredentialCache) -> None:
     add_secret("lost", key=Fernet.generate_key().decode())
     add_secret("mine")
     assert names(directory, "acme") == ["mine"]
 
 
-def test_every_workspace_has_as_many_secrets_to_try_also_one_that_does_not_exist(directory: Directory) -> None:
-    kinds = [sorted(s.kind for s in directory.access(slug).secrets) for slug in ("default", "acme", "nobody")]
+def test_every_workspace_has_as_many_secrets_to_try_also_one_that_does_not_exist(directory: CredentialCache) -> None:
+    kinds = [sorted(s.kind for s in directory.secrets_of(slug).secrets) for slug in ("default", "acme", "nobody")]
     assert kinds[0] == kinds[1] == kinds[2] == ["integration", "integration", "legacy", "servicehook"]
-    assert directory.access("nobody").workspace_id == 0
+    assert directory.secrets_of("nobody").workspace_id == 0
 
 
 def test_a_default_workspace_that_was_not_made_yet_has_no_secrets(environ: dict[str, str]) -> None:
-    directory = Directory(Settings.from_environ(environ))
-    assert directory.access("default").workspace_id == 0
+    directory = CredentialCache(Settings.from_environ(environ))
+    assert directory.secrets_of("default").workspace_id == 0
     assert names(directory, "default") == []
     assert directory.caller("test-api-token") is None
 
 
-def wait_for_reader(directory: Directory) -> None:
+def wait_for_reader(directory: CredentialCache) -> None:
     assert directory._reader is not None
     directory._reader.join(5)
 
 
-def test_what_is_known_is_read_anew_after_ten_seconds_beside_the_requests(directory: Directory, clock: Clock) -> None:
+def test_what_is_known_is_read_anew_after_ten_seconds_beside_the_requests(
+    directory: CredentialCache, clock: Clock
+) -> None:
     assert names(directory, "acme") == []
     add_secret()
     clock.now += 10
@@ -186,7 +188,7 @@ def test_what_is_known_is_read_anew_after_ten_seconds_beside_the_requests(direct
     assert names(directory, "acme") == ["mine"]
 
 
-def test_whoever_would_be_refused_is_looked_up_again_once_a_second(directory: Directory, clock: Clock) -> None:
+def test_whoever_would_be_refused_is_looked_up_again_once_a_second(directory: CredentialCache, clock: Clock) -> None:
     assert names(directory, "acme") == []
     add_secret()
     assert not directory.refresh()
@@ -200,15 +202,15 @@ def test_nothing_known_and_no_database_is_unavailable(
     environ: dict[str, str], clock: Clock, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("database_away")
-    directory = Directory(Settings.from_environ(environ), clock=clock)
+    directory = CredentialCache(Settings.from_environ(environ), clock=clock)
     with pytest.raises(DatabaseUnavailable):
-        directory.access("default")
+        directory.secrets_of("default")
     with pytest.raises(DatabaseUnavailable):
         directory.caller("test-api-token")
 
 
 def test_what_is_known_is_served_while_the_database_is_away(
-    directory: Directory, clock: Clock, request: pytest.FixtureRequest
+    directory: CredentialCache, clock: Clock, request: pytest.FixtureRequest
 ) -> None:
     add_secret()
     assert names(directory, "acme") == ["mine"]
@@ -221,7 +223,7 @@ def test_what_is_known_is_served_while_the_database_is_away(
     assert names(directory, "acme") == ["mine"]
 
 
-def test_tokens_name_their_workspace_and_scope(directory: Directory) -> None:
+def test_tokens_name_their_workspace_and_scope(directory: CredentialCache) -> None:
     with database.session():
         reading = tenants.create_token("acme", can_write=False, name="grafana")
         writing = tenants.create_token("acme", can_write=True, name="oncall")
@@ -236,15 +238,15 @@ def test_tokens_name_their_workspace_and_scope(directory: Directory) -> None:
         assert directory.caller(unknown) is None
 
 
-def test_the_environments_token_opens_the_default_workspace(directory: Directory) -> None:
+def test_the_environments_token_opens_the_default_workspace(directory: CredentialCache) -> None:
     caller = directory.caller("test-api-token")
     assert caller is not None
     assert (caller.workspace, caller.can_write) == ("default", True)
 
 
-def test_no_secret_shows_in_a_repr(directory: Directory) -> None:
+def test_no_secret_shows_in_a_repr(directory: CredentialCache) -> None:
     add_secret()
-    directory.access("acme")
-    assert "value" not in repr([secret.name for secret in directory.access("acme").secrets])
-    assert "b'value'" not in repr(directory.access("acme"))
+    directory.secrets_of("acme")
+    assert "value" not in repr([secret.name for secret in directory.secrets_of("acme").secrets])
+    assert "b'value'" not in repr(directory.secrets_of("acme"))
     assert "b'value'" not in repr(directory._known)

@@ -9,10 +9,10 @@ from signalcraft.domain.alerts import NormalizedAlert, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.grouping import group_key
 from signalcraft.groups import record as groups_record
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
-from signalcraft.storage.compression import pack
+from signalcraft.storage.compression import compress
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 
@@ -25,7 +25,7 @@ def at(minute: float) -> datetime:
     return NOON + timedelta(minutes=minute)
 
 
-def arrival(
+def pending_event(
     event_id: str = "",
     minute: float = 0,
     *,
@@ -34,7 +34,7 @@ def arrival(
     severity: Severity = Severity.HIGH,
     environment: str = "prod",
     rule: str = "",
-) -> Arrival:
+) -> PendingEvent:
     event_id = event_id or f"event-{next(_ids)}"
     alert = NormalizedAlert(
         source="sentry",
@@ -53,19 +53,19 @@ def arrival(
         triggered_rule=rule or None,
     )
     key = group_key(source="sentry", project="api", environment=environment, fingerprint=alert.fingerprint)
-    return Arrival(
+    return PendingEvent(
         workspace_id=workspace_id,
         delivery_id=f"delivery-of-{event_id}",
         group_key=key,
         alert=alert,
-        payload=pack(b"{}"),
+        payload=compress(b"{}"),
         rules=(rule,) if rule else (),
     )
 
 
-def record(*arrivals: Arrival, policy: grouping.Policy | None = None) -> groups_record.Recorded:
+def record(*pending: PendingEvent, policy: grouping.GroupingPolicy | None = None) -> groups_record.RecordResult:
     with session():
-        return groups_record.record(arrivals, policy or grouping.Policy())
+        return groups_record.record(pending, policy or grouping.GroupingPolicy())
 
 
 def groups() -> list[AlertGroup]:

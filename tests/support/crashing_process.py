@@ -27,8 +27,8 @@ from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database
 from signalcraft.web import app
 from signalcraft.worker import processor
-from signalcraft.worker.batch_worker import BatchingWorker
-from signalcraft.worker.inbox_consumer import Drainer
+from signalcraft.worker.batch_worker import BatchWorker
+from signalcraft.worker.inbox_consumer import InboxConsumer
 
 #: The threads that do the work; others run beside it.
 _COUNTED = ("MainThread", "storing", "patience")
@@ -81,13 +81,13 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
 
     stages = _stages(order.get("poison"))
     batch_size = order.get("batch_size", 200)
-    BatchingWorker(jobs.ALERTS, connection=redis, stages=stages, batch_size=batch_size).work(burst=True)
+    BatchWorker(jobs.ALERTS, connection=redis, stages=stages, batch_size=batch_size).work(burst=True)
 
 
 def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
     """All that is on the shelf."""
     tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
-    drainer = Drainer(_stages(order.get("poison")), batch_size=200)
+    drainer = InboxConsumer(_stages(order.get("poison")), batch_size=200)
     while drainer.drain():
         pass
 
@@ -101,7 +101,7 @@ def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stand
         return stages.prepare(deliveries)
 
     stages = tasks.processor()
-    return SimpleNamespace(prepare=prepare, record=stages.record, hear=stages.hear, conclude=stages.conclude)
+    return SimpleNamespace(prepare=prepare, record=stages.record, reapply=stages.reapply, conclude=stages.conclude)
 
 
 def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:
@@ -121,8 +121,8 @@ def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     open_database(settings.database_url)
     if order["role"] == "web":
         receive.verify = steps.around(receive.verify)
-        durable_enqueue.keep = steps.around(durable_enqueue.keep)
-        enqueue.take_in = steps.around(enqueue.take_in)
+        durable_enqueue.enqueue_durably = steps.around(durable_enqueue.enqueue_durably)
+        enqueue.enqueue_once = steps.around(enqueue.enqueue_once)
 
         def open_and_watch(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - whatever it takes
             open_database(*arguments, **keywords)

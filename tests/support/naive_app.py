@@ -9,22 +9,23 @@ import os
 from redis import Redis
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.queues import enqueue, jobs, redis_clients
-from signalcraft.queues.enqueue import TakenIn
+from signalcraft.queues import enqueue as queues_enqueue
+from signalcraft.queues import jobs, redis_clients
+from signalcraft.queues.enqueue import EnqueueResult
 from signalcraft.settings import Settings
 from signalcraft.web.app import create_app
 
 
-def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> TakenIn:
-    key = enqueue._delivery_key(accepted)
-    with redis_clients.away_as_unavailable():
+def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> EnqueueResult:
+    key = queues_enqueue._delivery_key(accepted)
+    with redis_clients.redis_errors_as_unavailable():
         if not redis.set(key, accepted.delivery_id, nx=True, ex=ttl_seconds):
-            return TakenIn(fresh=False, delivery_id=str(redis.get(key)))
+            return EnqueueResult(is_duplicate=True, delivery_id=str(redis.get(key)))
         jobs.queue(redis, jobs.ALERTS).enqueue(
             jobs.PROCESS_DELIVERY, accepted.as_job_argument(), job_id=accepted.delivery_id, result_ttl=0
         )
-    return TakenIn(fresh=True, delivery_id=accepted.delivery_id)
+    return EnqueueResult(is_duplicate=False, delivery_id=accepted.delivery_id)
 
 
-enqueue.take_in = take_in
+queues_enqueue.enqueue_once = take_in
 app = create_app(Settings.from_environ(os.environ))

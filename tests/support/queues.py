@@ -6,18 +6,18 @@ from signalcraft import tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues import enqueue, inbox, jobs
 from signalcraft.storage.database import session
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 
 
 def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     """Enqueue deliveries, none of which was enqueued before."""
     for delivery in deliveries:
-        assert enqueue.take_in(redis, delivery, ttl_seconds=60).fresh
+        assert not enqueue.enqueue_once(redis, delivery, ttl_seconds=60).is_duplicate
 
 
 def work(redis: Redis, *, batch_size: int = 200, stages: object = None) -> None:
     """Process what waits in the queue."""
-    BatchingWorker(
+    BatchWorker(
         jobs.ALERTS,
         connection=redis,
         stages=stages or tasks.processor(),  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def shelve(*deliveries: AcceptedDelivery) -> None:
     """Put deliveries into the inbox."""
     with session():
         for delivery in deliveries:
-            inbox.keep(delivery)
+            inbox.add(delivery)
 
 
 def depth() -> int:

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     settings = Settings.from_environ(os.environ)
     open_database(settings.database_url)
     tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
-    batch_worker.PREPARE_SECONDS = 1  # type: ignore[misc]
+    batch_worker.PREPARE_TIMEOUT_SECONDS = 1  # type: ignore[misc]
     process._normalize = lambda *_: re.match(r"(a+)+$", "a" * 60 + "b")  # type: ignore[assignment]
     redis = redis_clients.for_worker(settings.redis_url)
-    batch_worker.BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9).work(burst=True)
+    batch_worker.BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9).work(burst=True)

@@ -22,7 +22,7 @@ from signalcraft.dev import embedded_servers
 from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
 from signalcraft.web import dashboard
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support import ROOT
 from tests.support.builders import accepted
 from tests.support.waiting import wait_until
@@ -55,8 +55,8 @@ def test_nobody_sees_anything_without_the_password(client: FlaskClient, path: st
 
 def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: FlaskClient, redis: Redis) -> None:
     waiting = accepted()
-    enqueue.take_in(redis, waiting, ttl_seconds=60)
-    worker = BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1)
+    enqueue.enqueue_once(redis, waiting, ttl_seconds=60)
+    worker = BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1)
     worker.register_birth()
     redis.hset(worker.key, "current_job", waiting.delivery_id)
     before = snapshot(redis)
@@ -92,7 +92,7 @@ def test_its_policy_lets_run_what_its_pages_need_and_no_script_of_a_job(client: 
 
 def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
-    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, waiting, ttl_seconds=60)
     lists = ("/0/view/jobs/alerts/queued/8/asc/1", "/0/view/jobs/alerts/failed/8/asc/1")
     for path in (*lists, f"/0/view/job/{waiting.delivery_id}"):
         page = client.get(path, headers=WITH_PASSWORD).text
@@ -104,7 +104,7 @@ def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: 
 
 
 def test_without_the_name_of_a_queue_it_shows_the_jobs_of_alerts(client: FlaskClient, clean_redis: Redis) -> None:
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     assert "on queue <strong>alerts</strong>" in client.get("/0/view/jobs", headers=WITH_PASSWORD).text
     named = client.get("/0/view/jobs/notifications/queued/8/asc/1", headers=WITH_PASSWORD).text
     assert "on queue <strong>notifications</strong>" in named
@@ -146,7 +146,7 @@ def test_junk_at_a_webhook_locks_nobody_out_who_knows_the_password(environ: dict
 
 def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, redis: Redis) -> None:
     failed = jobs.queue(redis, jobs.ALERTS).enqueue("no.such.thing", job_id="failed")
-    BatchingWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1).work(burst=True)
+    BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1).work(burst=True)
     before = snapshot(redis)
     changing = [rule for rule in client.application.url_map.iter_rules() if rule.endpoint not in dashboard._PAGES]
     assert "/requeue/<queue_name>" in {rule.rule for rule in changing}
@@ -169,15 +169,15 @@ def test_every_page_that_is_let_through_is_one_that_there_is() -> None:
 
 
 def test_a_third_request_at_the_same_time_is_turned_away() -> None:
-    inside, release = threading.Barrier(dashboard.AT_ONCE + 1), threading.Event()
+    inside, release = threading.Barrier(dashboard.MAX_REQUESTS + 1), threading.Event()
 
     def slow(_environ: object, _start_response: object) -> list[bytes]:
         inside.wait(5)
         release.wait(5)
         return [b"done"]
 
-    few = dashboard._FewAtOnce(slow)
-    threads = [threading.Thread(target=few, args=({}, None)) for _ in range(dashboard.AT_ONCE)]
+    few = dashboard._ConcurrencyLimit(slow)
+    threads = [threading.Thread(target=few, args=({}, None)) for _ in range(dashboard.MAX_REQUESTS)]
     for thread in threads:
         thread.start()
     inside.wait(5)
@@ -196,7 +196,7 @@ def test_a_page_gets_all_its_files_though_a_browser_asks_for_six_at_once() -> No
         together.wait(5)
         return [b"done"]
 
-    few, answers = dashboard._FewAtOnce(slow), list[object]()
+    few, answers = dashboard._ConcurrencyLimit(slow), list[object]()
 
     def ask() -> None:
         answers.append(few({"REQUEST_METHOD": "GET", "PATH_INFO": "/static/js/jquery.js"}, lambda *_: None))
@@ -211,7 +211,7 @@ def test_a_page_gets_all_its_files_though_a_browser_asks_for_six_at_once() -> No
 
 def test_its_redis_pool_is_its_own_and_has_two_connections(redis_url: str) -> None:
     pool = dashboard.create_dashboard(redis_url, PASSWORD).redis_conn.connection_pool  # type: ignore[attr-defined]  # likewise
-    assert pool.max_connections == dashboard.AT_ONCE
+    assert pool.max_connections == dashboard.MAX_REQUESTS
     assert pool.connection_kwargs["socket_timeout"] < 1
 
 
@@ -228,7 +228,7 @@ def test_the_web_process_has_it_only_if_there_is_a_password(environ: dict[str, s
 def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_told_to(
     environ: dict[str, str], clean_redis: Redis
 ) -> None:
-    enqueue.take_in(clean_redis, accepted(), ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     port = embedded_servers.free_port()
     command = [sys.executable, "-m", "signalcraft", "dashboard", "--port", str(port)]
     known = {"REDIS_URL": environ["REDIS_URL"], "DASHBOARD_PASSWORD": PASSWORD}

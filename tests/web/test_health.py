@@ -18,7 +18,7 @@ from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
-from signalcraft.worker.batch_worker import BatchingWorker
+from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
 from tests.support.web_client import no_database, web
 
@@ -41,10 +41,10 @@ def client(environ: dict[str, str]) -> Iterator[FlaskClient]:
 
 
 @pytest.fixture
-def worker(clean_redis: Redis, settings: Settings) -> BatchingWorker:
+def worker(clean_redis: Redis, settings: Settings) -> BatchWorker:
     """Registered, and not yet at work."""
     tasks.configure_worker(settings, clean_redis)
-    worker = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
+    worker = BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
     worker.register_birth()
     return worker
 
@@ -72,7 +72,7 @@ def states(client: FlaskClient) -> dict[str, str]:
     return {name: told[name]["state"] for name in PARTS}
 
 
-def age_heartbeat(worker: BatchingWorker, seconds: float) -> None:
+def age_heartbeat(worker: BatchWorker, seconds: float) -> None:
     beat = utcformat(datetime.now(UTC) - timedelta(seconds=seconds))
     worker.connection.hset(worker.key, "last_heartbeat", beat)
 
@@ -91,16 +91,16 @@ def test_it_is_not_ready_without_a_worker(client: FlaskClient) -> None:
     assert (status, told["status"], told["worker"]["state"]) == (503, "unavailable", "missing")
 
 
-def test_a_worker_that_stopped_coming_round_is_none(client: FlaskClient, worker: BatchingWorker) -> None:
+def test_a_worker_that_stopped_coming_round_is_none(client: FlaskClient, worker: BatchWorker) -> None:
     age_heartbeat(worker, 44)
     assert states(client)["worker"] == "ok"
     age_heartbeat(worker, 46)
     assert states(client)["worker"] == "missing"
 
 
-def test_one_living_worker_is_enough(client: FlaskClient, clean_redis: Redis, worker: BatchingWorker) -> None:
+def test_one_living_worker_is_enough(client: FlaskClient, clean_redis: Redis, worker: BatchWorker) -> None:
     age_heartbeat(worker, 300)
-    other = BatchingWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
+    other = BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
     other.register_birth()
     assert states(client)["worker"] == "ok"
 
@@ -108,7 +108,7 @@ def test_one_living_worker_is_enough(client: FlaskClient, clean_redis: Redis, wo
 @pytest.mark.usefixtures("worker")
 def test_a_job_that_has_waited_too_long_makes_it_not_ready(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
-    enqueue.take_in(clean_redis, waiting, ttl_seconds=60)
+    enqueue.enqueue_once(clean_redis, waiting, ttl_seconds=60)
     assert states(client)["queue"] == "ok"
     then = utcformat(datetime.now(UTC) - timedelta(seconds=61))
     clean_redis.hset(f"rq:job:{waiting.delivery_id}", "created_at", then)

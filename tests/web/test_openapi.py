@@ -18,7 +18,7 @@ from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.web import openapi
 from tests.support import ROOT
-from tests.support.builders import arrival, record
+from tests.support.builders import pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, code_of, web
 
 API_PAGE = ROOT / "docs" / "api.md"
@@ -117,7 +117,7 @@ def test_whatever_is_sent_the_answer_is_as_described(
     """A workspace with groups, one without any, and nobody; what is described, and what is not."""
     add_workspace()
     add_workspace("acme")
-    record(*(arrival(issue=str(number % 5)) for number in range(20)))
+    record(*(pending_event(issue=str(number % 5)) for number in range(20)))
     if token == "of acme":
         with session():
             token = tenants.create_token("acme", can_write=True, name="acme")

@@ -24,28 +24,28 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import jobs, redis_clients
 from signalcraft.queues.jobs import AllowedJob
-from signalcraft.queues.leases import Claim
+from signalcraft.queues.leases import Lease
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
 from signalcraft.worker import process as processing
 from signalcraft.worker import processor
-from signalcraft.worker.batch_worker import AlertQueue, BatchingWorker
+from signalcraft.worker.batch_worker import AlertQueue, BatchWorker
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
 from tests.support.queues import take_in
 from tests.support.waiting import wait_until
 
-Work = Callable[..., BatchingWorker]
+Work = Callable[..., BatchWorker]
 
 
 @pytest.fixture
 def work(redis: Redis) -> Work:
     """Work off what waits, in this process, and come back."""
 
-    def run(**options: object) -> BatchingWorker:
+    def run(**options: object) -> BatchWorker:
         chosen: dict[str, object] = {"stages": tasks.processor(), "batch_size": 200, "connection": redis}
-        worker = BatchingWorker(jobs.ALERTS, **chosen | options)  # type: ignore[arg-type]
+        worker = BatchWorker(jobs.ALERTS, **chosen | options)  # type: ignore[arg-type]
         worker.work(burst=True)
         return worker
 
@@ -203,7 +203,7 @@ def test_people_hear_of_a_batch_that_is_stored_though_redis_goes_away_at_that_mo
     def record(batch: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
         outcome = tasks.processor().record(batch)
-        monkeypatch.setattr(Claim, "renewed", gone)
+        monkeypatch.setattr(Lease, "renewed", gone)
         return outcome
 
     take_in(redis, *(accepted() for _ in range(4)))
@@ -215,7 +215,7 @@ def test_people_hear_of_a_batch_that_is_stored_though_redis_goes_away_at_that_mo
 def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signalcraft.worker.batch_worker._LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr("signalcraft.worker.batch_worker._POLL_INTERVAL_SECONDS", 0.05)
     ends: list[float] = []
 
     def record(batch: processor.Batch) -> processor.Outcome:
@@ -255,7 +255,7 @@ def test_a_batch_is_bounded_in_bytes_and_what_had_no_room_keeps_its_place(
 ) -> None:
     deliveries = [accepted() for _ in range(5)]
     monkeypatch.setattr(
-        "signalcraft.worker.batch_worker.MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries)
+        "signalcraft.worker.batch_worker.MAX_BATCH_BYTES", 1 + max(len(one.delivery.body) for one in deliveries)
     )
     seen: list[list[str]] = []
 
@@ -302,9 +302,9 @@ def test_jobs_that_went_into_other_hands_are_not_given_back(redis: Redis) -> Non
     delivery = accepted()
     take_in(redis, delivery)
     queue = AlertQueue(jobs.ALERTS, connection=redis)
-    claim = Claim.take("", queue, worker_name="slow", most=9)
+    claim = Lease.acquire("", queue, worker_name="slow", most=9)
     redis.zremrangebyrank("rq:wip:alerts", 0, -1)  # its lease was over
-    claim.give_back()
+    claim.release()
     assert redis.llen("rq:queue:alerts") == 0
     assert redis.hget(f"rq:job:{delivery.delivery_id}", "status") == b"started"
 
@@ -313,7 +313,7 @@ def test_jobs_that_went_into_other_hands_are_not_given_back(redis: Redis) -> Non
 def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch, wait_seconds: float
 ) -> None:
-    monkeypatch.setattr("signalcraft.worker.batch_worker._LOOK_UP_SECONDS", wait_seconds)
+    monkeypatch.setattr("signalcraft.worker.batch_worker._POLL_INTERVAL_SECONDS", wait_seconds)
     deliveries = [accepted() for _ in range(5)]
     take_in(redis, *deliveries)
 
@@ -359,9 +359,9 @@ def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis:
 
 @pytest.mark.usefixtures("redis")
 def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
-    bench = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0")).context
+    context = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0")).context
     with capture_logs() as lines:
-        processing.process([accepted()], bench)
+        processing.process([accepted()], context)
     (line,) = [line for line in lines if line["log_level"] != "info"]
     assert (line["event"], line["log_level"], line["reason"]) == (
         "nobody hears of a group",

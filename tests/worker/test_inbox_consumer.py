@@ -16,8 +16,8 @@ from signalcraft.storage import models
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.worker import processor
-from signalcraft.worker.context import ShelfStages
-from signalcraft.worker.inbox_consumer import Drainer
+from signalcraft.worker.context import InboxStages
+from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support.builders import accepted, groups
 from tests.support.queues import depth, shelve
 
@@ -31,16 +31,16 @@ def equipped(settings: Settings, clean_redis: Redis) -> None:
     tasks.configure_worker(settings, clean_redis)
 
 
-def drainer(batch_size: int = 100) -> Drainer:
-    return Drainer(tasks.processor(), batch_size=batch_size)
+def drainer(batch_size: int = 100) -> InboxConsumer:
+    return InboxConsumer(tasks.processor(), batch_size=batch_size)
 
 
-def storing(record: Callable[[Sequence[AcceptedDelivery]], object]) -> ShelfStages:
+def storing(record: Callable[[Sequence[AcceptedDelivery]], object]) -> InboxStages:
     """Stages of which only the middle one does anything."""
     return SimpleNamespace(
         prepare=lambda deliveries: deliveries,
         record=record,
-        hear=lambda _outcome: None,
+        reapply=lambda _outcome: None,
         conclude=lambda _outcome: None,
     )
 
@@ -61,7 +61,7 @@ def test_it_takes_the_oldest_first_some_at_a_time() -> None:
 
     deliveries = [accepted() for _ in range(5)]
     shelve(*deliveries)
-    one = Drainer(storing(process), batch_size=2)
+    one = InboxConsumer(storing(process), batch_size=2)
     assert [one.drain() for _ in range(4)] == [2, 2, 1, 0]
     assert seen == [delivery.delivery_id for delivery in deliveries]
 
@@ -70,7 +70,7 @@ def test_what_it_hands_on_is_what_was_kept() -> None:
     kept = accepted()
     seen: list[AcceptedDelivery] = []
     shelve(kept)
-    Drainer(storing(seen.extend), batch_size=9).drain()
+    InboxConsumer(storing(seen.extend), batch_size=9).drain()
     assert seen == [kept]
 
 
@@ -88,7 +88,7 @@ def test_a_failure_leaves_everything_as_it_was() -> None:
 
     shelve(accepted())
     with pytest.raises(DatabaseUnavailable):
-        Drainer(storing(process), batch_size=9).drain()
+        InboxConsumer(storing(process), batch_size=9).drain()
     assert (depth(), groups()) == (1, [])
     assert drainer().drain() == 1
 
@@ -116,7 +116,7 @@ def test_two_drainers_take_each_delivery_once() -> None:
 
     deliveries = [accepted() for _ in range(4)]
     shelve(*deliveries)
-    threads = [threading.Thread(target=Drainer(storing(process), batch_size=2).drain) for _ in range(2)]
+    threads = [threading.Thread(target=InboxConsumer(storing(process), batch_size=2).drain) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -144,15 +144,15 @@ def test_an_alert_and_its_resolution_find_each_other_where_one_is_on_the_shelf_a
         return outcome
 
     real = tasks.processor()
-    stages = SimpleNamespace(prepare=real.prepare, record=record_both, hear=real.hear, conclude=real.conclude)
-    assert Drainer(stages, batch_size=9).drain() == 1
+    stages = SimpleNamespace(prepare=real.prepare, record=record_both, reapply=real.reapply, conclude=real.conclude)
+    assert InboxConsumer(stages, batch_size=9).drain() == 1
     assert [group.status for group in groups()] == ["resolved"]
 
 
 def test_what_was_not_heard_because_postgresql_went_away_is_heard_when_it_is_back() -> None:
     heard: list[object] = []
 
-    def hear(outcome: object) -> None:
+    def reapply(outcome: object) -> None:
         heard.append(outcome)
         if len(heard) == 1:
             raise DatabaseUnavailable
@@ -160,8 +160,8 @@ def test_what_was_not_heard_because_postgresql_went_away_is_heard_when_it_is_bac
     told: list[object] = []
     shelve(accepted())
     stages = storing(lambda _deliveries: "stored")
-    stages.hear, stages.conclude = hear, told.append
-    one = Drainer(stages, batch_size=9)
+    stages.reapply, stages.conclude = reapply, told.append
+    one = InboxConsumer(stages, batch_size=9)
     with pytest.raises(DatabaseUnavailable):
         one.drain()
     assert depth() == 0
@@ -175,12 +175,12 @@ def test_people_are_told_after_the_commit() -> None:
     seen: list[int] = []
     stages.conclude = lambda _outcome: seen.append(depth())
     shelve(accepted())
-    Drainer(stages, batch_size=9).drain()
+    InboxConsumer(stages, batch_size=9).drain()
     assert seen == [0]
 
 
 def test_whatever_goes_wrong_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signalcraft.worker.inbox_consumer._AFTER_FAILURE_SECONDS", 0.01)
+    monkeypatch.setattr("signalcraft.worker.inbox_consumer._RETRY_INTERVAL_SECONDS", 0.01)
     answers = iter([ZeroDivisionError("of somebody's row"), DatabaseUnavailable("away"), None])
     done = threading.Event()
 
@@ -192,7 +192,7 @@ def test_whatever_goes_wrong_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch)
         done.set()
 
     shelve(accepted())
-    one = Drainer(storing(process), batch_size=9)
+    one = InboxConsumer(storing(process), batch_size=9)
     one.start()
     assert done.wait(10)
     one.stop()
@@ -211,7 +211,7 @@ def test_a_server_that_takes_no_writes_is_away_and_no_fault_of_ours() -> None:
 
 def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = [accepted() for _ in range(5)]
-    monkeypatch.setattr(inbox, "MOST_BYTES", 1 + max(len(one.delivery.body) for one in deliveries))
+    monkeypatch.setattr(inbox, "MAX_BATCH_BYTES", 1 + max(len(one.delivery.body) for one in deliveries))
     shelve(*deliveries)
     assert [drainer().drain() for _ in range(4)] == [2, 2, 1, 0]
 

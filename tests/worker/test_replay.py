@@ -16,7 +16,7 @@ from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import MissingTitle
 from signalcraft.groups import record
-from signalcraft.groups.bursts import Arrival
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.queues import dead_letters, jobs, reconcile
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
@@ -24,7 +24,7 @@ from signalcraft.sources.sentry import samples
 from signalcraft.storage.database import open_database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.worker import process as processing
-from signalcraft.worker.context import Workbench
+from signalcraft.worker.context import WorkerContext
 from tests.support.builders import NOON, accepted, groups
 from tests.support.queues import take_in, work
 
@@ -135,10 +135,10 @@ def test_one_that_our_own_code_stumbles_over_costs_no_other(
     poison = accepted()
     process = processing.process
 
-    def stumble(deliveries: Sequence[AcceptedDelivery], bench: Workbench) -> record.Recorded:
+    def stumble(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> record.RecordResult:
         if poison.delivery_id in {one.delivery_id for one in deliveries}:
             raise ZeroDivisionError
-        return process(deliveries, bench)
+        return process(deliveries, context)
 
     monkeypatch.setattr(processing, "process", stumble)
     set_aside(accepted(), poison, accepted())
@@ -151,14 +151,14 @@ def test_one_that_our_own_code_cannot_even_read_costs_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     poison = accepted(title="poison")
-    of = Arrival.of
+    of = PendingEvent.of
 
-    def stumble(alert: NormalizedAlert, *arguments: Any, **options: Any) -> Arrival:  # noqa: ANN401 - as it is
+    def stumble(alert: NormalizedAlert, *arguments: Any, **options: Any) -> PendingEvent:  # noqa: ANN401 - as it is
         if alert.title == "poison":
             raise ZeroDivisionError
         return of(alert, *arguments, **options)
 
-    monkeypatch.setattr(Arrival, "of", stumble)
+    monkeypatch.setattr(PendingEvent, "of", stumble)
     set_aside(accepted(), poison, accepted())
     assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
 

@@ -14,8 +14,8 @@ from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import FailedDelivery, Inbox
-from signalcraft.worker.inbox_consumer import Drainer
-from signalcraft.worker.self_alerts import Watch
+from signalcraft.worker.inbox_consumer import InboxConsumer
+from signalcraft.worker.self_alerts import IncidentMonitor
 from tests.support.builders import accepted
 from tests.support.web_client import add_workspace
 
@@ -49,7 +49,7 @@ def let_time_pass() -> None:
 
 def test_fifty_deliveries_set_aside_are_told_of_once_however_many_workers_look(clean_redis: Redis) -> None:
     told = Told()
-    workers = [Watch(told, clean_redis) for _ in range(3)]
+    workers = [IncidentMonitor(told, clean_redis) for _ in range(3)]
     for worker in workers:
         worker.look()
     assert told == []
@@ -62,7 +62,7 @@ def test_fifty_deliveries_set_aside_are_told_of_once_however_many_workers_look(c
 
 def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_told_of_again(clean_redis: Redis) -> None:
     told = Told()
-    watch = Watch(told, clean_redis, over_after=1)
+    watch = IncidentMonitor(told, clean_redis, over_after=1)
     set_aside(1)
     watch.look()
     let_time_pass()
@@ -77,9 +77,9 @@ def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_tol
 
 def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
     told = Told()
-    watch = Watch(told, redis_clients.for_web(NOWHERE))
+    watch = IncidentMonitor(told, redis_clients.for_web(NOWHERE))
     with session():
-        inbox.keep(accepted())
+        inbox.add(accepted())
     for _ in range(3):
         watch.look()
     assert told == ["inbox_in_use"]
@@ -88,12 +88,12 @@ def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
 def test_a_shelf_that_is_worked_off_between_two_looks_is_told_of_too(clean_redis: Redis, settings: Settings) -> None:
     """A drainer needs half a second, and looks are ten apart: without this nobody would hear that Redis is away."""
     tasks.configure_worker(settings, clean_redis)
-    told, drainer = Told(), Drainer(tasks.processor(), batch_size=10)
-    watch = Watch(told, clean_redis, drained_at=lambda: drainer.drained_at)
+    told, drainer = Told(), InboxConsumer(tasks.processor(), batch_size=10)
+    watch = IncidentMonitor(told, clean_redis, last_consumed_at=lambda: drainer.last_consumed_at)
     watch.look()
     assert told == []
     with session():
-        inbox.keep(accepted())
+        inbox.add(accepted())
     assert drainer.drain() == 1
     for _ in range(3):
         watch.look()
@@ -102,13 +102,13 @@ def test_a_shelf_that_is_worked_off_between_two_looks_is_told_of_too(clean_redis
 
 def test_a_shelf_that_was_worked_off_long_ago_is_not_told_of(clean_redis: Redis) -> None:
     told = Told()
-    Watch(told, clean_redis, over_after=1, drained_at=lambda: time.monotonic() - 2).look()
+    IncidentMonitor(told, clean_redis, over_after=1, last_consumed_at=lambda: time.monotonic() - 2).look()
     assert told == []
 
 
 def test_postgresql_out_of_reach_is_told_of_after_a_while_and_not_before(clean_redis: Redis, database_url: str) -> None:
     told = Told()
-    watch = Watch(told, clean_redis, away_seconds=0.3)
+    watch = IncidentMonitor(told, clean_redis, away_seconds=0.3)
     watch.look()
     database.close_idle()
     open_database("postgresql://127.0.0.1:1/nowhere")
@@ -133,7 +133,7 @@ def test_what_could_not_be_told_is_told_with_the_next_look(clean_redis: Redis) -
         told(reason, group)
 
     attempts: list[str] = []
-    watch = Watch(tell, clean_redis)
+    watch = IncidentMonitor(tell, clean_redis)
     set_aside(1)
     watch.look()
     assert (told, attempts) == ([], ["deliveries_set_aside"])
@@ -145,7 +145,7 @@ def test_what_could_not_be_told_is_told_with_the_next_look(clean_redis: Redis) -
 def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redis: Redis, settings: Settings) -> None:
     tasks.configure_worker(settings, clean_redis)
     set_aside(2)
-    Watch(tasks.processor().context.queue_notification, clean_redis).look()
+    IncidentMonitor(tasks.processor().context.queue_notification, clean_redis).look()
     assert backlog.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
 
 
@@ -154,8 +154,8 @@ def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_no
 ) -> None:
     tasks.configure_worker(settings, redis_clients.for_web(NOWHERE))
     with session():
-        inbox.keep(accepted())
-    watch = Watch(tasks.processor().context.queue_notification, redis_clients.for_web(NOWHERE))
+        inbox.add(accepted())
+    watch = IncidentMonitor(tasks.processor().context.queue_notification, redis_clients.for_web(NOWHERE))
     with capture_logs() as lines:
         watch.look()
         watch.look()
@@ -166,6 +166,6 @@ def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_no
 def test_where_every_delivery_goes_through_the_inbox_it_is_no_trouble(clean_redis: Redis) -> None:
     told = Told()
     with session():
-        inbox.keep(accepted())
-    Watch(told, clean_redis, inbox_is_trouble=False).look()
+        inbox.add(accepted())
+    IncidentMonitor(told, clean_redis, inbox_is_trouble=False).look()
     assert told == []

@@ -29,7 +29,7 @@ from signalcraft.storage.database import database, driver_error, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from signalcraft.worker import batch_worker, processor
 from signalcraft.worker import process as processing
-from signalcraft.worker.inbox_consumer import Drainer
+from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
 from tests.support.queues import depth, shelve, take_in, work
@@ -198,7 +198,7 @@ def test_a_batch_that_cannot_be_serialized_is_held_and_stored_once(
 def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
     first, second = two_groups
     shelve(accepted(issue=first), accepted(issue=second))
-    drainer = Drainer(tasks.processor(), batch_size=9)
+    drainer = InboxConsumer(tasks.processor(), batch_size=9)
     rival = Rival(database.database, holds=second, then_wants=first)
     with rival, pytest.raises(DatabaseUnavailable, match="DeadlockDetected"):
         drainer.drain()
@@ -210,7 +210,7 @@ def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(tw
 def test_a_shelf_that_cannot_be_serialized_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
     first, second = two_groups
     shelve(accepted(issue=first), accepted(issue=second))
-    drainer = Drainer(tasks.processor(), batch_size=9)
+    drainer = InboxConsumer(tasks.processor(), batch_size=9)
     with isolated("serializable"), Rival(database.database, holds=second):
         with pytest.raises(DatabaseUnavailable, match="SerializationFailure"):
             drainer.drain()
@@ -292,7 +292,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     tried: Counter[str] = Counter()
     record = processing.record
 
-    def counting(prepared: processing.Prepared, policy: grouping.Policy) -> groups_record.Recorded:
+    def counting(prepared: processing.PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
         tried.update(delivery.delivery_id for delivery in prepared.deliveries)
         return record(prepared, policy)
 

@@ -162,7 +162,7 @@ def _environment(reading: Reading) -> str:
     sent = look(fields.environment, cleaning.environment, "an environment's name")
     if sent is None:
         return vocabulary.default_environment
-    name, known = cleaning.in_our_words(sent, vocabulary)
+    name, known = cleaning.canonical_environment(sent, vocabulary)
     if not known:
         reader.warn(fields.environment[0], "is an environment that we do not know; it was kept")
     return name

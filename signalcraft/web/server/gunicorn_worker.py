@@ -138,7 +138,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
 
     def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
         """Serve a request, in a thread. What it waited for one counts: the sender waited, too."""
-        request.note_arrival(connection.there_at)
+        request.set_arrival_time(connection.there_at)
         return super().handle(connection)
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
@@ -155,7 +155,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         if is_theirs:
             log.warning("no request", stage="receive", status=refusal.status, reason=type(exc).__name__)
         else:
-            log.error("request failed", stage="receive", **logs.fault(exc))
+            log.error("request failed", stage="receive", **logs.exception_fields(exc))
         with contextlib.suppress(OSError):
             client.sendall(refusal.as_bytes())
 
