@@ -1,6 +1,6 @@
 """Log lines: one JSON object each, whoever wrote them: we, RQ, gunicorn, a library, an uncaught exception.
 
-Code logs a static sentence and fields: ``structlog.get_logger(__name__).info("delivery worked off", group_id=7)``.
+Code logs a static sentence and fields: ``structlog.get_logger(__name__).info("delivery processed", group_id=7)``.
 What holds for a whole request or job (``delivery_id``, ``workspace``, ``stage``) is bound once, with
 ``structlog.contextvars.bound_contextvars``. Lines go to standard error: standard output is for what a command
 answers.

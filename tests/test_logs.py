@@ -39,14 +39,14 @@ def lines(stream: io.StringIO) -> Lines:
 
 
 def test_a_line_has_time_level_logger_sentence_and_fields_in_this_order(lines: Lines) -> None:
-    structlog.get_logger("signalcraft.worker.process").info("delivery worked off", group_id=7)
+    structlog.get_logger("signalcraft.worker.process").info("delivery processed", group_id=7)
     (line,) = lines()
     assert list(line) == ["timestamp", "level", "logger", "event", "group_id"]
     assert str(line.pop("timestamp")).endswith("Z")
     assert line == {
         "level": "info",
         "logger": "signalcraft.worker.process",
-        "event": "delivery worked off",
+        "event": "delivery processed",
         "group_id": 7,
     }
 
@@ -208,8 +208,8 @@ def test_a_standard_error_that_was_closed_before_the_start_costs_no_caller_anyth
 
 def test_the_console_format_is_for_people(stream: io.StringIO) -> None:
     logs.configure("INFO", "console", stream=stream)
-    structlog.get_logger("x").info("delivery worked off", group_id=7)
-    assert "delivery worked off" in stream.getvalue()
+    structlog.get_logger("x").info("delivery processed", group_id=7)
+    assert "delivery processed" in stream.getvalue()
     assert "group_id=7" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(stream.getvalue())

@@ -97,7 +97,7 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
 
         threading.Thread(target=run, name="canary", daemon=True).start()
     elif settings.canary_seconds:
-        log.warning("no canary: it is signed with SENTRY_CLIENT_SECRET, which is not set", stage="canary")
+        log.warning("canary disabled, SENTRY_CLIENT_SECRET is not set", stage="canary")
     return stopped.set
 
 

@@ -158,7 +158,7 @@ class CredentialCache:
         try:
             self._read()
         except DatabaseUnavailable as error:
-            log.warning("workspaces and secrets are served as they were known", reason=str(error))
+            log.warning("serving stale credentials, database unavailable", reason=str(error))
         else:
             self._write_uses()
 
@@ -171,7 +171,7 @@ class CredentialCache:
                     latest = fn.GREATEST(fn.COALESCE(WebhookSecret.last_used_at, used_at), used_at)
                     WebhookSecret.update(last_used_at=latest).where(WebhookSecret.id == row).execute()
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("the last use of secrets is not written yet", reason=type(error).__name__)
+            log.warning("last use of secrets not written, will retry", reason=type(error).__name__)
             return
         for row, used_at in uses.items():
             if self._uses.get(row) == used_at:

@@ -45,7 +45,7 @@ def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> Enque
             return enqueue.enqueue_once(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
         if asked:  # so a line in two seconds, and not one for each delivery
-            log.warning("not taken by Redis", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
+            log.warning("enqueue failed, Redis unavailable", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
         if context.settings.ingest_durability == "redis":
             if not asked:
                 return _retry_redis(accepted, context)

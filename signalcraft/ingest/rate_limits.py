@@ -208,7 +208,7 @@ class Rate:
         now = time.monotonic()
         if now - self._logged_at >= 1:
             self._logged_at = now
-            log.warning("over a rate limit", limit=self._name, who=who, rate=str(self._item))
+            log.warning("rate limit exceeded", limit=self._name, who=who, rate=str(self._item))
 
 
 def network_of(address: str | None) -> str:

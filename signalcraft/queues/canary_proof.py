@@ -44,5 +44,5 @@ def prove(accepted: AcceptedDelivery, redis: Redis) -> None:
     try:
         redis.set(_PROOF_KEY + accepted.delivery_id, "stored", ex=_PROOF_TTL_SECONDS)
     except RedisError as error:
-        log.warning("canary stored, and no proof left", stage="canary", reason=type(error).__name__)
-    log.info("canary came through", stage="canary", delivery_id=accepted.delivery_id)
+        log.warning("canary stored, proof not written", stage="canary", reason=type(error).__name__)
+    log.info("canary stored", stage="canary", delivery_id=accepted.delivery_id)

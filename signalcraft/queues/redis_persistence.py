@@ -46,7 +46,7 @@ def report(redis: Redis, durability: str) -> None:
     try:
         found = losses(redis)
     except RedisError as error:
-        log.warning("Redis does not say what it would lose", stage="start", reason=type(error).__name__)
+        log.warning("Redis persistence unknown", stage="start", reason=type(error).__name__)
         return
     for loss in found:
         log.warning("Redis may lose acknowledged deliveries", stage="start", reason=loss)

@@ -143,7 +143,7 @@ class BatchWorker(SimpleWorker):
         except RedisError:
             raise
         except Exception as error:  # noqa: BLE001 - it would end this worker, and each that follows
-            log.error("what dead workers held cannot be looked through", stage="store", **exception_fields(error))  # noqa: TRY400
+            log.error("registry cleanup failed", stage="store", **exception_fields(error))  # noqa: TRY400
 
     def handle_warm_shutdown_request(self) -> None:
         """Told to stop: a frozen Redis must not keep us."""
@@ -258,7 +258,7 @@ class BatchWorker(SimpleWorker):
         delays = chain(_FIRST_DELAYS, repeat(_MAX_DELAY))
         while True:
             metrics.count("signalcraft_errors_total", stage="store", kind="recoverable")
-            log.warning("holding a batch", stage="store", batch_size=len(in_hand.claim.jobs), reason=str(error))
+            log.warning("database unavailable, retrying batch", stage="store", batch_size=len(in_hand.claim.jobs), reason=str(error))
             if self._stop_requested:
                 return in_hand.claim.release()
             in_hand.claim.renewed()
@@ -323,6 +323,6 @@ def _dead_letter_abandoned(queue: Queue) -> None:
         except (NoSuchJobError, ForbiddenJob):
             continue
         except RecoverableError as error:
-            log.warning("abandoned deliveries left where they are", stage="store", reason=str(error))
+            log.warning("abandoned jobs not dead-lettered, database unavailable", stage="store", reason=str(error))
             return
         registry.remove(job, delete_job=True)

@@ -50,7 +50,7 @@ def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy
         try:
             _store_and_remove(canary.pending, policy)
         except PermanentError as error:
-            log.warning("canary cannot be stored", stage="canary", reason=str(error))
+            log.warning("canary not stored", stage="canary", reason=str(error))
         else:
             prove(canary.accepted, redis)
 

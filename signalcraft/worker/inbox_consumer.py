@@ -114,12 +114,12 @@ class InboxConsumer:
             drained = self.drain()
         except RecoverableError as error:
             metrics.count("signalcraft_errors_total", stage="drain", kind="recoverable")
-            log.warning("shelf left alone for a moment", stage="drain", reason=str(error))
+            log.warning("inbox paused, database unavailable", stage="drain", reason=str(error))
             return _RETRY_INTERVAL_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, what is on the shelf was acknowledged: try again
             metrics.count("signalcraft_errors_total", stage="drain", kind="permanent")
-            log.error("shelf cannot be worked off", stage="drain", **logs.exception_fields(error))  # noqa: TRY400 - fault says why
+            log.error("inbox processing failed", stage="drain", **logs.exception_fields(error))  # noqa: TRY400 - fault says why
             return _RETRY_INTERVAL_SECONDS
         if drained:
-            log.info("shelf worked off", stage="drain", batch_size=drained)
+            log.info("inbox batch processed", stage="drain", batch_size=drained)
         return 0 if drained else _POLL_INTERVAL_SECONDS

@@ -45,7 +45,7 @@ def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime) -> bo
     except RedisError:
         return False
     except Exception as error:  # noqa: BLE001 - whatever it is, the next worker that looks tries again
-        log.warning("chores put off", stage="chores", **logs.exception_fields(error))
+        log.warning("daily maintenance failed, will retry", stage="chores", **logs.exception_fields(error))
         with contextlib.suppress(RedisError):
             redis.delete(_LEADER_KEY)
         return False
@@ -68,4 +68,4 @@ def _do(settings: Settings, now: datetime) -> None:
     resolved = 0
     if settings.auto_resolve_days:
         resolved = retention.resolve_inactive(now - timedelta(days=settings.auto_resolve_days), now)
-    log.info("chores done", stage="chores", events=events, payloads=payloads, resolved=resolved)
+    log.info("daily maintenance finished", stage="chores", events=events, payloads=payloads, resolved=resolved)

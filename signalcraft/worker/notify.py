@@ -30,7 +30,7 @@ def notify(recorded: record.RecordResult, context: WorkerContext) -> None:
                     context.queue_notification(reason, group)
         except RecoverableError as error:  # Redis is away: no fault of ours, and of many groups at once
             metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
-            log.warning("nobody hears of a group", stage="notify", group_id=group_id, reason=str(error))
+            log.warning("notification not queued", stage="notify", group_id=group_id, reason=str(error))
         except Exception as error:  # noqa: BLE001 - as said above
             metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
             log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.exception_fields(error))  # noqa: TRY400

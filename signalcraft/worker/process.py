@@ -70,7 +70,7 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
                 prepared.failures.append((accepted, error))
             except Exception as error:  # noqa: BLE001 - a fault of ours in reading one: it must cost none of the others
                 why = exception_fields(error)
-                log.error("delivery cannot be read", stage="normalize", delivery_id=accepted.delivery_id, **why)  # noqa: TRY400
+                log.error("delivery unreadable", stage="normalize", delivery_id=accepted.delivery_id, **why)  # noqa: TRY400
                 prepared.failures.append((accepted, UnreadableDelivery(type(error).__name__)))
     return prepared
 
@@ -133,7 +133,7 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
     changed = [outcome for outcome in meaning.outcomes if isinstance(outcome, StatusChange)]
     for one in changed:
         log.info(
-            "source speaks of a state",
+            "status change received",
             stage="normalize",
             delivery_id=delivery_id,
             workspace=accepted.workspace,
@@ -183,7 +183,7 @@ def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResul
             continue
         stored = stored_events.get(accepted.delivery_id)
         log.info(
-            "delivery worked off",
+            "delivery processed",
             stage="store",
             delivery_id=accepted.delivery_id,
             workspace=accepted.workspace,

@@ -75,7 +75,7 @@ class Processor:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other deliveries
             log.warning(
-                "batch failed, working it off one by one",
+                "batch failed, processing one by one",
                 stage="store",
                 batch_size=len(prepared.deliveries),
                 **exception_fields(error),

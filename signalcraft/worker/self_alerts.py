@@ -113,12 +113,12 @@ class IncidentMonitor:
 
     def _tell_of(self, episode: Incident) -> None:
         """Whatever the notifier raises, it may be Redis that is wrong: the next look tries again."""
-        log.error("episode begins", stage="watch", episode=episode.value)
+        log.error("incident started", stage="watch", episode=episode.value)
         try:
             self._tell(episode.value, _as_group(episode))
         except Exception as error:  # noqa: BLE001 - as said above
             metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
-            log.error("nobody could be told", stage="watch", episode=episode.value, **logs.exception_fields(error))  # noqa: TRY400
+            log.error("incident notification failed", stage="watch", episode=episode.value, **logs.exception_fields(error))  # noqa: TRY400
             self._forget(episode)
 
     def _forget(self, episode: Incident) -> None:

@@ -48,7 +48,7 @@ def force_exit_after_shutdown(seconds: float) -> None:
     def run() -> None:
         _shutdown_requested.wait()
         time.sleep(seconds)
-        log.warning("could not leave in good order", stage="stop", seconds=seconds)
+        log.warning("forced exit after shutdown timeout", stage="stop", seconds=seconds)
         os._exit(0)
 
     threading.Thread(target=run, name="leaving", daemon=True).start()

@@ -105,7 +105,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     lines = written.getvalue()
     assert len(described) >= 3
     assert "delivery answered" in lines
-    assert "delivery worked off" in lines
+    assert "delivery processed" in lines
     assert "delivery dead-lettered" in lines
     for text in (lines, "".join(answers), repr(described)):
         assert found_in(text) == []

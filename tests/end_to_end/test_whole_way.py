@@ -333,7 +333,7 @@ def test_one_id_follows_a_delivery_from_the_request_to_its_group(client: FlaskCl
         work()
     (group,) = listed(client)
     answered, worked_off = (
-        next(line for line in lines if line["event"] == event) for event in ("delivery answered", "delivery worked off")
+        next(line for line in lines if line["event"] == event) for event in ("delivery answered", "delivery processed")
     )
     assert answered["delivery_id"] == worked_off["delivery_id"] == receipt["delivery_id"]
     both = {"workspace": "default", "source": "sentry", "resource": "event_alert", "bytes": len(sent.body)}

@@ -461,7 +461,7 @@ def test_who_is_over_a_limit_is_counted_each_time_and_logged_once_a_second(envir
             send(client, sample())
             ask(client, "/groups")
     after = client.get("/metrics").get_data(as_text=True)
-    said = [line for line in lines if line["event"] == "over a rate limit"]
+    said = [line for line in lines if line["event"] == "rate limit exceeded"]
     assert sorted(line["limit"] for line in said) == ["address", "token", "workspace"]
     for limit in ("address", "token", "workspace"):
         assert limited(after, limit) == limited(before, limit) + 3

@@ -505,7 +505,7 @@ def test_that_redis_does_not_take_deliveries_is_a_line_and_not_one_for_each(envi
     client = web(environ, REDIS_URL=NOWHERE)
     with capture_logs() as lines:
         first, *_ = [send(client, sample()).get_json()["delivery_id"] for _ in range(20)]
-    (line,) = [line for line in lines if line["event"] == "not taken by Redis"]
+    (line,) = [line for line in lines if line["event"] == "enqueue failed, Redis unavailable"]
     assert (line["log_level"], line["delivery_id"], line["reason"]) == ("warning", first, "ConnectionError")
 
 

@@ -103,14 +103,16 @@ def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis
 
 
 def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_redis: Redis) -> None:
-    """``bench`` measures it over a thousand jobs."""
-    delivery = accepted()
-    enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
-    assert len(clean_redis.hgetall(f"rq:job:{delivery.delivery_id}")) <= 8, "a ninth field doubles the table"
-    of_one = [key for key in clean_redis.scan_iter() if key.startswith((b"rq:job:", b"signalcraft:delivery:"))]
-    assert len(of_one) == 2
-    taken = sum(clean_redis.memory_usage(key, samples=0) or 0 for key in of_one)
-    assert taken - len(zlib.compress(delivery.delivery.body)) < 1_500
+    """On average: Redis rounds each allocation up. ``bench`` measures it over a thousand jobs."""
+    deliveries = [accepted() for _ in range(100)]
+    for delivery in deliveries:
+        enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
+        assert len(clean_redis.hgetall(f"rq:job:{delivery.delivery_id}")) <= 8, "a ninth field doubles the table"
+    keys = [key for key in clean_redis.scan_iter() if key.startswith((b"rq:job:", b"signalcraft:delivery:"))]
+    assert len(keys) == 2 * len(deliveries)
+    taken = sum(clean_redis.memory_usage(key, samples=0) or 0 for key in keys)
+    bodies = sum(len(zlib.compress(delivery.delivery.body)) for delivery in deliveries)
+    assert (taken - bodies) / len(deliveries) < 1_500
 
 
 def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:

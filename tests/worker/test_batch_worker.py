@@ -364,7 +364,7 @@ def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning
         processing.process([accepted()], context)
     (line,) = [line for line in lines if line["log_level"] != "info"]
     assert (line["event"], line["log_level"], line["reason"]) == (
-        "nobody hears of a group",
+        "notification not queued",
         "warning",
         "ConnectionError",
     )

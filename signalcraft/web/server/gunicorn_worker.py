@@ -153,7 +153,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         refusal = next((one for kind, one in _REFUSALS if isinstance(exc, kind)), _MALFORMED if is_theirs else _FAULT)
         metrics.count("signalcraft_rejected_total", code=refusal.code)
         if is_theirs:
-            log.warning("no request", stage="receive", status=refusal.status, reason=type(exc).__name__)
+            log.warning("malformed request", stage="receive", status=refusal.status, reason=type(exc).__name__)
         else:
             log.error("request failed", stage="receive", **logs.exception_fields(exc))
         with contextlib.suppress(OSError):
@@ -171,7 +171,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._close(lingering)
         if slow:
             metrics.count("signalcraft_rejected_total", len(slow), code="request_slow")
-            log.warning("hung up on slow senders", stage="receive", connections=len(slow))
+            log.warning("slow connections closed", stage="receive", connections=len(slow))
 
     def linger(self, ended: socket.socket) -> None:
         """Close a connection whose other end may still be sending: hung up on at once, it would lose the answer."""

@@ -122,7 +122,7 @@ class Turns:
                 try:
                     self._allow(allowed)
                 except RuntimeError:
-                    log.warning("no more threads", threads=self.allowed)  # the next look tries again
+                    log.warning("thread limit of the system reached", threads=self.allowed)  # the next look tries again
 
 
 def _call(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -434,7 +434,7 @@ def test_who_takes_too_long_is_hung_up_on_and_it_is_said_in_one_line(server: Ser
         assert answer(connection)[0] == 0
     assert 9 < time.monotonic() - began < 13
     deadline = time.monotonic() + 5
-    while not (said := [json.loads(line) for line in server.lines() if "hung up on slow senders" in line]):
+    while not (said := [json.loads(line) for line in server.lines() if "slow connections closed" in line]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert all(line["stage"] == "receive" for line in said)
