@@ -1,4 +1,4 @@
-# One image for every process; the command says which. Written against Docker's reference, and not built in CI.
+# One image for every process; the command selects it. Not built in CI.
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -11,10 +11,10 @@ COPY app.py worker.py gunicorn.conf.py ./
 COPY migrations migrations
 COPY signalcraft signalcraft
 
-# by number: where only users other than root may run, as Kubernetes has it, a name is refused
+# by number: Kubernetes (runAsNonRoot) refuses a user name
 RUN useradd --uid 10001 --no-create-home signalcraft
 USER 10001
 
 EXPOSE 8000
-# exec form: SIGTERM reaches gunicorn itself, which then drains
+# exec form: SIGTERM reaches gunicorn itself, which then shuts down gracefully
 CMD ["gunicorn", "app:app"]

@@ -1,4 +1,4 @@
-# Every verb of a day's work. `make` alone lists them. Needs Python 3.11+ and make; the rest it installs into VENV.
+# Development commands; `make` alone lists them. Needs Python 3.11+ and make; everything else is installed into VENV.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -11,20 +11,20 @@ FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md CHANGELOG.
 .DEFAULT_GOAL := help
 .PHONY: help demo run dashboard test check format lint types imports security coverage docs bench chaos sweep outages audit outdated clean
 
-help: ## list these
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## send sample alerts the whole way on real servers, print the groups, stop
+demo: $(READY) ## send sample alerts through real servers, print the groups, stop
 	@$(BIN)/python -m signalcraft demo
 
-run: $(READY) ## the same, and stay up; data is kept in .signalcraft/
+run: $(READY) ## the same, and keep running; data is in .signalcraft/
 	@$(BIN)/python -m signalcraft dev
 
-dashboard: $(READY) ## the queues of `make run`, or of REDIS_URL, to look at on http://127.0.0.1:9181
+dashboard: $(READY) ## the queues of `make run`, or of REDIS_URL, on http://127.0.0.1:9181
 	@set -a; test -n "$$REDIS_URL" || ! test -e .signalcraft/environment || . .signalcraft/environment; \
 	$(BIN)/python -m signalcraft dashboard
 
-test: $(READY) ## all tests, measured; or some: make test ARGS="-k fingerprint"
+test: $(READY) ## all tests, with coverage; or some: make test ARGS="-k fingerprint"
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
@@ -32,9 +32,9 @@ else
 	@$(MAKE) --no-print-directory .coverage
 endif
 
-check: lint types imports security coverage ## all that must hold before a change lands
+check: lint types imports security coverage ## all checks that a change must pass
 
-format: $(READY) ## put code into the one format
+format: $(READY) ## format the code
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format --quiet $(CODE)
 
@@ -53,36 +53,36 @@ imports: $(READY) ## which module may import which
 security: $(READY) ## bandit
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app.py $(wildcard worker.py) signalcraft migrations
 
-coverage: .coverage ## how much the tests reach; runs them unless they just ran on the same files
+coverage: .coverage ## test coverage; runs the tests unless they just ran on the same files
 	$(BIN)/coverage report
 
 docs: $(READY) ## write the generated documents: .env.example, the README's settings, docs/metrics.md, docs/sentry.md
 	$(BIN)/python -m signalcraft.dev.docs
 
-bench: $(READY) ## measure; or some, elsewhere: make bench ARGS="drain --database-url ... --redis-url ..."
+bench: $(READY) ## run all benchmarks; or some, on other servers: make bench ARGS="drain --database-url ... --redis-url ..."
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: $(READY) ## kill and freeze everything under load, and count what is lost; SECONDS=60
+chaos: $(READY) ## kill and freeze everything under load, and count lost deliveries; SECONDS=60
 	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60)
 	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60) --broken
 
-sweep: $(READY) ## kill worker, drainer and web at every single step, not only at some
+sweep: $(READY) ## kill worker, inbox consumer and web at every step, not only at some
 	SWEEP_EVERY=1 $(BIN)/python -m pytest tests/end_to_end/test_crash_sweep.py -s
 
-outages: $(READY) ## Redis, then PostgreSQL away for a minute, under load; SECONDS=60
+outages: $(READY) ## Redis, then PostgreSQL unavailable for a minute, under load; SECONDS=60
 	$(BIN)/python -m systemtest.outages --seconds $(or $(SECONDS),60)
 
-audit: $(READY) ## are there known holes in what is pinned?
+audit: $(READY) ## known vulnerabilities of the pinned requirements
 	$(BIN)/pip-audit --requirement requirements.txt
 
-outdated: $(READY) ## what is newer than what is pinned
+outdated: $(READY) ## requirements with newer versions
 	$(BIN)/pip list --outdated
 
-clean: ## remove what was made, the virtual environment and the data of `make run` too
+clean: ## remove generated files, the virtual environment and the data of `make run`
 	rm -rf $(VENV) .signalcraft .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
-# What the tests reached, as a file: `make check` after `make test` does not run them twice.
+# The coverage data: `make check` after `make test` does not run the tests twice.
 .coverage: $(READY) $(FILES)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest

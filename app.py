@@ -1,4 +1,4 @@
-"""gunicorn's door: ``gunicorn app:app``. The logs are set up by ``gunicorn.conf.py``, before this is imported."""
+"""WSGI entry point: ``gunicorn app:app``. ``gunicorn.conf.py`` configures logging before this is imported."""
 
 import os
 

@@ -17,7 +17,8 @@ from signalcraft.domain.errors import InvalidSetting
 from signalcraft.ingest import canary
 from signalcraft.queues import redis_clients, redis_persistence
 from signalcraft.settings import Settings
-from signalcraft.web.server.gunicorn_worker import GatheringWorker
+from signalcraft.thread_budgets import WEB_THREADS
+from signalcraft.web.server.gunicorn_worker import BufferingWorker
 
 try:
     _settings = Settings.from_environ(os.environ)
@@ -28,7 +29,7 @@ logs.configure(_settings.log_level, _settings.log_format)
 
 
 class _OurLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
-    """gunicorn's records, as lines like ours: it must not keep them from the root logger."""
+    """Log gunicorn's records as ours: they must reach the root logger."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
@@ -39,17 +40,17 @@ class _OurLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
 
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
-# A thread is given a request that is all there, so slow senders hold none, and these are for work alone. Two of them
-# work at once; the others are for when those wait and leave the processor idle (signalcraft/turns.py).
-GatheringWorker.most_body_bytes = _settings.max_body_bytes
-worker_class = GatheringWorker
-threads = 16
-# A line as long as a head may be: what is too long for a parameter is to be told by the parameter's name.
+# A thread gets a complete request, so slow senders hold none, and threads are for work alone. Two of them
+# run at once; the others are for when those wait (signalcraft/thread_budgets.py shares all of them out).
+BufferingWorker.max_body_bytes = _settings.max_body_bytes
+worker_class = BufferingWorker
+threads = WEB_THREADS
+# As long as a head may be: a parameter that is too long is refused by its name.
 limit_request_line = 0
-# Whom to believe about the address says TRUSTED_PROXIES. gunicorn would believe whoever is on this machine, in headers
-# that no proxy of ours sets: a SCRIPT_NAME that is not how the path begins was a 500.
+# TRUSTED_PROXIES says whom to believe about the address. gunicorn would believe any client on this machine, in headers
+# that no proxy of ours sets: a SCRIPT_NAME that is no prefix of the path was a 500.
 forwarded_allow_ips = ""
-# With what else a process has open, well under the 1,024 files that many systems allow.
+# With the other files of a process, well under the 1,024 that many systems allow.
 worker_connections = 512
 
 # An import takes a second; behind an open port that would be lost alerts. Pools and threads start after the fork.
@@ -77,12 +78,12 @@ control_socket_disable = True
 
 
 def when_ready(_server: Arbiter) -> None:
-    """Say once what Redis, as it is set up, could lose. What was imported is shared by all workers, and stays so."""
+    """Report once what Redis could lose as it is configured. Freeze what was imported, so that workers share it."""
     gc.freeze()
     redis_persistence.report(redis_clients.for_web(_settings.redis_url), _settings.ingest_durability)
 
 
 def post_fork(_server: Arbiter, _worker: Worker) -> None:
-    """Give each worker its threads, which do not survive a fork: metrics are handed over, canaries sent."""
+    """Start each worker's threads, which do not survive a fork: metrics and canaries."""
     metrics.start_flushing(redis_clients.for_web(_settings.redis_url))
     canary.start(_settings, redis_clients.for_web(_settings.redis_url))

@@ -1,4 +1,4 @@
-"""RQ's door: ``python worker.py [--burst]`` works off deliveries, ``python worker.py notifications`` notifies."""
+"""The worker: ``python worker.py [--burst]`` processes deliveries, ``python worker.py notifications`` notifications."""
 
 import argparse
 import gc
@@ -27,26 +27,25 @@ from signalcraft.worker.inbox_consumer import InboxConsumer
 
 log = structlog.get_logger("signalcraft.worker")
 
-#: How long to wait before Redis is asked again that was away.
-_RECONNECT_SECONDS = 1.0
-#: How long leaving may take, in seconds: a batch 4, the shelf 3. A platform waits for 10.
-_LEAVE_SECONDS = 8.5
+#: Wait before the next attempt to reach an unavailable Redis.
+_RECONNECT_INTERVAL_SECONDS = 1.0
+#: Limit for a graceful shutdown: 4 s for a batch, 3 s for the inbox. A platform kills the process after 10 s.
+_SHUTDOWN_TIMEOUT_SECONDS = 8.5
 
-
-#: How long a thread may keep others from running, in seconds. With Python's own 5 ms the thread that stores, which asks
-#: PostgreSQL a dozen times a batch, waited as long after each answer while the next batch was being prepared.
-_SWITCH_SECONDS = 0.001
-#: New containers between two collections. A batch makes some hundred thousand, nearly none of them in a circle; with
-#: Python's own 700 a twentieth of a worker's time went into looking for those.
-_COLLECT_EVERY = 50_000
+#: The interpreter's thread switch interval. With the default of 5 ms the thread that stores, which sends a dozen
+#: queries to PostgreSQL per batch, waited as long after each result while the next batch was being prepared.
+_SWITCH_INTERVAL_SECONDS = 0.001
+#: Threshold of the garbage collector. A batch allocates some hundred thousand containers, nearly none in a cycle; with
+#: the default of 700 the collector took a twentieth of a worker's time.
+_GC_THRESHOLD = 50_000
 
 
 def main() -> int:
-    """Work until told to stop, whatever becomes of Redis meanwhile."""
+    """Run until a stop request, through outages of Redis."""
     arguments = _parser().parse_args()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.freeze()  # what was imported stays, and is not looked through again and again
-    gc.set_threshold(_COLLECT_EVERY, *gc.get_threshold()[1:])
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    gc.freeze()  # imported objects stay for good: exclude them from collections
+    gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
     try:
         settings = Settings.from_environ(os.environ)
         logs.configure(settings.log_level, settings.log_format)
@@ -58,44 +57,44 @@ def main() -> int:
     redis_persistence.report(redis_clients.for_web(settings.redis_url), settings.ingest_durability)
     metrics.start_flushing(redis_clients.for_web(settings.redis_url))
     if arguments.queue == jobs.NOTIFICATIONS:
-        return _work(_notifier, settings, burst=arguments.burst)
-    drainer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
-    drainer.start()
+        return _run(_notification_worker, settings, burst=arguments.burst)
+    inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
+    stop_consuming = inbox_consumer.start()
     maintenance.start(settings, redis_clients.for_web(settings.redis_url))
     self_alerts.start(
         tasks.processor().context.queue_notification,
         redis_clients.for_web(settings.redis_url),
-        inbox_is_trouble=settings.ingest_durability != "inbox",
-        last_consumed_at=lambda: drainer.last_consumed_at,
+        inbox_is_incident=settings.ingest_durability != "inbox",
+        last_consumed_at=lambda: inbox_consumer.last_consumed_at,
     )
-    status = _work(_batching_worker, settings, burst=arguments.burst)
-    drainer.stop()
+    status = _run(_batch_worker, settings, burst=arguments.burst)
+    stop_consuming()
     return status
 
 
-def _work(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
-    """Run one worker after the other until one was told to stop, or has emptied the queue in a burst."""
-    watchdog.force_exit_after_shutdown(_LEAVE_SECONDS)
+def _run(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
+    """Run workers, a new one after each Redis error, until a stop request or the end of a burst."""
+    watchdog.force_exit_after_shutdown(_SHUTDOWN_TIMEOUT_SECONDS)
     worker: BaseWorker | None = None
-    with suppress(StopRequested):  # also between two workers: the first one's handler stays
-        while not _was_told_to_stop(worker):
+    with suppress(StopRequested):  # also between two workers: the first one's signal handler stays
+        while not _stop_requested(worker):
             try:
                 worker = build(settings)
                 worker.work(burst=burst, logging_level=settings.log_level)
-                if burst or _was_told_to_stop(worker):
+                if burst or _stop_requested(worker):
                     break
             except RedisError as error:
                 log.warning("waiting for Redis", reason=type(error).__name__)
-            with suppress(RedisError):  # told to stop meanwhile, one that was busy tries to tell Redis so
-                time.sleep(_RECONNECT_SECONDS)
+            with suppress(RedisError):  # the signal handler of a busy worker writes the stop request to Redis
+                time.sleep(_RECONNECT_INTERVAL_SECONDS)
     return 0
 
 
-def _was_told_to_stop(worker: BaseWorker | None) -> bool:
-    return worker is not None and worker._shutdown_requested_date is not None  # noqa: SLF001 - RQ tells it nowhere else
+def _stop_requested(worker: BaseWorker | None) -> bool:
+    return worker is not None and worker._shutdown_requested_date is not None  # noqa: SLF001 - RQ has no public attribute for it
 
 
-def _batching_worker(settings: Settings) -> BaseWorker:
+def _batch_worker(settings: Settings) -> BaseWorker:
     return BatchWorker(
         jobs.ALERTS,
         connection=redis_clients.for_worker(settings.redis_url),
@@ -104,16 +103,16 @@ def _batching_worker(settings: Settings) -> BaseWorker:
     )
 
 
-class _Notifier(SimpleWorker):
+class _NotificationWorker(SimpleWorker):
     def handle_warm_shutdown_request(self) -> None:
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
         watchdog.request_shutdown()
 
 
-def _notifier(settings: Settings) -> BaseWorker:
+def _notification_worker(settings: Settings) -> BaseWorker:
     redis = redis_clients.for_worker(settings.redis_url)
     queue = jobs.queue(redis, jobs.NOTIFICATIONS)
-    return _Notifier(
+    return _NotificationWorker(
         [queue],
         connection=redis,
         serializer=JSONSerializer,
@@ -125,7 +124,7 @@ def _notifier(settings: Settings) -> BaseWorker:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("queue", nargs="?", default=jobs.ALERTS, choices=(jobs.ALERTS, jobs.NOTIFICATIONS))
-    parser.add_argument("--burst", action="store_true", help="leave when the queue is empty")
+    parser.add_argument("--burst", action="store_true", help="exit when the queue is empty")
     return parser
 
 

@@ -1,8 +1,8 @@
-"""Measure, print one table, keep it: ``python -m bench [names…] [--quick]``.
+"""Measure, print one table, save the results: ``python -m bench [names…] [--quick]``.
 
-Without URLs it runs on embedded servers that write for real (fsync, append-only file). With ``--database-url`` and
-``--redis-url`` on yours: databases called ``signalcraft_bench_…`` are created and dropped there, and the numbered
-Redis databases from 15 down are used, if they are empty.
+Without URLs it runs on embedded servers that write to disk (fsync, append-only file). With ``--database-url`` and
+``--redis-url`` it runs on existing servers. There it creates and drops databases called
+``signalcraft_bench_…``, and uses the numbered Redis databases from 15 down, if they are empty.
 """
 
 import argparse
@@ -35,7 +35,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def main() -> int:
-    """Run what the command line names; 1 where a figure does not hold what it must, or could not be taken."""
+    """Run the named benchmarks; return 1 if a figure misses its target or a benchmark failed."""
     arguments = _parser().parse_args()
     names = arguments.names or list(BENCHMARKS)
     figures: list[Figure] = []
@@ -73,9 +73,9 @@ def _arena(arguments: argparse.Namespace) -> Iterator[Arena]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--database-url", default="", help="PostgreSQL; embedded without it")
-    parser.add_argument("--redis-url", default="", help="Redis; embedded without it")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, smaller tables: rough")
+    parser.add_argument("--database-url", default="", help="PostgreSQL; embedded by default")
+    parser.add_argument("--redis-url", default="", help="Redis; embedded by default")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, smaller tables; less precise")
     return parser
 
 

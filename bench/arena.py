@@ -1,7 +1,7 @@
-"""Where benchmarks run: the servers, lanes on them, and processes that end with their block.
+"""The servers that benchmarks run on, lanes on them, and processes that end with their block.
 
-A lane is a database of its own, migrated, and a numbered Redis database of its own: ours and a baseline, or a full
-database and an empty one, stand side by side on the same two servers.
+A lane is a migrated database and a numbered Redis database for one benchmark. So SignalCraft and a baseline, or a full
+database and an empty one, use the same two servers at the same time.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ from signalcraft.dev import embedded_servers
 SECRET = "bench-client-secret"
 TOKEN = "bench-api-token"
 
-_STOP_SECONDS = 20.0
-_RELEASE_SECONDS = 60.0
-#: Databases of Redis to use, from the last on: somebody's data is in the first, if in any.
+_STOP_TIMEOUT_SECONDS = 20.0
+_RELEASE_TIMEOUT_SECONDS = 60.0
+#: Redis databases to use, the last one first: existing data is most likely in the first.
 _REDIS_NUMBERS = range(15, 0, -1)
 
 
 class BenchError(Exception):
-    """A benchmark cannot be run, or did not come to what it should."""
+    """A benchmark cannot be run, or did not do what it should."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,13 @@ class Lane:
     environ: Mapping[str, str] = field(repr=False)
 
     def connect(self) -> Connection:
-        """A connection to the database, in autocommit."""
+        """Return a connection to the database, in autocommit mode."""
         connection = psycopg2.connect(self.database_url)
         connection.autocommit = True
         return connection
 
     def number(self, statement: str) -> int:
-        """What ``statement`` selects: one number."""
+        """Return the one number that ``statement`` selects."""
         with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return int(cursor.fetchone()[0])
@@ -65,13 +65,13 @@ class Lane:
                 cursor.execute(statement)
 
     def empty(self) -> None:
-        """No events, no groups; nothing else changes."""
+        """Delete all events and groups, and nothing else."""
         self.run("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """The servers. ``quick``: fewer and shorter runs, to see that all works; what they come to is rough."""
+    """The servers. ``quick``: fewer and shorter runs, to see that all works; figures are less precise."""
 
     database_url: str
     redis_url: str
@@ -80,7 +80,7 @@ class Arena:
     _lanes: list[str] = field(default_factory=list, repr=False)
 
     def versions(self) -> dict[str, str]:
-        """Of both servers, and whether PostgreSQL really writes."""
+        """Return the versions of both servers, and whether they write to disk."""
         with contextlib.closing(psycopg2.connect(self.database_url)) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('server_version'), current_setting('fsync')")
             postgresql, fsync = cursor.fetchone()
@@ -96,10 +96,10 @@ class Arena:
 
     @contextlib.contextmanager
     def lane(self, name: str, **settings: str) -> Iterator[Lane]:
-        """A lane, with ``settings`` in its environment; gone after the block.
+        """Create a lane with ``settings`` in its environment; drop it after the block.
 
         Raises:
-            BenchError: the Redis database that it would empty has something in it.
+            BenchError: the Redis database, which the lane would empty, is not empty.
         """
         number = _REDIS_NUMBERS[len(self._lanes)]
         self._lanes.append(name)
@@ -117,22 +117,22 @@ class Arena:
                 self._lanes.pop()
 
     def _lane(self, name: str, url: str, redis_url: str, redis: Redis, settings: Mapping[str, str]) -> Lane:
-        ours = {
+        lane_settings = {
             "DATABASE_URL": url,
             "REDIS_URL": redis_url,
             "SENTRY_CLIENT_SECRET": SECRET,
             "API_TOKEN": TOKEN,
-            "RATELIMIT_WEBHOOK": "1000000000/minute",  # counted all the same, and never reached
+            "RATELIMIT_WEBHOOK": "1000000000/minute",  # requests are counted, and the limit is never reached
             "RATELIMIT_API": "1000000000/minute",
         }
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         lane = Lane(
             name=name,
             database_url=url,
             redis_url=redis_url,
             redis=redis,
             directory=self.directory,
-            environ={**kept, **ours, **settings, "PYTHONPATH": str(ROOT)},
+            environ={**inherited, **lane_settings, **settings, "PYTHONPATH": str(ROOT)},
         )
         subprocess.run(
             [sys.executable, "-m", "signalcraft", "migrate"],
@@ -140,39 +140,39 @@ class Arena:
             env=lane.environ,
             check=True,
             capture_output=True,
-            timeout=_RELEASE_SECONDS,
+            timeout=_RELEASE_TIMEOUT_SECONDS,
         )
         return lane
 
 
 @dataclass(slots=True)
-class Held:
-    """A process that can be stopped in the middle of anything, and let go again."""
+class PausableProcess:
+    """A process that can be paused at any point and resumed."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def hold(self) -> None:
-        """Stop it where it is."""
+    def pause(self) -> None:
+        """Send SIGSTOP."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def let_go(self) -> None:
-        """Let it go on."""
+    def resume(self) -> None:
+        """Send SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
     def check(self) -> None:
-        """Make sure that it runs.
+        """Check that the process runs.
 
         Raises:
-            BenchError: it does not; with the end of its log.
+            BenchError: it has ended; the message has the end of its log.
         """
         if self.process.poll() is not None:
-            raise BenchError(f"{self.log.stem} ended by itself: {self.log.read_text(errors='replace')[-2000:]}")
+            raise BenchError(f"{self.log.stem} ended unexpectedly: {self.log.read_text(errors='replace')[-2000:]}")
 
 
 @contextlib.contextmanager
-def running(lane: Lane, name: str, *arguments: str, **settings: str) -> Iterator[Held]:
-    """``python`` with ``arguments`` in the lane's environment while the block runs; what it logs goes to a file."""
+def running(lane: Lane, name: str, *arguments: str, **settings: str) -> Iterator[PausableProcess]:
+    """Run ``python`` with ``arguments`` in the lane's environment during the block, with its log in a file."""
     log = lane.directory / f"{lane.name}-{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -185,7 +185,7 @@ def running(lane: Lane, name: str, *arguments: str, **settings: str) -> Iterator
             start_new_session=True,
         )
     try:
-        yield Held(process, log)
+        yield PausableProcess(process, log)
     finally:
         _end(process)
         log.unlink(missing_ok=True)
@@ -195,22 +195,28 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.send_signal(signal.SIGCONT)
     process.terminate()
     try:
-        process.wait(_STOP_SECONDS)
+        process.wait(_STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def wait_until(condition: Callable[[], bool], held: Sequence[Held], *, seconds: float, every: float = 0.05) -> None:
-    """Wait until ``condition`` is true, asking ``every`` so many seconds, while the processes run.
+def wait_until(
+    condition: Callable[[], bool],
+    processes: Sequence[PausableProcess],
+    *,
+    timeout_seconds: float,
+    interval_seconds: float = 0.05,
+) -> None:
+    """Poll ``condition`` every ``interval_seconds`` until it is true, while the processes run.
 
     Raises:
-        BenchError: they do not, or it takes longer than ``seconds``.
+        BenchError: a process ended, or ``timeout_seconds`` have passed.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + timeout_seconds
     while not condition():
-        for one in held:
-            one.check()
+        for process in processes:
+            process.check()
         if time.monotonic() > deadline:
-            raise BenchError(f"not done after {seconds:g} s")
-        time.sleep(every)
+            raise BenchError(f"not done after {timeout_seconds:g} s")
+        time.sleep(interval_seconds)

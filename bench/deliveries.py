@@ -1,7 +1,7 @@
-"""Deliveries to measure with: signed event_alerts of 6.5 kB, over a few hot groups and a long tail.
+"""Deliveries for the benchmarks: signed event_alerts of 6.5 kB, over a few hot groups and a long tail.
 
-Groups are the numbered ones of ``bench.load``. Of all deliveries a tenth goes evenly to the 20,000 groups after the
-hot ones, the rest to 100 hot ones like Zipf's law has it: the first gets twice what the second gets.
+Groups are the numbered ones of ``bench.load``. A tenth of the deliveries is spread evenly over the 20,000
+groups after the hot ones, the rest over the 100 hot ones by Zipf's law: the first gets twice what the second gets.
 """
 
 import random
@@ -31,9 +31,9 @@ _TTL_SECONDS = 3_600
 
 @dataclass(slots=True)
 class Maker:
-    """Makes deliveries; the same ``seed`` makes them go to the same groups, which are numbered from ``first`` on.
+    """Make deliveries; the same ``seed`` gives the same groups, which are numbered from ``first`` on.
 
-    ``tail`` is the share of those that do not go to the hot ones.
+    ``tail`` is the share of deliveries for groups that are not hot.
     """
 
     seed: int = 1
@@ -47,13 +47,16 @@ class Maker:
         self._chance = random.Random(self.seed)  # noqa: S311 - chance here is no secret
 
     def groups(self, number: int) -> list[int]:
-        """Numbers of groups for ``number`` deliveries."""
+        """Return the group numbers of ``number`` deliveries."""
         hot = self._chance.choices(range(HOT), [1 / rank for rank in range(1, HOT + 1)], k=number)
-        places = [self._chance.randrange(HOT, HOT + TAIL) if self._chance.random() < self.tail else one for one in hot]
-        return [self.first + place for place in places]
+        offsets = [
+            self._chance.randrange(HOT, HOT + TAIL) if self._chance.random() < self.tail else hot_offset
+            for hot_offset in hot
+        ]
+        return [self.first + offset for offset in offsets]
 
     def sample(self, group: int) -> Sample:
-        """A delivery of its own for ``group``, signed."""
+        """Return a new signed delivery for ``group``."""
         template = self._samples.get(group) or self._build(group)
         body = template.body.replace(_PLACEHOLDER.encode(), uuid4().hex.encode())
         signature = sign(body, SECRET.encode())
@@ -65,7 +68,7 @@ class Maker:
         )
 
     def accepted(self, number: int) -> list[AcceptedDelivery]:
-        """``number`` deliveries for the first workspace, as the web process queues them, received now."""
+        """Return ``number`` deliveries for the first workspace, as the web process enqueues them, received now."""
         return [_accept(self.sample(group)) for group in self.groups(number)]
 
     def _build(self, group: int) -> Sample:
@@ -99,7 +102,7 @@ def _accept(sample: Sample) -> AcceptedDelivery:
 
 
 def enqueue(redis_url: str, deliveries: Iterable[AcceptedDelivery]) -> None:
-    """Take ``deliveries`` in as the web process does, one script each."""
+    """Enqueue ``deliveries`` as the web process does, with one script call each."""
     redis = redis_clients.for_web(redis_url)
     for accepted in deliveries:
         queues_enqueue.enqueue_once(redis, accepted, ttl_seconds=_TTL_SECONDS)
@@ -107,10 +110,10 @@ def enqueue(redis_url: str, deliveries: Iterable[AcceptedDelivery]) -> None:
 
 
 def describe() -> dict[str, object]:
-    """The parameters, for the record."""
+    """Return the parameters for the results file."""
     return {"delivery_bytes": SIZE, "hot_groups": HOT, "tail_groups": TAIL, "tail_share": TAIL_SHARE}
 
 
 def sizes(deliveries: Sequence[AcceptedDelivery]) -> list[int]:
-    """The bytes of each body."""
+    """Return the size of each body in bytes."""
     return [len(accepted.delivery.body) for accepted in deliveries]

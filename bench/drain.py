@@ -1,4 +1,4 @@
-"""How fast one worker process drains a backlog, against what RQ's own does with jobs that do nothing."""
+"""How fast one worker process drains a backlog, against RQ's own worker on jobs that do nothing."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,13 @@ from bench import draining, stock
 from bench.arena import Arena, BenchError
 from bench.deliveries import Maker
 from bench.figures import Figure
-from bench.pairs import take_turns
+from bench.pairs import alternate
 
 AGAINST = "RQ SimpleWorker, no-op job, stock settings"
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Deliveries a second over no-op jobs a second; everything on: normalizing, grouping, storing, logs, metrics."""
+    """Compare deliveries/s with no-op jobs/s, everything on: normalizing, grouping, storing, logs, metrics."""
     number, jobs_done, pairs = (2_000, 200, 3) if arena.quick else (6_000, 600, 9)
     maker = Maker()
     with (
@@ -22,7 +22,7 @@ def run(arena: Arena) -> Iterator[Figure]:
         draining.stock_worker(other) as baseline,
     ):
         stored_before = lane.number("SELECT count(*) FROM alert_event")
-        measured = take_turns(
+        measured = alternate(
             lambda: worker.drain(maker.accepted(number)),
             lambda: baseline.rate(lambda: stock.enqueue(other.redis, jobs_done), jobs_done),
             pairs,

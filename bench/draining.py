@@ -1,7 +1,7 @@
-"""A real worker process, started and warm, held (SIGSTOP) while its queue is filled and then let go.
+"""A real worker process, started and warm, paused (SIGSTOP) while its queue is filled and then resumed.
 
-So the clock sees neither the start of a process nor the filling, and ours and the baseline are timed alike: from
-letting go until nothing waits and nothing is in hand.
+So the measurement includes neither the start of a process nor the filling, and SignalCraft and the baseline are timed
+alike: from resuming until no job is queued or in flight.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from typing import Any
 from rq import Queue
 
 from bench import stock
-from bench.arena import Held, Lane, running, wait_until
+from bench.arena import Lane, PausableProcess, running, wait_until
 from bench.deliveries import Maker, enqueue
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues import jobs
 
-_PATIENCE_SECONDS = 300.0
+_DRAIN_TIMEOUT_SECONDS = 300.0
 _WARM_UP = 400
 
 
@@ -28,29 +28,29 @@ class Drainer:
 
     lane: Lane
     queue: str
-    workers: Sequence[Held]
+    workers: Sequence[PausableProcess]
 
     def rate(self, fill: Callable[[], Any], number: int) -> float:
-        """Jobs a second, once ``fill`` has queued ``number`` of them."""
+        """Return jobs per second, after ``fill`` has enqueued ``number`` jobs."""
         for worker in self.workers:
-            worker.hold()
+            worker.pause()
         fill()
         began = time.perf_counter()
         for worker in self.workers:
-            worker.let_go()
+            worker.resume()
         self.wait()
         return number / (time.perf_counter() - began)
 
     def drain(self, deliveries: Sequence[AcceptedDelivery]) -> float:
-        """Deliveries a second."""
+        """Return deliveries per second."""
         return self.rate(lambda: enqueue(self.lane.redis_url, deliveries), len(deliveries))
 
     def wait(self) -> None:
-        """Return once nothing waits and nothing is in hand."""
-        wait_until(self.is_drained, self.workers, seconds=_PATIENCE_SECONDS, every=0.003)
+        """Wait until no job is queued or in flight."""
+        wait_until(self.is_drained, self.workers, timeout_seconds=_DRAIN_TIMEOUT_SECONDS, interval_seconds=0.003)
 
     def is_drained(self) -> bool:
-        """Whether nothing waits and nothing is in hand."""
+        """Return whether no job is queued or in flight."""
         queue = Queue(self.queue, connection=self.lane.redis)
         with self.lane.redis.pipeline() as pipeline:
             pipeline.llen(queue.key)
@@ -61,31 +61,30 @@ class Drainer:
 
 @contextlib.contextmanager
 def ours(lane: Lane, workers: int = 1, *, first: int = 1) -> Iterator[Drainer]:
-    """``python worker.py`` as a deployment runs it, some of them: JSON logs into a file, metrics on, warm.
+    """Run ``workers`` processes of ``python worker.py`` as in production: JSON logs in a file, metrics on, warm.
 
-    What warms them up goes to groups from ``first`` on.
+    The deliveries that warm them up go to groups from ``first`` on.
     """
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(running(lane, f"worker-{number}", "worker.py")) for number in range(workers)]
-        drainer = Drainer(lane, jobs.ALERTS, held)
+        processes = [stack.enter_context(running(lane, f"worker-{number}", "worker.py")) for number in range(workers)]
+        drainer = Drainer(lane, jobs.ALERTS, processes)
         enqueue(lane.redis_url, Maker(seed=0, first=first).accepted(_WARM_UP))
-        _wait_for_workers(drainer, workers)
+        _wait_until_registered(drainer, workers)
         drainer.wait()
         yield drainer
 
 
 @contextlib.contextmanager
 def stock_worker(lane: Lane) -> Iterator[Drainer]:
-    """RQ's ``SimpleWorker`` on jobs that do nothing: its own serializer, settings and log lines, into a file; warm."""
-    with running(lane, "stock", "-m", "bench.stock") as held:
-        drainer = Drainer(lane, stock.QUEUE, [held])
+    """Run RQ's ``SimpleWorker`` on jobs that do nothing: default serializer and settings, log in a file, warm."""
+    with running(lane, "stock", "-m", "bench.stock") as process:
+        drainer = Drainer(lane, stock.QUEUE, [process])
         stock.enqueue(lane.redis, _WARM_UP // 4)
-        _wait_for_workers(drainer, 1)
+        _wait_until_registered(drainer, 1)
         drainer.wait()
         yield drainer
 
 
-def _wait_for_workers(drainer: Drainer, number: int) -> None:
-    """Until as many are registered with RQ."""
+def _wait_until_registered(drainer: Drainer, number: int) -> None:
     key = f"rq:workers:{drainer.queue}"
-    wait_until(lambda: drainer.lane.redis.scard(key) >= number, drainer.workers, seconds=30)
+    wait_until(lambda: drainer.lane.redis.scard(key) >= number, drainer.workers, timeout_seconds=30)

@@ -1,4 +1,4 @@
-"""A figure, the table of all, and the file that keeps them with the machine they were measured on."""
+"""A figure, the table of all figures, and the results file, which also describes the machine."""
 
 import json
 import os
@@ -20,10 +20,10 @@ RESULTS = ROOT / "bench" / "results"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured value. ``at_least`` or ``at_most`` is what it must hold; ``against`` names what it is a ratio to.
+    """One measured value. ``at_least`` or ``at_most`` is its target; ``against`` names the baseline.
 
-    ``detail`` has what the value was made of: absolute figures, spread, parameters. ``load`` is the machine's load
-    average over a minute when it was done: much over 2 says that others were at work, too.
+    ``detail`` has what the value was computed from: absolute figures, spread, parameters. ``load`` is the load average
+    over a minute at the end: much over 2 means that other processes were busy.
     """
 
     benchmark: str
@@ -38,21 +38,21 @@ class Figure:
 
     @property
     def target(self) -> str:
-        """What it must hold, to be read."""
+        """Return the target as text."""
         if self.at_least is not None:
             return f"≥ {self.at_least:g}"
         return f"≤ {self.at_most:g}" if self.at_most is not None else ""
 
     @property
     def holds(self) -> bool | None:
-        """Whether it does; None where nothing is asked."""
+        """Return whether the target is met; None without a target."""
         if self.at_least is not None:
             return self.value >= self.at_least
         return self.value <= self.at_most if self.at_most is not None else None
 
 
 def as_table(figures: Iterable[Figure]) -> Table:
-    """All figures in one table."""
+    """Return all figures in one table."""
     table = Table("benchmark", "figure", title="python -m bench", title_justify="left")
     table.add_column("value", justify="right")
     table.add_column("must", justify="right")
@@ -74,7 +74,7 @@ def show(figures: Iterable[Figure]) -> None:
 
 
 def write(figures: Iterable[Figure], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> Path:
-    """Keep ``figures`` with all that would be needed to doubt or repeat them; where."""
+    """Write ``figures`` and what is needed to reproduce them; return the path."""
     now = datetime.now(UTC)
     content = {
         "measured_at": now.isoformat(timespec="seconds"),
@@ -110,9 +110,9 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str:
-    """The short commit; with a plus where files differ from it."""
+    """Return the short commit, with a plus if files differ from it."""
     described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],  # noqa: S607 - git, wherever it is
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],  # noqa: S607 - git from PATH
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -122,7 +122,7 @@ def _commit() -> str:
 
 
 def _pinned() -> dict[str, str]:
-    """Our requirements by name."""
+    """Return the pinned versions of requirements.txt by name."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
     return {name: version for name, equals, version in (line.partition("==") for line in lines) if equals}
 

@@ -1,4 +1,4 @@
-"""Whether draining slows down with what is stored."""
+"""Whether processing slows down as more is stored."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,22 +9,22 @@ from bench.deliveries import Maker
 from bench.draining import Drainer
 from bench.figures import Figure
 from bench.load import Size, fill
-from bench.pairs import Pairs, take_turns
+from bench.pairs import Pairs, alternate
 
 SIZE = Size(groups=200_000, events=1_000_000)
 
-#: Where the deliveries' groups begin: nobody has seen those after the loaded ones; the loaded ones have been quiet for
-#: a day at least, so that the first alert of each finds its window over.
-MEETING = {"issues never seen before": 10_000_000, "issues that were quiet": 1}
+#: First group of the deliveries. Groups after the loaded ones are new; the loaded ones have been quiet for a day at
+#: least, so that the window of each is over at its first alert.
+FIRST_GROUPS = {"issues never seen before": 10_000_000, "issues that were quiet": 1}
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """The same deliveries into a full database and into an empty one."""
+    """Process the same deliveries into a full database and into an empty one."""
     size = replace(SIZE, groups=40_000, events=200_000) if arena.quick else SIZE
     with arena.lane("full") as full, arena.lane("empty") as empty:
         seconds = fill(full.database_url, size)
         with draining.ours(full, first=10_000_000) as loaded, draining.ours(empty) as bare:
-            for seed, (what, first) in enumerate(MEETING.items(), start=20):
+            for seed, (what, first) in enumerate(FIRST_GROUPS.items(), start=20):
                 measured = _measure(loaded, bare, [Maker(seed=seed, first=first) for _ in "AB"], quick=arena.quick)
                 yield Figure(
                     benchmark="growth",
@@ -44,4 +44,4 @@ def _measure(loaded: Drainer, bare: Drainer, makers: Sequence[Maker], *, quick: 
         bare.lane.empty()
         return bare.drain(makers[1].accepted(number))
 
-    return take_turns(lambda: loaded.drain(makers[0].accepted(number)), drain_into_empty, pairs)
+    return alternate(lambda: loaded.drain(makers[0].accepted(number)), drain_into_empty, pairs)

@@ -1,4 +1,4 @@
-"""How many signed deliveries one gunicorn worker takes in, against a route that only reads them and answers."""
+"""How many signed deliveries one gunicorn worker receives, against a route that only reads the body."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,18 +8,18 @@ from bench import http
 from bench.arena import Arena, BenchError, Lane
 from bench.deliveries import Maker
 from bench.figures import Figure
-from bench.http import Outcome, Target
-from bench.pairs import Pairs, percentile, take_turns
+from bench.http import LoadResult, Target
+from bench.pairs import Pairs, alternate, percentile
 from bench.serving import PATH, served
 
 AGAINST = "a Flask route that reads the body and answers 202, same gunicorn configuration"
 _SHARE = 0.7
-#: How fast a shared machine is changes from minute to minute: each try has a top rate of its own, taken just before.
+#: The speed of a shared machine varies from minute to minute: each try measures its top rate just before.
 _TRIES = 5
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Top rate with connections kept and with one each, and the times at a steady 70 % of the top rate."""
+    """Measure the top rate with and without keep-alive, and latency at a steady 70 % of it."""
     number, pairs, seconds = (1_500, 3, 2.0) if arena.quick else (3_000, 9, 6.0)
     maker = Maker()
     with (
@@ -44,14 +44,14 @@ def _rates(lane: Lane, ours: Target, baseline: Target, maker: Maker, number: int
 
     _top_rate(baseline, maker, number // 4)
     _top_rate(ours, maker, number // 4)
-    return take_turns(our_rate, lambda: _top_rate(baseline, maker, 2 * number), pairs)
+    return alternate(our_rate, lambda: _top_rate(baseline, maker, 2 * number), pairs)
 
 
 def _top_rate(target: Target, maker: Maker, number: int) -> float:
-    outcome = http.closed_loop(target, _requests(maker, number, target), wanted=202)
-    if outcome.wrong:
-        raise BenchError(f"{outcome.wrong} of {number} requests were not answered with 202")
-    return outcome.rate
+    result = http.closed_loop(target, _requests(maker, number, target), expected=202)
+    if result.unexpected:
+        raise BenchError(f"{result.unexpected} of {number} requests did not get a 202")
+    return result.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,15 @@ class _Try:
     """Both routes at one steady rate, in requests a second."""
 
     rate: float
-    ours: Outcome
-    plain: Outcome
+    ours: LoadResult
+    plain: LoadResult
 
 
 def _try(lane: Lane, ours: Target, baseline: Target, maker: Maker, number: int, seconds: float) -> _Try:
     lane.redis.flushdb()
     rate = _SHARE * _top_rate(ours, maker, number)
     both = [
-        http.open_loop(one, _requests(maker, int(rate * seconds), one), rate=rate, wanted=202)
+        http.open_loop(one, _requests(maker, int(rate * seconds), one), rate=rate, expected=202)
         for one in (ours, baseline)
     ]
     return _Try(rate, *both)
@@ -106,7 +106,7 @@ def _steady(tries: Sequence[_Try]) -> Figure:
             "requests/s": round(median(one.rate for one in tries)),
             "p50, ms": median(percentile(one.ours.times, 50) for one in tries) * 1000,
             "longest, ms": max(max(one.ours.times) for one in tries) * 1000,
-            "not 202": sum(one.ours.wrong for one in tries),
+            "not 202": sum(one.ours.unexpected for one in tries),
             "p99 plain, ms": median(percentile(one.plain.times, 99) for one in tries) * 1000,
         },
     )

@@ -1,8 +1,8 @@
-"""On an idle system: how long after its acknowledgement a delivery is stored, committed and to be seen.
+"""Latency of an idle system: from the acknowledgement of a delivery to the commit of its event.
 
-gunicorn and worker are real processes. A trigger on the events' table notifies at commit, so nobody polls; it is
-part of what is measured. The baseline is the time from ``enqueue`` to the answer of a job that only answers, on RQ's
-own worker.
+gunicorn and worker are real processes. A trigger on the events' table notifies at commit, so that nothing polls; its
+cost is included. The baseline is the time from ``enqueue`` to the reply of a job that only replies, on RQ's own
+worker.
 """
 
 import contextlib
@@ -21,18 +21,20 @@ from bench import draining, stock
 from bench.arena import Arena, BenchError
 from bench.deliveries import Maker
 from bench.figures import Figure
-from bench.pairs import percentile, take_turns
+from bench.pairs import alternate, percentile
 from bench.serving import PATH, served
 
-_PATIENCE_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _FUNCTION = """
-    CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+    CREATE FUNCTION notify_stored() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN PERFORM pg_notify('stored', ''); RETURN NULL; END$$"""
-_TRIGGER = "CREATE TRIGGER tell AFTER INSERT ON alert_event FOR EACH STATEMENT EXECUTE FUNCTION tell()"
+_TRIGGER = (
+    "CREATE TRIGGER notify_stored AFTER INSERT ON alert_event FOR EACH STATEMENT EXECUTE FUNCTION notify_stored()"
+)
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Batches of one, a pause between them that is never the same."""
+    """Measure batches of one, with a random pause between them."""
     number = 100 if arena.quick else 600
     maker = Maker(tail=0)
     chance = random.Random(3)  # noqa: S311 - chance here is no secret
@@ -52,20 +54,20 @@ def run(arena: Arena) -> Iterator[Figure]:
             time.sleep(0.02 + chance.random() / 20)
             return _until_stored(maker, port, listener)
 
-        def answer_one() -> float:
+        def reply_one() -> float:
             time.sleep(0.02 + chance.random() / 20)
-            return _until_answered(other.redis)
+            return _until_replied(other.redis)
 
-        take_turns(store_one, answer_one, 10)
-        measured = take_turns(store_one, answer_one, number)
-    for percent, most in ((50, 15), (99, 60)):
+        alternate(store_one, reply_one, 10)
+        measured = alternate(store_one, reply_one, number)
+    for percent, max_ms in ((50, 15), (99, 60)):
         yield Figure(
             benchmark="latency",
             name=f"p{percent} from acknowledged to stored, batches of 1",
             value=percentile(measured.ours, percent) * 1000,
             unit="ms",
             against="absolute; RQ SimpleWorker, enqueue to a job's first line, in detail",
-            at_most=most,
+            at_most=max_ms,
             detail={
                 "stock, ms": percentile(measured.baseline, percent) * 1000,
                 "median of ratios": measured.ratio,
@@ -75,26 +77,26 @@ def run(arena: Arena) -> Iterator[Figure]:
 
 
 def _until_stored(maker: Maker, port: int, listener: Connection) -> float:
-    """Seconds from the webhook's answer to the commit of its event; below 0 where that came first."""
+    """Return seconds from the webhook's response to the commit of its event; negative if the commit came first."""
     sample = maker.sample(maker.groups(1)[0])
-    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_SECONDS)) as connection:
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)) as connection:
         connection.request("POST", PATH, body=sample.body, headers=dict(sample.headers))
         if connection.getresponse().status != 202:
             raise BenchError("a delivery was not accepted")
         acknowledged = time.perf_counter()
         while not listener.notifies:
-            if not select.select([listener], [], [], _PATIENCE_SECONDS)[0]:
+            if not select.select([listener], [], [], _TIMEOUT_SECONDS)[0]:
                 raise BenchError("a delivery was not stored")
             listener.poll()
     listener.notifies.clear()
     return time.perf_counter() - acknowledged
 
 
-def _until_answered(redis: Redis) -> float:
-    """Seconds from RQ's ``enqueue`` to what the job says."""
+def _until_replied(redis: Redis) -> float:
+    """Return seconds from RQ's ``enqueue`` to the reply of the job."""
     key = f"bench:{uuid4().hex}"
-    Queue(stock.QUEUE, connection=redis).enqueue(stock.answer, key)
+    Queue(stock.QUEUE, connection=redis).enqueue(stock.reply, key)
     queued = time.perf_counter()
-    if redis.blpop([key], timeout=_PATIENCE_SECONDS) is None:
+    if redis.blpop([key], timeout=_TIMEOUT_SECONDS) is None:
         raise BenchError("a job was not run")
     return time.perf_counter() - queued

@@ -1,7 +1,7 @@
 """How fast pages of groups are, at a million groups and at ten thousand.
 
-The million are spread over 20 workspaces, the ten thousand are one workspace's: so both fill the pages that are asked
-for, and growth compares the same work. Times are the server's and the loopback's, of single requests, asked in turns.
+The million are spread over 20 workspaces, the ten thousand are in one: so both fill the requested pages, and growth
+compares the same work. Times include the server and the loopback, of single requests sent alternately.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from bench.arena import TOKEN, Arena, BenchError, Lane
 from bench.deliveries import Maker, enqueue
 from bench.figures import Figure
 from bench.load import Size, fill
-from bench.pairs import Pairs, percentile, take_turns
+from bench.pairs import Pairs, alternate, percentile
 from bench.serving import served
 
 LARGE = Size(groups=1_000_000, events=2_000_000, workspaces=20)
 SMALL = Size(groups=10_000, events=20_000)
 EXPORTED = Size(groups=100_000, events=100_000)
-_PAGE = 50
+_PAGE_SIZE = 50
 
-#: Each single filter, some together, and the text search, which may take longer.
+#: Each filter, some combined, and the text search, which may take longer.
 QUERIES = {
     "first page": {},
     "status=open": {"status": "open"},
@@ -55,20 +55,22 @@ QUERIES = {
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """The 99th percentile of each query, and its ratio to the same on the small table; changes; an export."""
+    """Measure p99 of each query, its ratio to the small table, updates during load, and an export."""
     number = 30 if arena.quick else 200
     large = replace(LARGE, groups=200_000, events=400_000) if arena.quick else LARGE
     with arena.lane("large") as many, arena.lane("small") as few:
         seconds = fill(many.database_url, large)
         fill(few.database_url, SMALL)
         with served(many) as port, served(few) as small_port:
-            asker, small_asker = Asker(port), Asker(small_port)
+            client, small_client = ApiClient(port), ApiClient(small_port)
             queries = {name: (query, query) for name, query in QUERIES.items()}
-            queries["tenth page"] = (asker.tenth_page(), small_asker.tenth_page())
+            queries["tenth page"] = (client.tenth_page(), small_client.tenth_page())
             for name, (query, small_query) in queries.items():
-                measured = take_turns(partial(asker.ask, query), partial(small_asker.ask, small_query), number)
+                measured = alternate(
+                    partial(client.get_page, query), partial(small_client.get_page, small_query), number
+                )
                 yield from _figures(name, measured)
-            yield _patches(many, asker, 500 if arena.quick else 3_000)
+            yield _patches(many, client, 500 if arena.quick else 3_000)
     yield _export(arena)
     yield Figure(
         benchmark="lists",
@@ -80,7 +82,7 @@ def run(arena: Arena) -> Iterator[Figure]:
 
 
 def _figures(name: str, measured: Pairs) -> Iterator[Figure]:
-    """How long a query takes, and how that grows with the table."""
+    """Yield the latency of a query, and its growth with the table."""
     yield Figure(
         benchmark="lists",
         name=f"p99 of {name}",
@@ -101,16 +103,16 @@ def _figures(name: str, measured: Pairs) -> Iterator[Figure]:
 
 
 def _export(arena: Arena) -> Figure:
-    """How much larger the web process becomes while it streams every group of a workspace."""
+    """Measure the growth of the web process while it streams every group of a workspace."""
     size = replace(EXPORTED, groups=20_000, events=20_000) if arena.quick else EXPORTED
     with arena.lane("export") as lane:
         fill(lane.database_url, size)
         with served(lane) as port:
-            asker = Asker(port)
+            client = ApiClient(port)
             for _ in range(20):
-                asker.ask({})
+                client.get_page({})
             before, lines, peak = _resident(port), 0, 0
-            for piece in asker.export():
+            for piece in client.export():
                 lines += piece.count(b"\n")
                 peak = max(peak, _resident(port))
             if lines != size.groups:
@@ -127,24 +129,24 @@ def _export(arena: Arena) -> Figure:
 
 
 def _resident(port: int) -> int:
-    """Bytes of memory of all processes that listen on ``port``."""
+    """Return the resident bytes of all processes that listen on ``port``."""
     listening = {one.pid for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == port and one.pid}
     return sum(psutil.Process(pid).memory_info().rss for pid in listening)
 
 
-def _patches(lane: Lane, asker: "Asker", number: int) -> Figure:
-    """Changes of groups anywhere in the table, one after the other, for as long as a worker drains at full speed."""
+def _patches(lane: Lane, client: "ApiClient", number: int) -> Figure:
+    """Update random groups one after the other while a worker processes a backlog at full speed."""
     chance = random.Random(4)  # noqa: S311 - chance here is no secret
     times: list[float] = []
     with draining.ours(lane, first=10_000_000) as worker:
-        for held in worker.workers:
-            held.hold()
+        for process in worker.workers:
+            process.pause()
         enqueue(lane.redis_url, Maker(seed=9, first=10_000_000).accepted(10 * number))
-        for held in worker.workers:
-            held.let_go()
+        for process in worker.workers:
+            process.resume()
         while not worker.is_drained():
             group = 1 + LARGE.workspaces * chance.randrange(LARGE.groups // LARGE.workspaces // 5)
-            times.append(asker.assign(group, f"bench:{len(times)}"))
+            times.append(client.assign(group, f"bench:{len(times)}"))
     return Figure(
         benchmark="lists",
         name="p99 of PATCH while a worker drains",
@@ -155,15 +157,15 @@ def _patches(lane: Lane, asker: "Asker", number: int) -> Figure:
     )
 
 
-class Asker:
-    """Asks for pages of groups over one connection."""
+class ApiClient:
+    """Send requests to the API, each on a new connection."""
 
     def __init__(self, port: int) -> None:
-        """``port`` is gunicorn's, on loopback."""
+        """Use gunicorn at ``port`` of the loopback interface."""
         self._port = port
 
-    def ask(self, query: dict[str, str]) -> float:
-        """Seconds until the page was there."""
+    def get_page(self, query: dict[str, str]) -> float:
+        """Return the seconds until the page was received."""
         with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
             connection.connect()
             began = time.perf_counter()
@@ -171,7 +173,7 @@ class Asker:
             return time.perf_counter() - began
 
     def assign(self, group_id: int, assignee: str) -> float:
-        """Seconds until a group was given to somebody."""
+        """Assign a group; return the seconds until the response."""
         body = json.dumps({"assignee_user_id": assignee})
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
         with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
@@ -179,14 +181,14 @@ class Asker:
             began = time.perf_counter()
             connection.request("PATCH", f"/api/v1/groups/{group_id}", body, headers)
             response = connection.getresponse()
-            answer = response.read()
+            content = response.read()
             seconds = time.perf_counter() - began
         if response.status != 200:
-            raise BenchError(f"PATCH was answered with {response.status}: {answer[:300]!r}")
+            raise BenchError(f"PATCH got {response.status}: {content[:300]!r}")
         return seconds
 
     def export(self) -> Iterator[bytes]:
-        """Every group, as it comes."""
+        """Yield the export of every group in pieces."""
         with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
             connection.request("GET", "/api/v1/groups/export", headers={"Authorization": f"Bearer {TOKEN}"})
             response = connection.getresponse()
@@ -194,7 +196,7 @@ class Asker:
                 yield piece
 
     def tenth_page(self) -> dict[str, str]:
-        """What asks for the tenth page."""
+        """Return the query of the tenth page."""
         query: dict[str, str] = {}
         with contextlib.closing(HTTPConnection("127.0.0.1", self._port)) as connection:
             for _ in range(9):
@@ -203,10 +205,10 @@ class Asker:
 
     @staticmethod
     def _get(connection: HTTPConnection, query: dict[str, str]) -> bytes:
-        parameters = urlencode({"limit": _PAGE, **query})
+        parameters = urlencode({"limit": _PAGE_SIZE, **query})
         connection.request("GET", f"/api/v1/groups?{parameters}", headers={"Authorization": f"Bearer {TOKEN}"})
         response = connection.getresponse()
         body = response.read()
         if response.status != 200:
-            raise BenchError(f"{parameters} was answered with {response.status}: {body[:300]!r}")
+            raise BenchError(f"{parameters} got {response.status}: {body[:300]!r}")
         return body

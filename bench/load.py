@@ -2,10 +2,10 @@
 
 ``python -m bench.load DATABASE_URL [--groups --events --workspaces]`` fills a migrated, empty database.
 
-Group ``n`` (from 1) is in workspace ``(n - 1) % workspaces + 1``; all else follows from ``n`` and from ``m``, how many
-groups of the workspace come before it, so that a delivery can be made that belongs to it. Its events lie ten minutes
-apart and end with its ``last_seen_at``, between a day and a month ago. One in five is resolved, one in twenty
-acknowledged, one in twenty snoozed, half of these for ever.
+Group ``n`` (from 1) is in workspace ``(n - 1) % workspaces + 1``; all else is computed from ``n`` and ``m``, the number
+of groups of the workspace before it, so that a matching delivery can be made. Its events are ten minutes apart and
+end with its ``last_seen_at``, between a day and a month ago. One in five is resolved, one in twenty
+acknowledged, one in twenty snoozed, half of these without an end.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from signalcraft.domain.grouping import group_key
 PROJECTS = 50
 _FIRST_ISSUE = 5_000_000_000
 
-#: The same as ``project_of``, ``environment_of`` and ``issue_of``; ``_check`` compares keys.
+#: Equal to ``project_of``, ``environment_of`` and ``issue_of``; ``_check`` compares the keys.
 _FACTS = """
     CREATE TEMPORARY TABLE fact ON COMMIT PRESERVE ROWS AS
     SELECT n, m, (n - 1) %% %(workspaces)s + 1 AS workspace_id,
@@ -68,7 +68,7 @@ _EVENTS = """
         SELECT k, last_seen_at - (count - k) * interval '10 minutes' AS at FROM generate_series(1, count) AS k
     ) AS moment"""
 
-#: Checked at once over all rows, instead of a million times: dropped before, added again after.
+#: Dropped before and added again after the load, so that they are checked once for all rows.
 _FOREIGN_KEYS = """
     SELECT format('ALTER TABLE alert_event DROP CONSTRAINT %%I', conname),
            format('ALTER TABLE alert_event ADD CONSTRAINT %%I %%s', conname, pg_get_constraintdef(oid))
@@ -77,7 +77,7 @@ _FOREIGN_KEYS = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much is loaded; ``groups`` of them must be a multiple of ``workspaces``."""
+    """Number of rows to load; ``groups`` must be a multiple of ``workspaces``."""
 
     groups: int
     events: int
@@ -85,31 +85,31 @@ class Size:
 
 
 def project_of(number: int, workspaces: int = 1) -> str:
-    """The slug of the project of a group."""
-    return f"project-{_place(number, workspaces) % PROJECTS}"
+    """Return the slug of the project of a group."""
+    return f"project-{_workspace_offset(number, workspaces) % PROJECTS}"
 
 
 def environment_of(number: int, workspaces: int = 1) -> str:
-    """The environment of a group."""
-    place = _place(number, workspaces) // 3 % 20
-    return "prod" if place < 16 else "staging" if place < 19 else "dev"
+    """Return the environment of a group."""
+    offset = _workspace_offset(number, workspaces) // 3 % 20
+    return "prod" if offset < 16 else "staging" if offset < 19 else "dev"
 
 
-def _place(number: int, workspaces: int) -> int:
-    """How many groups of the workspace come before: every value is spread over every workspace."""
+def _workspace_offset(number: int, workspaces: int) -> int:
+    """Return how many groups of the workspace come before: every value occurs in every workspace."""
     return (number - 1) // workspaces
 
 
 def issue_of(number: int) -> str:
-    """The id of Sentry's issue of a group."""
+    """Return the id of the Sentry issue of a group."""
     return str(_FIRST_ISSUE + number)
 
 
 def fill(database_url: str, size: Size) -> float:
-    """Fill the database at ``database_url``; how many seconds that took.
+    """Fill the database at ``database_url``; return the seconds it took.
 
     Raises:
-        ValueError: there are groups already, or what was loaded is not what deliveries would find.
+        ValueError: there are groups already, or the loaded groups do not match deliveries.
     """
     began = time.monotonic()
     values = {"groups": size.groups, "events": size.events, "workspaces": size.workspaces}
@@ -139,7 +139,7 @@ def fill(database_url: str, size: Size) -> float:
 
 
 def _check(cursor: "psycopg2.extensions.cursor", size: Size) -> None:
-    """Group ``n`` has id ``n`` and the key that a delivery for it would have."""
+    """Check that group ``n`` has id ``n`` and the key of its deliveries."""
     cursor.execute("SELECT id, group_key FROM alert_group WHERE id <= 100 ORDER BY id")
     for number, key in cursor.fetchall():
         expected = group_key(
@@ -149,14 +149,14 @@ def _check(cursor: "psycopg2.extensions.cursor", size: Size) -> None:
             fingerprint=f"issue:{issue_of(number)}",
         )
         if key != expected:
-            raise ValueError(f"group {number} has another key than its deliveries would have")
+            raise ValueError(f"group {number} has another key than its deliveries")
     cursor.execute("SELECT (SELECT sum(count) FROM alert_group), (SELECT count(*) FROM alert_event)")
     if cursor.fetchone() != (size.events, size.events):
         raise ValueError("the groups' counts are not the number of events")
 
 
 def main() -> None:
-    """Fill a database that the command line names."""
+    """Fill the database named on the command line."""
     parser = argparse.ArgumentParser(description="Fill a migrated, empty database with groups and events.")
     parser.add_argument("database_url")
     parser.add_argument("--groups", type=int, default=1_000_000)

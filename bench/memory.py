@@ -1,4 +1,4 @@
-"""What a worker's memory grows by, what a waiting job takes of Redis, and what a finished one leaves there."""
+"""Growth of a worker's memory, size of a queued job in Redis, and keys left by finished jobs."""
 
 import time
 import zlib
@@ -16,8 +16,8 @@ from bench.figures import Figure
 
 _CHUNK = 5_000
 _WAITING = 1_000
-#: What there is without any job: RQ's workers and names of queues, sums of metrics, rate counters.
-_STANDING = (
+#: Keys that exist without any job: RQ's workers and queue names, sums of metrics, rate counters.
+_PERMANENT = (
     "rq:worker:",
     "rq:workers",
     "rq:queues",
@@ -29,7 +29,7 @@ _DELIVERY = "signalcraft:delivery:"
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """First what waits, then what a worker that has seen much is like, then what is left."""
+    """Measure a queued job, then a worker after many deliveries, then the keys left."""
     with arena.lane("memory") as lane:
         yield _waiting_job(lane.redis, lane.redis_url)
         lane.redis.flushdb()
@@ -41,7 +41,7 @@ def run(arena: Arena) -> Iterator[Figure]:
 
 
 def _waiting_job(redis: Redis, redis_url: str) -> Figure:
-    """Bytes that Redis says a waiting job takes, its entry and its delivery key with it, over its compressed body."""
+    """Compare the bytes of a queued job, with its queue entry and delivery key, with its compressed body."""
     deliveries = Maker(seed=5).accepted(_WAITING)
     before = redis.info("memory")["used_memory"]
     enqueue(redis_url, deliveries)
@@ -63,7 +63,7 @@ def _waiting_job(redis: Redis, redis_url: str) -> Figure:
 
 
 def _growth(drainer: draining.Drainer, last: int) -> Figure:
-    """Resident memory after ``last`` events over that after 10,000, in MB."""
+    """Return the growth of resident memory from 10,000 to ``last`` events, in MB."""
     process = psutil.Process(drainer.workers[0].process.pid)
     maker = Maker(seed=6)
     resident: dict[int, int] = {}
@@ -82,11 +82,11 @@ def _growth(drainer: draining.Drainer, last: int) -> Figure:
 
 
 def _left(redis: Redis, seconds: int) -> Figure:
-    """Keys that finished jobs left behind, beside their delivery keys."""
+    """Count the keys that finished jobs left, besides their delivery keys."""
     kinds = Counter(_kind(key.decode()) for key in redis.scan_iter(count=1000))
-    standing = sum(number for kind, number in kinds.items() if kind in _STANDING)
+    permanent = sum(number for kind, number in kinds.items() if kind in _PERMANENT)
     deliveries = kinds[_DELIVERY]
-    others = {kind: number for kind, number in kinds.items() if kind not in (*_STANDING, _DELIVERY)}
+    others = {kind: number for kind, number in kinds.items() if kind not in (*_PERMANENT, _DELIVERY)}
     return Figure(
         benchmark="memory",
         name=f"Redis: other keys left {seconds} s after the last job",
@@ -94,10 +94,10 @@ def _left(redis: Redis, seconds: int) -> Figure:
         unit="keys",
         against="delivery keys, which stay for an hour",
         at_most=0,
-        detail={"delivery keys": deliveries, "without any job": standing, **others},
+        detail={"delivery keys": deliveries, "without any job": permanent, **others},
     )
 
 
 def _kind(key: str) -> str:
-    known = (prefix for prefix in (*_STANDING, _DELIVERY) if key.startswith(prefix))
+    known = (prefix for prefix in (*_PERMANENT, _DELIVERY) if key.startswith(prefix))
     return next(known, key if key.count(":") < 2 else f"{key.rpartition(':')[0]}:…")

@@ -1,7 +1,7 @@
-"""What one delivery costs: verify, identify, normalize and the group key, on one core.
+"""CPU time of one delivery: verify, identify, normalize and the group key, on one core.
 
 ``python -m bench.normalize`` prints microseconds for an event_alert of 6.5 kB and of 1 MB, best of many runs:
-others on the machine only ever make a run slower.
+other processes can only make a run slower.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""How long a purge holds locks at a time: each of its transactions, from the first statement to the end of the commit.
+"""How long each transaction of a purge holds its locks, from the first statement to the end of the commit.
 
 Half of the events have a body, a thousand of them in a row, and severities go up and down; so transactions find as
-many rows as they may take. The older half of the events is deleted; of the others the bodies are dropped.
+many rows as they may delete. The older half of the events is deleted, and the bodies of the others are dropped.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from signalcraft.storage.database import open_database, session
 
 #: From ten thousand events of each group to ten.
 SIZES: Final = tuple(Size(groups=groups, events=300_000) for groups in (30, 300, 30_000))
-_MOST_MS: Final = 100
+_MAX_MS: Final = 100
 
 _BODY = "CREATE TEMPORARY TABLE body AS SELECT * FROM unnest(%s::bytea[]) WITH ORDINALITY AS b (kept, n)"
-_FURNISH = """
+_ADD_BODIES = """
     UPDATE alert_event e SET
         severity = (ARRAY['low', 'low', 'med', 'low', 'high', 'low', 'critical'])[1 + e.id * 7919 % 7],
         payload_json = CASE WHEN e.id / 1000 % 2 = 0 THEN body.kept END
@@ -35,7 +35,7 @@ _MIDDLE = "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY received_at) FROM 
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """The longest transaction of deleting, of dropping bodies, and of resolving what has long been quiet."""
+    """Measure the longest transaction of deleting events, dropping bodies and resolving inactive groups."""
     for size in SIZES:
         loaded = replace(size, groups=max(30, size.groups // 10), events=30_000) if arena.quick else size
         with arena.lane("purge") as lane:
@@ -52,7 +52,7 @@ def _load(lane: Lane, size: Size) -> None:
     bodies = [compress(delivery.delivery.body) for delivery in Maker().accepted(200)]
     with contextlib.closing(lane.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(_BODY, (bodies,))
-        for statement in (_FURNISH, "VACUUM (ANALYZE) alert_event", "CHECKPOINT"):
+        for statement in (_ADD_BODIES, "VACUUM (ANALYZE) alert_event", "CHECKPOINT"):
             cursor.execute(statement)
 
 
@@ -60,17 +60,17 @@ def _purge(size: Size) -> Iterator[Figure]:
     now = datetime.now(UTC)
     with session():
         (middle,) = storage_database.database.execute_sql(_MIDDLE).fetchone()
-    works: dict[str, Callable[[], int]] = {
+    tasks: dict[str, Callable[[], int]] = {
         "deleting events": lambda: sum(retention.delete_events(middle)),
         "dropping bodies": lambda: sum(retention.drop_payloads(now)),
         "resolving groups": lambda: retention.resolve_inactive(now, now),
     }
-    for what, work in works.items():
-        watch = Watch()
-        rows = watch.over(work)
+    for what, work in tasks.items():
+        timer = TransactionTimer()
+        rows = timer.run(work)
         if not rows:
             raise BenchError(f"there was nothing to do in {what}")
-        yield _figure(f"longest transaction of {what}, {size.groups:,} groups", watch.seconds, rows)
+        yield _figure(f"longest transaction of {what}, {size.groups:,} groups", timer.seconds, rows)
 
 
 def _figure(name: str, seconds: list[float], rows: int) -> Figure:
@@ -80,7 +80,7 @@ def _figure(name: str, seconds: list[float], rows: int) -> Figure:
         value=max(seconds) * 1000,
         unit="ms",
         against="absolute",
-        at_most=_MOST_MS,
+        at_most=_MAX_MS,
         detail={
             "p50, ms": percentile(seconds, 50) * 1000,
             "p99, ms": percentile(seconds, 99) * 1000,
@@ -91,30 +91,30 @@ def _figure(name: str, seconds: list[float], rows: int) -> Figure:
 
 
 @dataclass(slots=True)
-class Watch:
-    """Notes how long transactions of this process take that do more than read."""
+class TransactionTimer:
+    """Record the duration of this process's transactions that do more than read."""
 
     seconds: list[float] = field(default_factory=list)
     _began: float = 0.0
 
-    def over(self, work: Callable[[], int]) -> int:
-        """What ``work`` comes to, done in a session and watched."""
+    def run(self, work: Callable[[], int]) -> int:
+        """Run ``work`` in a session and time its transactions; return its result."""
         database = storage_database.database
         execute, commit = database.execute_sql, database.commit
 
-        def watched_execute(sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee has them
+        def timed_execute(sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee has them
             self._began = self._began or time.perf_counter()
-            answer = execute(sql, params)
+            cursor = execute(sql, params)
             if not database.in_transaction():
                 self._end(reads=sql.lstrip().startswith("SELECT"))
-            return answer
+            return cursor
 
-        def watched_commit() -> None:
+        def timed_commit() -> None:
             commit()
             self._end()
 
         with session():
-            database.execute_sql, database.commit = watched_execute, watched_commit
+            database.execute_sql, database.commit = timed_execute, timed_commit
             try:
                 return work()
             finally:

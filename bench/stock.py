@@ -1,6 +1,6 @@
-"""The baseline of the worker: RQ's ``SimpleWorker`` with everything as RQ has it, on a job that does nothing.
+"""The baseline of the worker: RQ's ``SimpleWorker`` with default settings, on a job that does nothing.
 
-``python -m bench.stock`` works on the queue ``stock`` of REDIS_URL until it is told to stop.
+``python -m bench.stock`` works on the queue ``stock`` of REDIS_URL until it gets a signal.
 """
 
 import os
@@ -9,22 +9,22 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 
 QUEUE = "stock"
-_answers: list[Redis] = []
+_clients: list[Redis] = []
 
 
 def no_op() -> None:
     """Do nothing."""
 
 
-def answer(key: str) -> None:
-    """Tell who waits at ``key`` that the job runs."""
-    if not _answers:
-        _answers.append(Redis.from_url(os.environ["REDIS_URL"]))
-    _answers[0].rpush(key, 1)
+def reply(key: str) -> None:
+    """Push to the list ``key``, which the benchmark waits for."""
+    if not _clients:
+        _clients.append(Redis.from_url(os.environ["REDIS_URL"]))
+    _clients[0].rpush(key, 1)
 
 
 def enqueue(redis: Redis, number: int) -> None:
-    """Queue ``number`` jobs that do nothing."""
+    """Enqueue ``number`` jobs that do nothing."""
     queue = Queue(QUEUE, connection=redis)
     for _ in range(number):
         queue.enqueue(no_op)

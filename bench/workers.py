@@ -1,4 +1,4 @@
-"""Whether several workers store what one stores, and how much faster."""
+"""Whether several workers store the same groups as one, and how much faster."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ Row = tuple[object, ...]
 
 @dataclass(slots=True)
 class _Runs:
-    """What a number of workers came to, run by run."""
+    """Rates and tables of a number of workers, run by run."""
 
     rates: list[float] = field(default_factory=list)
     tables: list[list[Row]] = field(default_factory=list)
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """The same deliveries, drained by 1, 2 and 4 workers in turns, each time into empty tables."""
+    """Process the same deliveries by 1, 2 and 4 workers alternately, each time into empty tables."""
     number, rounds = (2_000, 2) if arena.quick else (8_000, 5)
     runs = {workers: _Runs() for workers in WORKERS}
     deliveries = Maker(seed=4).accepted(number)

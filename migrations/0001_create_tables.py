@@ -1,4 +1,4 @@
-"""The first tables: tenants, groups, events, and the two shelves for deliveries that wait or failed."""
+"""Create the first tables: tenants, groups, events, the inbox and the dead letters."""
 
 UP = """
 CREATE TABLE workspace (

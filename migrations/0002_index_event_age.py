@@ -1,4 +1,4 @@
-"""Let retention find old events without reading all: a block-range index costs an insert next to nothing."""
+"""Index events by age for retention: a block-range index costs an insert next to nothing."""
 
 UP = "CREATE INDEX alert_event_age ON alert_event USING brin (received_at);"
 DOWN = "DROP INDEX alert_event_age;"

@@ -1,4 +1,4 @@
-"""Who changed a group, when, and from what to what; and the version of a group that If-Match names."""
+"""Create the audit log of groups, and add the version of a group for If-Match."""
 
 UP = """
 ALTER TABLE alert_group ADD COLUMN version bigint NOT NULL DEFAULT 1;

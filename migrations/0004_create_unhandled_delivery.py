@@ -1,4 +1,4 @@
-"""A bounded shelf for verified deliveries whose resource or action nobody here knows yet."""
+"""Create a bounded table of verified deliveries with an unknown resource or action."""
 
 UP = """
 CREATE TABLE unhandled_delivery (

@@ -1,4 +1,4 @@
-"""What was counted in each hour, so that statistics need not read events."""
+"""Create the hourly counts, so that statistics need not read events."""
 
 UP = """
 CREATE TABLE hourly_count (

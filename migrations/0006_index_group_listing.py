@@ -1,4 +1,4 @@
-"""Serve every order and every filter of the list of groups from an index."""
+"""Index every order and every filter of the list of groups."""
 
 UP = """
 CREATE INDEX alert_group_export ON alert_group (workspace_id, id);

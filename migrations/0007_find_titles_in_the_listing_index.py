@@ -1,4 +1,4 @@
-"""Find words in titles without reading the groups: the index of the listing holds the titles too."""
+"""Add titles to the index of the list of groups, so that a title search need not read the groups."""
 
 UP = """
 CREATE INDEX alert_group_listing_titles ON alert_group (workspace_id, last_seen_at DESC, id DESC) INCLUDE (title);

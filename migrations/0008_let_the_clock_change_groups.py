@@ -1,4 +1,4 @@
-"""Let the clock be named as who changed a group: AUTO_RESOLVE_DAYS."""
+"""Allow the actor ``clock`` in the audit log, for AUTO_RESOLVE_DAYS."""
 
 UP = """
 ALTER TABLE group_change

@@ -1,4 +1,4 @@
-"""Remember when it was last said whose a group is: an older word on it may come later."""
+"""Store the time of the last assignment: an older assignment may be processed later."""
 
 UP = "ALTER TABLE alert_group ADD COLUMN assigned_at timestamptz;"
 DOWN = "ALTER TABLE alert_group DROP COLUMN assigned_at;"

@@ -1,7 +1,8 @@
-"""Keep bodies as bytes that are compressed before they are sent: storing one costs PostgreSQL a third.
+"""Store bodies as bytes that the client compresses: storing one costs PostgreSQL a third.
 
-What is there stays as it is, uncompressed. The table is written anew, under a lock that lets nobody read: alerts wait
-in the queue as long. Workers of the release before cannot store meanwhile nor afterwards: stop them first.
+Existing bodies stay uncompressed. The migration rewrites the table under an exclusive lock, which also blocks reads:
+alerts wait in the queue for that time. Workers of the previous release cannot store events during or after it: stop
+them first.
 """
 
 from zstandard import decompress

@@ -1,4 +1,4 @@
-"""Count how often a delivery of the shelf was tried: one that kills whoever takes it is set aside in the end."""
+"""Count the tries of an inbox row: a delivery that kills each worker that claims it is finally dead-lettered."""
 
 UP = "ALTER TABLE inbox ADD COLUMN tries smallint NOT NULL DEFAULT 0;"
 DOWN = "ALTER TABLE inbox DROP COLUMN tries;"

@@ -1,4 +1,4 @@
-"""Remember what sources last said of an issue: with several workers, an alert may be stored after what it is about."""
+"""Store the latest status changes of an issue: with several workers, an alert may be stored after a later change."""
 
 UP = """
 CREATE TABLE last_word (

@@ -1,4 +1,4 @@
-"""The command line's side of HTTP: post a delivery, read the API."""
+"""HTTP client of the command line: post a delivery, read the API."""
 
 import http.client
 import json
@@ -14,41 +14,41 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class ServerUnreachable(SignalCraftError):  # noqa: N818 - reads as DatabaseUnavailable does
-    """Nobody answers at a URL, or it is none."""
+    """No server responds at the URL, or the URL is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a server said; ``body`` is an empty mapping where it was not a JSON object."""
+    """An HTTP response; ``body`` is an empty mapping if it is not a JSON object."""
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
-        """Whether the server took what it was sent: a redirect is no success."""
+        """Return whether the status is 2xx: a redirect is no success."""
         return 200 <= self.status < 300
 
     @property
-    def said(self) -> str:
-        """The status, and what the body calls it: a status of the interface, or the code of a refusal."""
+    def summary(self) -> str:
+        """Return the HTTP status with the ``status`` of a success or the ``code`` of a problem."""
         return f"{self.status} {self.body.get('status' if self.accepted else 'code', '')}".strip()
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Response:
-    """POST ``body`` as it is.
+    """POST ``body`` unchanged.
 
     Raises:
-        ServerUnreachable: there is no answer.
+        ServerUnreachable: no server responds.
     """
     return _call("POST", url, body, headers)
 
 
 def get(url: str, *, token: str = "") -> Response:
-    """GET ``url``, with ``token`` as the bearer token if there is one.
+    """GET ``url``, with ``token`` as bearer token unless it is empty.
 
     Raises:
-        ServerUnreachable: there is no answer.
+        ServerUnreachable: no server responds.
     """
     return _call("GET", url, b"", {"Authorization": f"Bearer {token}"} if token else {})
 
@@ -62,7 +62,7 @@ def _call(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Res
             response = connection.getresponse()
             return Response(response.status, as_object(response.read()))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ServerUnreachable(f"No answer from {url.partition('?')[0]}: {error}.") from error
+        raise ServerUnreachable(f"No response from {url.partition('?')[0]}: {error}.") from error
 
 
 def _connection(url: str) -> http.client.HTTPConnection:
@@ -77,7 +77,7 @@ def _connection(url: str) -> http.client.HTTPConnection:
 
 
 def as_object(text: bytes) -> Mapping[str, Any]:
-    """The JSON object in ``text``, or an empty one."""
+    """Return the JSON object in ``text``, or an empty mapping."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -1,12 +1,10 @@
-"""Log lines: one JSON object each, whoever wrote them: we, RQ, gunicorn, a library, an uncaught exception.
+"""Log lines: one JSON object each, from this package, RQ, gunicorn, a library or an uncaught exception.
 
 Code logs a static sentence and fields: ``structlog.get_logger(__name__).info("delivery processed", group_id=7)``.
-What holds for a whole request or job (``delivery_id``, ``workspace``, ``stage``) is bound once, with
-``structlog.contextvars.bound_contextvars``. Lines go to standard error: standard output is for what a command
-answers.
+Fields of a whole request or job (``delivery_id``, ``workspace``, ``stage``) are bound once, with
+``structlog.contextvars.bound_contextvars``. Lines go to standard error: standard output is for the result of a command.
 
-Nothing that a sender wrote can break a line or move a terminal's cursor, and no field whose name says that it is
-secret is written out.
+No text of a sender can break a line or move a terminal's cursor, and fields with the name of a secret are masked.
 """
 
 import contextlib
@@ -27,20 +25,20 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_FIRST = ("timestamp", "level", "logger", "event")
+_FIRST_FIELDS = ("timestamp", "level", "logger", "event")
 _MASK = "[masked]"
-_MAX_TEXT = 8_000
+_MAX_TEXT_LENGTH = 8_000
 _MAX_DEPTH = 6
 #: Libraries whose errors quote rows.
-_QUOTING = ("peewee", "psycopg2")
+_ROW_QUOTING_LIBRARIES = ("peewee", "psycopg2")
 
-#: `secret_name`, `token_id` and the like are made to be logged.
+#: `secret_name`, `token_id` and the like may be logged.
 _SECRET_FIELD = re.compile(
     r"(token|secret|authorization|cookie|signature|passw(or)?d|api_?key|encryption_key|(database|redis)_url)"
     r"(?!.*_(name|id|kind|count)$)",
     re.IGNORECASE,
 )
-#: In texts: a URL's account, a query's or a header's secret, an address of e-mail.
+#: In texts: the credentials of a URL, secrets of a query or header, e-mail addresses.
 _SECRET_TEXT = re.compile(
     r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)"
     r"|(?<=[?&]token=)[^&\s\"']+|(?<=[?&]api_key=)[^&\s\"']+"
@@ -49,7 +47,7 @@ _SECRET_TEXT = re.compile(
     re.IGNORECASE,
 )
 _HEADER_TEXT = re.compile(r"bearer |basic |cookie: ", re.IGNORECASE)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
@@ -59,7 +57,7 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     (``rq.logutils.setup_loghandlers``).
     """
     stream = stream or cast("TextIO | None", sys.stderr) or _null_stream()
-    exceptions = structlog.processors.ExceptionRenderer(_without_messages_of_databases)
+    exceptions = structlog.processors.ExceptionRenderer(_format_without_database_messages)
     rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, stream)]
     context: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -79,42 +77,42 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
 
 @cache
 def _null_stream() -> TextIO:
-    """Where standard error was closed by whoever started us: what nobody reads must not cost a delivery."""
+    """Replace a standard error that was closed before the start: logging must not fail a delivery."""
     return Path(os.devnull).open("w", encoding="ascii")
 
 
 def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Make every field safe to write: control characters escaped, secrets masked, what is endless cut short."""
-    ordered = {name: event[name] for name in _FIRST if name in event}
+    """Make all fields safe to write: escape control characters, mask secrets, truncate long texts."""
+    ordered = {name: event[name] for name in _FIRST_FIELDS if name in event}
     ordered.update(event)
     return {name: _scrubbed(name, value) for name, value in ordered.items()}
 
 
 def exception_fields(error: BaseException) -> dict[str, str]:
-    """What may be logged of an exception: what and where it is, and not its message, which can quote a row of ours."""
+    """Return type and traceback of an exception, without its message, which can quote a row."""
     return {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
 
 
-def _without_messages_of_databases(exc_info: structlog.typing.ExcInfo) -> str:
-    """A traceback as Python writes it; what PostgreSQL says of a row is left out, since it quotes the row."""
-    written = "".join(traceback.format_exception(*exc_info)).rstrip()
+def _format_without_database_messages(exc_info: structlog.typing.ExcInfo) -> str:
+    """Format a traceback without PostgreSQL's messages, which quote rows."""
+    formatted = "".join(traceback.format_exception(*exc_info)).rstrip()
     error: BaseException | None = exc_info[1]
     while error is not None:
-        if type(error).__module__.startswith(_QUOTING) and str(error):
-            written = written.replace(str(error).rstrip(), "[left out]")
+        if type(error).__module__.startswith(_ROW_QUOTING_LIBRARIES) and str(error):
+            formatted = formatted.replace(str(error).rstrip(), "[left out]")
         error = error.__cause__ or error.__context__
-    return written
+    return formatted
 
 
 class _LineWriter:
-    """The end of our own loggers: straight to the stream, without the standard library's detour (0.02 ms a line)."""
+    """Writes structlog's lines to the stream directly; the standard library would take 0.02 ms more a line."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream = stream
         self.name = name
 
     def write(self, line: str) -> None:
-        """Write one line at once. A full disk or a closed pipe must not cost a delivery."""
+        """Write one line and flush; a full disk or a closed pipe must not fail a delivery."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -136,7 +134,7 @@ def _renderer(fmt: str, stream: TextIO) -> Processor:
     return structlog.processors.JSONRenderer(serializer=_as_json)
 
 
-#: In ASCII: U+2028 and its like end a line for some readers.
+#: ASCII only: for some readers U+2028 and similar characters end a line.
 _ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 
 
@@ -155,7 +153,7 @@ def _route_standard_library(level: str, context: list[Processor], rendering: lis
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # At DEBUG it writes every query with its values: bodies, titles, hashes of tokens.
+    # At DEBUG Peewee logs every query with its values: bodies, titles, hashes of tokens.
     logging.getLogger("peewee").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
 
@@ -176,7 +174,7 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
         )
 
 
-def _scrubbed(name: str, value: object, depth: int = 0) -> Any:  # noqa: ANN401 - whatever JSON can say
+def _scrubbed(name: str, value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value
     if _is_secret(name) and not (value is None or isinstance(value, bool)):
         return _MASK
     if isinstance(value, str):
@@ -205,15 +203,15 @@ def _safe(text: str, *, keep: str = "") -> str:
     if _may_hold_secrets(text):
         text = _SECRET_TEXT.sub(_MASK, text)
     if not text.isprintable():
-        text = _COLOUR.sub("", text)
+        text = _COLOUR_SEQUENCE.sub("", text)
         text = "".join(
             character if character.isprintable() or character in keep else _escape(character) for character in text
         )
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}… ({len(text)} characters)"
+    return text if len(text) <= _MAX_TEXT_LENGTH else f"{text[:_MAX_TEXT_LENGTH]}… ({len(text)} characters)"
 
 
 def _may_hold_secrets(text: str) -> bool:
-    """Most texts are told by this: looking for the secrets themselves in each doubled what a line takes."""
+    """Pre-filter texts: running the regular expression on each doubled the time of a line."""
     return "@" in text or "=" in text or "://" in text or (" " in text and bool(_HEADER_TEXT.search(text)))
 
 

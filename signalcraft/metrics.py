@@ -22,6 +22,8 @@ from types import MappingProxyType
 
 from redis import Redis, RedisError
 
+from signalcraft.resilience import every
+
 #: The hash in Redis with the sums of all processes: a JSON array of metric, label values and part -> sum.
 SUMS = "signalcraft:metrics"
 _FLUSHED = "signalcraft:metrics:flushed:"
@@ -208,7 +210,7 @@ class Registry:
             return True
 
     def _introduce(self, name: str, labels: Mapping[str, str], kind: Kind) -> _Series | None:
-        """The series of a first use; None where there are too many already."""
+        """Return a new series; None if there are too many already."""
         declaration = self.declared.get(name)
         if declaration is None or declaration.kind is not kind or set(labels) != set(declaration.labels):
             raise LookupError(f"{name} with labels {sorted(labels)} is not a declared {kind}")
@@ -245,22 +247,15 @@ timed = _registry.timed
 flush = _registry.flush
 
 
-def start_flushing(redis: Redis, every: float = 1.0) -> Callable[[], None]:
-    """Flush every so many seconds and at exit; call it after a fork. What comes back stops it, with a last flush."""
-    stopped = threading.Event()
-
-    def flush_until_stopped() -> None:
-        while not stopped.wait(every):
-            flush(redis)
+def start_flushing(redis: Redis, interval: float = 1.0) -> Callable[[], None]:
+    """Flush every ``interval`` seconds and at exit; return what stops it, with a last flush. Call it after a fork."""
+    stop_loop = every(interval, lambda: flush(redis), name="metrics")
 
     def stop() -> None:
         atexit.unregister(stop)
-        stopped.set()
-        thread.join()
-        if flush(redis):  # perhaps only what an earlier one could not hand over
+        stop_loop()
+        if flush(redis):  # perhaps only what an earlier flush could not write
             flush(redis)
 
-    thread = threading.Thread(target=flush_until_stopped, name="metrics", daemon=True)
-    thread.start()
     atexit.register(stop)
     return stop

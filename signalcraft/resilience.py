@@ -1,125 +1,162 @@
-"""A breaker: after one failure, what failed is left alone for a moment.
+"""What keeps a dependency that fails, or hangs, from holding up everything else.
 
-A server that is gone fails at once and costs nothing to ask. One that is frozen costs a timeout each time, and
-a sender that gives up after a second must not pay it on every delivery.
-
-Work that may hang, waited for so long and no longer.
-
-libpq waits for an answer for as long as the connection stands, and the kernel of a server that is frozen keeps it
-standing. Whoever has a second for an answer lets a thread wait instead.
+A server that is gone fails at once and costs nothing to ask. One that is frozen costs a timeout each time: libpq waits
+for as long as the connection stands, and the kernel of a frozen server keeps it standing. A sender that gives up after
+a second must not pay for that: ``CircuitBreaker`` skips the call for a moment, ``BoundedCall`` gives it a deadline.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from signalcraft.domain.errors import RecoverableError
 
+T = TypeVar("T")
+
 
 class CircuitBreaker:
-    """Closed while all is well; open for ``pause_seconds`` after a failure; then one caller may try.
+    """Closed while calls succeed; open for ``pause_seconds`` after a failure; then one caller may try.
 
     Threads share it. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(
         self,
-        away: type[RecoverableError],
+        unavailable: type[RecoverableError],
         *,
         pause_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``away`` is the failure that opens the breaker, and what it raises while it is open."""
-        self._away = away
+        """``unavailable`` is the failure that opens the breaker, and what it raises while it is open."""
+        self._unavailable = unavailable
         self._pause_seconds = pause_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._closed_again_at: float | None = None
+        self._open_until: float | None = None
 
     @contextmanager
     def guard(self) -> Iterator[None]:
         """Run the block, unless it failed a moment ago.
 
         Raises:
-            RecoverableError: ``away``, from the block, or instead of it while the breaker is open.
+            RecoverableError: ``unavailable``, from the block, or instead of it while the breaker is open.
         """
-        self._let_through()
+        self._check()
         try:
             yield
-        except self._away:
-            self._open()
+        except self._unavailable:
+            with self._lock:
+                self._open_until = self._clock() + self._pause_seconds
             raise
-        self._closed_again_at = None
+        self._open_until = None
 
-    def _let_through(self) -> None:
+    def _check(self) -> None:
         with self._lock:
-            if self._closed_again_at is None:
+            if self._open_until is None:
                 return
-            if self._clock() < self._closed_again_at:
-                raise self._away("it was away a moment ago")
+            if self._clock() < self._open_until:
+                raise self._unavailable("it was unavailable a moment ago")
             # This caller tries; the others find the breaker open until it has.
-            self._closed_again_at = self._clock() + self._pause_seconds
-
-    def _open(self) -> None:
-        with self._lock:
-            self._closed_again_at = self._clock() + self._pause_seconds
+            self._open_until = self._clock() + self._pause_seconds
 
 
-T = TypeVar("T")
+def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
+    """Run ``call`` in a daemon thread, which does not keep the process from ending if it hangs."""
+    future: Future[T] = Future()
 
+    def run() -> None:
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
-@dataclass(slots=True)
-class _Task(Generic[T]):
-    done: threading.Event = field(default_factory=threading.Event)
-    result: T | None = None
-    error: BaseException | None = None
-    overdue: bool = False
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 class BoundedCall:
-    """Does one kind of work in threads. While some of it hangs, more of it is not even begun.
+    """Run one kind of call with a timeout; fail fast while earlier calls hang.
 
-    What hung is not called back: it may still come to a good end, and has to do no harm then.
+    A call that timed out is not cancelled: it may still succeed, and must do no harm then.
     """
 
-    def __init__(self, away: type[RecoverableError], *, max_overdue: int = 2) -> None:
-        """``away`` is raised for what takes too long."""
-        self._away = away
+    def __init__(self, unavailable: type[RecoverableError], *, max_overdue: int = 2) -> None:
+        """``unavailable`` is raised for a call that takes too long."""
+        self._unavailable = unavailable
         self._max_overdue = max_overdue
         self._lock = threading.Lock()
-        self._overdue = 0
+        self._overdue: set[Future[object]] = set()
 
-    def run(self, work: Callable[[], T], *, seconds: float) -> T:
-        """What ``work`` comes to.
+    def run(self, call: Callable[[], T], *, timeout: float) -> T:
+        """Return what ``call`` returns, or raise what it raises.
 
         Raises:
-            RecoverableError: ``away``, after so many seconds, or at once while other work hangs; whatever it raises.
+            RecoverableError: ``unavailable``, after ``timeout`` seconds, or at once while ``max_overdue`` calls hang.
         """
-        if self._overdue >= self._max_overdue:
-            raise self._away("others wait for it already")
-        task: _Task[T] = _Task()
-        threading.Thread(target=self._run, args=(work, task), name="patience", daemon=True).start()
-        if not task.done.wait(seconds) and self._give_up(task):
-            raise self._away("it takes too long")
-        if task.error is not None:
-            raise task.error
-        return task.result  # type: ignore[return-value] # there is one: it is done, without an error
-
-    def _run(self, work: Callable[[], T], task: _Task[T]) -> None:
+        with self._lock:
+            self._overdue = {future for future in self._overdue if not future.done()}
+            if len(self._overdue) >= self._max_overdue:
+                raise self._unavailable("earlier calls still hang")
+        future = in_thread(call, name="bounded-call")
         try:
-            task.result = work()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
-            task.error = error
-        with self._lock:
-            task.done.set()
-            self._overdue -= task.overdue
+            return future.result(timeout)
+        except TimeoutError:
+            if future.done():  # the call itself raised it, or has just returned
+                return future.result()
+            with self._lock:
+                self._overdue.add(future)  # type: ignore[arg-type] # of any type
+            raise self._unavailable("it takes too long") from None
 
-    def _give_up(self, task: _Task[T]) -> bool:
-        """Whether it is still not done."""
+
+class SingleFlight(Generic[T]):
+    """Run one call at a time; a caller that comes meanwhile shares the result of the call in flight."""
+
+    def __init__(self, name: str) -> None:
+        """``name`` is that of the thread."""
+        self._name = name
+        self._lock = threading.Lock()
+        self._in_flight: Future[T] | None = None
+
+    def start(self, call: Callable[[], T]) -> Future[T]:
+        """Start ``call``, unless one is in flight; return the one that is in flight then."""
         with self._lock:
-            task.overdue = not task.done.is_set()
-            self._overdue += task.overdue
-            return task.overdue
+            if self._in_flight is None or self._in_flight.done():
+                self._in_flight = in_thread(call, name=self._name)
+            return self._in_flight
+
+
+def every(
+    seconds: float,
+    work: Callable[[], object],
+    *,
+    name: str,
+    delay: float | None = None,
+    stop_timeout: float = 1.0,
+) -> Callable[[], None]:
+    """Call ``work`` every so many seconds in a daemon thread; return what stops it.
+
+    The first call comes after ``delay`` seconds, else after one interval. A ``work`` that returns a float says itself
+    how long the next pause is. Stopping waits up to ``stop_timeout`` seconds for a call in progress.
+    """
+    stopped = threading.Event()
+
+    def run() -> None:
+        pause = seconds if delay is None else delay
+        while not stopped.wait(pause):
+            following = work()
+            pause = following if isinstance(following, float) else seconds
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+
+    def stop() -> None:
+        stopped.set()
+        if thread is not threading.current_thread():
+            thread.join(stop_timeout)
+
+    thread.start()
+    return stop

@@ -1,8 +1,8 @@
-"""Environment variables in, one frozen ``Settings`` out; anything wrong fails at start with the variable's name.
+"""Settings, read from environment variables into one frozen dataclass.
 
-Each field says its variable, how it is read, its default and what it is for: ``.env.example`` and the
-README's table are held to this by a test. No secret has a default. Only the entry points read
-``os.environ``; everything else is handed a ``Settings``.
+A missing or invalid variable stops the process at start, with the variable's name. Each field declares its
+variable, parser, default and purpose: ``.env.example`` and the table in the README are generated from them, and a
+test compares them. No secret has a default. Only the entry points read ``os.environ``.
 """
 
 import re
@@ -29,11 +29,11 @@ _RATE = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
-def _whole(least: int, most: int) -> Parse[int]:
+def _integer(minimum: int, maximum: int) -> Parse[int]:
     def parse(text: str) -> int:
         number = int(text) if re.fullmatch(r"\d{1,18}", text) else -1
-        if not least <= number <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
         return number
 
     return parse
@@ -67,9 +67,10 @@ def _url(*schemes: str) -> Parse[str]:
 
 
 def _database_url(text: str) -> str:
-    """Heroku writes ``postgres://``, which libpq reads and Peewee takes for the name of a database.
+    """Return the URL with the scheme ``postgresql://``, checked by libpq.
 
-    libpq is asked here, since where it refuses a URL later on, it quotes the password.
+    Heroku writes ``postgres://``: libpq reads it, but Peewee takes it for the name of a database. libpq checks the URL
+    here because its error message at connect time quotes the password.
     """
     url = f"postgresql://{_url('postgres', 'postgresql')(text).partition('://')[2]}"
     try:
@@ -133,7 +134,10 @@ def _setting(
     secret: bool = False,
     example: str = "",
 ) -> Any:  # noqa: ANN401 - the field's annotation says what it is
-    """A field read from ``variable``; ``default`` is the text of an unset one, None where it must be set."""
+    """Declare a field read from ``variable``.
+
+    ``default`` is the text to parse when the variable is unset; None makes the variable required.
+    """
     return field(
         repr=not secret,
         metadata={"variable": variable, "parse": parse, "purpose": purpose, "default": default, "example": example},
@@ -142,12 +146,12 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that can be configured. Times carry their unit in their name."""
+    """Configuration of all processes. Durations carry their unit in their name."""
 
     database_url: str = _setting(
         "DATABASE_URL",
         _database_url,
-        "PostgreSQL, as libpq reads it.",
+        "PostgreSQL URL, as libpq reads it.",
         default=None,
         secret=True,
         example="postgresql://localhost/signalcraft",
@@ -155,17 +159,17 @@ class Settings:
     redis_url: str = _setting(
         "REDIS_URL",
         _redis_url,
-        "Redis: job queue, delivery keys, limits, metrics.",
+        "Redis URL: job queue, delivery keys, rate limits, metrics.",
         default=None,
         secret=True,
         example="redis://localhost:6379/0",
     )
-    port: int = _setting("PORT", _whole(1, 65535), "Where gunicorn listens.", default="8000")
-    web_concurrency: int = _setting("WEB_CONCURRENCY", _whole(1, 64), "How many gunicorn workers.", default="1")
+    port: int = _setting("PORT", _integer(1, 65535), "Port that gunicorn listens on.", default="8000")
+    web_concurrency: int = _setting("WEB_CONCURRENCY", _integer(1, 64), "Number of gunicorn workers.", default="1")
     default_workspace: str = _setting(
         "DEFAULT_WORKSPACE",
         _matching(SLUG, "a slug of a-z, 0-9, _ and -"),
-        "The workspace of deliveries whose path and headers name none.",
+        "Workspace of a delivery whose path and headers name none.",
         default="default",
     )
     sentry_client_secrets: tuple[str, ...] = _setting(
@@ -174,100 +178,100 @@ class Settings:
         "Client Secrets of the Sentry integrations of the default workspace, comma-separated; all are live.",
         secret=True,
     )
-    api_token: str = _setting("API_TOKEN", _text, "A bearer token for the default workspace's API.", secret=True)
+    api_token: str = _setting("API_TOKEN", _text, "Bearer token for the API of the default workspace.", secret=True)
     encryption_keys: tuple[str, ...] = _setting(
         "ENCRYPTION_KEY",
         _fernet_keys,
-        "Fernet keys for secrets stored in the database, comma-separated, newest first; for `secret add` only.",
+        "Fernet keys for secrets stored in the database, comma-separated, newest first; needed only for `secret add`.",
         secret=True,
     )
     grouping_window_minutes: int = _setting(
         "GROUPING_WINDOW_MINUTES",
-        _whole(1, 1440),
-        "How long a quiet group still takes its next alert.",
+        _integer(1, 1440),
+        "Minutes without an alert after which the next alert opens a new group.",
         default="60",
     )
     default_environment: str = _setting(
         "DEFAULT_ENVIRONMENT",
         _matching(SLUG, "a slug of a-z, 0-9, _ and -"),
-        "Where an alert is from that does not say.",
+        "Environment of an alert that names none.",
         default="prod",
     )
     environment_aliases: Mapping[str, str] = _setting(
         "ENVIRONMENT_ALIASES",
         _pairs,
-        "More names for environments, beside the built-in ones.",
+        "Aliases of environments, added to the built-in ones.",
         example="acceptance=staging,canary=prod",
     )
     severity_shift: Mapping[str, int] = _setting(
         "SEVERITY_SHIFT",
         _shifts,
-        "Steps by which an environment's alerts are worse or milder.",
+        "Steps by which the severity of an environment's alerts is raised or lowered.",
         example="dev=-1",
     )
     spike_count: int = _setting(
         "SPIKE_COUNT",
-        _whole(0, 1_000_000),
-        "Alerts in SPIKE_MINUTES that make a group one step worse; 0 is off.",
+        _integer(0, 1_000_000),
+        "Alerts in SPIKE_MINUTES that raise a group's severity by one step; 0 disables it.",
         default="100",
     )
-    spike_minutes: int = _setting("SPIKE_MINUTES", _whole(1, 60), "The length of a spike's bucket.", default="5")
+    spike_minutes: int = _setting("SPIKE_MINUTES", _integer(1, 60), "Length of a spike in minutes.", default="5")
     auto_resolve_days: int = _setting(
         "AUTO_RESOLVE_DAYS",
-        _whole(0, 3650),
-        "Days of quiet after which a group is resolved; 0 is never.",
+        _integer(0, 3650),
+        "Days without an alert after which a group is resolved; 0 disables it.",
         default="0",
     )
-    retention_days: int = _setting("RETENTION_DAYS", _whole(1, 3650), "Days for which events are kept.", default="90")
+    retention_days: int = _setting("RETENTION_DAYS", _integer(1, 3650), "Days to keep events.", default="90")
     payload_retention_days: int = _setting(
         "PAYLOAD_RETENTION_DAYS",
-        _whole(1, 3650),
-        "Days for which the raw bodies of events are kept.",
+        _integer(1, 3650),
+        "Days to keep the raw bodies of events.",
         default="30",
     )
     ingest_durability: str = _setting(
         "INGEST_DURABILITY",
         _one_of("redis", "fallback", "inbox"),
-        "Where an acknowledged delivery is: in Redis, in PostgreSQL while Redis is away, or always there first.",
+        "Where an acknowledged delivery is stored: Redis; PostgreSQL while Redis is unavailable; PostgreSQL always.",
         default="fallback",
     )
     delivery_key_ttl: int = _setting(
         "DELIVERY_KEY_TTL",
-        _whole(60, 30 * 86_400),
-        "Seconds for which a redelivery is recognised at the door.",
+        _integer(60, 30 * 86_400),
+        "Seconds for which the web process recognises a redelivery.",
         default="3600",
     )
     max_body_bytes: int = _setting(
         "MAX_BODY_BYTES",
-        _whole(1024, 256 * 1024 * 1024),
-        "The largest body that is taken.",
+        _integer(1024, 256 * 1024 * 1024),
+        "Largest request body in bytes.",
         default=str(5 * 1024 * 1024),
     )
     ratelimit_webhook: str = _setting(
         "RATELIMIT_WEBHOOK",
         _matching(_RATE, "a rate like 6000/minute"),
-        "Verified deliveries per workspace.",
+        "Rate limit of verified deliveries per workspace.",
         default="6000/minute",
     )
     ratelimit_address: str = _setting(
         "RATELIMIT_ADDRESS",
         _matching(_RATE, "a rate like 60/minute"),
-        "Refused requests per address; a valid signature is never refused for its address.",
+        "Rate limit of refused requests per address; a request with a valid signature is exempt.",
         default="60/minute",
     )
     ratelimit_api: str = _setting(
         "RATELIMIT_API",
         _matching(_RATE, "a rate like 600/minute"),
-        "API calls per token.",
+        "Rate limit of API calls per token.",
         default="600/minute",
     )
     trusted_proxies: int = _setting(
         "TRUSTED_PROXIES",
-        _whole(0, 10),
-        "Proxies in front whose X-Forwarded-For is believed (1 on Heroku).",
+        _integer(0, 10),
+        "Number of reverse proxies whose X-Forwarded-For is trusted (1 on Heroku).",
         default="0",
     )
-    batch_size: int = _setting("BATCH_SIZE", _whole(1, 5000), "The most jobs a worker stores at once.", default="200")
+    batch_size: int = _setting("BATCH_SIZE", _integer(1, 5000), "Largest batch of jobs of a worker.", default="200")
     rules: tuple[str, ...] = _setting(
         "RULES",
         _list,
@@ -283,31 +287,31 @@ class Settings:
     log_level: str = _setting(
         "LOG_LEVEL",
         _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
-        "The least that is logged.",
+        "Lowest level to log.",
         default="INFO",
     )
     log_format: str = _setting(
-        "LOG_FORMAT", _one_of("json", "console"), "JSON lines, or lines for people.", default="json"
+        "LOG_FORMAT", _one_of("json", "console"), "JSON lines, or plain text for a terminal.", default="json"
     )
     slow_query_ms: int = _setting(
-        "SLOW_QUERY_MS", _whole(0, 600_000), "Queries slower than this are logged.", default="250"
+        "SLOW_QUERY_MS", _integer(0, 600_000), "Log queries slower than this many milliseconds.", default="250"
     )
     metrics_token: str = _setting(
         "METRICS_TOKEN",
         _text,
-        "Bearer token for /metrics; empty leaves it open.",
+        "Bearer token for /metrics; empty disables authentication.",
         secret=True,
     )
     dashboard_password: str = _setting(
         "DASHBOARD_PASSWORD",
         _text,
-        "Password for rq-dashboard at /rq; empty leaves it out.",
+        "Password for rq-dashboard at /rq; empty disables it.",
         secret=True,
     )
     canary_seconds: int = _setting(
         "CANARY_SECONDS",
-        _whole(0, 86_400),
-        "Seconds between canary deliveries; 0 is off.",
+        _integer(0, 86_400),
+        "Seconds between canary deliveries; 0 disables them.",
         default="0",
     )
 
@@ -316,7 +320,7 @@ class Settings:
         """Read every setting from ``environ``.
 
         Raises:
-            InvalidSetting: naming the first variable that is missing or wrong, never its value.
+            InvalidSetting: with the name of the first missing or invalid variable, never with its value.
         """
         values: dict[str, Any] = {}
         for setting in fields(cls):
@@ -332,7 +336,7 @@ class Settings:
 
     @property
     def grouping_policy(self) -> GroupingPolicy:
-        """How alerts are grouped."""
+        """Return the grouping policy."""
         return GroupingPolicy(
             window=timedelta(minutes=self.grouping_window_minutes),
             spike_count=self.spike_count,
@@ -341,7 +345,7 @@ class Settings:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """How alerts are worded."""
+        """Return the vocabulary that normalization uses."""
         return Vocabulary(
             default_environment=self.default_environment,
             environment_aliases={**ENVIRONMENT_ALIASES, **self.environment_aliases},

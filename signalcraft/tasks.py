@@ -1,7 +1,7 @@
 """The functions that RQ calls by name, and the built-in notifier.
 
-Their names are in Redis and in people's settings: they stay where they are. ``jobs.AllowedJob`` allows no others. RQ
-hands them nothing but a job's arguments, so this module keeps what ``configure_worker`` was given.
+Their names are in Redis and in users' settings, so they must not change. ``jobs.AllowedJob`` allows no others. RQ
+passes only a job's arguments, so this module holds the dependencies that ``configure_worker`` sets.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class _Configured:
 
 
 def configure_worker(settings: Settings, redis: Redis) -> Processor:
-    """Configure this process as a worker; ``redis`` is a client without retries, for what must not wait.
+    """Configure this process as a worker; ``redis`` is a client without retries, for calls that must not wait.
 
     Raises:
         InvalidSetting: RULES or NOTIFIER cannot be imported.
@@ -56,7 +56,7 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
     Raises:
         QueueUnavailable: Redis is unavailable; the notification is lost, the alert is not.
     """
-    notice = {
+    notification = {
         "reason": reason,
         "group_id": group.id,
         "workspace_id": group.workspace_id,
@@ -66,13 +66,15 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
     }
     try:
         with _Configured.breaker.guard():
-            enqueue.enqueue_notification(_Configured.redis, notice, description=f"notification of group {group.id}")
+            enqueue.enqueue_notification(
+                _Configured.redis, notification, description=f"notification of group {group.id}"
+            )
     except QueueUnavailable:
         if group.id:
             raise
-        notify(notice)  # an incident of our own, which may be Redis itself: it does not wait for Redis
+        notify(notification)  # a self-alert, whose cause may be Redis itself: it must not depend on Redis
 
 
-def notify(notice: Mapping[str, Any]) -> None:
+def notify(notification: Mapping[str, Any]) -> None:
     """Log a notification. Replace NOTIFIER to do more."""
-    log.info("notification", stage="notify", **notice)
+    log.info("notification", stage="notify", **notification)

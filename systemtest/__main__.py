@@ -1,4 +1,4 @@
-"""Send to a deployment that runs, and check it. See the package for what it wants from the environment."""
+"""Send to a running deployment, and check it. The package docstring lists the environment variables."""
 
 import argparse
 import os
@@ -21,9 +21,9 @@ def main() -> int:
     senders = Senders(url, secret, number=4, per_second=arguments.per_second, seed=0)
     with senders.sending():
         time.sleep(arguments.seconds)
-    findings = checking.check(senders.history, database_url, patience_seconds=30)
+    findings = checking.check(senders.history, database_url, timeout_seconds=30)
     print(*findings.lines(), sep="\n")
-    return 0 if findings.held else 1
+    return 0 if findings.guarantees_hold else 1
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ _INSTALLATION = "7a485448-a9e2-4c85-8a3c-4f44175783c9"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One error of one issue. It may reach us in several deliveries, and counts once."""
+    """One error of one issue. It may come in several deliveries, and counts once."""
 
     event_id: str
     issue: str
@@ -31,7 +31,7 @@ class Sent:
     signature: str
 
     def headers(self) -> dict[str, str]:
-        """Of one attempt: Request-ID and timestamp are new each time."""
+        """Return the headers of one attempt: Request-ID and timestamp are new each time."""
         return {
             "Content-Type": "application/json",
             "Request-ID": uuid.uuid4().hex,
@@ -42,12 +42,12 @@ class Sent:
 
 
 def by_rule(alert: Alert, rule: str, secret: str) -> Sent:
-    """The delivery of ``alert`` that an alert rule sends: ``event_alert.triggered``."""
+    """Return the delivery of ``alert`` that an alert rule sends: ``event_alert.triggered``."""
     return _signed(alert, "event_alert", "triggered", {"event": _event(alert), "triggered_rule": rule}, secret)
 
 
 def by_subscription(alert: Alert, secret: str) -> Sent:
-    """The delivery of the same alert that a subscription to errors sends: ``error.created``."""
+    """Return the delivery of the same alert that a subscription to errors sends: ``error.created``."""
     return _signed(alert, "error", "created", {"error": _event(alert)}, secret)
 
 

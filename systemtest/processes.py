@@ -1,4 +1,4 @@
-"""The processes that chaos takes away: embedded servers behind a pipe, gunicorn, workers."""
+"""The processes of a test deployment: embedded servers behind a pipe, gunicorn, workers."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from typing import IO, Final
 import psutil
 
 ROOT: Final = Path(__file__).parent.parent
-_PATIENCE_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 30.0
 
 
 class Servers:
-    """Redis and PostgreSQL, started and tamed by ``signalcraft.hosting`` in a process of its own."""
+    """Redis and PostgreSQL, controlled by ``signalcraft.dev.server_control`` in a child process."""
 
     def __init__(self, directory: Path) -> None:
-        """Start them; returns when both answer."""
-        self._host = subprocess.Popen(
+        """Start both servers and wait until they respond."""
+        self._control = subprocess.Popen(
             [sys.executable, "-m", "signalcraft.dev.server_control", str(directory)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -34,20 +34,20 @@ class Servers:
         self.redis_url: str = urls["redis"]
         self.database_url: str = urls["postgres"]
 
-    def order(self, what: str) -> None:
-        """``redis kill`` and the like; returns when it is done."""
-        print(what, file=self._stream(self._host.stdin), flush=True)
+    def command(self, line: str) -> None:
+        """Execute a command, such as ``redis kill``, and wait until it is done."""
+        print(line, file=self._stream(self._control.stdin), flush=True)
         self._read()
 
     def stop(self) -> None:
-        """End both servers."""
-        self._stream(self._host.stdin).close()
-        self._host.wait(_PATIENCE_SECONDS)
+        """Stop both servers."""
+        self._stream(self._control.stdin).close()
+        self._control.wait(_TIMEOUT_SECONDS)
 
     def _read(self) -> str:
-        line = self._stream(self._host.stdout).readline()
+        line = self._stream(self._control.stdout).readline()
         if not line:
-            raise RuntimeError("the embedded servers' host ended")
+            raise RuntimeError("the server control process ended")
         return line
 
     @staticmethod
@@ -57,10 +57,10 @@ class Servers:
 
 
 class Process:
-    """One process of the deployment, and those it forked."""
+    """One process of the deployment, and its children."""
 
     def __init__(self, name: str, arguments: Sequence[str], environ: Mapping[str, str], directory: Path) -> None:
-        """Nothing runs until :meth:`start`."""
+        """Prepare the process; :meth:`start` starts it."""
         self.name = name
         self._arguments = arguments
         self._environ = environ
@@ -68,7 +68,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it may take a second until it works."""
+        """Start the process, without waiting until it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *self._arguments],
@@ -81,27 +81,27 @@ class Process:
             )
 
     def run(self) -> None:
-        """Start it and wait for its good end."""
+        """Run the process to its end, which must be successful."""
         self.start()
         assert self._process is not None
-        assert self._process.wait(_PATIENCE_SECONDS) == 0, f"{self.name} failed"
+        assert self._process.wait(_TIMEOUT_SECONDS) == 0, f"{self.name} failed"
 
     def kill(self) -> None:
-        """SIGKILL it and all that it forked."""
+        """SIGKILL the process and its children."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def kill_children(self) -> None:
-        """SIGKILL what it forked: gunicorn's workers, which it then forks anew."""
+        """SIGKILL the children: gunicorn's workers, which gunicorn then restarts."""
         assert self._process is not None
         for child in psutil.Process(self._process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
 
     def stop(self) -> None:
-        """SIGTERM, as a platform would, and SIGKILL ten seconds later."""
+        """SIGTERM the process, as a platform does, and SIGKILL it ten seconds later."""
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -110,10 +110,10 @@ class Process:
 
 
 class Deployment:
-    """Servers, one web, two workers: all of SignalCraft, each part to be taken away."""
+    """All of SignalCraft: servers, one web, two workers; each part can be stopped."""
 
     def __init__(self, directory: Path, secret: str, settings: Mapping[str, str], *, app: str = "app:app") -> None:
-        """``app`` is what gunicorn serves."""
+        """Start the servers; gunicorn will serve ``app``."""
         self.servers = Servers(directory)
         port = free_port()
         environ = {
@@ -135,7 +135,7 @@ class Deployment:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Everything up while the block runs."""
+        """Run everything during the block."""
         try:
             self._release.run()
             for process in (self.web, *self.workers):
@@ -148,8 +148,8 @@ class Deployment:
             self.servers.stop()
 
     def wait_for_web(self) -> None:
-        """Until somebody listens."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        """Wait until the web process listens."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return

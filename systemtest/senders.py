@@ -1,8 +1,8 @@
-"""Several Sentrys at once: each delivers, repeats what was not acknowledged, and writes down what it was answered.
+"""Several concurrent senders: each delivers, retries without an acknowledgement, and records the responses.
 
-Deliveries come back as Sentry's do: the same one once more, the same error by another rule, and as ``error.created``.
-A delivery without a 2xx is sent again, three times in all, as for a published integration: that is where "recognised
-as a duplicate" and "stored" can come apart.
+Deliveries are repeated as Sentry does it: the same one again, the same error by another rule, and as ``error.created``.
+A delivery without a 2xx is sent again, three times in all, as for a published integration: so a delivery
+could be recognized as a duplicate without being stored.
 """
 
 import http.client
@@ -19,16 +19,16 @@ from urllib.parse import urlsplit
 from systemtest import bodies
 from systemtest.bodies import Alert, Sent
 
-#: Far above Sentry's one second: an answer that comes late is to be seen as late.
-PATIENCE_SECONDS: Final = 10.0
-_ATTEMPTS: Final = 3
-_PAUSE_SECONDS: Final = 0.8
+#: Far above Sentry's one second, so that a late response is recorded as late.
+_TIMEOUT_SECONDS: Final = 10.0
+_MAX_ATTEMPTS: Final = 3
+_RETRY_DELAY_SECONDS: Final = 0.8
 _ISSUES: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt and its answer; ``status`` is 0 where there was none, ``at`` is on the monotonic clock."""
+    """One attempt and its response; ``status`` is 0 without a response, ``at`` is on the monotonic clock."""
 
     alert: Alert
     at: float
@@ -37,20 +37,20 @@ class Attempt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the sender may forget about it."""
+        """Return whether the response is 2xx: the sender will not send again."""
         return 200 <= self.status < 300
 
     @property
     def late(self) -> bool:
-        """Whether the answer, or the wait for one, took over a second. A refused connection is no wait."""
+        """Return whether the response, or the wait for one, took over a second. A refused connection is no wait."""
         return self.seconds > 1.0
 
 
 class Senders:
-    """Threads that send to one URL, and the history of what they were answered."""
+    """Threads that send to one URL, and the history of their attempts."""
 
     def __init__(self, url: str, secret: str, *, number: int, per_second: float, seed: int) -> None:
-        """``per_second`` is for all of them together; ``url`` is the webhook's."""
+        """Prepare the threads. ``per_second`` is the total rate; ``url`` is the webhook's."""
         self.history: list[Attempt] = []
         self._url = urlsplit(url)
         self._secret = secret
@@ -63,7 +63,7 @@ class Senders:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Send while the block runs; what is on its way then is still brought to an end."""
+        """Send during the block; afterwards finish the deliveries in progress."""
         for thread in self._threads:
             thread.start()
         try:
@@ -82,12 +82,12 @@ class Senders:
             again = [(sent, tried) for _, sent, tried in due]
             new = [] if self._stopped.is_set() else [(sent, 0) for sent in self._next(chance)]
             for sent, tried in again + new:
-                if not self._deliver(sent) and tried + 1 < _ATTEMPTS:
-                    waiting.append((time.monotonic() + _PAUSE_SECONDS * (tried + 1), sent, tried + 1))
+                if not self._deliver(sent) and tried + 1 < _MAX_ATTEMPTS:
+                    waiting.append((time.monotonic() + _RETRY_DELAY_SECONDS * (tried + 1), sent, tried + 1))
             self._stopped.wait(max(0.0, self._pause * chance.uniform(0.5, 1.5) - (time.monotonic() - began)))
 
     def _next(self, chance: random.Random) -> Iterator[Sent]:
-        """A new alert, and at times what comes with one."""
+        """Yield a new alert, and sometimes a repetition of it."""
         issue = str(self._run * 1_000 + chance.randrange(_ISSUES))
         alert = Alert(event_id=f"{chance.getrandbits(64):016x}{uuid.uuid4().hex[:16]}", issue=issue)
         sent = bodies.by_rule(alert, "Everything", self._secret)
@@ -108,15 +108,15 @@ class Senders:
         return attempt.acknowledged
 
     def _post(self, sent: Sent) -> int:
-        """On a connection of its own, as Sentry does."""
-        connection = http.client.HTTPConnection(self._url.netloc, timeout=PATIENCE_SECONDS)
+        """POST on a new connection, as Sentry does."""
+        connection = http.client.HTTPConnection(self._url.netloc, timeout=_TIMEOUT_SECONDS)
         if self._url.scheme == "https":
-            connection = http.client.HTTPSConnection(self._url.netloc, timeout=PATIENCE_SECONDS)
+            connection = http.client.HTTPSConnection(self._url.netloc, timeout=_TIMEOUT_SECONDS)
         with closing(connection):
             try:
                 connection.request("POST", self._url.path, sent.body, sent.headers())
-                answer = connection.getresponse()
-                answer.read()
+                response = connection.getresponse()
+                response.read()
             except (OSError, http.client.HTTPException):
                 return 0
-            return answer.status
+            return response.status

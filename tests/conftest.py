@@ -1,7 +1,7 @@
-"""What tests are handed. Nothing here is autouse: a test that asks for no server runs with none.
+"""Fixtures. None is autouse: a test that requests no server runs without one.
 
-``servers`` are real ones from wheels, kept for the session. With ``TEST_DATABASE_URL`` or ``TEST_REDIS_URL`` the
-ones there are used instead: on the first a database is created and dropped again, the second is emptied.
+``servers`` are real ones from wheels, and run for the whole session. ``TEST_DATABASE_URL`` and ``TEST_REDIS_URL`` name
+other servers to use: on the first a database is created and dropped, the second is emptied.
 """
 
 import os
@@ -17,7 +17,7 @@ from signalcraft.storage import migrations, models
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
 
-#: What every test's application is configured with: nothing that a test makes us write may hold one of them.
+#: Secrets of every test's application: no log line and no output of a test may contain one.
 SECRETS = ("test-client-secret", "test-api-token")
 
 
@@ -28,20 +28,20 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     for section, written in report.sections:
         if report.outcome == "passed" and any(secret in written for secret in SECRETS):
             report.outcome = "failed"
-            report.longrepr = f"{section}: a secret was written down"
+            report.longrepr = f"{section}: contains a secret"
     return report
 
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_servers.Servers]:
-    """Embedded Redis and PostgreSQL, which a test may kill and freeze if it puts them back."""
+    """Embedded Redis and PostgreSQL, which a test may kill and freeze if it restarts them."""
     with embedded_servers.servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database of this session's own, migrated; ``models.database`` is open on it."""
+    """A migrated database for this session; ``models.database`` is open on it."""
     server_url = os.environ.get("TEST_DATABASE_URL") or request.getfixturevalue("servers").database_url
     name = f"signalcraft_test_{os.getpid()}"
     url = embedded_servers.create_database(server_url, name)
@@ -56,7 +56,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def clean_database(database_url: str) -> str:
-    """The database without a row, ids beginning at 1, its timeouts a worker's whatever ran before."""
+    """The database without rows, ids starting at 1, with the timeouts of a worker."""
     database.close_idle()
     open_database(database_url)
     tables = ", ".join(f'"{table._meta.table_name}"' for table in models.TABLES)
@@ -100,7 +100,7 @@ def settings(environ: dict[str, str]) -> Settings:
 
 @pytest.fixture
 def redis(clean_redis: Redis, settings: Settings) -> Redis:
-    """A client of the emptied Redis, in a process that can work off deliveries of the workspace ``default``."""
+    """A client of the emptied Redis, in a process that can process deliveries of the workspace ``default``."""
     with session():
         Workspace.create(slug="default")
     tasks.configure_worker(settings, clean_redis)

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with nothing secret in them and nothing that breaks a line."""
+"""Log lines: one JSON object each, without secrets and without characters that break a line."""
 
 import io
 import json
@@ -22,7 +22,7 @@ Lines = Callable[[], list[dict[str, object]]]
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """What was logged; the process's logging is put back afterwards."""
+    """A stream for log lines; the logging configuration of the process is restored afterwards."""
     root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
     handlers, level = root.handlers, root.level
     yield io.StringIO()
@@ -51,7 +51,7 @@ def test_a_line_has_time_level_logger_sentence_and_fields_in_this_order(lines: L
     }
 
 
-def test_records_of_the_standard_library_look_the_same(lines: Lines) -> None:
+def test_records_of_the_standard_library_have_the_same_format(lines: Lines) -> None:
     logging.getLogger("gunicorn.error").warning("Worker %s exited", 12, extra={"code": 3})
     (line,) = lines()
     assert (line["level"], line["logger"], line["event"], line["code"]) == (
@@ -62,7 +62,7 @@ def test_records_of_the_standard_library_look_the_same(lines: Lines) -> None:
     )
 
 
-def test_what_is_bound_to_the_context_is_in_every_line_of_it(lines: Lines) -> None:
+def test_fields_bound_to_the_context_are_in_every_line_of_it(lines: Lines) -> None:
     with bound_contextvars(delivery_id="d1", workspace="acme", stage="verify"):
         structlog.get_logger().info("ours")
         logging.getLogger("peewee").warning("theirs")
@@ -70,14 +70,14 @@ def test_what_is_bound_to_the_context_is_in_every_line_of_it(lines: Lines) -> No
     assert [line.get("delivery_id") for line in lines()] == ["d1", "d1", None]
 
 
-def test_rq_does_not_add_handlers_of_its_own(lines: Lines) -> None:
+def test_rq_adds_no_handlers(lines: Lines) -> None:
     setup_loghandlers("INFO", name="rq.worker")
     logging.getLogger("rq.worker").info("\x1b[32mdefault\x1b[39;49;00m: job %s", "x")
     assert logging.getLogger("rq.worker").handlers == []
     assert [line["event"] for line in lines()] == ["default: job x"]
 
 
-def test_a_level_that_a_library_sets_for_itself_does_not_lower_ours(stream: io.StringIO) -> None:
+def test_a_level_set_by_a_library_does_not_lower_ours(stream: io.StringIO) -> None:
     logs.configure("WARNING", "json", stream=stream)
     setup_loghandlers("INFO", name="rq.job")
     logging.getLogger("rq.job").info("chatter")
@@ -89,7 +89,7 @@ def test_a_level_that_a_library_sets_for_itself_does_not_lower_ours(stream: io.S
     "nasty", ["a\nb", "a\r\nb", "a\x1b[2Jb", "a\u2028b", "a\x85b", "a\ud800b", "a\x00b", "a\u202eb"]
 )
 @pytest.mark.parametrize("field", ["event", "title", "deep"])
-def test_no_text_breaks_a_line_or_reaches_a_terminal_as_a_command(
+def test_no_text_breaks_a_line_or_controls_a_terminal(
     stream: io.StringIO, lines: Lines, nasty: str, field: str
 ) -> None:
     log = structlog.get_logger(nasty)
@@ -97,7 +97,7 @@ def test_no_text_breaks_a_line_or_reaches_a_terminal_as_a_command(
         log.info(nasty)
         logging.getLogger(nasty).warning(nasty)
     else:
-        log.info("said", **{field: {nasty: [nasty]} if field == "deep" else nasty})
+        log.info("event", **{field: {nasty: [nasty]} if field == "deep" else nasty})
     written = stream.getvalue()
     assert written.count("\n") == len(written.splitlines()) == len(lines())
     assert all(text.isprintable() for line in lines() for text in _texts(line))
@@ -127,14 +127,14 @@ def _texts(value: object) -> Iterator[str]:
         "database_url",
     ],
 )
-def test_a_field_whose_name_says_that_it_is_secret_is_masked(stream: io.StringIO, lines: Lines, name: str) -> None:
-    structlog.get_logger().info("said", **{name: "hunter2", "headers": {name: "hunter2"}, f"{name}_bytes": b"hunter2"})
-    logging.getLogger("x").warning("said", extra={name: "hunter2"})
+def test_a_field_with_the_name_of_a_secret_is_masked(stream: io.StringIO, lines: Lines, name: str) -> None:
+    structlog.get_logger().info("event", **{name: "hunter2", "headers": {name: "hunter2"}, f"{name}_bytes": b"hunter2"})
+    logging.getLogger("x").warning("event", extra={name: "hunter2"})
     assert "hunter2" not in stream.getvalue()
     assert lines()[0][name] == "[masked]"
 
 
-def test_the_name_of_a_secret_is_no_secret(lines: Lines) -> None:
+def test_the_name_of_a_secret_is_not_masked(lines: Lines) -> None:
     structlog.get_logger().info("matched", secret_name="production", secret_kind="integration", token_id=3)
     (line,) = lines()
     assert (line["secret_name"], line["secret_kind"], line["token_id"]) == ("production", "integration", 3)
@@ -181,7 +181,7 @@ def test_uncaught_exceptions_and_warnings_are_lines_too(lines: Lines) -> None:
     assert third["logger"] == "py.warnings"
 
 
-def test_values_that_json_does_not_know_are_written_as_text_and_endless_ones_are_cut(lines: Lines) -> None:
+def test_values_without_a_json_type_are_written_as_text_and_long_ones_are_truncated(lines: Lines) -> None:
     structlog.get_logger().info("odd", ratio=float("nan"), when=threading, many={1}, long="x" * 100_000)
     (line,) = lines()
     assert line["ratio"] == "nan"
@@ -190,14 +190,14 @@ def test_values_that_json_does_not_know_are_written_as_text_and_endless_ones_are
     assert str(line["when"]).startswith("<module")
 
 
-def test_a_stream_that_takes_nothing_costs_no_caller_anything(stream: io.StringIO, lines: Lines) -> None:
+def test_a_closed_stream_raises_nothing(stream: io.StringIO, lines: Lines) -> None:
     structlog.get_logger().info("first")
     assert len(lines()) == 1
     stream.close()
     structlog.get_logger().info("second")
 
 
-def test_a_standard_error_that_was_closed_before_the_start_costs_no_caller_anything(
+def test_a_standard_error_that_was_closed_before_the_start_raises_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
@@ -206,7 +206,7 @@ def test_a_standard_error_that_was_closed_before_the_start_costs_no_caller_anyth
     logging.getLogger("x").warning("theirs")
 
 
-def test_the_console_format_is_for_people(stream: io.StringIO) -> None:
+def test_the_console_format_is_not_json(stream: io.StringIO) -> None:
     logs.configure("INFO", "console", stream=stream)
     structlog.get_logger("x").info("delivery processed", group_id=7)
     assert "delivery processed" in stream.getvalue()
@@ -215,7 +215,7 @@ def test_the_console_format_is_for_people(stream: io.StringIO) -> None:
         json.loads(stream.getvalue())
 
 
-def test_what_postgresql_says_of_a_row_is_left_out_of_a_trace(lines: Lines) -> None:
+def test_postgresql_messages_that_quote_a_row_are_left_out_of_a_traceback(lines: Lines) -> None:
     error = peewee.IntegrityError("Failing row contains (mira@example.com)")
     error.__cause__ = psycopg2.IntegrityError("Failing row contains (mira@example.com)")
     structlog.get_logger().error("it failed", exc_info=error)
@@ -235,7 +235,7 @@ def test_what_postgresql_says_of_a_row_is_left_out_of_a_trace(lines: Lines) -> N
         ("redis://:s3cr3t@host/0", "s3cr3t"),
     ],
 )
-def test_what_is_secret_is_masked_inside_a_text_too(lines: Lines, text: str, secret: str) -> None:
+def test_a_secret_inside_a_text_is_masked_too(lines: Lines, text: str, secret: str) -> None:
     structlog.get_logger().info("it happened", reason=text)
     logging.getLogger("peewee").warning("theirs: %s", text)
     assert secret not in str(lines())

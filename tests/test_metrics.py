@@ -1,4 +1,4 @@
-"""Metrics: only declared ones, summed over processes through a real Redis, truthful when it goes away."""
+"""Metrics: only declared ones, summed over processes through a real Redis, correct during its outages."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.metrics import Declaration, Kind, Registry
 from signalcraft.web import prometheus
 
-NOBODY = "redis://127.0.0.1:1"
+UNREACHABLE = "redis://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_histogram_cannot_be_counted_nor_a_counter_observed(registry: Registry
         registry.observe("signalcraft_alerts_total", 1)
 
 
-def test_every_declaration_is_one_that_prometheus_takes() -> None:
+def test_every_declaration_is_valid_for_prometheus() -> None:
     names = [declaration.name for declaration in metrics.DECLARED]
     assert len(names) == len(set(names))
     for declaration in metrics.DECLARED:
@@ -69,7 +69,7 @@ def test_counts_of_several_processes_are_summed(clean_redis: "redis.Redis") -> N
     assert _scrape(clean_redis)["signalcraft_webhooks_total", "accepted", "issue"] == 9
 
 
-def test_a_resource_that_anybody_made_up_is_other(registry: Registry, clean_redis: "redis.Redis") -> None:
+def test_a_made_up_resource_is_counted_as_other(registry: Registry, clean_redis: "redis.Redis") -> None:
     for number in range(20_000):
         registry.count("signalcraft_webhooks_total", resource=f"made-up-{number}", answer="refused")
     registry.flush(clean_redis)
@@ -77,7 +77,7 @@ def test_a_resource_that_anybody_made_up_is_other(registry: Registry, clean_redi
     assert len(registry._series) == 0
 
 
-def test_series_without_end_do_not_eat_the_memory(registry: Registry) -> None:
+def test_the_number_of_series_in_memory_is_bounded(registry: Registry) -> None:
     for number in range(metrics._MAX_SERIES + 100):
         registry.count("signalcraft_rejected_total", code=f"code-{number}")
     assert len(registry._sums) == metrics._MAX_SERIES
@@ -101,7 +101,7 @@ def test_a_stage_is_timed_even_if_it_fails(registry: Registry, clean_redis: "red
     assert _scrape(clean_redis)["signalcraft_stage_seconds_count", "store"] == 1
 
 
-def test_what_has_no_labels_is_zero_before_it_happens(clean_redis: "redis.Redis") -> None:
+def test_a_metric_without_labels_is_zero_before_its_first_count(clean_redis: "redis.Redis") -> None:
     samples = _scrape(clean_redis)
     assert samples["signalcraft_groups_created_total",] == 0
     assert samples["signalcraft_ack_seconds_count",] == 0
@@ -117,11 +117,11 @@ def test_gauges_are_read_at_the_scrape_with_and_without_labels(clean_redis: "red
     assert samples["signalcraft_queue_depth", "deliveries"] == 7
 
 
-def test_a_gauge_whose_source_is_away_is_absent_and_the_others_are_there(clean_redis: "redis.Redis") -> None:
-    def away() -> float:
+def test_a_gauge_with_an_unavailable_source_is_absent_and_the_others_are_present(clean_redis: "redis.Redis") -> None:
+    def unavailable() -> float:
         raise DatabaseUnavailable
 
-    samples = _scrape(clean_redis, signalcraft_inbox_depth=away, signalcraft_failed_deliveries=lambda: 1)
+    samples = _scrape(clean_redis, signalcraft_inbox_depth=unavailable, signalcraft_failed_deliveries=lambda: 1)
     assert ("signalcraft_inbox_depth",) not in samples
     assert samples["signalcraft_failed_deliveries",] == 1
 
@@ -131,7 +131,7 @@ def test_an_undeclared_gauge_is_refused(clean_redis: "redis.Redis") -> None:
         prometheus.as_text(clean_redis, {"signalcraft_alerts_total": lambda: 1})
 
 
-def test_sums_of_another_release_are_passed_over(clean_redis: "redis.Redis") -> None:
+def test_sums_of_another_release_are_skipped(clean_redis: "redis.Redis") -> None:
     older = Registry(
         [
             Declaration(name="signalcraft_gone_total", kind=Kind.COUNTER, help="Gone."),
@@ -145,18 +145,18 @@ def test_sums_of_another_release_are_passed_over(clean_redis: "redis.Redis") -> 
     assert "gone" not in prometheus.as_text(clean_redis, {})
 
 
-def test_while_redis_is_away_counts_wait_and_nobody_notices(registry: Registry, clean_redis: "redis.Redis") -> None:
-    with redis.Redis.from_url(NOBODY, socket_timeout=0.1) as away:
+def test_counts_wait_in_memory_while_redis_is_unavailable(registry: Registry, clean_redis: "redis.Redis") -> None:
+    with redis.Redis.from_url(UNREACHABLE, socket_timeout=0.1) as unavailable:
         for _ in range(5):
             registry.count("signalcraft_alerts_total")
-            assert not registry.flush(away)
-        assert prometheus.as_text(away, {}) == ""
+            assert not registry.flush(unavailable)
+        assert prometheus.as_text(unavailable, {}) == ""
     while registry._unsent or registry._sums:
         assert registry.flush(clean_redis)
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 5
 
 
-def test_a_flush_whose_answer_was_lost_is_not_added_twice(
+def test_a_flush_whose_response_was_lost_is_not_added_twice(
     registry: Registry, servers: embedded_servers.Servers
 ) -> None:
     """Freeze Redis, flush into it, thaw it: the client saw a failure, the server did the work."""
@@ -177,13 +177,13 @@ def test_a_flush_whose_answer_was_lost_is_not_added_twice(
 @pytest.fixture
 def flusher(clean_redis: "redis.Redis") -> Iterator[None]:
     metrics._registry.forget()
-    stop = metrics.start_flushing(clean_redis, every=0.02)
+    stop = metrics.start_flushing(clean_redis, interval=0.02)
     yield
     stop()
 
 
 @pytest.mark.usefixtures("flusher")
-def test_the_flusher_hands_over_what_all_threads_counted(clean_redis: "redis.Redis") -> None:
+def test_the_flusher_writes_the_counts_of_all_threads(clean_redis: "redis.Redis") -> None:
     def work() -> None:
         for _ in range(5_000):
             metrics.count("signalcraft_alerts_total")
@@ -199,15 +199,15 @@ def test_the_flusher_hands_over_what_all_threads_counted(clean_redis: "redis.Red
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 20_000
 
 
-def test_stopping_the_flusher_hands_over_the_rest(clean_redis: "redis.Redis") -> None:
+def test_stopping_the_flusher_writes_the_remaining_counts(clean_redis: "redis.Redis") -> None:
     metrics._registry.forget()
-    stop = metrics.start_flushing(clean_redis, every=60)
+    stop = metrics.start_flushing(clean_redis, interval=60)
     metrics.count("signalcraft_alerts_total", 2)
     stop()
     assert _scrape(clean_redis)["signalcraft_alerts_total",] == 2
 
 
-def test_a_forked_process_does_not_hand_over_what_its_parent_counted() -> None:
+def test_a_forked_process_does_not_write_the_counts_of_its_parent() -> None:
     metrics._registry.forget()
     metrics.count("signalcraft_alerts_total")
     before = metrics._registry._process

@@ -1,4 +1,4 @@
-"""Settings: what is missing or wrong stops the start, by name; what is secret stays out of sight."""
+"""Settings: a missing or invalid variable stops the start with its name; secrets are not shown."""
 
 from dataclasses import FrozenInstanceError, fields
 
@@ -7,11 +7,11 @@ import pytest
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.settings import Settings
 
-NEEDED = {"DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
+REQUIRED = {"DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
 
 
 def _read(**environ: str) -> Settings:
-    return Settings.from_environ({**NEEDED, **environ})
+    return Settings.from_environ({**REQUIRED, **environ})
 
 
 def test_two_variables_are_enough() -> None:
@@ -21,10 +21,10 @@ def test_two_variables_are_enough() -> None:
     assert settings.rules == ("signalcraft.domain.notifications.default_rule",)
 
 
-@pytest.mark.parametrize("variable", NEEDED)
-def test_a_missing_one_is_named(variable: str) -> None:
+@pytest.mark.parametrize("variable", REQUIRED)
+def test_a_missing_variable_is_named(variable: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{variable} is not set"):
-        Settings.from_environ({name: value for name, value in NEEDED.items() if name != variable})
+        Settings.from_environ({name: value for name, value in REQUIRED.items() if name != variable})
 
 
 @pytest.mark.parametrize("blank", ["", "   "])
@@ -75,7 +75,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable_without_quoting_it
     assert "hunter2" not in str(refusal.value)
 
 
-def test_lists_and_pairs_are_read_with_room_around_them() -> None:
+def test_whitespace_around_lists_and_pairs_is_ignored() -> None:
     settings = _read(
         SENTRY_CLIENT_SECRET=" old , new,",
         ENVIRONMENT_ALIASES="Acceptance = staging, canary=Prod",
@@ -94,17 +94,17 @@ def test_lists_and_pairs_are_read_with_room_around_them() -> None:
         "postgresql://u:p@[::1]:5432/x?sslmode=require",
     ],
 )
-def test_whatever_libpq_reads_is_taken_as_it_is(url: str) -> None:
+def test_every_url_that_libpq_reads_is_accepted_unchanged(url: str) -> None:
     assert _read(DATABASE_URL=url).database_url == url
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
-def test_both_spellings_of_postgresql_are_taken(scheme: str) -> None:
+def test_both_spellings_of_postgresql_are_accepted(scheme: str) -> None:
     assert _read(DATABASE_URL=f"{scheme}://localhost/x").database_url.startswith(scheme)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
-def test_redis_may_speak_tls_or_be_a_socket(scheme: str) -> None:
+def test_redis_may_use_tls_or_a_unix_socket(scheme: str) -> None:
     assert _read(REDIS_URL=f"{scheme}://x").redis_url.startswith(scheme)
 
 
@@ -122,13 +122,13 @@ def test_secrets_are_not_in_the_repr_and_have_no_default() -> None:
     assert all(not setting.metadata["default"] for setting in fields(Settings) if not setting.repr)
 
 
-def test_nobody_changes_settings_once_they_are_read() -> None:
+def test_settings_are_immutable() -> None:
     settings = _read()
     with pytest.raises(FrozenInstanceError):
         settings.port = 1  # type: ignore[misc]  # that is the point
 
 
-def test_every_default_is_one_that_would_be_accepted() -> None:
+def test_every_default_and_example_is_valid() -> None:
     for setting in fields(Settings):
         if setting.metadata["default"] is not None:
             setting.metadata["parse"](setting.metadata["default"])
@@ -136,7 +136,7 @@ def test_every_default_is_one_that_would_be_accepted() -> None:
             setting.metadata["parse"](setting.metadata["example"])
 
 
-def test_the_scheme_that_heroku_writes_is_the_one_that_peewee_reads() -> None:
+def test_herokus_scheme_is_replaced_by_the_one_that_peewee_reads() -> None:
     assert _read(DATABASE_URL="postgres://u:p@h:5432/d?sslmode=require").database_url == (
         "postgresql://u:p@h:5432/d?sslmode=require"
     )

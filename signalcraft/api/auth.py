@@ -1,7 +1,4 @@
-"""Who may call the API, how often, and whether to change anything.
-
-What a request offers to be let in by.
-"""
+"""Authentication of API calls: bearer token, rate limit, write scope."""
 
 from flask import Request, g, request
 
@@ -11,26 +8,27 @@ from signalcraft.ingest.credential_cache import Caller
 
 
 def authenticate() -> None:
-    """Let those in whose token we know, as often as RATELIMIT_API says.
+    """Authenticate the bearer token and count the call against RATELIMIT_API.
 
     Raises:
-        BadToken, TooManyRequests: they may not come in, or not now.
+        BadToken: the token is missing or unknown.
+        TooManyRequests: the token is over its limit.
     """
     g.caller = _caller()
     context.current().rate.hit(f"{g.caller.workspace_id}:{g.caller.token}")
 
 
 def caller() -> Caller:
-    """Who was let in."""
+    """Return the authenticated caller."""
     found: Caller = g.caller
     return found
 
 
 def require_write_scope() -> Caller:
-    """Who was let in, and may change things.
+    """Return the authenticated caller, who has the write scope.
 
     Raises:
-        NotAllowed: the token can only read.
+        NotAllowed: the token is read-only.
     """
     if not caller().can_write:
         raise NotAllowed
@@ -50,19 +48,22 @@ def _caller() -> Caller:
 
 
 def bearer(request: Request) -> str:
-    """The bearer token in ``request``; empty where there is none."""
+    """Return the bearer token of ``request``, or an empty string."""
     return _credential(request, "bearer", "token")
 
 
 def password(request: Request) -> str:
-    """The password of HTTP's basic kind; empty where there is none. The user's name means nothing to us."""
+    """Return the password of HTTP Basic authentication, or an empty string. The user name is ignored."""
     return _credential(request, "basic", "password")
 
 
-def _credential(request: Request, kind: str, part: str) -> str:
-    """Werkzeug raises ValueError at a header of the basic kind that is not ASCII."""
+def _credential(request: Request, scheme: str, attribute: str) -> str:
     try:
-        given = request.authorization
-    except ValueError:
+        authorization = request.authorization
+    except ValueError:  # Werkzeug, for a Basic header that is not ASCII
         return ""
-    return str(getattr(given, part) or "") if given is not None and given.type == kind else ""
+    return (
+        str(getattr(authorization, attribute) or "")
+        if authorization is not None and authorization.type == scheme
+        else ""
+    )

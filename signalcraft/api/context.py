@@ -15,7 +15,7 @@ _EXTENSION: Final = "signalcraft.api"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiContext:
-    """What the routes of the API are handed."""
+    """Dependencies of the API's routes."""
 
     settings: Settings
     credentials: CredentialCache
@@ -23,7 +23,7 @@ class ApiContext:
     cursors: Cursors
 
     def install(self, app: Flask) -> None:
-        """Make this the context of ``app``."""
+        """Store this as the context of ``app``."""
         app.extensions[_EXTENSION] = self
 
 

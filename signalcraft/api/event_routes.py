@@ -25,7 +25,7 @@ events.before_request(auth.authenticate)
 
 @events.get(f"{GROUP}/events")
 def list_events(group_id: int) -> ResponseReturnValue:
-    """A page of a group's events."""
+    """Return a page of a group's events."""
     workspace_id = auth.caller().workspace_id
     listing = request_schemas.load_page_query(request.args, scope=f"events of {workspace_id}, {group_id}")
     after = position_after(listing)
@@ -37,7 +37,7 @@ def list_events(group_id: int) -> ResponseReturnValue:
 
 @events.get(f"{GROUP}/events/export")
 def export_events(group_id: int) -> ResponseReturnValue:
-    """All events of a group, a line of JSON each, newest first."""
+    """Stream all events of a group as NDJSON, newest first."""
     request_schemas.refuse_parameters(request.args)
     workspace_id = auth.caller().workspace_id
     with session():
@@ -51,7 +51,7 @@ def export_events(group_id: int) -> ResponseReturnValue:
 
 @events.get(_EVENT)
 def show_event(event_id: int) -> ResponseReturnValue:
-    """An event with what was sent."""
+    """Return an event with its payload."""
     request_schemas.refuse_parameters(request.args)
     with session():
         row = queries.event(auth.caller().workspace_id, event_id)
@@ -62,7 +62,7 @@ def show_event(event_id: int) -> ResponseReturnValue:
 
 @events.get(f"{_EVENT}/explain")
 def explain_event(event_id: int) -> ResponseReturnValue:
-    """Why an event is where it is, in words."""
+    """Explain in sentences why an event is in its group."""
     request_schemas.refuse_parameters(request.args)
     workspace_id = auth.caller().workspace_id
     with session():
@@ -76,7 +76,7 @@ def explain_event(event_id: int) -> ResponseReturnValue:
 
 @events.post("/preview")
 def preview_delivery() -> ResponseReturnValue:
-    """Where a delivery (body and Sentry's headers) would land, were it sent now. Its signature is not looked at."""
+    """Preview the outcome of a delivery (body and Sentry's headers). Its signature is not verified."""
     request_schemas.refuse_parameters(request.args)
     max_body_bytes = context.current().settings.max_body_bytes
     found, warnings = preview.preview(

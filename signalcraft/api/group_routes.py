@@ -25,20 +25,22 @@ groups.before_request(auth.authenticate)
 
 @groups.get("/groups")
 def list_groups() -> ResponseReturnValue:
-    """A page of groups."""
+    """Return a page of groups."""
     workspace_id = auth.caller().workspace_id
     listing = request_schemas.load_groups_query(request.args, workspace_id=workspace_id)
     after = position_after(listing)
     now = datetime.now(UTC)
     with session():
-        page = queries.groups(workspace_id, listing.wanted, listing.order, limit=listing.limit, after=after, now=now)
-        estimate = queries.estimate(workspace_id, listing.wanted, now=now) if listing.total else None
+        page = queries.groups(
+            workspace_id, listing.group_filter, listing.order, limit=listing.limit, after=after, now=now
+        )
+        estimate = queries.estimate(workspace_id, listing.group_filter, now=now) if listing.total else None
     return tagged(response_schemas.dump_groups(page.rows, next_cursor(page, listing), estimate))
 
 
 @groups.get(GROUP)
 def show_group(group_id: int) -> ResponseReturnValue:
-    """A group."""
+    """Return a group."""
     request_schemas.refuse_parameters(request.args)
     with session():
         row = find_group(group_id)
@@ -47,7 +49,7 @@ def show_group(group_id: int) -> ResponseReturnValue:
 
 @groups.get(f"{GROUP}/history")
 def list_history(group_id: int) -> ResponseReturnValue:
-    """A page of what was changed of a group, and by whom."""
+    """Return a page of a group's history."""
     workspace_id = auth.caller().workspace_id
     listing = request_schemas.load_page_query(request.args, scope=f"history of {workspace_id}, {group_id}")
     after = position_after(listing)
@@ -59,17 +61,17 @@ def list_history(group_id: int) -> ResponseReturnValue:
 
 @groups.get("/groups/export")
 def export_groups() -> ResponseReturnValue:
-    """All groups that the filters mean, a line of JSON each, oldest first."""
-    workspace_id, wanted = auth.caller().workspace_id, request_schemas.load_filter_query(request.args)
+    """Stream all groups that match the filters as NDJSON, oldest first."""
+    workspace_id, group_filter = auth.caller().workspace_id, request_schemas.load_filter_query(request.args)
 
     def page(after: Position | None) -> Page:
-        return queries.groups_by_id(workspace_id, wanted, after=after, now=datetime.now(UTC))
+        return queries.groups_by_id(workspace_id, group_filter, after=after, now=datetime.now(UTC))
 
     return streamed(page, response_schemas.dump_group)
 
 
 def find_group(group_id: int) -> response_schemas.Row:
-    """Return the group of the caller's workspace, as JSON has it.
+    """Return the row of a group in the caller's workspace.
 
     Raises:
         NotFound: the workspace has no such group.
@@ -82,13 +84,13 @@ def find_group(group_id: int) -> response_schemas.Row:
 
 @groups.patch(GROUP)
 def change_group(group_id: int) -> ResponseReturnValue:
-    """Change a group, with If-Match only as it was seen; the group as it is then."""
+    """Update a group and return it. With If-Match, update only that version."""
     caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
-    edit = GroupUpdate(fields=request_schemas.load_update(_body(), now=now), by=caller.token, at=now)
+    update = GroupUpdate(fields=request_schemas.load_update(_body(), now=now), by=caller.token, at=now)
     with session():
         user_updates.update_group(
-            caller.workspace_id, group_id, edit, versions=responses.parse_if_match(request.if_match)
+            caller.workspace_id, group_id, update, versions=responses.parse_if_match(request.if_match)
         )
         row = queries.group(caller.workspace_id, group_id, now=now)
     if row is None:
@@ -100,21 +102,23 @@ def change_group(group_id: int) -> ResponseReturnValue:
 
 @groups.post("/groups/bulk")
 def change_groups() -> ResponseReturnValue:
-    """Change many groups in one transaction; what became of each."""
+    """Update many groups in one transaction; return the result of each."""
     caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
     bulk = request_schemas.load_bulk_update(_body(), now=now)
-    edit = GroupUpdate(fields=bulk.fields, by=caller.token, at=now)
+    update = GroupUpdate(fields=bulk.fields, by=caller.token, at=now)
     with session():
         ids, end = bulk.ids, None
-        scope = f"bulk of {caller.workspace_id}: {bulk.wanted}"
-        if bulk.wanted is not None:
+        scope = f"bulk of {caller.workspace_id}: {bulk.group_filter}"
+        if bulk.group_filter is not None:
             after = context.current().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
-            found = queries.newest(caller.workspace_id, bulk.wanted, limit=user_updates.MAX_BULK, after=after, now=now)
+            found = queries.newest(
+                caller.workspace_id, bulk.group_filter, limit=user_updates.MAX_BULK, after=after, now=now
+            )
             ids, end = [row["id"] for row in found.rows], found.end
-        outcomes = user_updates.update_groups(caller.workspace_id, ids, edit, wanted=bulk.wanted)
+        results = user_updates.update_groups(caller.workspace_id, ids, update, group_filter=bulk.group_filter)
     following = context.current().cursors.write(end, scope=scope) if end else None
-    return jsonify(response_schemas.dump_outcomes(outcomes, next_cursor=following))
+    return jsonify(response_schemas.dump_update_results(results, next_cursor=following))
 
 
 def _body() -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Cursors: where the next page of a list begins, in a form that only this list takes back.
+"""Cursors: the signed start of the next page of a list.
 
-A cursor is signed, over its workspace and query too, so that one which was altered, or belongs to another list, is
-refused rather than misread. It opens nothing by itself: every query is bound to the token's workspace anyway.
+The signature covers the workspace and the query, so an altered cursor, or a cursor of another list, is refused rather
+than misread. A cursor grants no access: every query is bound to the workspace of the token anyway.
 """
 
 import hashlib
@@ -16,35 +16,35 @@ from signalcraft.groups.queries import Position
 
 
 class Cursors:
-    """Writes and reads cursors."""
+    """Writer and reader of cursors."""
 
     def __init__(self, key: bytes) -> None:
-        """``key`` signs them."""
+        """``key`` signs the cursors."""
         self._key = key
 
     @classmethod
     def from_secret(cls, secret: str) -> Self:
         """Sign with a key derived from ``secret``.
 
-        The database's URL is a good one: every web process has the same, also after a restart, it holds a password,
-        and no setting of its own has to be made up, rotated or lost. HMAC keeps it out of what we hand out.
+        The database URL serves well: all web processes share it, it survives a restart, it contains a password, and it
+        needs no setting that has to be generated, rotated or may be lost. HMAC keeps it out of the cursors.
         """
         return cls(hmac.digest(secret.encode(), b"signalcraft cursors", "sha256"))
 
     def write(self, position: Position, *, scope: str) -> str:
-        """The cursor for ``position`` in the list that ``scope`` names, URL-safe."""
+        """Return a URL-safe cursor for ``position`` in the list that ``scope`` names."""
         value = position.value.isoformat() if isinstance(position.value, datetime) else position.value
         return str(self._serializer(scope).dumps([value, position.id]))
 
     def read(self, cursor: str, *, scope: str) -> Position:
-        """The position that ``cursor`` stands for.
+        """Return the position that ``cursor`` encodes.
 
         Raises:
-            InvalidCursor: it was not written for the list that ``scope`` names.
+            InvalidCursor: the cursor was not written for the list that ``scope`` names.
         """
         try:
             value, row_id = self._serializer(scope).loads(cursor)
-        except (BadData, UnicodeError):  # the latter: half of a surrogate pair, which JSON can spell
+        except (BadData, UnicodeError):  # UnicodeError: half of a surrogate pair, which JSON can contain
             raise InvalidCursor from None
         return Position(value=datetime.fromisoformat(value) if isinstance(value, str) else value, id=row_id)
 

@@ -1,4 +1,4 @@
-"""The kinds of values that callers of the API hand in, beyond marshmallow's own."""
+"""Request fields that marshmallow does not have, and validators of text and links."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,23 +9,23 @@ from marshmallow import ValidationError, fields, validate
 from signalcraft.groups.filters import ValueFilter
 from signalcraft.groups.queries import Order, SortKey
 
-LONGEST_TEXT: Final = 200
-LONGEST_URL: Final = 2_000
-MOST_VALUES: Final = 50
+MAX_TEXT_LENGTH: Final = 200
+MAX_URL_LENGTH: Final = 2_000
+MAX_VALUES: Final = 50
 
 
 class ChoiceField(fields.Field[ValueFilter]):
-    """A filter: several values are alternatives, ``!`` before one excludes it."""
+    """A filter: several values are alternatives, ``!`` before a value excludes it."""
 
     def __init__(self, *, of: Sequence[str] | None = None) -> None:
-        """``of`` are the values there are, where they are a closed set."""
+        """``of`` are the allowed values; None allows any."""
         super().__init__(load_default=ValueFilter)
         self.of = of
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> ValueFilter:  # noqa: ANN401, ARG002 - marshmallow's signature
         texts = value if isinstance(value, list) else [value]
-        if not 0 < len(texts) <= MOST_VALUES:
-            raise ValidationError(f"Must be 1 to {MOST_VALUES} values.")
+        if not 0 < len(texts) <= MAX_VALUES:
+            raise ValidationError(f"Must be 1 to {MAX_VALUES} values.")
         if any(not isinstance(text, str) or not _is_plain(text.removeprefix("!")) for text in texts):
             raise ValidationError("A value is empty, too long, no text, or holds control characters.")
         if self.of is not None and not {text.removeprefix("!") for text in texts} <= set(self.of):
@@ -47,7 +47,7 @@ class SortField(fields.Field[Order]):
 
 
 class MomentField(fields.AwareDateTime):
-    """A time with its offset, turned into UTC."""
+    """A time with its UTC offset, converted to UTC."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> datetime:  # noqa: ANN401 - marshmallow's signature
         if not isinstance(value, str):
@@ -59,25 +59,25 @@ class MomentField(fields.AwareDateTime):
 
 
 def check_text(text: str) -> None:
-    """Let a short text through that PostgreSQL can hold and people can read.
+    """Check that ``text`` is short and printable, and that PostgreSQL can store it.
 
     Raises:
-        marshmallow.ValidationError: it is none.
+        marshmallow.ValidationError: it is not.
     """
     if not _is_plain(text):
-        raise ValidationError(f"Must be 1 to {LONGEST_TEXT} printable characters.")
+        raise ValidationError(f"Must be 1 to {MAX_TEXT_LENGTH} printable characters.")
 
 
 def check_link(text: str) -> None:
-    """Let a link through that is safe to show as one.
+    """Check that ``text`` is a URL that is safe to show as a link.
 
     Raises:
-        marshmallow.ValidationError: it is none, or not of http or https.
+        marshmallow.ValidationError: it is no URL, or its scheme is not http or https.
     """
-    if len(text) > LONGEST_URL or not text.isprintable():
-        raise ValidationError(f"Must be a URL of at most {LONGEST_URL} printable characters.")
+    if len(text) > MAX_URL_LENGTH or not text.isprintable():
+        raise ValidationError(f"Must be a URL of at most {MAX_URL_LENGTH} printable characters.")
     validate.URL(schemes={"http", "https"}, require_tld=False)(text)
 
 
 def _is_plain(text: str) -> bool:
-    return 0 < len(text) <= LONGEST_TEXT and text.isprintable()
+    return 0 < len(text) <= MAX_TEXT_LENGTH and text.isprintable()

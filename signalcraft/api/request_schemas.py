@@ -1,4 +1,4 @@
-"""The API's words: query strings and bodies in."""
+"""Request schemas: query strings and bodies."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,34 +19,34 @@ from signalcraft.groups.user_updates import MAX_BULK, UpdateFields
 Args = MultiDict[str, str]
 
 MAX_LIMIT: Final = 200
-_LARGEST_ID: Final = 2**63 - 1
+_MAX_ID: Final = 2**63 - 1
 _DAY = timedelta(days=1)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What a query string asks for. ``scope`` names the list, whatever its page: a cursor is bound to it."""
+    """A parsed list query. ``scope`` names the list without its page: a cursor is bound to it."""
 
     limit: int
     cursor: str | None
     scope: str
-    wanted: GroupFilter = field(default_factory=GroupFilter)
+    group_filter: GroupFilter = field(default_factory=GroupFilter)
     order: Order = field(default_factory=Order)
     total: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BulkEdit:
-    """What to change of which groups: those of ``ids``, else those that ``wanted`` means."""
+class BulkUpdate:
+    """A parsed bulk update of the groups in ``ids``, or else of those that ``group_filter`` matches."""
 
     fields: UpdateFields
     ids: Sequence[int]
-    wanted: GroupFilter | None
+    group_filter: GroupFilter | None
     cursor: str | None
 
 
-class NothingQuery(Schema):
+class EmptyQuery(Schema):
     """No parameters."""
 
 
@@ -58,7 +58,7 @@ class PageQuery(Schema):
 
 
 class FilterQuery(Schema):
-    """Which groups are meant."""
+    """Filters of groups."""
 
     status = ChoiceField(of=tuple(GroupStatus))
     severity = ChoiceField(of=tuple(Severity))
@@ -78,7 +78,7 @@ class FilterQuery(Schema):
 
 
 class GroupsQuery(PageQuery, FilterQuery):
-    """A page of the list of groups."""
+    """A filtered, sorted page of groups."""
 
     sort = SortField(load_default=Order)
     total = fields.String(load_default="", validate=validate.OneOf(["estimate"]))
@@ -86,7 +86,7 @@ class GroupsQuery(PageQuery, FilterQuery):
     @post_load
     def _filter(self, loaded: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401 - marshmallow's signature
         page = {name: loaded.pop(name) for name in ("limit", "cursor", "total")}
-        return {**page, "order": loaded.pop("sort"), "wanted": GroupFilter(**loaded)}
+        return {**page, "order": loaded.pop("sort"), "group_filter": GroupFilter(**loaded)}
 
 
 class StatsQuery(Schema):
@@ -97,7 +97,7 @@ class StatsQuery(Schema):
 
 
 class EditBody(Schema):
-    """What to set of a group; what is not there stays."""
+    """An update of a group; absent fields stay unchanged."""
 
     status = fields.Enum(GroupStatus, by_value=True)
     snoozed_until = MomentField(allow_none=True)
@@ -112,10 +112,10 @@ class EditBody(Schema):
 
 
 class BulkBody(Schema):
-    """What to set of many groups."""
+    """An update of many groups."""
 
     ids = fields.List(
-        fields.Integer(strict=True, validate=validate.Range(1, _LARGEST_ID)),
+        fields.Integer(strict=True, validate=validate.Range(1, _MAX_ID)),
         validate=validate.Length(1, MAX_BULK),
     )
     filter = fields.Nested(FilterQuery)
@@ -130,12 +130,12 @@ class BulkBody(Schema):
             raise ValidationError("Only with a filter.", "cursor")
 
 
-_GROUPS_QUERY, _PAGE_QUERY, _FILTER_QUERY, _NOTHING = GroupsQuery(), PageQuery(), FilterQuery(), NothingQuery()
-_EDIT, _BULK, _STATS = EditBody(), BulkBody(), StatsQuery()
+_GROUPS_QUERY, _PAGE_QUERY, _FILTER_QUERY, _NO_PARAMETERS = GroupsQuery(), PageQuery(), FilterQuery(), EmptyQuery()
+_UPDATE, _BULK, _STATS = EditBody(), BulkBody(), StatsQuery()
 
 
 def load_groups_query(args: Args, *, workspace_id: int) -> Listing:
-    """What the query string of the list of groups asks for.
+    """Parse the query string of the list of groups.
 
     Raises:
         marshmallow.ValidationError: by parameter.
@@ -144,7 +144,7 @@ def load_groups_query(args: Args, *, workspace_id: int) -> Listing:
 
 
 def load_page_query(args: Args, *, scope: str) -> Listing:
-    """What the query string of a list without filters asks for; ``scope`` names the list.
+    """Parse the query string of a list without filters; ``scope`` names the list.
 
     Raises:
         marshmallow.ValidationError: by parameter.
@@ -153,17 +153,19 @@ def load_page_query(args: Args, *, scope: str) -> Listing:
 
 
 def load_filter_query(args: Args) -> GroupFilter:
-    """Which groups a query string means.
+    """Parse a query string of filters.
 
     Raises:
         marshmallow.ValidationError: by parameter.
     """
-    wanted: GroupFilter = _load(_FILTER_QUERY, args)
-    return wanted
+    group_filter: GroupFilter = _load(_FILTER_QUERY, args)
+    return group_filter
 
 
 def load_stats_query(args: Args, *, now: datetime) -> Period:
-    """The period that a query string asks about, widened to full hours: the last day where it says nothing.
+    """Parse a period and widen it to full hours.
+
+    The default is the last 24 hours.
 
     Raises:
         marshmallow.ValidationError: by parameter.
@@ -182,49 +184,49 @@ def load_stats_query(args: Args, *, now: datetime) -> Period:
 
 
 def refuse_parameters(args: Args) -> None:
-    """Say no to parameters where there are none.
+    """Refuse all parameters.
 
     Raises:
         marshmallow.ValidationError: by parameter.
     """
-    _load(_NOTHING, args)
+    _load(_NO_PARAMETERS, args)
 
 
 def load_update(body: Mapping[str, Any], *, now: datetime) -> UpdateFields:
-    """What a body sets of a group.
+    """Parse the body of a group update.
 
     Raises:
         marshmallow.ValidationError: by field.
     """
-    edit: UpdateFields = _EDIT.load(body)
-    _check_end(edit, now, "snoozed_until")
-    return edit
+    update: UpdateFields = _UPDATE.load(body)
+    _check_snooze_end(update, now, "snoozed_until")
+    return update
 
 
-def load_bulk_update(body: Mapping[str, Any], *, now: datetime) -> BulkEdit:
-    """What a body sets of which groups. A group that is named twice is meant once.
+def load_bulk_update(body: Mapping[str, Any], *, now: datetime) -> BulkUpdate:
+    """Parse the body of a bulk update. Repeated ids are merged.
 
     Raises:
         marshmallow.ValidationError: by field.
     """
     loaded = _BULK.load(body)
-    _check_end(loaded["set"], now, "set.snoozed_until")
-    return BulkEdit(
+    _check_snooze_end(loaded["set"], now, "set.snoozed_until")
+    return BulkUpdate(
         fields=loaded["set"],
         ids=list(dict.fromkeys(loaded.get("ids", ()))),
-        wanted=loaded.get("filter"),
+        group_filter=loaded.get("filter"),
         cursor=loaded.get("cursor"),
     )
 
 
-def _check_end(edit: UpdateFields, now: datetime, name: str) -> None:
-    until = edit.get("snoozed_until")
+def _check_snooze_end(update: UpdateFields, now: datetime, name: str) -> None:
+    until = update.get("snoozed_until")
     if until is not None and until <= now:
         raise ValidationError({name: ["Must be in the future."]})
 
 
 def _load(schema: Schema, args: Args) -> Any:  # noqa: ANN401 - what the schema makes of it
-    """Several values of one parameter make a list; only filters take one."""
+    """Parse ``args``. Repeated parameters become a list, which only filters accept."""
     given = {name: values if len(values) > 1 else values[0] for name, values in args.lists()}
     repeated = [name for name in given if isinstance(given[name], list) and not _is_choice(schema.fields.get(name))]
     if repeated:
@@ -233,10 +235,10 @@ def _load(schema: Schema, args: Args) -> Any:  # noqa: ANN401 - what the schema 
 
 
 def _is_choice(field: Any) -> bool:  # noqa: ANN401 - a field of marshmallow's, of any type
-    return isinstance(field, ChoiceField) or field is None  # None: unknown, which the schema says better
+    return isinstance(field, ChoiceField) or field is None  # None: unknown, the schema reports it better
 
 
 def _canonical(args: Args) -> str:
-    """The query without what may differ from page to page."""
-    differs = {*_PAGE_QUERY.fields, "total"}
-    return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in differs))
+    """Return the query without the parameters that may differ from page to page."""
+    page_parameters = {*_PAGE_QUERY.fields, "total"}
+    return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in page_parameters))

@@ -1,4 +1,4 @@
-"""The API's words: JSON out."""
+"""Response schemas: rows of the database to JSON."""
 
 import json
 import math
@@ -20,20 +20,20 @@ Json = dict[str, Any]
 
 #: CPython converts integers of up to 4300 digits (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DIGITS = 4000
-#: What the description says of fields that leave as they are stored.
+#: OpenAPI schemas of fields that are sent as they are stored.
 _TEXT: Json = {"type": "string"}
 _PAIR: Json = {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2}
 
 
 class TimeField(fields.Field[datetime]):
-    """RFC 3339, UTC, always with microseconds and ``Z``: one length, so that text sorts as time does."""
+    """RFC 3339, UTC, always with microseconds and ``Z``: of fixed length, so text sorts as time does."""
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **_: Any) -> str | None:  # noqa: ANN401, ARG002 - marshmallow's signature
         return None if value is None else write_time(value)
 
 
 def write_time(moment: datetime) -> str:
-    """RFC 3339, UTC, always of one length."""
+    """Format ``moment`` as RFC 3339 in UTC, of fixed length."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
@@ -65,7 +65,7 @@ class Group(Schema):
 
 
 class Event(Schema):
-    """An alert as it was stored."""
+    """A stored alert."""
 
     id = fields.Integer(required=True)
     alert_group_id = fields.Integer(required=True)
@@ -88,13 +88,13 @@ class Event(Schema):
 
 
 class EventWithPayload(Event):
-    """An event with what was sent; null once PAYLOAD_RETENTION_DAYS are over."""
+    """An event with its payload; null after PAYLOAD_RETENTION_DAYS."""
 
     payload = fields.Function(lambda row: _parse(row["payload_json"]))
 
 
 class Sums(Schema):
-    """Alerts as they came, and what became of them."""
+    """Counts of alerts by outcome."""
 
     alerts = fields.Integer(required=True)
     duplicates = fields.Integer(required=True)
@@ -120,59 +120,59 @@ _GROUP, _EVENT, _EVENT_WITH_PAYLOAD, _CHANGE, _SUMS = Group(), Event(), EventWit
 
 
 def dump_group(row: Row) -> Json:
-    """A group."""
+    """Return a group as JSON."""
     return _dump(_GROUP, row)
 
 
 def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | None = None) -> Json:
-    """A page of groups; with about how many there are, where that was asked for."""
+    """Return a page of groups, with the estimated total if given."""
     total = {} if estimate is None else {"total_estimate": estimate}
     return {"groups": [_dump(_GROUP, row) for row in rows], "next_cursor": next_cursor, **total}
 
 
 def dump_event(row: Row) -> Json:
-    """An event with what was sent: null once PAYLOAD_RETENTION_DAYS are over."""
+    """Return an event with its payload; null after PAYLOAD_RETENTION_DAYS."""
     return _dump(_EVENT_WITH_PAYLOAD, row)
 
 
 def dump_listed_event(row: Row) -> Json:
-    """An event, without what was sent."""
+    """Return an event without its payload."""
     return _dump(_EVENT, row)
 
 
 def dump_events(rows: Iterable[Row], next_cursor: str | None) -> Json:
-    """A page of events, without what was sent."""
+    """Return a page of events without their payloads."""
     return {"events": [_dump(_EVENT, row) for row in rows], "next_cursor": next_cursor}
 
 
 def dump_history(rows: Iterable[Row], next_cursor: str | None) -> Json:
-    """A page of what was changed of a group."""
+    """Return a page of a group's history."""
     return {"changes": [_dump(_CHANGE, row) for row in rows], "next_cursor": next_cursor}
 
 
-def dump_outcomes(outcomes: Iterable[UpdateResult], *, next_cursor: str | None) -> Json:
-    """What became of each of many groups; there is a ``next_cursor`` if the filter may mean others, too."""
-    results = [_dump_outcome(outcome) for outcome in outcomes]
+def dump_update_results(update_results: Iterable[UpdateResult], *, next_cursor: str | None) -> Json:
+    """Return the result for each group, with a ``next_cursor`` if the filter may match more groups."""
+    results = [_dump_update_result(result) for result in update_results]
     return {"results": results, "more": next_cursor is not None, "next_cursor": next_cursor}
 
 
-def _dump_outcome(outcome: UpdateResult) -> Json:
-    refusal = outcome.refusal
+def _dump_update_result(result: UpdateResult) -> Json:
+    refusal = result.refusal
     if refusal is None:
-        return {"id": outcome.group_id, "status": 200, "code": None, "detail": None}
+        return {"id": result.group_id, "status": 200, "code": None, "detail": None}
     detail = refusal.detail or refusal.title
-    return {"id": outcome.group_id, "status": refusal.status, "code": refusal.code, "detail": detail}
+    return {"id": result.group_id, "status": refusal.status, "code": refusal.code, "detail": detail}
 
 
 def dump_stats(found: Statistics) -> Json:
-    """What came in during a period, and what became of it."""
-    divided = {
+    """Return the statistics of a period."""
+    breakdowns = {
         f"by_{name}": [{name: _plain(value), **_dump(_SUMS, sums)} for value, sums in rows]
         for name, rows in found.by.items()
     }
     top = [{"id": group_id, "title": title, "count": count} for group_id, title, count in found.top_groups]
     period = {"since": write_time(found.period.since), "until": write_time(found.period.until)}
-    return {**period, **_dump(_SUMS, found.whole), **divided, "top_groups": top}
+    return {**period, **_dump(_SUMS, found.whole), **breakdowns, "top_groups": top}
 
 
 def _plain(value: str | datetime) -> str:
@@ -180,7 +180,7 @@ def _plain(value: str | datetime) -> str:
 
 
 def dump_explanation(event: Row, group: Row, sentences: Sequence[str]) -> Json:
-    """Why an event is where it is."""
+    """Return why an event is in its group."""
     return {
         "event_id": event["id"],
         "group_id": group["id"],
@@ -192,7 +192,7 @@ def dump_explanation(event: Row, group: Row, sentences: Sequence[str]) -> Json:
 
 
 def dump_preview(previews: Iterable[Preview], warnings: Iterable[FieldWarning]) -> Json:
-    """What would become of a delivery. A group that would be opened has no id yet."""
+    """Return the outcomes of a previewed delivery. A group that it would open has no id yet."""
     return {
         "outcomes": [_dump_preview(preview) for preview in previews],
         "warnings": [{"field": warning.field, "problem": warning.problem} for warning in warnings],
@@ -224,7 +224,7 @@ def _dump(schema: Schema, row: object) -> Json:
 
 
 def _parse(payload: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """The body as JSON; what JSON does not know (``NaN``) is null, and a number too long for Python its text."""
+    """Parse the body. A literal that is not JSON (``NaN``) becomes null, an integer too long for Python its text."""
     if payload is None:
         return None
     text = payload.decode("utf-8", "replace")
@@ -232,8 +232,7 @@ def _parse(payload: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 def _parse_float(literal: str) -> float | None:
-    """``1e400`` is a number in JSON and none in Python, which would write ``Infinity``."""
-    number = float(literal)
+    number = float(literal)  # infinite for ``1e400``, which is valid JSON; Python would write ``Infinity``
     return number if math.isfinite(number) else None
 
 

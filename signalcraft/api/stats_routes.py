@@ -16,7 +16,7 @@ stats.before_request(auth.authenticate)
 
 @stats.get("/stats")
 def show_stats() -> ResponseReturnValue:
-    """What came in during a period, and what became of it."""
+    """Return the statistics of a period."""
     period = request_schemas.load_stats_query(request.args, now=datetime.now(UTC))
     with session():
         found = hourly_counts.of(auth.caller().workspace_id, period)

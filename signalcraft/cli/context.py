@@ -1,4 +1,4 @@
-"""What commands share: settings, a database session, prompts, the console."""
+"""Shared by the commands: settings, a database session, prompts, the console."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from signalcraft.settings import Settings
 from signalcraft.storage.database import open_database, session
 
-#: For commands that read or delete much.
+#: For commands that read or delete many rows.
 LONG_TIMEOUT_MS = 120_000
 
 

@@ -1,4 +1,4 @@
-"""``doctor``: whether a deployment can do its work, a line each with what to do; and why a signature is not good."""
+"""``doctor``: check a deployment, one line a finding with advice; or diagnose a bad signature."""
 
 import os
 import time
@@ -30,19 +30,21 @@ from signalcraft.worker.context import WorkerContext
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 _WEBHOOKS: Final = "/webhooks/sentry"
-_SAMPLE_SECONDS: Final = 15.0
-_SENTRYS_PATIENCE_SECONDS: Final = 1.0
+_SAMPLE_TIMEOUT_SECONDS: Final = 15.0
+_SENTRY_TIMEOUT_SECONDS: Final = 1.0
 
 
 @click.command()
-@click.option("--url", help="Also look at the web process there, and send the sample through it.")
+@click.option("--url", help="Also check the web process at this URL, and send the sample through it.")
 @click.option("--delivery", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-              help="Only say why the body in FILE, as it arrived, does not fit its signature.")  # fmt: skip
-@click.option("--signature", metavar="HEX", default="", help="Of that body; or the whole line, 'Header: hex'.")
+              help="Only report why the body in FILE, byte for byte, does not match its signature.")  # fmt: skip
+@click.option(
+    "--signature", metavar="HEX", default="", help="Signature of that body, or the whole header line: 'Header: hex'."
+)
 @click.option("--secret", "with_secret", is_flag=True, help="Ask for a secret, or read it from standard input.")
-@click.option("--workspace", metavar="SLUG", help="Whose secrets; the default workspace's if not given.")
+@click.option("--workspace", metavar="SLUG", help="Workspace of the secrets; by default DEFAULT_WORKSPACE.")
 def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secret: bool, workspace: str | None) -> None:
-    """Say what works, what does not, and what to do. Fails if something does not; a warning is no failure."""
+    """Report what works, what does not, and what to do. Exits with 1 on a failure, not on a warning."""
     if delivery is not None:
         extra = prompt_secret() if with_secret else ""
         _diagnose(delivery.read_bytes(), signature, _candidates(extra, workspace))
@@ -53,11 +55,11 @@ def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secre
         text = escape(f"{finding.about:10} {finding.says} {finding.advice}".rstrip())
         console.print(f"[{_COLOURS[finding.grade]}]{finding.grade.value:7}[/] {text}", soft_wrap=True)
     if failures:
-        raise click.ClickException("it does not work as it is.")
+        raise click.ClickException("the deployment does not work.")
 
 
 def examine(url: str | None) -> Iterator[Finding]:
-    """All findings, in the order in which one would repair."""
+    """Yield all findings, in the order in which to repair them."""
     try:
         settings = Settings.from_environ(os.environ)
         WorkerContext.from_settings(settings)
@@ -69,44 +71,46 @@ def examine(url: str | None) -> Iterator[Finding]:
     for check in doctor_checks.CHECKS:
         yield from check(settings, redis)
     if not settings.sentry_client_secrets:
-        yield warning("sample", "Not sent: it is signed with SENTRY_CLIENT_SECRET.", "Set it to try the whole way.")
+        yield warning(
+            "sample", "Not sent: it is signed with SENTRY_CLIENT_SECRET.", "Set it to test the whole pipeline."
+        )
     elif url is None:
-        yield from _try_out(lambda: canary.enqueue_canary(settings, redis), redis)
+        yield from _send_sample(lambda: canary.enqueue_canary(settings, redis), redis)
     else:
-        yield from _examine_url(_target(url), settings, redis)
+        yield from _examine_url(_webhook_url(url), settings, redis)
 
 
-def _target(url: str) -> str:
-    """The webhooks' address, where only the host's was given."""
+def _webhook_url(url: str) -> str:
+    """Append the webhook path to a URL that has no path."""
     return url.rstrip("/") + _WEBHOOKS if urlsplit(url).path in ("", "/") else url
 
 
 def _examine_url(url: str, settings: Settings, redis: Redis) -> Iterator[Finding]:
-    """What Sentry would be answered there, and whether it leads to a stored event."""
+    """Check the response that Sentry would get, and that the delivery becomes a stored event."""
     began = time.monotonic()
     try:
-        answer = canary.post(url, settings.sentry_client_secrets[0])
+        response = canary.post(url, settings.sentry_client_secrets[0])
     except http_client.ServerUnreachable as error:
         yield failure("url", str(error), "Start the web process, or correct the URL.")
         return
     seconds = time.monotonic() - began
-    yield _judge_answer(url, answer, seconds)
-    if answer.status == HTTPStatus.ACCEPTED:
-        yield from _try_out(lambda: str(answer.body.get("delivery_id", "")), redis)
+    yield _judge_response(url, response, seconds)
+    if response.status == HTTPStatus.ACCEPTED:
+        yield from _send_sample(lambda: str(response.body.get("delivery_id", "")), redis)
 
 
-def _judge_answer(url: str, answer: http_client.Response, seconds: float) -> Finding:
-    says = f"{url} answers with {answer.status} {answer.body.get('code', '')}".strip() + "."
-    if answer.status == HTTPStatus.ACCEPTED and seconds > _SENTRYS_PATIENCE_SECONDS:
+def _judge_response(url: str, response: http_client.Response, seconds: float) -> Finding:
+    says = f"{url} responds with {response.status} {response.body.get('code', '')}".strip() + "."
+    if response.status == HTTPStatus.ACCEPTED and seconds > _SENTRY_TIMEOUT_SECONDS:
         return failure(
-            "url", f"{url} took {seconds:.1f} s.", "Sentry gives up after one second, and the alert is gone."
+            "url", f"{url} took {seconds:.1f} s.", "Sentry gives up after one second, and the alert is lost."
         )
-    if answer.status == HTTPStatus.ACCEPTED:
-        return ok("url", f"{url} took a delivery in within {seconds * 1000:.0f} ms, without a redirect.")
-    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
-        advice = "Give Sentry the URL that it leads to: Sentry takes a redirect for success, and the alert is gone."
+    if response.status == HTTPStatus.ACCEPTED:
+        return ok("url", f"{url} accepted a delivery within {seconds * 1000:.0f} ms, without a redirect.")
+    if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+        advice = "Give Sentry the URL of the redirect: Sentry takes a redirect for success, and the alert is lost."
         return failure("url", says, advice)
-    if answer.status == HTTPStatus.UNAUTHORIZED:
+    if response.status == HTTPStatus.UNAUTHORIZED:
         advice = "The web process has another SENTRY_CLIENT_SECRET, or the path names another workspace."
         return failure("url", says, advice)
     return failure(
@@ -114,15 +118,15 @@ def _judge_answer(url: str, answer: http_client.Response, seconds: float) -> Fin
     )
 
 
-def _try_out(put_in: Callable[[], str], redis: Redis) -> Iterator[Finding]:
-    """Whether a sample becomes a stored event."""
+def _send_sample(enqueue: Callable[[], str], redis: Redis) -> Iterator[Finding]:
+    """Check that a sample becomes a stored event."""
     began = time.monotonic()
     try:
-        canary_proof.await_proof(redis, put_in(), patience=_SAMPLE_SECONDS)
+        canary_proof.await_proof(redis, enqueue(), timeout_seconds=_SAMPLE_TIMEOUT_SECONDS)
     except SignalCraftError as error:
         yield failure("sample", str(error), "See redis, postgresql and worker, above, and the worker's log.")
     else:
-        yield ok("sample", f"Stored within {(time.monotonic() - began) * 1000:.0f} ms, and taken out again.")
+        yield ok("sample", f"Stored within {(time.monotonic() - began) * 1000:.0f} ms, and deleted again.")
 
 
 def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> None:
@@ -135,18 +139,22 @@ def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> N
 
 
 def _candidates(extra: str, workspace: str | None) -> list[Candidate]:
-    """All secrets that there are: given, of the environment, and, where the database can be read, stored ones."""
-    environs = os.environ.get("SENTRY_CLIENT_SECRET", "")
+    """Return the given secret, those of the environment and, if the database can be read, the stored ones."""
+    from_environ = os.environ.get("SENTRY_CLIENT_SECRET", "")
     named = [("The given secret", extra)] if extra else []
-    named += [(f"SENTRY_CLIENT_SECRET-{number}", one.strip()) for number, one in enumerate(environs.split(","), 1)]
-    return [_candidate(name, value.encode(), "integration") for name, value in named if value] + _stored(workspace)
+    named += [
+        (f"SENTRY_CLIENT_SECRET-{number}", value.strip()) for number, value in enumerate(from_environ.split(","), 1)
+    ]
+    return [_candidate(name, value.encode(), "integration") for name, value in named if value] + _stored_candidates(
+        workspace
+    )
 
 
 def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False) -> Candidate:
     return Candidate(secret=Secret(name=name, kind=kind, value=value), retired=retired)
 
 
-def _stored(workspace: str | None) -> list[Candidate]:
+def _stored_candidates(workspace: str | None) -> list[Candidate]:
     try:
         with database() as settings:
             found = tenants.opened_secrets(workspace or settings.default_workspace, settings.encryption_keys)

@@ -1,6 +1,6 @@
-"""The checks of ``doctor``: each asks one question about a deployment and yields findings.
+"""The checks of ``doctor``: each tests one part of a deployment and yields findings.
 
-A check whose dependency is unavailable says so; it never raises. No finding shows a secret.
+A check whose dependency is unavailable reports that; it never raises. No finding shows a secret.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,18 +14,19 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft.domain.errors import RecoverableError, SignalCraftError
-from signalcraft.queues import backlog, jobs, redis_clients
+from signalcraft.queues import backlog, jobs, redis_clients, redis_persistence
+from signalcraft.queues.redis_persistence import Judgement
 from signalcraft.settings import Settings
 from signalcraft.storage import migrations, tenants
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import ApiToken
 
-_SHORTEST_SECRET: Final = 16
-_OLDEST_REDIS: Final = (6, 2)
-_OLDEST_POSTGRESQL: Final = 140_000
+_MIN_SECRET_LENGTH: Final = 16
+_MIN_REDIS_VERSION: Final = (6, 2)
+_MIN_POSTGRESQL_VERSION: Final = 140_000
 _SKEW_WARNING_SECONDS: Final = 2.0
 _SKEW_FAILURE_SECONDS: Final = 60.0
-_WISE_WINDOW: Final = range(30, 61)
+_RECOMMENDED_WINDOW_MINUTES: Final = range(30, 61)
 
 
 class Grade(StrEnum):
@@ -38,7 +39,7 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line: what was looked at, what is the case, and what to do about it."""
+    """One line of the report: the part checked, its state, and advice."""
 
     grade: Grade
     about: str
@@ -47,17 +48,17 @@ class Finding:
 
 
 def ok(about: str, says: str) -> Finding:
-    """All is well."""
+    """Return a finding of grade OK."""
     return Finding(grade=Grade.OK, about=about, says=says)
 
 
 def warning(about: str, says: str, advice: str) -> Finding:
-    """It works, and could be better or soon will not."""
+    """Return a finding that does not make ``doctor`` fail."""
     return Finding(grade=Grade.WARNING, about=about, says=says, advice=advice)
 
 
 def failure(about: str, says: str, advice: str) -> Finding:
-    """It does not work."""
+    """Return a finding that makes ``doctor`` fail."""
     return Finding(grade=Grade.FAILURE, about=about, says=says, advice=advice)
 
 
@@ -65,74 +66,79 @@ Check = Callable[[Settings, Redis], Iterable[Finding]]
 
 
 def check_settings(settings: Settings, _: Redis) -> Iterator[Finding]:
-    """What can be read and is unwise."""
-    yield ok("settings", "All can be read.")
-    if settings.grouping_window_minutes not in _WISE_WINDOW:
+    """Check for settings that are valid but not advisable."""
+    yield ok("settings", "All are valid.")
+    if settings.grouping_window_minutes not in _RECOMMENDED_WINDOW_MINUTES:
         says = f"GROUPING_WINDOW_MINUTES is {settings.grouping_window_minutes}."
-        yield warning("settings", says, "Between 30 and 60 groups neither tear nor swallow what is new.")
+        yield warning("settings", says, "Use 30 to 60: a shorter window splits groups, a longer one hides new alerts.")
     if not settings.metrics_token:
-        yield warning("settings", "/metrics is open to everybody.", "Set METRICS_TOKEN if the web process is public.")
+        yield warning("settings", "/metrics needs no token.", "Set METRICS_TOKEN if the web process is public.")
 
 
 def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:
-    """What explains signatures and opens the API."""
-    yield from _check_environments_secrets(settings.sentry_client_secrets)
+    """Check the webhook secrets and the API tokens."""
+    yield from _check_environment_secrets(settings.sentry_client_secrets)
     try:
         with session():
             stored = {slug: _live(slug, settings) for slug in tenants.workspaces()}
             tokens = ApiToken.select().where(ApiToken.revoked_at.is_null()).count()
     except (RecoverableError, PeeweeException):
-        yield warning("secrets", "Those in the database cannot be read now.", "See postgresql, below.")
+        yield warning("secrets", "Those in the database cannot be read.", "See postgresql, below.")
         return
-    lost = [f"{slug}/{name}" for slug, values in stored.items() for name, opens in values.items() if not opens]
-    own = stored.get(settings.default_workspace)
-    if own is None:
+    undecryptable = [
+        f"{slug}/{name}"
+        for slug, values in stored.items()
+        for name, is_decryptable in values.items()
+        if not is_decryptable
+    ]
+    default = stored.get(settings.default_workspace)
+    if default is None:
         says = f"There is no workspace {settings.default_workspace}."
-        yield failure("secrets", says, "Run `python -m signalcraft migrate`: it makes the default workspace.")
+        yield failure("secrets", says, "Run `python -m signalcraft migrate`: it creates the default workspace.")
         return
-    live = len(settings.sentry_client_secrets) + sum(own.values())
+    live = len(settings.sentry_client_secrets) + sum(default.values())
     if not live:
         says = f"The workspace {settings.default_workspace} has none: every delivery is refused."
         yield failure("secrets", says, "Set SENTRY_CLIENT_SECRET to the integration's Client Secret.")
     else:
         yield ok("secrets", f"{live} live in the workspace {settings.default_workspace}.")
-    if lost:
-        says = f"Cannot be decrypted: {', '.join(lost)}."
-        yield failure("secrets", says, "Put back the key of then, after the newest in ENCRYPTION_KEY.")
+    if undecryptable:
+        says = f"Cannot be decrypted: {', '.join(undecryptable)}."
+        yield failure("secrets", says, "Append the key that encrypted them to ENCRYPTION_KEY, after the newest.")
     if not tokens and not settings.api_token:
-        yield warning("secrets", "Nobody can read the API.", "`token create --workspace ...`, or set API_TOKEN.")
+        yield warning("secrets", "No client can read the API.", "`token create --workspace ...`, or set API_TOKEN.")
 
 
-def _check_environments_secrets(values: Iterable[str]) -> Iterator[Finding]:
+def _check_environment_secrets(values: Iterable[str]) -> Iterator[Finding]:
     for number, value in enumerate(values, start=1):
         if value[0] in "'\"" or value[-1] in "'\"":
             says = f"SENTRY_CLIENT_SECRET-{number} begins or ends with a quotation mark."
-            yield warning("secrets", says, "Set it without: some platforms keep the marks of a .env file.")
-        elif len(value) < _SHORTEST_SECRET:
+            yield warning("secrets", says, "Remove it: some platforms keep the quotation marks of a .env file.")
+        elif len(value) < _MIN_SECRET_LENGTH:
             says = f"SENTRY_CLIENT_SECRET-{number} has only {len(value)} characters."
-            yield warning("secrets", says, "Copy the Client Secret whole: Sentry's have 64.")
+            yield warning("secrets", says, "Copy the whole Client Secret: Sentry's have 64.")
 
 
 def _live(slug: str, settings: Settings) -> dict[str, bool]:
-    """The names of a workspace's live secrets, and whether a key of ours opens them."""
+    """Return a workspace's live secrets by name, with whether ENCRYPTION_KEY decrypts them."""
     opened = tenants.opened_secrets(slug, settings.encryption_keys)
     return {info.name: value is not None for info, value in opened if info.retired_at is None}
 
 
 def check_clock(_: Settings, redis: Redis) -> Iterator[Finding]:
-    """This machine's clock against the servers': grouping goes by the moment at which a delivery was received."""
+    """Compare the local clock with the servers' clocks: grouping uses the time of receipt."""
     clocks: dict[str, Callable[[], float]] = {"Redis": lambda: _redis_time(redis), "PostgreSQL": _postgresql_time}
     for name, read in clocks.items():
         try:
             skew = datetime.now(UTC).timestamp() - read()
         except (RedisError, RecoverableError, PeeweeException):
-            yield warning("clock", f"Cannot be compared with that of {name}, which is away.", "See below.")
+            yield warning("clock", f"Cannot be compared with that of {name}, which is unavailable.", "See below.")
             continue
         says = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} {name}."
         if abs(skew) > _SKEW_FAILURE_SECONDS:
-            yield failure("clock", says, "Set the clock by NTP: alerts would be grouped by a wrong time.")
+            yield failure("clock", says, "Synchronize the clock by NTP: alerts would be grouped by a wrong time.")
         elif abs(skew) > _SKEW_WARNING_SECONDS:
-            yield warning("clock", says, "Set the clocks by NTP.")
+            yield warning("clock", says, "Synchronize the clocks by NTP.")
         else:
             yield ok("clock", says)
 
@@ -149,14 +155,14 @@ def _postgresql_time() -> float:
 
 
 def check_redis(settings: Settings, redis: Redis) -> Iterator[Finding]:
-    """Whether it takes writes, and keeps what it took."""
+    """Check that Redis accepts writes, and is configured to keep them."""
     try:
         redis_clients.check_writable(redis)
     except SignalCraftError as error:
-        advice = "Check REDIS_URL, and whether it is full or a replica. Deliveries go to PostgreSQL's inbox meanwhile."
-        yield failure("redis", f"Takes no writes ({error}).", advice)
+        advice = "Check REDIS_URL, and whether Redis is full or a replica. Deliveries go to the inbox meanwhile."
+        yield failure("redis", f"Accepts no writes ({error}).", advice)
         return
-    yield ok("redis", "Takes writes.")
+    yield ok("redis", "Accepts writes.")
     if settings.ingest_durability == "inbox":
         return  # PostgreSQL has every delivery first
     try:
@@ -167,59 +173,58 @@ def check_redis(settings: Settings, redis: Redis) -> Iterator[Finding]:
 
 
 def judge_redis(info: Mapping[str, Any]) -> Iterator[Finding]:
-    """What Redis's INFO says of its settings; where a provider hides it, or part of it, nobody knows."""
+    """Judge the settings in Redis's INFO; a field that the provider hides is unknown."""
     version = str(info.get("redis_version", ""))
-    if version and tuple(map(int, version.split(".")[:2])) < _OLDEST_REDIS:
-        yield failure("redis", f"It is version {version}.", "SignalCraft needs 6.2 or newer: BLMOVE, and more.")
-    durable = "Turn it on, or set INGEST_DURABILITY=inbox: a restart would lose acknowledged deliveries."
-    yield _judge("appendonly", info.get("aof_enabled"), {1: "yes"}, durable)
-    evicting = "Set it to noeviction: a full Redis must refuse, not forget jobs."
-    yield _judge("maxmemory-policy", info.get("maxmemory_policy"), {"noeviction": "noeviction"}, evicting)
+    if version and tuple(map(int, version.split(".")[:2])) < _MIN_REDIS_VERSION:
+        yield failure("redis", f"Is version {version}.", "SignalCraft needs 6.2 or newer, among others for BLMOVE.")
+    for judgement in redis_persistence.judge(info):
+        yield _finding(judgement)
 
 
-def _judge(name: str, value: object, good: Mapping[object, str], advice: str) -> Finding:
-    if value is None:
-        return warning("redis", f"{name} is unknown: it does not say.", f"Ask your provider. {advice}")
-    if value in good:
-        return ok("redis", f"{name} is {good[value]}.")
-    return warning("redis", f"{name} is {'no' if value == 0 else value}.", advice)
+def _finding(judgement: Judgement) -> Finding:
+    setting, advice = judgement.setting, judgement.advice
+    if judgement.value is None:
+        return warning("redis", f"{setting} is unknown: INFO does not show it.", f"Ask your provider. {advice}")
+    if judgement.is_safe:
+        return ok("redis", f"{setting} is {judgement.value}.")
+    return warning("redis", f"{setting} is {judgement.value}.", advice)
 
 
 def check_postgresql(_: Settings, __: Redis) -> Iterator[Finding]:
-    """Whether it can be reached, and has the tables that this release works with."""
+    """Check that PostgreSQL is available, and that no migration is pending."""
     try:
         with session():
             version = database.server_version
             missing = migrations.pending(database)
     except (RecoverableError, PeeweeException) as error:
-        yield failure("postgresql", f"Cannot be reached ({error}).", "Check DATABASE_URL, and whether it runs.")
+        yield failure("postgresql", f"Is unavailable ({error}).", "Check DATABASE_URL, and whether PostgreSQL runs.")
         return
     if missing:
         says = f"Lacks {len(missing)} migrations, from {missing[0]} on."
         yield failure("postgresql", says, "Run `python -m signalcraft migrate`.")
-    elif version < _OLDEST_POSTGRESQL:
-        yield warning("postgresql", f"It is version {version // 10_000}.", "Tested are 14 and newer.")
+    elif version < _MIN_POSTGRESQL_VERSION:
+        yield warning("postgresql", f"Is version {version // 10_000}.", "SignalCraft is tested with 14 and newer.")
     else:
-        yield ok("postgresql", "Can be reached and has all migrations.")
+        yield ok("postgresql", "Is available and has all migrations.")
 
 
 def check_workers(_: Settings, redis: Redis) -> Iterator[Finding]:
-    """Whether somebody works off deliveries, and notifications."""
+    """Check that a worker is registered on each queue and has a recent heartbeat."""
     for queue, command in ((jobs.ALERTS, "python worker.py"), (jobs.NOTIFICATIONS, "python worker.py notifications")):
         about = "worker" if queue == jobs.ALERTS else "notifier"
-        complain = failure if queue == jobs.ALERTS else warning
+        problem = failure if queue == jobs.ALERTS else warning
         try:
             seconds = backlog.heartbeat_seconds(redis, queue)
         except RecoverableError:
-            yield complain(about, "Nobody knows: Redis is away.", "See redis, above.")
+            yield problem(about, "Unknown: Redis is unavailable.", "See redis, above.")
             continue
         if seconds is None:
-            yield complain(about, f"None is registered on the queue {queue}.", f"Start one: `{command}`.")
+            yield problem(about, f"None is registered on the queue {queue}.", f"Start one: `{command}`.")
         elif seconds > backlog.HEARTBEAT_SECONDS:
-            says = f"The last one was at the queue {seconds:.0f} s ago."
-            yield complain(about, says, "It hangs or was killed: see its log, and start it anew.")
+            says = f"The last heartbeat was {seconds:.0f} s ago."
+            yield problem(about, says, "It hangs or was killed: see its log, and restart it.")
         else:
-            yield ok(about, f"Was at the queue {seconds:.0f} s ago.")
+            yield ok(about, f"The last heartbeat was {seconds:.0f} s ago.")
 
 
 CHECKS: Final[Sequence[Check]] = (

@@ -1,4 +1,4 @@
-"""The command line. Errors are one line on standard error and an exit status that is not 0."""
+"""The command line. An error is one line on standard error and a nonzero exit status."""
 
 import os
 from contextlib import suppress
@@ -19,10 +19,10 @@ from signalcraft.storage import migrations, tenants
 
 
 class _Commands(click.Group):
-    """Our own errors are for people to read; a traceback is for errors that we did not foresee."""
+    """A group that prints SignalCraft's own errors as one line; others keep their traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was asked for."""
+        """Run the command; turn a SignalCraftError into a ClickException."""
         try:
             return super().invoke(ctx)
         except SignalCraftError as error:
@@ -37,14 +37,14 @@ def main() -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the newest schema, and make the default workspace.
+    """Apply all migrations, and create the default workspace.
 
-    Several at once wait for each other.
+    Concurrent runs wait for each other.
     """
     settings = Settings.from_environ(os.environ)
     for name in migrations.apply(settings.database_url):
         click.echo(f"applied {name}")
-    with database(), suppress(tenants.TenancyError):  # it is there already
+    with database(), suppress(tenants.TenancyError):  # it exists already
         tenants.create_workspace(settings.default_workspace)
         click.echo(f"created the workspace {settings.default_workspace}")
     click.echo("The database is up to date.")
@@ -52,34 +52,40 @@ def migrate() -> None:
 
 @main.command()
 @click.argument("name", metavar="RESOURCE.ACTION", type=click.Choice(samples.NAMES))
-@click.option("--url", help="Where to: an address, or a webhook's whole URL; by default this machine's web process.")
-@click.option("--secret", envvar="SENTRY_CLIENT_SECRET", required=True, help="What to sign with.", show_envvar=True)
-@click.option("--count", default=1, show_default=True, type=click.IntRange(1, 100_000), help="How many, all different.")
-@click.option("--title", help="Of the alert; one title is one issue.")
-@click.option("--project", help="Its slug.")
-@click.option("--environment", help="Where it happened.")
+@click.option("--url", help="Base URL or whole webhook URL; by default this machine's web process.")
+@click.option("--secret", envvar="SENTRY_CLIENT_SECRET", required=True, help="Secret to sign with.", show_envvar=True)
+@click.option(
+    "--count",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Number of deliveries, all different.",
+)
+@click.option("--title", help="Title of the alert; one title is one issue.")
+@click.option("--project", help="Slug of the project.")
+@click.option("--environment", help="Environment of the alert.")
 def send(name: str, url: str | None, secret: str, count: int, **params: str | None) -> None:
-    """Send signed sample deliveries, as Sentry would, and print each different answer."""
+    """Send signed sample deliveries, as Sentry would, and count the responses."""
     url = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
     if urlsplit(url).path in ("", "/"):
         url = url.rstrip("/") + "/webhooks/sentry"
     given = {param: value for param, value in params.items() if value is not None}
-    answers: dict[str, int] = {}
+    responses: dict[str, int] = {}
     refused = 0
     for _ in track(range(count), "Sending", console=Console(stderr=True), transient=True, disable=count == 1):
         sample = samples.build(name, secret=secret.partition(",")[0], **given)
         attempt = MockSentry(url=url).deliver(sample)[-1]
-        said = f"no answer: {attempt.failure}" if attempt.failure else attempt.answer.said
-        answers[said] = answers.get(said, 0) + 1
-        refused += not attempt.answer.accepted
-    for said, times in answers.items():
-        click.echo(f"{times} x {said}")
+        response = f"no response: {attempt.failure}" if attempt.failure else attempt.response.summary
+        responses[response] = responses.get(response, 0) + 1
+        refused += not attempt.response.accepted
+    for response, times in responses.items():
+        click.echo(f"{times} x {response}")
     if refused:
-        raise click.ClickException(f"{refused} of {count} did not arrive.")
+        raise click.ClickException(f"{refused} of {count} deliveries were not accepted.")
 
 
 @main.command("settings")
-@click.option("--write", is_flag=True, help="Bring .env.example and README.md up to date.")
+@click.option("--write", is_flag=True, help="Update .env.example and README.md.")
 def show_settings(*, write: bool) -> None:
     """Print every setting with its default and its purpose."""
     if write:

@@ -1,4 +1,4 @@
-"""Commands for when something went wrong: put lost jobs back, work off what was kept, look at what failed."""
+"""Commands for recovery: put lost jobs back, replay deliveries, list dead letters."""
 
 import os
 from datetime import UTC, datetime
@@ -20,22 +20,20 @@ _MAX_LISTED = 100
 _MAX_SHOWN = 2_000
 
 
-class _Moment(click.DateTime):
+class _UtcDateTime(click.DateTime):
     """A date, or a date and a time, in UTC."""
 
     def __init__(self) -> None:
-        """The formats that people write."""
         super().__init__(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """With its time zone."""
         moment: datetime = super().convert(value, param, ctx)
         return moment.replace(tzinfo=UTC)
 
 
 @click.command()
 def reconcile() -> None:
-    """Put back jobs that are in Redis and that no list holds. A second run finds none."""
+    """Put back jobs that are in Redis but in no queue or registry. A second run finds none."""
     settings = Settings.from_environ(os.environ)
     redis = redis_clients.for_worker(settings.redis_url)
     found = 0
@@ -44,7 +42,7 @@ def reconcile() -> None:
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
         for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
-            task = progress.add_task(f"Looking at jobs of {name}", total=None)
+            task = progress.add_task(f"Checking jobs of {name}", total=None)
             for put_back in queues_reconcile.reconcile(redis, name):
                 found += put_back
                 progress.advance(task)
@@ -52,14 +50,14 @@ def reconcile() -> None:
 
 
 @click.command()
-@click.option("--since", type=_Moment(), help="Received from then on, in UTC.")
-@click.option("--until", type=_Moment(), help="Received before then, in UTC.")
-@click.option("--failed", is_flag=True, help="Only what was set aside because it could not be worked off.")
-@click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
+@click.option("--since", type=_UtcDateTime(), help="Only deliveries received at or after this time, in UTC.")
+@click.option("--until", type=_UtcDateTime(), help="Only deliveries received before this time, in UTC.")
+@click.option("--failed", is_flag=True, help="Only dead-lettered deliveries.")
+@click.option("--dry-run", is_flag=True, help="Only report what would change.")
 def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_run: bool) -> None:
-    """Work kept deliveries off by today's code, at the time when they were received.
+    """Process stored deliveries again with the current code, as of the time they were received.
 
-    What is stored already stays as it is and counts no second time.
+    An event that is stored already stays as it is and is not counted again.
     """
     period, total = Period(since=since, until=until), ReplayResult()
     with (
@@ -68,31 +66,35 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
     ):
         context = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
         task = progress.add_task("Replaying", total=worker_replay.count(period, failed=failed))
-        for some in worker_replay.retained_deliveries(period, failed=failed):
-            worker_replay.replay(some, context, total, dry_run=dry_run)
-            progress.advance(task, len(some))
+        for batch in worker_replay.retained_deliveries(period, failed=failed):
+            worker_replay.replay(batch, context, total, dry_run=dry_run)
+            progress.advance(task, len(batch))
     would = "would be" if dry_run else "were"
     click.echo(
-        f"{total.deliveries} deliveries: {total.alerts} alerts {would} added, {total.again} cannot be worked off."
+        f"{total.deliveries} deliveries: {total.alerts} alerts {would} added, "
+        f"{total.still_failing} cannot be processed."
     )
-    if total.renamed:
-        click.echo(f"{total.renamed} events stay as they are: by their bodies alone they would count a second time.")
+    if total.identity_changed:
+        click.echo(
+            f"{total.identity_changed} events stay as they are: "
+            "from their bodies alone they would get another id and be counted twice."
+        )
 
 
 @click.group("failed")
 def failed() -> None:
-    """What was acknowledged and could not be worked off. `replay --failed` tries again."""
+    """List dead letters: deliveries that were acknowledged and failed. `replay --failed` tries again."""
 
 
 @failed.command("list")
 def list_failed() -> None:
-    """The newest ones that were not replayed."""
+    """List the newest dead letters that were not replayed."""
     table = Table("id", "failed", "workspace", "resource", "stage", "code", "reason")
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
         rows = dead_letters.newest(limit=_MAX_LISTED)
     for row in rows:
         when = f"{row.failed_at:%Y-%m-%d %H:%M}"
-        reason = _plain(row.reason)
+        reason = _without_markup(row.reason)
         table.add_row(str(row.id), when, str(row.workspace_id), row.resource, row.stage, row.code, reason)
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
@@ -101,9 +103,9 @@ def list_failed() -> None:
 
 @failed.command("show")
 @click.argument("failed_id", metavar="ID", type=int)
-@click.option("--body", is_flag=True, help="Only the body, all of it, as it came.")
+@click.option("--body", is_flag=True, help="Only the whole body, byte for byte.")
 def show_failed(failed_id: int, *, body: bool) -> None:
-    """Everything about one of them."""
+    """Show one dead letter in full."""
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
         row = dead_letters.get(failed_id)
     if row is None:
@@ -118,10 +120,8 @@ def show_failed(failed_id: int, *, body: bool) -> None:
     click.echo(f"{'body':14} {len(row.body)} bytes: {text}")
 
 
-def _plain(text: str) -> str:
-    """What is not ours is no markup."""
+def _without_markup(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-#: What the command line adds.
 COMMANDS: tuple[click.Command, ...] = (reconcile, replay, failed)

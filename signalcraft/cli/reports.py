@@ -1,4 +1,4 @@
-"""Commands for whoever looks after a deployment: why an alert is where it is, what came in, what is too old to keep."""
+"""Commands for an operator: explain a group assignment, print statistics, purge old rows."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,10 +21,10 @@ from signalcraft.worker import maintenance
 @click.command()
 @click.argument("event_id", type=int)
 def explain(event_id: int) -> None:
-    """Say why the event EVENT_ID is in the group it is in."""
+    """Explain why the event EVENT_ID is in its group."""
     with database() as settings:
-        whose = AlertEvent.select(AlertEvent.workspace, AlertEvent.alert_group).where(AlertEvent.id == event_id)
-        found: tuple[int, int] | None = whose.tuples().first()
+        query = AlertEvent.select(AlertEvent.workspace, AlertEvent.alert_group).where(AlertEvent.id == event_id)
+        found: tuple[int, int] | None = query.tuples().first()
         if found is None:
             raise click.ClickException(f"there is no event {event_id}")
         workspace_id, group_id = found
@@ -36,10 +36,10 @@ def explain(event_id: int) -> None:
 
 
 @click.command("stats")
-@click.option("--workspace", help="Its slug; DEFAULT_WORKSPACE if it is not given.")
-@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=1, show_default=True, help="How far back.")
+@click.option("--workspace", help="Slug of the workspace; by default DEFAULT_WORKSPACE.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=1, show_default=True, help="Number of days back.")
 def show_stats(workspace: str | None, days: int) -> None:
-    """Print what came in lately, and what became of it: in all, divided, and the largest groups."""
+    """Print counts of alerts and groups: in total, by dimension, and the largest groups."""
     now = datetime.now(UTC)
     with database() as settings:
         slug = workspace or settings.default_workspace
@@ -55,44 +55,44 @@ def show_stats(workspace: str | None, days: int) -> None:
 def _sums_table(statistics: Statistics) -> Table:
     period = statistics.period
     table = Table(title=f"{period.since:%Y-%m-%d %H:%M} to {period.until:%Y-%m-%d %H:%M} UTC", title_justify="left")
-    table.add_column("of")
-    for name in ("alerts", "copies", "joined a group", "opened one", "no new group"):
+    table.add_column("dimension")
+    for name in ("alerts", "duplicates", "joined a group", "new groups", "dedup ratio"):
         table.add_column(name, justify="right")
     rows = [("all", statistics.whole)]
     for division in ("severity", "environment", "project"):
         rows += [(str(value), sums) for value, sums in statistics.by[division]]
-    for of, sums in rows:
+    for label, sums in rows:
         counts = (sums.alerts, sums.duplicates, sums.joined, sums.groups_new)
-        table.add_row(escape(of), *(f"{count:,}" for count in counts), f"{sums.dedup_ratio:.1%}")
+        table.add_row(escape(label), *(f"{count:,}" for count in counts), f"{sums.dedup_ratio:.1%}")
     return table
 
 
 def _groups_table(statistics: Statistics) -> Table:
-    table = Table("group", "title", "alerts", title="The largest groups seen last in that time", title_justify="left")
+    table = Table("group", "title", "alerts", title="Largest groups last seen in that period", title_justify="left")
     for group_id, title, count in statistics.top_groups:
         table.add_row(str(group_id), escape(title), f"{count:,}")
     return table
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+@click.option("--dry-run", is_flag=True, help="Only count the rows to delete.")
 def purge(*, dry_run: bool) -> None:
-    """Delete events past RETENTION_DAYS, but for each group's first, last and turning points, and older payloads."""
+    """Delete old payloads and events past RETENTION_DAYS, but keep each group's first, last and decisive events."""
     with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
         old = maintenance.purge_of(settings, datetime.now(UTC))
         events, payloads = retention.count(old)
         if dry_run:
-            click.echo(f"{events} events and {payloads} payloads would go.")
+            click.echo(f"{events} events and {payloads} payloads would be deleted.")
             return
         deleted = _with_progress("Events", retention.delete_events, old.events_before)
         dropped = _with_progress("Payloads", retention.drop_payloads, old.payloads_before)
         retention.purge_source_updates(old.events_before)
-    click.echo(f"{deleted} events and {dropped} payloads are gone.")
+    click.echo(f"{deleted} events and {dropped} payloads were deleted.")
 
 
-def _with_progress(what: str, delete: Callable[[datetime], Iterator[int]], before: datetime) -> int:
+def _with_progress(label: str, delete: Callable[[datetime], Iterator[int]], before: datetime) -> int:
     console = Console(stderr=True)
-    return sum(track(delete(before), what, total=retention.transactions(before), console=console))
+    return sum(track(delete(before), label, total=retention.transactions(before), console=console))
 
 
 COMMANDS = (explain, show_stats, purge)

@@ -1,7 +1,8 @@
-"""Why a signature is not good: what ``doctor --delivery`` tries on a body that somebody kept.
+"""Diagnose a signature that does not verify: what ``doctor --delivery`` tries on a recorded body.
 
-Pure: bytes and secrets in, a sentence out. Receivers between Sentry and us that parse a body and write it anew are
-the commonest reason (https://github.com/getsentry/sentry/issues/71025), so the known ways of writing JSON are undone.
+Pure: bytes and secrets in, a sentence out. A proxy between Sentry and SignalCraft that parses a body and serializes it
+again is the most common reason (https://github.com/getsentry/sentry/issues/71025), so the usual JSON encodings are
+tried.
 """
 
 import hmac
@@ -25,7 +26,7 @@ _HEADERS: Final = {
 
 
 class Verdict(StrEnum):
-    """What became of it."""
+    """The result of a diagnosis."""
 
     GOOD = "good"
     RE_ENCODED = "re-encoded"
@@ -37,7 +38,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A verdict, what speaks for it, and what to do."""
+    """A verdict, its evidence, and advice."""
 
     verdict: Verdict
     says: str
@@ -46,30 +47,29 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A secret that may have signed it."""
+    """A secret that may have signed the body."""
 
     secret: Secret
     retired: bool = False
 
 
 def diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> Diagnosis:
-    """Say what explains ``signature``: its hex digits, or a whole line ``Header: hex``."""
+    """Find which secret made ``signature``: its hex digits, or a whole line ``Header: hex``."""
     header, _, offered = signature.rpartition(":")
     named, offered = header.strip().lower(), offered.strip()
     if not offered:
         return _unsigned()
     if named and named not in set(_HEADERS):
-        return _strange_header(header.strip())
+        return _unknown_header(header.strip())
     family = Family(named) if named else None
     return (
-        _from_match(body, offered, candidates, family)
-        or _from_rewriting(body, offered, candidates)
+        _match_as_is(body, offered, candidates, family)
+        or _match_re_encoded(body, offered, candidates)
         or _unexplained(body, offered, candidates)
     )
 
 
-def _from_match(body: bytes, offered: str, candidates: Sequence[Candidate], named: Family | None) -> Diagnosis | None:
-    """The body as it is, under each secret."""
+def _match_as_is(body: bytes, offered: str, candidates: Sequence[Candidate], named: Family | None) -> Diagnosis | None:
     match = _signer(body, offered, candidates)
     if match is None:
         return None
@@ -97,8 +97,8 @@ def _from_match(body: bytes, offered: str, candidates: Sequence[Candidate], name
     return Diagnosis(verdict=Verdict.GOOD, says=f"The signature is good: {name} signed it ({_HEADERS[family]}).")
 
 
-def _from_rewriting(body: bytes, offered: str, candidates: Sequence[Candidate]) -> Diagnosis | None:
-    """The body as Sentry may have written it."""
+def _match_re_encoded(body: bytes, offered: str, candidates: Sequence[Candidate]) -> Diagnosis | None:
+    """Try the encodings that the body may have had before it was re-encoded."""
     for change, original in _originals(body):
         match = _signer(original, offered, candidates)
         if match is not None:
@@ -106,16 +106,16 @@ def _from_rewriting(body: bytes, offered: str, candidates: Sequence[Candidate]) 
             return Diagnosis(
                 verdict=Verdict.RE_ENCODED,
                 says=f"The body was re-encoded on its way: {change}, {signer} signed it.",
-                advice="Whatever stands in front must pass the body's bytes on as they came.",
+                advice="Every proxy in front of SignalCraft must pass the body's bytes on unchanged.",
             )
     return None
 
 
 def _originals(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """What ``body`` may have been, and what would have to be undone for that."""
+    """Yield the possible original bodies, each with its encoding in words."""
     stripped = body.removeprefix(b"\xef\xbb\xbf").strip()
-    yield "without the byte order mark and blanks around it", stripped
-    yield "with a line's end after it", stripped + b"\n"
+    yield "without the byte order mark and surrounding blanks", stripped
+    yield "with a trailing newline", stripped + b"\n"
     try:
         value: Any = json.loads(stripped)
     except (ValueError, RecursionError):
@@ -128,15 +128,15 @@ def _originals(body: bytes) -> Iterator[tuple[str, bytes]]:
     ):
         written = json.dumps(value, **options).encode("utf-8", "surrogatepass")
         yield described, written
-        yield f"{described} and with a line's end", written + b"\n"
+        yield f"{described} and with a trailing newline", written + b"\n"
 
 
 def _unexplained(body: bytes, offered: str, candidates: Sequence[Candidate]) -> Diagnosis:
     if not _HEX.fullmatch(offered):
         return Diagnosis(
             verdict=Verdict.UNEXPLAINED,
-            says="It is no signature of Sentry's: that is 64 lower-case hex digits and nothing before them.",
-            advice="Copy the value of Sentry-Hook-Signature whole.",
+            says="It is no signature of Sentry: those are 64 lower-case hex digits without a prefix.",
+            advice="Copy the whole value of Sentry-Hook-Signature.",
         )
     if not candidates:
         return Diagnosis(
@@ -144,40 +144,42 @@ def _unexplained(body: bytes, offered: str, candidates: Sequence[Candidate]) -> 
             says="There is no secret to try.",
             advice="Set SENTRY_CLIENT_SECRET, or give one with --secret on standard input.",
         )
-    says = f"None of {len(candidates)} secrets signed it, in any of the ways in which JSON can be written."
-    if _is_rewritten(body):
-        says += " The body is not as Sentry writes it (compact, ASCII): it looks re-encoded, perhaps numbers too."
-        advice = "Record the bytes as they come from Sentry, before anything parses them, and compare with them."
+    says = f"None of {len(candidates)} secrets signed it, in any of the usual JSON encodings."
+    if _is_re_encoded(body):
+        says += " The body is not encoded as Sentry does it (compact, ASCII): it looks re-encoded, perhaps numbers too."
+        advice = "Record the bytes as they come from Sentry, before anything parses them, and compare."
         return Diagnosis(verdict=Verdict.RE_ENCODED, says=says, advice=advice)
-    advice = "Copy the Client Secret of the integration that sends this. One that was rotated is changed at once."
+    advice = "Copy the Client Secret of the integration that sends this. Rotating it in Sentry takes effect at once."
     return Diagnosis(verdict=Verdict.UNEXPLAINED, says=says, advice=advice)
 
 
 def _unsigned() -> Diagnosis:
     return Diagnosis(
         verdict=Verdict.UNSIGNED,
-        says="There is no signature: Sentry's legacy plugin signs nothing.",
+        says="There is no signature: Sentry's legacy plugin does not sign.",
         advice="Use an internal integration; or `secret add --kind legacy`, and end the URL in ?token=<secret>.",
     )
 
 
-def _strange_header(name: str) -> Diagnosis:
+def _unknown_header(name: str) -> Diagnosis:
     return Diagnosis(
         verdict=Verdict.OTHER_FAMILY,
-        says=f"{name} is no header that Sentry signs with.",
+        says=f"{name} is not a signature header of Sentry.",
         advice=f"Sentry's are {', '.join(_HEADERS.values())}.",
     )
 
 
 def _signer(body: bytes, offered: str, candidates: Sequence[Candidate]) -> Candidate | None:
-    """Who signed ``body``; of several, one that is live."""
+    """Return the secret that signed ``body``; of several, a live one."""
     given = offered.encode("utf-8", "surrogateescape")
-    found = [one for one in candidates if hmac.compare_digest(sign(body, one.secret.value).encode(), given)]
-    return min(found, key=lambda one: one.retired, default=None)
+    matches = [
+        candidate for candidate in candidates if hmac.compare_digest(sign(body, candidate.secret.value).encode(), given)
+    ]
+    return min(matches, key=lambda candidate: candidate.retired, default=None)
 
 
 def _family_of(body: bytes, secret: Secret) -> Family:
-    """What a body of this shape comes with, where nobody named the header."""
+    """Infer the signature family from the body, if the header's name was not given."""
     if secret.kind == SECRET_KINDS[Family.SERVICE_HOOK]:
         return Family.SERVICE_HOOK
     keys = _keys(body)
@@ -194,8 +196,8 @@ def _keys(body: bytes) -> set[str]:
     return set(value) if isinstance(value, dict) else set()
 
 
-def _is_rewritten(body: bytes) -> bool:
-    """Whether ``body`` is JSON, and not spelled as Sentry's encoder spells it."""
+def _is_re_encoded(body: bytes) -> bool:
+    """Whether ``body`` is JSON, but not as Sentry's encoder writes it."""
     try:
         return encode(json.loads(body)) != body
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""What ``make demo`` shows: deliveries of every sort go in over HTTP, and a few groups come out.
+"""The scenes of ``make demo``: deliveries of every kind sent over HTTP, and the groups they end up in.
 
-Every scene says how many alerts it should add. The demo ends well only if the groups' counts add up to that.
+Every scene states how many alerts it adds. The demo succeeds only if the groups' counts add up to that.
 """
 
 import time
@@ -20,14 +20,14 @@ from signalcraft.dev.local_stack import Deployment, DeploymentError
 from signalcraft.dev.mock_sentry import MockSentry
 from signalcraft.sources.sentry import samples
 
-_WORK_SECONDS = 30.0
-_PAGE = 200
+_PROCESSING_TIMEOUT_SECONDS = 30.0
+_PAGE_SIZE = 200
 _COLOURS = {"critical": "bold red", "high": "red", "med": "yellow", "low": "blue", "info": "dim"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Deliveries that show one thing; ``alerts`` of them are alerts of their own, the rest must not count."""
+    """Deliveries that show one feature; ``alerts`` of them are new alerts, the others must not be counted."""
 
     shows: str
     sample: str
@@ -38,7 +38,7 @@ class Scene:
 
 
 def scenes() -> list[Scene]:
-    """A day of a shop, in order. Event ids are new each time, so that it can be played again on kept data."""
+    """Return the scenes in order. Event ids are new each time, so that they can be sent again to the same data."""
     event_id, other_event_id = uuid.uuid4().hex, uuid.uuid4().hex
     timeout = {"title": "PaymentTimeout: card gateway did not answer within 5.0 s"}
     catalog = {"project": "catalog", "fingerprint": ["{{ default }}"]}
@@ -62,7 +62,7 @@ def scenes() -> list[Scene]:
             params={"environment": "staging", "level": "warning", **timeout},
         ),
         Scene(
-            shows="an event that arrives as error.created",
+            shows="an event received as error.created",
             sample="error.created",
             alerts=1,
             params={"event_id": other_event_id, **missing},
@@ -92,69 +92,69 @@ def scenes() -> list[Scene]:
     ]
 
 
-def play(deployment: Deployment, console: Console) -> None:
-    """Send all scenes, wait until they are worked off, and print what became of them.
+def play(stack: Deployment, console: Console) -> None:
+    """Send all scenes, wait until they are processed, and print the groups.
 
     Raises:
-        DeploymentError: something was not answered, or the groups do not add up.
+        DeploymentError: a delivery got an unexpected response, or the groups do not add up.
     """
-    told, before = scenes(), sum(group["count"] for group in _groups(deployment))
-    answers = _send(told, deployment, console)
-    expected = before + sum(scene.alerts for scene in told)
-    groups = _wait_for(expected, deployment)
+    script, before = scenes(), sum(group["count"] for group in _groups(stack))
+    responses = _send(script, stack, console)
+    expected = before + sum(scene.alerts for scene in script)
+    groups = _wait_for(expected, stack)
     console.print(_as_table(groups))
-    console.print(_totals(answers, groups))
+    console.print(_totals(responses, groups))
 
 
-def _send(told: Sequence[Scene], deployment: Deployment, console: Console) -> "Counter[str]":
-    answers: Counter[str] = Counter()
-    title = f"Sent to {deployment.webhook_url}"
-    table = Table("what", "deliveries", "answer", title=title, title_justify="left", box=SIMPLE)
-    for scene in track(told, "Sending", console=console, transient=True):
-        given = Counter(_deliver(scene, deployment) for _ in range(scene.times))
-        answers.update(given)
-        table.add_row(scene.shows, f"{scene.times} {scene.sample}", ", ".join(given))
+def _send(script: Sequence[Scene], stack: Deployment, console: Console) -> "Counter[str]":
+    responses: Counter[str] = Counter()
+    title = f"Sent to {stack.webhook_url}"
+    table = Table("scene", "deliveries", "response", title=title, title_justify="left", box=SIMPLE)
+    for scene in track(script, "Sending", console=console, transient=True):
+        received = Counter(_deliver(scene, stack) for _ in range(scene.times))
+        responses.update(received)
+        table.add_row(scene.shows, f"{scene.times} {scene.sample}", ", ".join(received))
     console.print(table)
-    return answers
+    return responses
 
 
-def _deliver(scene: Scene, deployment: Deployment) -> str:
-    sample = samples.build(scene.sample, secret="forged" if scene.forged else deployment.secret, **scene.params)
-    attempt = MockSentry(url=deployment.webhook_url).deliver(sample)[-1]
-    if attempt.answer.accepted == scene.forged:
-        said = attempt.failure or attempt.answer.said
-        raise DeploymentError(f"{scene.shows}: answered {said}.\n{deployment.last_lines('web')}")
-    return attempt.answer.said
+def _deliver(scene: Scene, stack: Deployment) -> str:
+    sample = samples.build(scene.sample, secret="forged" if scene.forged else stack.secret, **scene.params)
+    attempt = MockSentry(url=stack.webhook_url).deliver(sample)[-1]
+    if attempt.response.accepted == scene.forged:
+        response = attempt.failure or attempt.response.summary
+        raise DeploymentError(f"{scene.shows}: response {response}.\n{stack.last_lines('web')}")
+    return attempt.response.summary
 
 
-def _wait_for(alerts: int, deployment: Deployment) -> list[Mapping[str, Any]]:
-    """The groups, once their counts add up and the resolved issue is resolved."""
-    deadline = time.monotonic() + _WORK_SECONDS
+def _wait_for(alerts: int, stack: Deployment) -> list[Mapping[str, Any]]:
+    """Poll the groups until their counts add up and the resolved issue is resolved."""
+    deadline = time.monotonic() + _PROCESSING_TIMEOUT_SECONDS
     while True:
-        deployment.check()
-        groups = _groups(deployment)
+        stack.check()
+        groups = _groups(stack)
         counted = sum(group["count"] for group in groups)
         if counted == alerts and any(group["status"] == "resolved" for group in groups):
             return groups
         if time.monotonic() > deadline:
             raise DeploymentError(
-                f"The groups count {counted} alerts instead of {alerts}.\n{deployment.last_lines('worker')}",
+                f"The groups count {counted} alerts instead of {alerts}.\n{stack.last_lines('worker')}",
             )
         time.sleep(0.1)
 
 
-def _groups(deployment: Deployment) -> list[Mapping[str, Any]]:
-    return [group for page in _pages(deployment) for group in page["groups"]]
+def _groups(stack: Deployment) -> list[Mapping[str, Any]]:
+    return [group for page in _pages(stack) for group in page["groups"]]
 
 
-def _pages(deployment: Deployment) -> Iterator[Mapping[str, Any]]:
-    url = next_url = f"{deployment.url}/api/v1/groups?limit={_PAGE}"
+def _pages(stack: Deployment) -> Iterator[Mapping[str, Any]]:
+    url = next_url = f"{stack.url}/api/v1/groups?limit={_PAGE_SIZE}"
     while next_url:
-        answer = http_client.get(next_url, token=deployment.token)
-        if not answer.accepted:
-            raise DeploymentError(f"The API answered {answer.status}.\n{deployment.last_lines('web')}")
-        yield answer.body
-        cursor = answer.body["next_cursor"]
+        response = http_client.get(next_url, token=stack.token)
+        if not response.accepted:
+            raise DeploymentError(f"The API responded with {response.status}.\n{stack.last_lines('web')}")
+        yield response.body
+        cursor = response.body["next_cursor"]
         next_url = f"{url}&cursor={cursor}" if cursor else ""
 
 
@@ -173,21 +173,20 @@ def _as_table(groups: Iterable[Mapping[str, Any]]) -> Table:
             f"[{_COLOURS.get(severity, 'default')}]{severity}[/]",
             group["environment"],
             group["project"],
-            _plain(group["title"]),
+            _without_markup(group["title"]),
             str(group["count"]),
             group["last_seen_at"][11:19],
         )
     return table
 
 
-def _plain(text: str) -> str:
-    """What a sender wrote is no markup."""
+def _without_markup(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def _totals(answers: Mapping[str, int], groups: Sequence[Mapping[str, Any]]) -> str:
-    def times(beginning: str) -> int:
-        return sum(number for answer, number in answers.items() if answer.startswith(beginning))
+def _totals(responses: Mapping[str, int], groups: Sequence[Mapping[str, Any]]) -> str:
+    def times(prefix: str) -> int:
+        return sum(number for response, number in responses.items() if response.startswith(prefix))
 
     return (
         f"[bold]{times('')}[/] deliveries sent: {times('202')} accepted, {times('200 duplicate')} duplicate, "

@@ -7,15 +7,15 @@ from signalcraft.dev import metrics_docs, sentry_docs, settings_docs
 
 
 def documents() -> dict[Path, str]:
-    """Return every generated document as it should be, by path."""
+    """Return the text of every generated document by path."""
     return settings_docs.documents() | metrics_docs.documents() | sentry_docs.documents()
 
 
-def write(wanted: dict[Path, str]) -> list[Path]:
+def write(texts: dict[Path, str]) -> list[Path]:
     """Write the documents that differ; return their paths."""
-    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    changed = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in changed:
-        path.write_text(wanted[path])
+        path.write_text(texts[path])
     return changed
 
 

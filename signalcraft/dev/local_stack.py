@@ -1,6 +1,6 @@
-"""A whole SignalCraft on this machine: embedded servers, and the processes of the ``Procfile`` as they would run.
+"""A whole SignalCraft on this machine: embedded servers and the processes of the ``Procfile``.
 
-What ``demo`` and ``dev`` stand on. Processes are started and stopped in order, and end with the block.
+Used by ``demo`` and ``dev``. Processes are started and stopped in order, and end with the block.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from signalcraft.domain.errors import SignalCraftError
 
 ROOT = Path(__file__).parents[2]
 
-_START_SECONDS = 30.0
-_DRAIN_SECONDS = 15.0
+_START_TIMEOUT_SECONDS = 30.0
+_STOP_TIMEOUT_SECONDS = 15.0
 
-#: What each process runs; ``release`` before all others, and to its end.
+#: Runs to its end before the others start.
 _RELEASE = ("-m", "signalcraft", "migrate")
 _PROCESSES: Mapping[str, Sequence[str]] = {
     "web": ("-m", "gunicorn", "app:app"),
@@ -31,12 +31,12 @@ _PROCESSES: Mapping[str, Sequence[str]] = {
 
 
 class DeploymentError(SignalCraftError):
-    """A process did not start or ended by itself; the message ends with its last lines."""
+    """A process did not start or ended unexpectedly; the message has the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A running one."""
+    """A running local stack."""
 
     url: str
     secret: str = field(repr=False)
@@ -47,21 +47,21 @@ class Deployment:
 
     @property
     def webhook_url(self) -> str:
-        """Where Sentry would send to."""
+        """Return the URL that Sentry would send to."""
         return f"{self.url}/webhooks/sentry"
 
     def check(self) -> None:
-        """Make sure that every process still runs.
+        """Check that every process still runs.
 
         Raises:
-            DeploymentError: one does not.
+            DeploymentError: a process has ended.
         """
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise DeploymentError(f"{name} ended by itself.\n{self.last_lines(name)}")
+                raise DeploymentError(f"{name} ended unexpectedly.\n{self.last_lines(name)}")
 
     def last_lines(self, name: str, number: int = 20) -> str:
-        """The end of a process's log."""
+        """Return the last ``number`` lines of a process's log."""
         lines = (self.directory / f"{name}.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-number:])
 
@@ -76,10 +76,10 @@ def run_local_stack(
     token: str = "",
     durable: bool = True,
 ) -> Iterator[Deployment]:
-    """Everything up, and ready to be sent deliveries to, while the block runs.
+    """Run process_environ during the block, ready to receive deliveries.
 
-    Data and logs are in ``directory``. ``environ`` is this process's own, from which settings beside the ones
-    made here are taken; ``secret`` and ``token`` are random where empty.
+    Data and logs are in ``directory``. ``environ`` is this process's environment, which has all settings but the ones
+    set here; ``secret`` and ``token`` are random if empty.
 
     Raises:
         EmbeddingError: a server does not start.
@@ -87,23 +87,23 @@ def run_local_stack(
     """
     secret, token = secret or secrets.token_hex(32), token or f"sc_{secrets.token_urlsafe(32)}"
     with embedded_servers.servers(directory, durable=durable) as servers, contextlib.ExitStack() as stack:
-        ours = {
+        local_settings = {
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
             "PORT": str(port),
             "SENTRY_CLIENT_SECRET": secret,
             "API_TOKEN": token,
         }
-        everything = {**environ, **ours}
-        _release(directory, everything)
+        process_environ = {**environ, **local_settings}
+        _release(directory, process_environ)
         deployment = Deployment(
             url=f"http://127.0.0.1:{port}",
             secret=secret,
             token=token,
-            environ=ours,
+            environ=local_settings,
             directory=directory,
             processes={
-                name: stack.enter_context(_running(arguments, directory / f"{name}.log", everything))
+                name: stack.enter_context(_running(arguments, directory / f"{name}.log", process_environ))
                 for name, arguments in _PROCESSES.items()
             },
         )
@@ -130,26 +130,26 @@ def _running(arguments: Sequence[str], log: Path, environ: Mapping[str, str]) ->
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C is for us, who stop things in their order
+            start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
         )
     try:
         yield process
     finally:
         process.terminate()
         try:
-            process.wait(_DRAIN_SECONDS)
+            process.wait(_STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait_until_up(deployment: Deployment) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while True:
         deployment.check()
         with contextlib.suppress(http_client.ServerUnreachable):
             if http_client.get(f"{deployment.url}/healthz").accepted:
                 return
         if time.monotonic() > deadline:
-            raise DeploymentError(f"web does not answer.\n{deployment.last_lines('web')}")
+            raise DeploymentError(f"web does not respond.\n{deployment.last_lines('web')}")
         time.sleep(0.05)

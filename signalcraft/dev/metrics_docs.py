@@ -1,4 +1,4 @@
-"""The page of all metrics, from their declarations. ``make docs`` writes it, a test compares it."""
+"""The page of all metrics, generated from their declarations. ``make docs`` writes it, a test compares it."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from signalcraft.metrics import DECLARED, Declaration
 
 _HEAD = """# Metrics
 
-What `/metrics` shows, in Prometheus's text format; `METRICS_TOKEN` closes it to others. Counters and histograms are
-summed over all processes in Redis, so it does not matter which one answers; gauges are read when they are asked for,
-and left out while what they are read from is away. Times are in seconds. `ops/prometheus/alerts.yml` and
-`ops/grafana/signalcraft.json` are made of these.
+The metrics of `/metrics`, in Prometheus's text format; `METRICS_TOKEN` restricts access to it. Counters and histograms
+are summed over all processes in Redis, so it does not matter which process is scraped. Gauges are read at each scrape,
+and left out while their source is unavailable. Times are in seconds. `ops/prometheus/alerts.yml` and
+`ops/grafana/signalcraft.json` use these metrics.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
@@ -18,16 +18,16 @@ and left out while what they are read from is away. Times are in seconds. `ops/p
 
 
 def page() -> str:
-    """The page, in Markdown."""
-    return _HEAD + "".join(_row(one) for one in DECLARED)
+    """Return the page in Markdown."""
+    return _HEAD + "".join(_row(declaration) for declaration in DECLARED)
 
 
-def _row(one: Declaration) -> str:
-    labels = ", ".join(f"`{label}`" for label in one.labels)
-    limits = f" Buckets up to {one.buckets[-1]:,g}." if one.buckets else ""
-    return f"| `{one.name}` | {one.kind} | {labels} | {one.help}{limits} |\n"
+def _row(metric: Declaration) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    limits = f" Buckets up to {metric.buckets[-1]:,g}." if metric.buckets else ""
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{limits} |\n"
 
 
 def documents() -> dict[Path, str]:
-    """Return ``docs/metrics.md`` as it should be."""
+    """Return the text of ``docs/metrics.md`` by path."""
     return {ROOT / "docs" / "metrics.md": page()}

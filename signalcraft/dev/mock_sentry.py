@@ -1,4 +1,4 @@
-"""Sends as Sentry sends: one second of patience, a redirect taken for success, and mostly no second try.
+"""Send as Sentry sends: a timeout of one second, a redirect counts as success, and mostly no retry.
 
 Facts: ``send_and_save_webhook_request`` and ``ignore_unpublished_app_errors`` in Sentry's
 ``utils/sentry_apps/webhooks.py``, the retry policy of its task, and the legacy plugin's client.
@@ -15,13 +15,13 @@ from signalcraft.http_client import Response, as_object
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import Family, family_of
 
-#: Seconds to connect, and to wait for the answer: ``sentry-apps.webhook.timeout.sec``, and the older senders' five.
+#: Seconds to connect, and to wait for the response: ``sentry-apps.webhook.timeout.sec``, and the older senders' five.
 TIMEOUTS = {Family.INTEGRATION: 1.0, Family.SERVICE_HOOK: 5.0, Family.LEGACY: 5.0}
 
-#: ``Retry(times=3)`` is three attempts in all, and in truth five minutes lie between two.
+#: ``Retry(times=3)`` is three attempts in all. Sentry waits five minutes between two.
 ATTEMPTS = 3
 
-#: Server errors that the newest sender does not try again; until 2025 it did.
+#: Server errors that Sentry does not retry; until 2025 it did.
 FINAL_SERVER_ERRORS = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
 _TIMESTAMPS = {Family.INTEGRATION: "Sentry-Hook-Timestamp", Family.SERVICE_HOOK: "X-ServiceHook-Timestamp"}
@@ -29,7 +29,7 @@ _TIMESTAMPS = {Family.INTEGRATION: "Sentry-Hook-Timestamp", Family.SERVICE_HOOK:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One request: its id and the answer, or why there was none."""
+    """One request: its id and the response, or why there was none."""
 
     request_id: str
     status: int | None = None
@@ -37,18 +37,18 @@ class Attempt:
     failure: str = ""
 
     @property
-    def answer(self) -> Response:
-        """What the receiver said; status 0 where it said nothing."""
+    def response(self) -> Response:
+        """Return the response; status 0 if there was none."""
         return Response(self.status or 0, as_object(self.body))
 
     @property
     def succeeded(self) -> bool:
-        """What Sentry takes for success: whatever ``raise_for_status`` lets pass, redirects included."""
+        """Return whether Sentry counts it as success: ``raise_for_status`` passes, redirects included."""
         return self.status is not None and self.status < HTTPStatus.BAD_REQUEST
 
     @property
-    def may_be_tried_again(self) -> bool:
-        """Whether the retry policy covers the failure: no answer, or a server error that is not final."""
+    def may_be_retried(self) -> bool:
+        """Return whether the retry policy covers the failure: no response, or a server error that is not final."""
         if self.status is None:
             return True
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in FINAL_SERVER_ERRORS
@@ -58,8 +58,8 @@ class Attempt:
 class MockSentry:
     """A Sentry that delivers to ``url``.
 
-    ``published``: the integration is on Sentry's marketplace. For all others, every internal integration
-    among them, Sentry swallows the error and the delivery is gone. ``pause`` is in seconds, between attempts.
+    ``published``: the integration is on Sentry's marketplace. For all others, among them every internal
+    integration, Sentry ignores the error and the delivery is lost. ``pause`` is in seconds, between attempts.
     """
 
     url: str
@@ -67,7 +67,7 @@ class MockSentry:
     pause: float = 0.0
 
     def deliver(self, sample: Sample) -> tuple[Attempt, ...]:
-        """Send ``sample``, as often as Sentry would; the last attempt says whether Sentry believes that it arrived."""
+        """Send ``sample`` as often as Sentry would; the last attempt decides whether Sentry counts it as delivered."""
         family = family_of({name.lower(): value for name, value in sample.headers.items()})
         retries = self.published if family is Family.INTEGRATION else family is Family.SERVICE_HOOK
         attempts: list[Attempt] = []
@@ -75,12 +75,12 @@ class MockSentry:
             if attempts:
                 time.sleep(self.pause)
             attempts.append(self._attempt(sample, family))
-            if attempts[-1].succeeded or not attempts[-1].may_be_tried_again:
+            if attempts[-1].succeeded or not attempts[-1].may_be_retried:
                 break
         return tuple(attempts)
 
     def _attempt(self, sample: Sample, family: Family) -> Attempt:
-        """One request. Its stamps are new; the body, its signature and the idempotency key are the sample's."""
+        """Send once. Request id and timestamp are new; body, signature and idempotency key are the sample's."""
         request_id = uuid.uuid4().hex
         stamps = {"Request-ID": request_id}
         if family in _TIMESTAMPS:
@@ -92,7 +92,7 @@ class MockSentry:
         return Attempt(request_id=request_id, status=status, body=body)
 
     def _post(self, sample: Sample, headers: dict[str, str], timeout: float) -> tuple[int, bytes]:
-        """Status and body of the answer; redirects are not followed."""
+        """POST, and return status and body of the response; redirects are not followed."""
         url = urlsplit(self.url)
         secure = url.scheme == "https"
         connection_type = http.client.HTTPSConnection if secure else http.client.HTTPConnection

@@ -1,8 +1,8 @@
-"""Embedded servers for another process, which takes them away and brings them back: ``python -m signalcraft.hosting``.
+"""Start, kill and freeze embedded servers over stdin: ``python -m signalcraft.dev.server_control DIRECTORY``.
 
-A failure test is to know SignalCraft from outside alone, so it starts this and talks to it: one line on standard
-input is an order (``redis kill``), one line on standard output says that it is done. When standard input ends, also
-because whoever gave the orders died, the servers stop.
+A failure test sees SignalCraft only from outside, so it runs this as a child process: a line on standard input is a
+command (``redis kill``), a line on standard output confirms it. When standard input ends, also because the parent
+process died, the servers stop.
 """
 
 import json
@@ -15,24 +15,24 @@ from signalcraft.dev import embedded_servers
 from signalcraft.dev.embedded_servers import Server, Servers
 
 
-def host(directory: Path, orders: Iterable[str], done: TextIO) -> None:
-    """Run both servers on ``directory``, and do as told, until there are no more ``orders``.
+def host(directory: Path, commands: Iterable[str], output: TextIO) -> None:
+    """Run both servers on ``directory``, and execute commands until ``commands`` ends.
 
-    The first line to ``done`` is a JSON object with the servers' URLs.
+    The first line written to ``output`` is a JSON object with the servers' URLs.
 
     Raises:
         EmbeddingError: a server does not start.
-        KeyError: there is no such order.
+        KeyError: a command is unknown.
     """
     with embedded_servers.servers(directory, durable=False) as servers:
-        _say(done, json.dumps({"redis": servers.redis_url, "postgres": servers.database_url}))
-        known = _orders(servers)
-        for order in orders:
-            known[order.strip()]()
-            _say(done, f"done: {order.strip()}")
+        _write_line(output, json.dumps({"redis": servers.redis_url, "postgres": servers.database_url}))
+        known = _commands(servers)
+        for command in commands:
+            known[command.strip()]()
+            _write_line(output, f"done: {command.strip()}")
 
 
-def _orders(servers: Servers) -> dict[str, Callable[[], None]]:
+def _commands(servers: Servers) -> dict[str, Callable[[], None]]:
     return {
         f"{server.name} {name}": action
         for server in (servers.redis, servers.postgres)
@@ -44,9 +44,9 @@ def _actions(server: Server) -> dict[str, Callable[[], None]]:
     return {"kill": server.kill, "start": server.start, "freeze": server.freeze, "thaw": server.thaw}
 
 
-def _say(done: TextIO, line: str) -> None:
-    done.write(f"{line}\n")
-    done.flush()
+def _write_line(output: TextIO, line: str) -> None:
+    output.write(f"{line}\n")
+    output.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the documents say of settings, made from ``Settings`` itself. ``make docs`` writes it, a test compares it."""
+"""The documentation of the settings, generated from ``Settings``. ``make docs`` writes it, a test compares it."""
 
 import re
 from dataclasses import fields
@@ -11,8 +11,10 @@ _TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOT
 
 
 def env_example() -> str:
-    """``.env.example``: what must be set with an example, all else commented out with its default."""
-    blocks = ["# Every setting. What is commented out shows its default, or an example where the default is empty.\n"]
+    """Return ``.env.example``: required settings with an example, the others commented out with their default."""
+    blocks = [
+        "# Every setting. A line that is commented out shows the default, or an example if the default is empty.\n"
+    ]
     for setting in fields(Settings):
         variable, default, example = (setting.metadata[key] for key in ("variable", "default", "example"))
         mark = "" if default is None else "# "
@@ -21,7 +23,7 @@ def env_example() -> str:
 
 
 def settings_table() -> str:
-    """The same as a table in Markdown."""
+    """Return all settings as a Markdown table."""
     rows = ["| variable | default | purpose |", "|---|---|---|"]
     for setting in fields(Settings):
         default = setting.metadata["default"]
@@ -31,11 +33,11 @@ def settings_table() -> str:
 
 
 def with_settings_table(text: str) -> str:
-    """``text`` with what stands between its two ``settings`` comments made anew."""
+    """Return ``text`` with the table between its two ``settings`` comments replaced."""
     return _TABLE.sub(lambda _: settings_table(), text)
 
 
 def documents() -> dict[Path, str]:
-    """Return ``.env.example`` and ``README.md`` as they should be."""
+    """Return the text of ``.env.example`` and ``README.md`` by path."""
     readme = ROOT / "README.md"
     return {ROOT / ".env.example": env_example(), readme: with_settings_table(readme.read_text())}

@@ -1,6 +1,6 @@
-"""The words of the domain: what comes in, what it means, what is kept.
+"""Values of the domain: severities, statuses, normalized alerts, status changes, groups.
 
-Values only. Nothing here does I/O, reads a clock or knows a sender.
+Values only: no I/O, no clock, nothing about one sender.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 
 class Severity(StrEnum):
-    """How bad it is, mildest first; members compare by rank, not by spelling."""
+    """Severity of an alert, mildest first; compare by ``rank``, not by spelling."""
 
     INFO = "info"
     LOW = "low"
@@ -21,11 +21,11 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for the mildest to 4 for the worst."""
+        """Return 0 for the mildest to 4 for the worst."""
         return _SEVERITY_RANKS[self.value]
 
     def shifted(self, steps: int) -> "Severity":
-        """The severity ``steps`` higher (or lower, if negative), kept on the scale."""
+        """Return the severity ``steps`` higher (lower, if negative), clamped to the scale."""
         scale = tuple(Severity)
         return scale[min(max(self.rank + steps, 0), len(scale) - 1)]
 
@@ -36,7 +36,7 @@ _SEVERITY_RANKS: Mapping[str, int] = MappingProxyType(
 
 
 class GroupStatus(StrEnum):
-    """The state of a group. A snooze past its end reads as open."""
+    """Status of a group. A snooze past its end reads as open."""
 
     OPEN = "open"
     ACK = "ack"
@@ -47,8 +47,8 @@ class GroupStatus(StrEnum):
 class Decision(StrEnum):
     """What grouping did with an alert, and why.
 
-    ``JOINED`` is the only one that opened no group. The last three name the reason why the
-    group before could not take the alert: it had been quiet for longer than the window, it was
+    Every decision but ``JOINED`` opens a group. The last three name the reason why the previous
+    group did not accept the alert: it had been quiet for longer than the window, it was
     resolved, or its snooze had outlasted the window and then ended.
     """
 
@@ -60,7 +60,7 @@ class Decision(StrEnum):
 
 
 class Change(StrEnum):
-    """What a source says happened to the state of its groups."""
+    """Kinds of status change that a source reports."""
 
     RESOLVED = "resolved"
     UNRESOLVED = "unresolved"
@@ -70,13 +70,13 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormalizedAlert:
-    """An alert in our words, whoever sent it.
+    """An alert in SignalCraft's own format, the same for every sender.
 
-    ``source_event_id`` names it for ever within workspace and source: a second one with the same
-    id is the same alert and counts once. ``fingerprint`` is typed (``issue:…``,
+    ``source_event_id`` is permanent and unique within workspace and source: a second alert with the
+    same id is a duplicate and counts once. ``fingerprint`` is typed (``issue:…``,
     ``metric_rule:…``, ``custom:…``, ``hashes:…``, ``made:…``). ``tags`` are pairs, as sent,
-    duplicates kept. ``triggered_rule`` is the label of the rule that sent it, if one did.
-    ``source_count`` is how often the sender itself has seen it. Texts hold nothing that
+    duplicates kept. ``triggered_rule`` is the label of the rule that sent the alert, if any.
+    ``source_count`` is the sender's own number of occurrences. Texts hold nothing that
     PostgreSQL cannot store; times are aware UTC.
     """
 
@@ -99,12 +99,12 @@ class NormalizedAlert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
-    """What a source says about the state of the groups of one fingerprint, in every environment.
+    """A source's status change for the groups of one fingerprint, in every environment.
 
     ``project`` may be empty: then the fingerprint alone (within workspace and source) decides.
-    ``substatus`` is the source's own word, e.g. Sentry's ``archived_until_escalating``;
-    ``snoozed_until`` is the end of an archiving that has one; ``assignee`` is who now has it, for
-    ``ASSIGNED`` (``sentry:user:31``), or ``None`` where nobody has. ``source_count`` is as an alert's.
+    ``substatus`` is the source's own term, e.g. Sentry's ``archived_until_escalating``;
+    ``snoozed_until`` is the end of an archiving that has one; ``assignee`` is the new assignee, for
+    ``ASSIGNED`` (``sentry:user:31``), or ``None`` if unassigned. ``source_count`` is as an alert's.
     """
 
     source: str
@@ -120,10 +120,10 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldWarning:
-    """Something in a delivery that was missing, odd or cleaned, and did not matter enough to refuse it.
+    """A field that was missing, invalid or cleaned, in a delivery that is processed nevertheless.
 
     ``field`` is the path in the body (``data.event.level``); ``problem`` a short static phrase
-    without any text of the sender's.
+    that quotes nothing from the body.
     """
 
     field: str
@@ -132,7 +132,7 @@ class FieldWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalization:
-    """All that one delivery meant."""
+    """The alerts and status changes of one delivery, and its warnings."""
 
     outcomes: Sequence[NormalizedAlert | StatusChange]
     warnings: Sequence[FieldWarning] = ()
@@ -140,10 +140,10 @@ class Normalization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSnapshot:
-    """A group as it stood when a batch of alerts had been stored: what rules and notifiers are handed.
+    """A group after a batch of alerts was recorded: the input of rules and notifiers.
 
-    ``escalated`` says that this batch made its severity rise (a worse alert, or a spike); a group it opened has not
-    escalated.
+    ``escalated``: this batch raised the group's severity (a worse alert, or a spike); a group that the batch opened
+    has not escalated.
     """
 
     id: int
@@ -163,7 +163,7 @@ class GroupSnapshot:
     escalated: bool
 
 
-#: What people call their environments, and what we call them. Settings can extend it.
+#: Common names of environments, and their canonical names. Settings can extend it.
 ENVIRONMENT_ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "production": "prod",
@@ -186,10 +186,10 @@ ENVIRONMENT_ALIASES: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """How one workspace wants its alerts worded.
+    """Normalization settings of one workspace.
 
-    ``default_environment`` stands in for a missing one; ``environment_aliases`` has lower-case
-    keys; ``severity_shift`` is in steps, by environment in our words.
+    ``default_environment`` replaces a missing environment; ``environment_aliases`` has lower-case
+    keys; ``severity_shift`` is in steps, by canonical environment.
     """
 
     default_environment: str = "prod"

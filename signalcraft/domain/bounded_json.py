@@ -1,4 +1,7 @@
-"""JSON of strangers, within bounds: depth, values, length of integers, keys that come twice. Each has its code."""
+"""Parse untrusted JSON within bounds: depth, number of values, length of integers, duplicate keys.
+
+Each bound has its error code.
+"""
 
 import json
 import re
@@ -15,13 +18,13 @@ from signalcraft.domain.errors import (
     BodyTooManyValues,
 )
 
-#: Sentry's own normalization keeps an event to a dozen levels or so.
+#: Sentry's own normalization limits an event to about a dozen levels.
 MAX_DEPTH = 64
-#: A value takes a comma or a bracket of its own, so a body with fewer of them holds fewer values.
+#: Every value needs a comma or a bracket, so a body with fewer of these holds fewer values.
 MAX_VALUES = 1_000_000
-#: What CPython converts (``sys.int_info``); a longer literal stays text, …
+#: CPython converts integers of up to about this many digits (``sys.int_info``). Longer literals stay text, …
 MAX_INT_DIGITS = 4_000
-#: … up to this. Sentry sends none of over 20: its ingestion makes floats of them.
+#: … up to this length. Sentry sends none of over 20 digits: its ingestion converts them to floats.
 MAX_NUMBER = 10_000
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
@@ -31,10 +34,11 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object in ``raw``.
+    """Return the JSON object in ``raw``.
 
     Raises:
-        BodyNotJson, BodyNotObject, BodyNumberTooLong, BodyTooDeep, BodyTooManyValues: there is none within bounds.
+        BodyNotJson, BodyNotObject: ``raw`` holds no JSON object in UTF-8.
+        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues: the object exceeds a bound.
     """
     if len(raw) > MAX_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise BodyTooManyValues
@@ -42,7 +46,7 @@ def parse(raw: bytes) -> dict[str, Any]:
         body = _loads(raw)
     except RecursionError:
         raise BodyTooDeep from None
-    except ValueError:  # of which UnicodeDecodeError and JSONDecodeError are kinds
+    except ValueError:  # includes UnicodeDecodeError and JSONDecodeError
         raise BodyNotJson from None
     if not isinstance(body, dict):
         raise BodyNotObject
@@ -50,10 +54,10 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 
 def _loads(raw: bytes) -> object:
-    """What is in ``raw``.
+    """Parse ``raw`` with orjson, else with Python's own module.
 
-    orjson takes a third of the time, and refuses some of what Python's own module takes and Sentry's encoder can write:
-    numbers that no float holds, halves of surrogate pairs. What it refuses is parsed again.
+    orjson takes a third of the time, but rejects input that Python's own module accepts and Sentry's encoder can
+    write: numbers outside the range of a float, halves of surrogate pairs.
     """
     try:
         return orjson.loads(raw)
@@ -74,12 +78,13 @@ def _short_int(literal: str) -> int | str:
 
 
 def check(raw: bytes, body: dict[str, Any]) -> None:
-    """Whether ``body``, which :func:`parse` made of ``raw``, is within the bounds that parsing alone does not see.
+    """Check the bounds that parsing alone does not enforce.
 
-    They are for the door. What was let in is worked off: ``parse`` is safe without them.
+    ``body`` is what :func:`parse` returned for ``raw``. Only the web process checks: accepted deliveries are always
+    processed, and ``parse`` is safe without these bounds.
 
     Raises:
-        BodyTooDeep, BodyDuplicateKey: it is not.
+        BodyTooDeep, BodyDuplicateKey: ``body`` is not within bounds.
     """
     if _is_too_deep(raw):
         raise BodyTooDeep
@@ -88,14 +93,15 @@ def check(raw: bytes, body: dict[str, Any]) -> None:
 
 
 def _is_too_deep(raw: bytes) -> bool:
-    """Whether the JSON in ``raw`` nests over the limit.
+    """Return whether the JSON in ``raw`` nests over the limit.
 
-    Told from its brackets, which takes a fraction of a walk through the values: what is in strings goes,
-    then the innermost pairs go, level by level.
+    Counting brackets takes a fraction of the time of a walk through the values: remove the strings,
+    then the innermost pairs, level by level.
     """
     # Without escapes every quote begins or ends a string.
     plain = _ESCAPE.sub(b"", raw) if b"\\" in raw else raw
-    # Empty strings go first, being most. Where two adjacent quotes are not one string, the parity stays.
+    # Remove empty strings first, since most are empty by now. Two adjacent quotes that are not one string keep the
+    # parity.
     nesting = _STRING.sub(b"", plain.translate(_AS_BRACES, _NO_BRACKETS).replace(b'""', b""))
     for _ in range(MAX_DEPTH):
         if not nesting:
@@ -105,18 +111,19 @@ def _is_too_deep(raw: bytes) -> bool:
 
 
 def _has_duplicate_key(raw: bytes, body: dict[str, Any]) -> bool:
-    """Whether an object in the JSON in ``raw``, of which ``body`` is what was parsed, has a key twice.
+    """Return whether an object in ``raw`` has a key twice; ``body`` is ``raw`` parsed.
 
-    Sentry's encoder writes what orjson would, but for texts that are not ASCII and odd numbers. So a body that comes
-    out as it went in, which takes a quarter of the time of parsing it, has none; another is parsed once more.
+    Sentry's encoder writes the same bytes as orjson, except for texts that are not ASCII and unusual numbers. So a
+    body that encodes to the same bytes has no duplicate key; that takes a quarter of the time of parsing it. Any
+    other body is parsed once more.
     """
     try:
         if orjson.dumps(body) == raw:
             return False
-    except orjson.JSONEncodeError:  # an integer or a text that orjson does not hold
+    except orjson.JSONEncodeError:  # an integer or a text that orjson does not support
         pass
     try:
-        # Numbers stay text: of any length, and quickly.
+        # Numbers stay text: any length is accepted, and it is fast.
         json.loads(raw, object_pairs_hook=_unless_duplicate, parse_int=str, parse_float=str)
     except _DuplicateKeyError:
         return True
@@ -124,7 +131,7 @@ def _has_duplicate_key(raw: bytes, body: dict[str, Any]) -> bool:
 
 
 class _DuplicateKeyError(Exception):
-    """Ends the parsing: there is nothing more to learn."""
+    """Stops the parser at the first duplicate key."""
 
 
 def _unless_duplicate(pairs: list[tuple[str, object]]) -> None:

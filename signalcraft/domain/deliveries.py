@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 class Secret:
     """One live secret of a workspace. Its value stays out of ``repr``.
 
-    ``name`` is safe to log and to count by; ``kind`` is ``integration`` (an HMAC key, Sentry's
+    ``name`` is safe to log and to use as a metric label; ``kind`` is ``integration`` (an HMAC key, Sentry's
     client secret), ``servicehook`` (the HMAC key of one service hook) or ``legacy`` (the token
     in the URL of the unsigned WebHooks plugin).
     """
@@ -23,10 +23,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One HTTP request as it came, its body's bytes untouched.
+    """One HTTP request as received, its body's bytes unchanged.
 
-    ``headers`` has lower-case names and only what a source reads. ``received_at`` is aware UTC,
-    stamped in the web process: grouping uses it, so that a backlog groups as it would have live.
+    ``headers`` has lower-case names and only the headers that a source reads. ``received_at`` is aware UTC,
+    set by the web process: grouping uses it, so that a backlog groups as it would have live.
     ``url_token`` is the ``?token=`` of a sender that cannot sign.
     """
 
@@ -38,12 +38,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a delivery is, read from its signed body.
+    """Resource, action and delivery key of a delivery, read from its signed body.
 
-    ``delivery_key`` is what a redelivery of it shares. ``ignored`` is empty for an alert or a
-    status change; else it says why nothing will come of the delivery, and ``is_unknown`` whether that is because we
-    do not know what it is: then it is kept raw. ``project`` is the source's own id or slug of the project, where the
-    body has one.
+    A redelivery has the same ``delivery_key``. ``ignored`` is empty for an alert or a status change; else it is the
+    reason why the delivery is ignored. ``is_unknown``: the reason is an unknown resource or action, and the delivery
+    is stored raw. ``project`` is the source's own id or slug of the project, where the body has one.
     """
 
     resource: str
@@ -56,9 +55,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedDelivery:
-    """A delivery that was verified and named: what a job carries and an inbox row holds.
+    """A verified and identified delivery: the content of a job and of an inbox row.
 
-    ``delivery_id`` (32 hex digits) is ours and follows it through every log line.
+    ``delivery_id`` (32 hex digits) is our own; every log line about the delivery has it.
     """
 
     delivery_id: str
@@ -70,7 +69,7 @@ class AcceptedDelivery:
     delivery: Delivery
 
     def as_job_argument(self) -> dict[str, Any]:
-        """Plain JSON values; the body as latin-1 text, which keeps any byte and compresses well."""
+        """Return plain JSON values; the body as latin-1 text, which keeps any byte and compresses well."""
         return {
             "delivery_id": self.delivery_id,
             "delivery_key": self.delivery_key,
@@ -85,11 +84,12 @@ class AcceptedDelivery:
 
     @classmethod
     def from_job_argument(cls, argument: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`as_job_argument`.
+        """Decode the result of :meth:`as_job_argument`.
+
+        A delivery that decodes can also be stored as a dead letter, whatever its body.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is not such an argument. What is one can also be stored
-                where deliveries are set aside, be its body what it may.
+            KeyError, TypeError, ValueError, AttributeError: ``argument`` is not such a result.
         """
         workspace_id = argument["workspace_id"]
         if type(workspace_id) is not int or not 0 < workspace_id <= _MAX_ID:
@@ -113,14 +113,14 @@ _MAX_ID = 2**63 - 1
 
 
 def _text(text: str) -> str:
-    """``text``, if it is one that PostgreSQL takes: without NUL, which ``find`` also refuses of what is no text."""
+    # PostgreSQL stores no NUL; find raises AttributeError for a value that is not text.
     if text.find("\0") >= 0:
         raise ValueError("holds a character that cannot be stored")
     return text
 
 
 def _timestamp(text: str) -> datetime:
-    """A moment that every database and time zone has, and that says which zone it is in."""
+    """Parse a time that has a zone and that every database and time zone can represent."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None or not 1970 <= moment.year < 9999:
         raise ValueError("is no moment at which something is received")
@@ -128,7 +128,7 @@ def _timestamp(text: str) -> datetime:
 
 
 class DeliveryStatus(StrEnum):
-    """What became of a delivery at the door."""
+    """Result of receiving a delivery, as the HTTP response reports it."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -137,7 +137,10 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveResult:
-    """What we tell the sender. ``delivery_id`` of a duplicate is the first one's; ``reason`` is for what is ignored."""
+    """The content of the HTTP response to a delivery.
+
+    ``delivery_id`` of a redelivery is that of the first; ``reason`` is why a delivery is ignored.
+    """
 
     status: DeliveryStatus
     delivery_id: str
@@ -145,6 +148,6 @@ class ReceiveResult:
     reason: str = ""
 
 
-#: Reserved: a Sentry project of this name would never be listed. Sentry numbers its projects from 1.
+#: Reserved: alerts of a Sentry project of this name would never be listed. Sentry numbers its projects from 1.
 CANARY_PROJECT: Final = "signalcraft-canary"
 CANARY_PROJECT_ID: Final = 0

@@ -1,7 +1,7 @@
-"""Why we say no: refusals, each with its HTTP status and stable code, and the two kinds of failure of work.
+"""Exceptions: refusals, each with its HTTP status and stable code, and the two kinds of processing failure.
 
-A ``Refusal`` answers a request. ``PermanentError`` says that one delivery is bad: set it aside with its
-reason. ``RecoverableError`` says that something we need is away: wait and try again, lose nothing.
+A ``Refusal`` becomes the response to a request. ``PermanentError``: one delivery is bad, dead-letter it with its
+reason. ``RecoverableError``: a dependency is unavailable, wait and try again, lose nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 
 class Refusal(Exception):
-    """A request we do not serve. Rendered as RFC 9457 ``application/problem+json``.
+    """A refused request. Rendered as RFC 9457 ``application/problem+json``.
 
-    ``detail`` is for the sender and never quotes what was sent. ``errors`` names fields by path.
+    ``detail`` is for the client and never quotes the request. ``errors`` names fields by path.
     """
 
     status = 500
@@ -25,7 +25,7 @@ class Refusal(Exception):
         errors: Mapping[str, Sequence[str]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep what the answer needs; an empty ``detail`` leaves the title to speak."""
+        """Store the content of the response; ``detail`` may be empty."""
         super().__init__(detail or self.title)
         self.detail = detail
         self.errors = MappingProxyType(dict(errors or {}))
@@ -71,21 +71,21 @@ class BodyDuplicateKey(Refusal):
 class InvalidCursor(Refusal):
     status = 400
     code = "cursor_invalid"
-    title = "The cursor is not one that this list gave out."
+    title = "This list did not issue the cursor."
 
 
 class BadSignature(Refusal):
-    """Also for an unknown workspace and for one without a secret: the sender cannot tell which."""
+    """Also for an unknown workspace and one without a secret: the response must not reveal which."""
 
     status = 401
     code = "signature_invalid"
-    title = "The request carries no signature that a secret of this workspace explains."
+    title = "The request's signature does not match any live secret of this workspace."
 
 
 class BadToken(Refusal):
     status = 401
     code = "token_invalid"
-    title = "The Authorization header has no bearer token that we know."
+    title = "The Authorization header has no valid bearer token."
 
 
 class NotAllowed(Refusal):
@@ -109,7 +109,7 @@ class Conflict(Refusal):
 class LengthRequired(Refusal):
     status = 411
     code = "length_required"
-    title = "The request needs a Content-Length; a chunked body is not taken."
+    title = "The request needs a Content-Length; a chunked body is not accepted."
 
 
 class PreconditionFailed(Refusal):
@@ -127,7 +127,7 @@ class BodyTooLarge(Refusal):
 class UnsupportedMedia(Refusal):
     status = 415
     code = "media_unsupported"
-    title = "Only application/json, in UTF-8 and without a content encoding, is taken."
+    title = "Only application/json, in UTF-8 and without a content encoding, is accepted."
 
 
 class InvalidFields(Refusal):
@@ -137,7 +137,7 @@ class InvalidFields(Refusal):
 
 
 class ResourceMismatch(Refusal):
-    """The resource header is not signed, the body is: where they disagree, somebody may be replaying."""
+    """The body is signed and the resource header is not: a mismatch may be a replay attack."""
 
     status = 422
     code = "resource_mismatch"
@@ -157,19 +157,19 @@ class TooManyRequests(Refusal):
 
 
 class Unavailable(Refusal):
-    """Nothing was stored and nothing was acknowledged."""
+    """The delivery was neither stored nor acknowledged."""
 
     status = 503
     code = "unavailable"
     title = "We cannot store anything at the moment; please send it again."
 
     def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
-        """``retry_after`` is in seconds."""
+        """Set the Retry-After header; ``retry_after`` is in seconds."""
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
 class SignalCraftError(Exception):
-    """A failure of ours that is no answer to a request."""
+    """A failure outside of a request."""
 
 
 class InvalidSetting(SignalCraftError):
@@ -177,36 +177,36 @@ class InvalidSetting(SignalCraftError):
 
 
 class RecoverableError(SignalCraftError):
-    """Something we depend on is away or busy. Nothing is wrong with the delivery: try again."""
+    """A dependency is unavailable or busy. The delivery is not at fault: try again."""
 
 
 class DatabaseUnavailable(RecoverableError):
-    """PostgreSQL cannot be reached, is starting, or gave up a transaction that may be tried again."""
+    """PostgreSQL cannot be reached, is starting, or aborted a transaction that can be retried."""
 
 
 class QueueUnavailable(RecoverableError):
-    """Redis cannot be reached, is too slow, or takes no writes."""
+    """Redis cannot be reached, is too slow, or accepts no writes."""
 
 
 class PermanentError(SignalCraftError):
-    """This delivery cannot be worked off, however often one tries. ``code`` is stable; it is kept beside the bytes."""
+    """This delivery cannot be processed; retries do not help. ``code`` is stable, and stored with the dead letter."""
 
     code = "unprocessable"
 
     def __init__(self, message: str, *, field: str = "") -> None:
-        """``field`` is the path in the body that is at fault, if one is."""
+        """Prefix the message with ``field``, the path in the body that is at fault, if any."""
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
 
 
 class MissingIdentity(PermanentError):
-    """No event id, and nothing to make one of."""
+    """The body has no event id, and nothing to derive one from."""
 
     code = "identity_missing"
 
 
 class MissingTitle(PermanentError):
-    """No title, and no type to make one of."""
+    """The body has no title, and no type to derive one from."""
 
     code = "title_missing"
 
@@ -218,26 +218,26 @@ class UnexpectedShape(PermanentError):
 
 
 class UnreadableDelivery(PermanentError):
-    """Our own code failed on it: a fault to be mended, after which `replay --failed` works it off."""
+    """Our own code failed on the delivery: a bug. Once it is fixed, `replay --failed` processes the delivery."""
 
     code = "delivery_unreadable"
 
 
 class NotStorable(PermanentError):
-    """The border of the store refuses the alert: a value that the tables do not allow."""
+    """The alert fails validation before insert: a value that the tables do not allow."""
 
     code = "not_storable"
 
 
 class AbandonedDelivery(PermanentError):
-    """Whoever took it died, as often as it is tried again."""
+    """Every worker that claimed the delivery died, up to the maximum number of tries."""
 
     code = "worker_killed"
 
     def __init__(self) -> None:
-        """There is one way to come to this."""
+        """Set the message, which is always the same."""
         super().__init__("its worker died each time that it was tried")
 
 
 class IllegalTransition(SignalCraftError):
-    """A status cannot follow another for this reason."""
+    """The trigger is not allowed in the group's status."""

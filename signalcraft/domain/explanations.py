@@ -1,4 +1,4 @@
-"""Why an alert is where it is, in words. Pure: rows as ``retrieval`` gives them in, sentences out."""
+"""Explain in sentences why an alert is in its group. Pure: rows of ``groups.queries`` in, sentences out."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from signalcraft.domain.alerts import Decision, GroupStatus
 
 Row = Mapping[str, Any]
 
-#: Why a fingerprint of each type is what it is.
+#: The origin of a fingerprint, by its type.
 _FINGERPRINTS: Mapping[str, str] = MappingProxyType(
     {
         "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
@@ -43,21 +43,21 @@ _DECISIONS: Mapping[Decision, str] = MappingProxyType(
 
 
 def explain(event: Row, group: Row, window: timedelta) -> Sequence[str]:
-    """Sentences: what the key was made of, what grouping did and why, and what became of the group since.
+    """Return sentences on the group key, the grouping decision and later changes.
 
-    ``window`` is the one of today's settings; the event may have met another.
+    ``window`` is that of the current settings; it may have been another when the event was grouped.
     """
-    return [_what_it_grouped_by(event), _what_was_done(event, group, window), *_what_became_of(event, group)]
+    return [_key_sentence(event), _decision_sentence(event, group, window), *_later_changes(event, group)]
 
 
-def _what_it_grouped_by(event: Row) -> str:
+def _key_sentence(event: Row) -> str:
     kind, _, value = event["fingerprint"].partition(":")
     reason = _FINGERPRINTS.get(kind, "its source says so").format(value=value)
-    parts = "It groups with alerts of source {source}, project {project}, environment {environment} and fingerprint"
-    return f"{parts.format_map(event)} {event['fingerprint']}: {reason}."
+    template = "It groups with alerts of source {source}, project {project}, environment {environment} and fingerprint"
+    return f"{template.format_map(event)} {event['fingerprint']}: {reason}."
 
 
-def _what_was_done(event: Row, group: Row, window: timedelta) -> str:
+def _decision_sentence(event: Row, group: Row, window: timedelta) -> str:
     previous = group["previous_group_id"]
     return _DECISIONS[Decision(event["decision"])].format(
         received=_time(event["received_at"]),
@@ -69,7 +69,7 @@ def _what_was_done(event: Row, group: Row, window: timedelta) -> str:
     )
 
 
-def _what_became_of(event: Row, group: Row) -> list[str]:
+def _later_changes(event: Row, group: Row) -> list[str]:
     sentences = []
     if len(event["triggered_rules"]) > 1:
         sentences.append(f"{len(event['triggered_rules'])} rules sent it; it counts once.")

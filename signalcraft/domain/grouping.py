@@ -1,8 +1,8 @@
-"""Which alerts belong together: the key, the window, and where a late alert belongs.
+"""Which alerts belong together: the group key, the window, and the assignment of late alerts.
 
-The usual case is decided inside PostgreSQL by the upsert of ``store``; the same rule stands here in Python for
-what that upsert refuses: alerts that come too early or too late for the current group of their key.
-``docs/grouping.md`` draws the timelines.
+In the usual case the upsert of ``groups.record`` decides inside PostgreSQL. The same rule is here in Python for
+alerts that the upsert rejects: too early or too late for the current group of their key.
+``docs/grouping.md`` shows the timelines.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from signalcraft.domain.lifecycle import snooze_holds
 
 T = TypeVar("T")
 
-#: Goes in front of every key, so that a better key can one day live beside this one.
+#: Prefix of every key, so that a later version of the key can coexist with this one.
 KEY_VERSION = "v1"
 
 
 def group_key(*, source: str, project: str, environment: str, fingerprint: str) -> str:
-    """The name of "its like": alerts with one key, close enough in time, are one group.
+    """Return the group key: alerts with equal keys, close in time, are one group.
 
-    A JSON array is hashed, not joined strings: ``["a","bc"]`` and ``["ab","c"]`` are two keys. Parts are trimmed and
+    It hashes a JSON array, not joined strings: ``["a","bc"]`` and ``["ab","c"]`` are two keys. Parts are trimmed and
     case-folded.
     """
     parts = [part.strip().casefold() for part in (source, project, environment, fingerprint)]
@@ -38,25 +38,25 @@ def cut_into_bursts(
     *,
     received_at: Callable[[T], datetime],
 ) -> list[list[T]]:
-    """``items`` of one key in order of time, cut wherever one comes more than a window after the one before."""
-    runs: list[list[T]] = []
+    """Sort ``items`` of one key by time, and split them at gaps longer than ``window``."""
+    bursts: list[list[T]] = []
     for item in sorted(items, key=received_at):
-        if runs and received_at(item) - received_at(runs[-1][-1]) <= window:
-            runs[-1].append(item)
+        if bursts and received_at(item) - received_at(bursts[-1][-1]) <= window:
+            bursts[-1].append(item)
         else:
-            runs.append([item])
-    return runs
+            bursts.append([item])
+    return bursts
 
 
 def bucket_start(moment: datetime, minutes: int) -> datetime:
-    """The start of the fixed bucket of ``minutes`` that ``moment`` falls into, counted from 1970."""
+    """Return the start of the fixed bucket of ``minutes`` that contains ``moment``, counted from 1970."""
     seconds = minutes * 60
     return datetime.fromtimestamp(moment.timestamp() // seconds * seconds, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """What placing an alert needs to know of a group of its key."""
+    """The data of a group that :func:`assign` needs."""
 
     group_id: int
     first_seen_at: datetime
@@ -68,16 +68,16 @@ class Span:
     began_after: datetime | None = None
 
     def reaches_back_to(self, moment: datetime, window: timedelta) -> bool:
-        """Whether an alert received at ``moment`` is not too early for this group."""
+        """Return whether an alert received at ``moment`` is not too early for this group."""
         if self.began_after is not None and moment <= self.began_after:
             return False
         return moment >= self.first_seen_at - window
 
     def reaches_on_to(self, moment: datetime, window: timedelta) -> bool:
-        """Whether an alert received at ``moment`` is not too late for this group.
+        """Return whether an alert received at ``moment`` is not too late for this group.
 
-        A snooze outlasts the window only where alerts meet it: in an old group it would swallow what the group after
-        it, reopened since, refuses.
+        A snooze outlasts the window only in the current group: an old snoozed group would absorb alerts that the
+        group after it, reopened since, does not accept.
         """
         if self.was_resolved_by(moment):
             return False
@@ -85,19 +85,19 @@ class Span:
         return outlasts or moment <= self.last_seen_at + window
 
     def was_resolved_by(self, moment: datetime) -> bool:
-        """Whether the group had been resolved when an alert was received at ``moment``."""
+        """Return whether the group had been resolved by ``moment``."""
         return self.resolved_at is not None and self.resolved_at <= moment
 
     def covers(self, moment: datetime, window: timedelta) -> bool:
-        """Whether an alert received at ``moment`` belongs to this group."""
+        """Return whether an alert received at ``moment`` belongs to this group."""
         return self.reaches_back_to(moment, window) and self.reaches_on_to(moment, window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """Where an alert goes: into the group ``joins``, or into a new one.
+    """The group of an alert: the group with the id ``joins``, or a new group.
 
-    A new group is current, or one that belongs to the past (a replay, an alert held up on its way) and is not.
+    A new group is current, unless it belongs to the past (a replay, a delayed alert).
     ``follows`` is the group before it.
     """
 
@@ -108,7 +108,7 @@ class Assignment:
 
 
 def reason_to_open(previous: Span | None, moment: datetime) -> Decision:
-    """Why an alert received at ``moment`` opens a group after ``previous``."""
+    """Return why an alert received at ``moment`` opens a group after ``previous``."""
     if previous is None:
         return Decision.NEW
     if previous.was_resolved_by(moment):
@@ -119,10 +119,11 @@ def reason_to_open(previous: Span | None, moment: datetime) -> Decision:
 
 
 def assign(moment: datetime, spans: Sequence[Span], window: timedelta) -> Assignment:
-    """Where an alert received at ``moment`` belongs, given all groups of its key that it could concern.
+    """Assign an alert received at ``moment`` to one of ``spans``, or to a new group.
 
-    In this order: a group that was resolved only after the alert was received; the current group; the newest other
-    that covers the moment; else a new group, which is current unless there is one that is newer than the alert.
+    ``spans`` are all groups of the key that could cover the alert. In this order: a group that was resolved only
+    after the alert was received; the current group; the newest other group that covers the moment; else a new group,
+    which is current unless a group is newer than the alert.
     """
     covering = [span for span in spans if span.covers(moment, window)]
     resolved_later = {span.resolved_at: span.group_id for span in covering if span.resolved_at is not None}
@@ -142,7 +143,7 @@ def assign(moment: datetime, spans: Sequence[Span], window: timedelta) -> Assign
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupingPolicy:
-    """How alerts are grouped: the window, and what a spike is (``spike_count`` 0: nothing is)."""
+    """Grouping settings: the window, and the definition of a spike (``spike_count`` 0: no spikes)."""
 
     window: timedelta = timedelta(minutes=60)
     spike_count: int = 100

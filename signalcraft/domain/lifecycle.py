@@ -1,8 +1,8 @@
-"""Which status may follow which, and why: one table, which Python and SQL both read.
+"""Status transitions of groups: one table, which Python and SQL both read.
 
-An alert never brings a resolved group back: it opens a new one. What it does to a group it joins late (one that
-was resolved after the alert was received) is nothing. A snooze whose end has passed reads as open everywhere;
-nothing sweeps for it.
+An alert never reopens a resolved group: it opens a new one. A late alert that joins a group which was resolved after
+the alert was received leaves the status as it is. A snooze whose end has passed reads as open everywhere; no job
+updates it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from signalcraft.domain.errors import IllegalTransition
 
 
 class Trigger(StrEnum):
-    """Who or what moves a group: an alert that joins it, the source's word on it, a user, or the clock."""
+    """Causes of a transition: an alert that joins the group, the source, a user, or the clock."""
 
     ALERT = "alert"
     WORSE_ALERT = "worse_alert"
@@ -27,7 +27,7 @@ class Trigger(StrEnum):
     USER_RESOLVE = "user_resolve"
     USER_REOPEN = "user_reopen"
     SNOOZE_END = "snooze_end"
-    LONG_QUIET = "long_quiet"
+    INACTIVITY = "long_quiet"
 
 
 _OPEN, _ACK, _SNOOZED, _RESOLVED = (
@@ -37,47 +37,47 @@ _OPEN, _ACK, _SNOOZED, _RESOLVED = (
     GroupStatus.RESOLVED,
 )
 
-#: cause -> status before -> status after. A missing cell is refused.
+#: trigger -> status before -> status after. A missing cell is an illegal transition.
 TRANSITIONS: Mapping[Trigger, Mapping[GroupStatus, GroupStatus]] = MappingProxyType(
     {
         # An ack and a snooze hold for alerts of the same or a lower severity and break on a higher one.
         Trigger.ALERT: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
         Trigger.WORSE_ALERT: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _RESOLVED},
-        # Sentry's archiving is a snooze, not a resolution; it does not touch what is resolved.
+        # Sentry's archiving is a snooze, not a resolution; it does not change a resolved group.
         Trigger.SOURCE_RESOLVED: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
         Trigger.SOURCE_ARCHIVED: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
         Trigger.SOURCE_UNRESOLVED: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
-        # A user reopens what is resolved before anything else can be done with it.
+        # A user must reopen a resolved group before any other update.
         Trigger.USER_ACK: {_OPEN: _ACK, _ACK: _ACK, _SNOOZED: _ACK},
         Trigger.USER_SNOOZE: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED},
         Trigger.USER_RESOLVE: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
         Trigger.USER_REOPEN: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
-        # A snooze is somebody's decision: the clock ends it when it is over and does not resolve it before.
+        # A snooze is a user's decision: the clock ends it on time, and does not resolve the group before that.
         Trigger.SNOOZE_END: {_SNOOZED: _OPEN},
-        Trigger.LONG_QUIET: {_OPEN: _RESOLVED, _ACK: _RESOLVED},
+        Trigger.INACTIVITY: {_OPEN: _RESOLVED, _ACK: _RESOLVED},
     }
 )
 
 
-def transition(status: GroupStatus, cause: Trigger) -> GroupStatus:
-    """The status after ``cause``.
+def transition(status: GroupStatus, trigger: Trigger) -> GroupStatus:
+    """Return the status after ``trigger``.
 
     Raises:
         IllegalTransition: the table has no such cell.
     """
     try:
-        return TRANSITIONS[cause][status]
+        return TRANSITIONS[trigger][status]
     except KeyError:
-        raise IllegalTransition(f"{cause.value} is not possible for a group that is {status.value}") from None
+        raise IllegalTransition(f"{trigger.value} is not possible for a group that is {status.value}") from None
 
 
 def status_at(status: GroupStatus, snoozed_until: datetime | None, moment: datetime) -> GroupStatus:
-    """The status as it reads at ``moment``: an expired snooze is open; one without an end never expires."""
+    """Return the effective status at ``moment``: an expired snooze is open; a snooze without an end never expires."""
     if status is GroupStatus.SNOOZED and snoozed_until is not None and snoozed_until <= moment:
         return transition(status, Trigger.SNOOZE_END)
     return status
 
 
 def snooze_holds(status: GroupStatus, snoozed_until: datetime | None, moment: datetime) -> bool:
-    """Whether a snooze is on at ``moment``. One that is outlasts the grouping window."""
+    """Return whether a snooze is active at ``moment``. An active snooze outlasts the grouping window."""
     return status_at(status, snoozed_until, moment) is GroupStatus.SNOOZED

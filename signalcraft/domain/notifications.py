@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable
 
 from signalcraft.domain.alerts import Decision, GroupSnapshot
 
-#: A rule: why people should hear of a group, given what has just happened to it. No reason: they should not.
+#: A rule: returns the reasons to notify people about a group after a decision. No reason: no notification.
 Evaluate = Callable[[GroupSnapshot, Decision], Iterable[str]]
-#: A notifier: sees to it that people hear of a group for one reason. It should only queue what takes time.
+#: A notifier: notifies people about a group, for one reason. It should only enqueue slow work.
 QueueNotification = Callable[[str, GroupSnapshot], None]
 
 
 def default_rule(group: GroupSnapshot, decision: Decision) -> Iterable[str]:
-    """The built-in rule: people hear of groups that are new, came back after they were resolved, or grew worse."""
+    """Yield the reasons to notify: the group is new, regressed, or escalated. The built-in rule."""
     if decision is Decision.AFTER_RESOLVED:
         yield "regressed"
     elif decision is not Decision.JOINED:

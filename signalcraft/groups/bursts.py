@@ -1,4 +1,4 @@
-"""Alerts on their way into the tables, and cut into runs: those of one key that no gap over the window separates."""
+"""Pending events, and bursts of them: events of one key without a gap longer than the window."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,18 +8,18 @@ from operator import attrgetter
 from typing import Self
 
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import Decision, NormalizedAlert, Severity
-from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.alerts import Decision, Normalization, NormalizedAlert, Severity
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.domain.grouping import Assignment, cut_into_bursts
 from signalcraft.storage.compression import compress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingEvent:
-    """A normalized alert on its way into the tables.
+    """A normalized alert ready to insert.
 
-    ``group_key`` is what it groups by, ``payload`` the body that brought it (see ``payloads``), ``rules`` the labels of
-    the rules that sent it.
+    ``payload`` is the compressed body of its delivery (see ``storage.compression``), ``rules`` are the labels of the
+    rules that sent it.
     """
 
     workspace_id: int
@@ -31,7 +31,7 @@ class PendingEvent:
 
     @classmethod
     def of(cls, alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str = "") -> Self:
-        """What ``alert``, read from ``delivery``, is stored as."""
+        """Build the pending event of ``alert``, normalized from ``delivery``."""
         return cls(
             workspace_id=workspace_id,
             delivery_id=delivery_id,
@@ -48,13 +48,23 @@ class PendingEvent:
 
     @property
     def identity(self) -> tuple[int, str, str]:
-        """What names the alert for ever: workspace, source, the source's event id."""
+        """The unique key of the alert: workspace, source, the source's event id."""
         return self.workspace_id, self.alert.source, self.alert.source_event_id
+
+
+def pending_events(normalization: Normalization, accepted: AcceptedDelivery) -> list[PendingEvent]:
+    """Build the pending events of a delivery: one for each alert that it means."""
+    workspace_id, delivery_id = accepted.workspace_id, accepted.delivery_id
+    return [
+        PendingEvent.of(outcome, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id)
+        for outcome in normalization.outcomes
+        if isinstance(outcome, NormalizedAlert)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """Where an event went."""
+    """A stored event with its group, and the decision that chose the group."""
 
     event_id: int
     pending: PendingEvent
@@ -62,15 +72,18 @@ class StoredEvent:
     decision: Decision
 
 
-_CURRENT = Assignment(decision=Decision.NEW, is_current=True)
+_NEW_CURRENT_GROUP = Assignment(decision=Decision.NEW, is_current=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """New events of one key with no gap over the window: what one row of an upsert stands for."""
+    """New events of one key without a gap longer than the window; one row of an upsert.
+
+    In stream processing this is called a session window.
+    """
 
     events: Sequence[tuple[int, PendingEvent]]
-    place: Assignment = _CURRENT
+    assignment: Assignment = _NEW_CURRENT_GROUP
 
     @property
     def key(self) -> tuple[int, str]:
@@ -80,29 +93,29 @@ class Burst:
 
     @property
     def first_seen_at(self) -> datetime:
-        """When the first was received."""
+        """When the first event was received."""
         return received_at(self.events[0])
 
     @property
     def last_seen_at(self) -> datetime:
-        """When the last was received."""
+        """When the last event was received."""
         return received_at(self.events[-1])
 
     @property
     def severity(self) -> Severity:
-        """The highest of all."""
+        """The highest severity of its events."""
         return max((pending_event.alert.severity for _, pending_event in self.events), key=attrgetter("rank"))
 
     @property
     def latest(self) -> NormalizedAlert:
-        """The one whose title and link a group shows."""
+        """The latest alert: the group shows its title and link."""
         alerts = (pending_event.alert for _, pending_event in self.events)
         return max(alerts, key=lambda alert: (alert.received_at, alert.source_event_id))
 
     @property
     def row(self) -> dict[str, object]:
-        """The run as a new group would have it, by column."""
-        latest, follows = self.latest, self.place.follows
+        """The columns of a new group for this burst."""
+        latest, follows = self.latest, self.assignment.follows
         workspace_id, group_key = self.key
         counts = (pending_event.alert.source_count for _, pending_event in self.events)
         return {
@@ -121,23 +134,26 @@ class Burst:
             "first_seen_at": self.first_seen_at,
             "last_seen_at": self.last_seen_at,
             "latest_event_id": latest.source_event_id,
-            "is_current": self.place.is_current,
+            "is_current": self.assignment.is_current,
             "previous_group_id": follows.group_id if follows else None,
             "began_after": follows.resolved_at if follows and follows.was_resolved_by(self.first_seen_at) else None,
         }
 
 
 def received_at(event: tuple[int, PendingEvent]) -> datetime:
-    """When an event, which goes with its id, was received."""
+    """Return when an event, paired with its id, was received."""
     return event[1].alert.received_at
 
 
 def burst_rounds(events: Mapping[int, PendingEvent], window: timedelta) -> Iterator[list[Burst]]:
-    """Run n of every key in round n, so that no statement meets a key twice."""
+    """Yield burst n of every key in round n.
+
+    No statement may touch a key twice.
+    """
     by_key: dict[tuple[int, str], list[tuple[int, PendingEvent]]] = defaultdict(list)
     for event_id, pending_event in events.items():
         by_key[pending_event.workspace_id, pending_event.group_key].append((event_id, pending_event))
-    queues = [cut_into_bursts(one_key, window, received_at=received_at) for one_key in by_key.values()]
+    queues = [cut_into_bursts(events_of_key, window, received_at=received_at) for events_of_key in by_key.values()]
     while queues:
-        yield [Burst(runs.pop(0)) for runs in queues]
-        queues = [runs for runs in queues if runs]
+        yield [Burst(bursts.pop(0)) for bursts in queues]
+        queues = [bursts for bursts in queues if bursts]

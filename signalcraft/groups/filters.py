@@ -1,6 +1,6 @@
-"""Which groups are meant: the filters of lists, exports and changes of many, and what they ask of a row.
+"""Filters for lists, exports and bulk updates of groups, and their SQL conditions.
 
-A snooze past its end reads as open, here too; nobody writes that down, so the time is an argument.
+An expired snooze counts as open. The stored status does not change when a snooze expires, so the time is an argument.
 """
 
 import re
@@ -14,8 +14,8 @@ from peewee import Expression, Field, Node
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.storage.models import AlertGroup
 
-#: What an assignee filter calls nobody.
-NOBODY: Final = "none"
+#: The value of an assignee filter that selects unassigned groups.
+UNASSIGNED: Final = "none"
 
 _G = AlertGroup
 _LIKE_METACHARACTERS = re.compile(r"([\\%_])")
@@ -23,7 +23,7 @@ _LIKE_METACHARACTERS = re.compile(r"([\\%_])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueFilter:
-    """Which values of a column to keep: one of ``include`` (empty: any), and none of ``exclude``."""
+    """Values of a column to select: one of ``include`` (empty: any), and none of ``exclude``."""
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -31,7 +31,10 @@ class ValueFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupFilter:
-    """Which groups to list. ``since`` and ``until`` bound ``last_seen_at``: from, and before; ``q`` is in the title."""
+    """Which groups to select.
+
+    ``since`` (inclusive) and ``until`` (exclusive) bound ``last_seen_at``; ``q`` is a part of the title.
+    """
 
     status: ValueFilter = field(default_factory=ValueFilter)
     severity: ValueFilter = field(default_factory=ValueFilter)
@@ -46,43 +49,49 @@ class GroupFilter:
     until: datetime | None = None
 
 
-def conditions(wanted: GroupFilter, now: datetime) -> Iterator[Node]:
-    """What must hold of a row of ``alert_group``, all of it."""
-    columns = ((_G.severity, wanted.severity), (_G.environment, wanted.environment), (_G.project, wanted.project))
-    for column, choice in (*columns, (_G.source, wanted.source)):
-        yield from _chosen(column, choice)
-    yield from _chosen_status(wanted.status, now)
-    yield from _chosen_assignee(wanted.assignee)
-    if wanted.severity_min is not None:
-        yield _G.severity.in_([severity.value for severity in Severity if severity.rank >= wanted.severity_min.rank])
-    if wanted.current is not None:
-        yield _G.is_current == wanted.current
-    if wanted.q:
-        yield title_contains(_G.title, wanted.q)
-    if wanted.since is not None:
-        yield _G.last_seen_at >= wanted.since
-    if wanted.until is not None:
-        yield _G.last_seen_at < wanted.until
+def conditions(group_filter: GroupFilter, now: datetime) -> Iterator[Node]:
+    """Yield a filter's SQL conditions on ``alert_group``; all must hold."""
+    columns = (
+        (_G.severity, group_filter.severity),
+        (_G.environment, group_filter.environment),
+        (_G.project, group_filter.project),
+    )
+    for column, value_filter in (*columns, (_G.source, group_filter.source)):
+        yield from _value_conditions(column, value_filter)
+    yield from _status_conditions(group_filter.status, now)
+    yield from _assignee_conditions(group_filter.assignee)
+    if group_filter.severity_min is not None:
+        yield _G.severity.in_(
+            [severity.value for severity in Severity if severity.rank >= group_filter.severity_min.rank]
+        )
+    if group_filter.current is not None:
+        yield _G.is_current == group_filter.current
+    if group_filter.q:
+        yield title_contains(_G.title, group_filter.q)
+    if group_filter.since is not None:
+        yield _G.last_seen_at >= group_filter.since
+    if group_filter.until is not None:
+        yield _G.last_seen_at < group_filter.until
 
 
-def title_contains(title: "Field[str]", words: str) -> Expression:
-    """Whether ``words`` stand in ``title``, in capitals or not."""
-    found: Expression = title ** ("%" + _LIKE_METACHARACTERS.sub(r"\\\1", words) + "%")
+def title_contains(title: "Field[str]", text: str) -> Expression:
+    """Return SQL for whether ``title`` contains ``text``, ignoring case."""
+    found: Expression = title ** ("%" + _LIKE_METACHARACTERS.sub(r"\\\1", text) + "%")
     return found
 
 
-def _chosen(column: "Field[str]", choice: ValueFilter) -> Iterator[Node]:
-    if choice.include:
-        yield column.in_(list(choice.include))
-    if choice.exclude:
-        yield column.not_in(list(choice.exclude))
+def _value_conditions(column: "Field[str]", value_filter: ValueFilter) -> Iterator[Node]:
+    if value_filter.include:
+        yield column.in_(list(value_filter.include))
+    if value_filter.exclude:
+        yield column.not_in(list(value_filter.exclude))
 
 
-def _chosen_status(choice: ValueFilter, now: datetime) -> Iterator[Node]:
-    if choice.include:
-        yield _has_status(choice.include, now)
-    if choice.exclude:
-        yield ~_has_status(choice.exclude, now)
+def _status_conditions(value_filter: ValueFilter, now: datetime) -> Iterator[Node]:
+    if value_filter.include:
+        yield _has_status(value_filter.include, now)
+    if value_filter.exclude:
+        yield ~_has_status(value_filter.exclude, now)
 
 
 def _has_status(statuses: Sequence[str], now: datetime) -> Expression:
@@ -97,12 +106,15 @@ def _has_status(statuses: Sequence[str], now: datetime) -> Expression:
     return stored
 
 
-def _chosen_assignee(choice: ValueFilter) -> Iterator[Node]:
-    """Not being one of some people is also said of a group that nobody has."""
-    nobody = _G.assignee_user_id.is_null()
-    if choice.include:
-        among = _G.assignee_user_id.in_([name for name in choice.include if name != NOBODY])
-        yield (among | nobody) if NOBODY in choice.include else among
-    if choice.exclude:
-        outside = _G.assignee_user_id.not_in([name for name in choice.exclude if name != NOBODY])
-        yield (~nobody & outside) if NOBODY in choice.exclude else (nobody | outside)
+def _assignee_conditions(value_filter: ValueFilter) -> Iterator[Node]:
+    """Yield the conditions on the assignee.
+
+    An unassigned group passes an exclusion.
+    """
+    unassigned = _G.assignee_user_id.is_null()
+    if value_filter.include:
+        included = _G.assignee_user_id.in_([name for name in value_filter.include if name != UNASSIGNED])
+        yield (included | unassigned) if UNASSIGNED in value_filter.include else included
+    if value_filter.exclude:
+        not_excluded = _G.assignee_user_id.not_in([name for name in value_filter.exclude if name != UNASSIGNED])
+        yield (~unassigned & not_excluded) if UNASSIGNED in value_filter.exclude else (unassigned | not_excluded)

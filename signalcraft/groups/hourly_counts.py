@@ -1,11 +1,8 @@
-"""What a batch adds to the counts of each hour, from which statistics are read.
+"""Hourly counts of alerts: ``count`` adds a batch, ``of`` sums them up into statistics.
 
-Called by ``store.record`` as the last thing it writes: whoever holds a count waits for nothing but other counts, and
-those are taken in one order, so nobody waits in a circle.
-
-Statistics: what came in and what became of it, summed up from the counts of hours.
-
-No event is read, whatever the period. Call it inside ``models.session()``.
+``record.record`` adds the counts last. A transaction that holds locks on counts then waits only for other counts, and
+all transactions lock those in one order, so there is no deadlock. Statistics read no events, however long the period.
+Call everything inside ``database.session()``.
 """
 
 from collections import Counter
@@ -26,9 +23,10 @@ Bucket = tuple[int, datetime, str, str, str]
 
 
 def count(pending: Iterable[PendingEvent], stored_events: Sequence[StoredEvent]) -> None:
-    """Add alerts as they came, copies too, and where those went that were not there before.
+    """Add a batch of alerts to the hourly counts.
 
-    A group that was there before is updated once a batch, in the bucket of the first alert that joined it.
+    ``pending`` includes duplicates, ``stored_events`` are the new ones with their groups. An existing group counts as
+    updated once per batch, in the bucket of the first alert that joined it.
     """
     alerts = Counter(_bucket(pending_event) for pending_event in pending)
     stored = Counter(_bucket(stored.pending) for stored in stored_events)
@@ -51,12 +49,12 @@ def _bucket(pending_event: PendingEvent) -> Bucket:
     return pending_event.workspace_id, hour, alert.project, alert.environment, alert.severity.value
 
 
-#: How long a period may be, in days.
+#: The longest period, in days.
 MAX_DAYS: Final = 92
 TOP: Final = 10
 
-#: One walk over the counts for the whole and for each way to divide it. ``grouping`` has a bit for each column, from
-#: the left, that a row is not divided by.
+#: One scan for the total and each division. ``grouping`` has one bit per column, from the left: it is set if the row is
+#: not grouped by that column.
 _SUMS = """
     SELECT grouping(hour, severity, environment, project), hour, severity, environment, project,
            sum(alerts)::bigint, sum(duplicates)::bigint, sum(groups_new)::bigint, sum(groups_updated)::bigint
@@ -65,12 +63,12 @@ _SUMS = """
     GROUP BY GROUPING SETS ((), (hour), (severity), (environment), (project))
     ORDER BY hour, severity, environment, project"""
 _DIVISIONS: Mapping[int, str] = {0b0111: "hour", 0b1011: "severity", 0b1101: "environment", 0b1110: "project"}
-_WHOLE: Final = 0b1111
+_TOTAL: Final = 0b1111
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """From ``since`` to before ``until``, both full hours."""
+    """A period of full hours, from ``since`` (inclusive) to ``until`` (exclusive)."""
 
     since: datetime
     until: datetime
@@ -87,7 +85,7 @@ def _full_hour(moment: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Alerts as they came, and what became of them."""
+    """Sums of alerts, duplicates among them, and groups opened or updated."""
 
     alerts: int = 0
     duplicates: int = 0
@@ -96,18 +94,18 @@ class Sums:
 
     @property
     def joined(self) -> int:
-        """Alerts that were new and went into a group that was there."""
+        """New alerts that joined an existing group."""
         return self.alerts - self.duplicates - self.groups_new
 
     @property
     def dedup_ratio(self) -> float:
-        """The part of the alerts that opened no group: copies, and those that joined one. 0 where there were none."""
+        """The share of alerts that opened no group: duplicates and joined ones; 0 without alerts."""
         return round((self.duplicates + self.joined) / self.alerts, 4) if self.alerts else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """``by`` has, for each column, its values with their sums, in order."""
+    """Statistics of a period; ``by`` has, for each column, its values with their sums, in order."""
 
     period: Period
     whole: Sums
@@ -116,12 +114,12 @@ class Statistics:
 
 
 def of(workspace_id: int, period: Period) -> Statistics:
-    """What came in during ``period``."""
+    """Return the statistics of ``period``."""
     whole, by = Sums(), {name: list[tuple[Any, Sums]]() for name in _DIVISIONS.values()}
     parameters = {"workspace_id": workspace_id, "since": period.since, "until": period.until}
     for grouping, *values, alerts, duplicates, new, updated in database.execute_sql(_SUMS, parameters).fetchall():
         sums = Sums(alerts=alerts, duplicates=duplicates, groups_new=new, groups_updated=updated)
-        if grouping == _WHOLE:
+        if grouping == _TOTAL:
             whole = sums if alerts is not None else whole
         else:
             by[_DIVISIONS[grouping]].append((next(value for value in values if value is not None), sums))
@@ -129,7 +127,7 @@ def of(workspace_id: int, period: Period) -> Statistics:
 
 
 def _top_groups(workspace_id: int, period: Period) -> list[tuple[int, str, int]]:
-    """The ids, titles and counts of the largest groups that were seen last in the period."""
+    """Return the largest groups last seen in the period: id, title, count."""
     seen = (AlertGroup.last_seen_at >= period.since) & (AlertGroup.last_seen_at < period.until)
     query = AlertGroup.select(AlertGroup.id, AlertGroup.title, AlertGroup.count)
     query = query.where((AlertGroup.workspace == workspace_id) & seen)

@@ -1,4 +1,4 @@
-"""Where a delivery would land, were it sent now."""
+"""Dry run: the group to which a delivery would be assigned now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from signalcraft.storage.database import session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What would become of a delivery. ``stored`` is where its alert would go, None if it is stored already."""
+    """The result of a dry run; ``stored`` is None for a status change or a duplicate."""
 
     outcome: NormalizedAlert | StatusChange
     group_key: str
@@ -29,18 +29,22 @@ def preview(
     policy: GroupingPolicy,
     vocabulary: Vocabulary,
 ) -> tuple[Sequence[Preview], Sequence[FieldWarning]]:
-    """Say what ``process`` would do with ``delivery`` now; its signature is not asked for, and nothing is stored.
+    """Return what processing ``delivery`` now would do, and its field warnings.
+
+    The signature is not verified, and nothing is stored.
 
     Raises:
-        Refusal: it would be refused at the door, or set aside by the worker.
+        Refusal: the delivery would be refused on receipt, or dead-lettered by the worker.
     """
     source = SOURCES["sentry"]
     source.identify(delivery)
     try:
-        meaning = source.normalize(delivery, vocabulary)
+        normalization = source.normalize(delivery, vocabulary)
     except PermanentError as error:
         raise InvalidFields(errors={error.field or "body": [str(error)]}) from error
-    return [_preview(outcome, delivery, workspace_id, policy) for outcome in meaning.outcomes], meaning.warnings
+    return [
+        _preview(outcome, delivery, workspace_id, policy) for outcome in normalization.outcomes
+    ], normalization.warnings
 
 
 def _preview(

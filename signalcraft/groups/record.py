@@ -1,15 +1,15 @@
-"""Writing to PostgreSQL: alerts with true counts under any concurrency, what sources say of them, what failed.
+"""Record alerts in PostgreSQL, with exact counts under any concurrency.
 
-The scheme of ``record`` (``docs/grouping.md`` says why each step is as it is):
+The steps of ``record`` (``docs/grouping.md`` explains each):
 
-1. Insert the events; only rows that were not there before count.
-2. Per group key, in one order for everybody, open a group or join the current one, if the window allows.
-3. What the current group refused goes where ``grouping.place`` says: into an older group, or a new one.
-4. Point the events at their groups, and see whether a group spiked.
-5. Add to the counts of the hour.
+1. Insert the events; only new rows count.
+2. Per group key, in one order for all transactions, open a group or join the current one, if the window allows.
+3. Assign events that the current group refused with ``grouping.assign``: to an older group, or a new one.
+4. Set the group of each event, and detect spikes.
+5. Add to the hourly counts.
 
-No lock but the rows' own is taken, always in one order (``statements.LOCK_ORDER``), so transactions wait for each
-other and never in a circle. Call everything here inside ``models.session()``.
+Only row locks are taken, always in one order (``storage.sql.LOCK_ORDER``), so transactions wait for each other without
+deadlocks. Call everything inside ``database.session()``.
 """
 
 import time
@@ -32,9 +32,9 @@ from signalcraft.storage.sql import query
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordResult:
-    """What a batch came to: where each alert that was not there before went, and each group it touched, by id.
+    """The result of a batch: the new events with their groups, and a snapshot of each touched group, by id.
 
-    ``grouped_in`` is how many seconds finding those groups took.
+    ``grouped_in`` is the time of the group assignment, in seconds.
     """
 
     events: Sequence[StoredEvent] = ()
@@ -44,17 +44,17 @@ class RecordResult:
 
     @property
     def created(self) -> int:
-        """How many groups were opened."""
+        """The number of opened groups."""
         return len(self.decisions) - sum(decision is Decision.JOINED for decision in self.decisions.values())
 
     @property
     def updated(self) -> int:
-        """How many groups that were there before were joined."""
+        """The number of existing groups that were joined."""
         return len(self.groups) - self.created
 
     @property
     def decisions(self) -> Mapping[int, Decision]:
-        """What happened to each group: why it was opened, else that it was joined."""
+        """The decision for each group: why it was opened, else that it was joined."""
         decisions = {stored.group_id: stored.decision for stored in self.events}
         return decisions | {
             stored.group_id: stored.decision for stored in self.events if stored.decision is not Decision.JOINED
@@ -62,54 +62,60 @@ class RecordResult:
 
 
 def record(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordResult:
-    """Store alerts of any workspaces and keys, each once, in one transaction.
+    """Store alerts, each once, in one transaction.
 
-    One that is there already adds only the rule that sent it.
+    Workspaces and keys may differ. A duplicate adds only the rule that sent it.
 
     Raises:
         NotStorable: PostgreSQL refuses one of them; nothing was stored.
-        DatabaseUnavailable: another transaction came first; nothing was stored, try again.
+        DatabaseUnavailable: another transaction came first; nothing was stored, retry.
     """
     with translate_constraint_errors(), database.atomic():
-        fresh = _insert_events(_merge_copies(pending))
-        began = time.perf_counter()
-        placements = assign_events(fresh, policy.window)
-        grouped_in = time.perf_counter() - began
-        _point_events(placements.events)
-        _mark_spikes(placements, policy)
-        hourly_counts.count(pending, placements.events)
+        new_events = _insert_events(_merge_duplicates(pending))
+        started = time.perf_counter()
+        assignments = assign_events(new_events, policy.window)
+        grouped_in = time.perf_counter() - started
+        _point_events(assignments.events)
+        _mark_spikes(assignments, policy)
+        hourly_counts.count(pending, assignments.events)
         return RecordResult(
-            events=placements.events,
-            duplicates=len(pending) - len(fresh),
+            events=assignments.events,
+            duplicates=len(pending) - len(new_events),
             grouped_in=grouped_in,
-            groups=_snapshots(placements),
+            groups=_snapshots(assignments),
         )
 
 
 def preview(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordResult:
-    """What ``record`` would do now. Nothing is stored; groups that would be opened have ids that never come to be."""
+    """Return what ``record`` would do now; store nothing.
+
+    Groups that would be opened have ids that are never used.
+    """
     with database.atomic() as transaction:
         recorded = record(pending, policy)
         transaction.rollback()
         return recorded
 
 
-def _merge_copies(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
-    """One pending_event an alert: the one received first, with the rules of all; in the order of their identities."""
-    copies: dict[tuple[int, str, str], list[PendingEvent]] = defaultdict(list)
+def _merge_duplicates(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
+    """Merge duplicates; sort by identity.
+
+    The event received first stays, with the rules of all.
+    """
+    events: dict[tuple[int, str, str], list[PendingEvent]] = defaultdict(list)
     for pending_event in pending:
-        copies[pending_event.identity].append(pending_event)
+        events[pending_event.identity].append(pending_event)
     return [
         replace(
-            min(copies[identity], key=lambda copy: copy.alert.received_at),
-            rules=tuple(sorted({rule for copy in copies[identity] for rule in copy.rules})),
+            min(events[identity], key=lambda event: event.alert.received_at),
+            rules=tuple(sorted({rule for event in events[identity] for rule in event.rules})),
         )
-        for identity in sorted(copies)
+        for identity in sorted(events)
     ]
 
 
 def _insert_events(pending: Sequence[PendingEvent]) -> dict[int, PendingEvent]:
-    """Those that were not there yet, by the id they have now."""
+    """Insert the events; return the new ones by id."""
     rows = query(
         record_sql.INSERT_EVENTS, record_sql.EVENT_COLUMNS, [_event_row(pending_event) for pending_event in pending]
     )
@@ -122,7 +128,7 @@ def _insert_events(pending: Sequence[PendingEvent]) -> dict[int, PendingEvent]:
 
 
 def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
-    """In the order of ``statements.EVENT_COLUMNS``."""
+    """Return values in the order of ``record_sql.EVENT_COLUMNS``."""
     alert = pending_event.alert
     return (
         pending_event.workspace_id,
@@ -148,16 +154,19 @@ def _point_events(stored_events: Iterable[StoredEvent]) -> None:
     rows = [
         (stored.event_id, stored.group_id, stored.decision.value, stored.pending.payload) for stored in stored_events
     ]
-    query(record_sql.POINT_EVENTS, record_sql.HOME_COLUMNS, rows)
+    query(record_sql.POINT_EVENTS, record_sql.EVENT_GROUP_COLUMNS, rows)
 
 
-def _mark_spikes(placements: Assignments, policy: GroupingPolicy) -> None:
-    """A group that spiked is one step worse from then on."""
+def _mark_spikes(assignments: Assignments, policy: GroupingPolicy) -> None:
+    """Mark groups that spiked.
+
+    A spike raises the severity by one step for good.
+    """
     if not policy.spike_count:
         return
     buckets = {
         (stored.group_id, bucket_start(stored.pending.alert.received_at, policy.spike_minutes))
-        for stored in placements.events
+        for stored in assignments.events
     }
     spiked = query(
         record_sql.MARK_SPIKES,
@@ -166,15 +175,15 @@ def _mark_spikes(placements: Assignments, policy: GroupingPolicy) -> None:
         spike_count=policy.spike_count,
         bucket=timedelta(minutes=policy.spike_minutes),
     )
-    placements.escalated.update(group_id for (group_id,) in spiked)
+    assignments.escalated.update(group_id for (group_id,) in spiked)
 
 
-def _snapshots(placements: Assignments) -> dict[int, GroupSnapshot]:
-    opened = {stored.group_id for stored in placements.events if stored.decision is not Decision.JOINED}
+def _snapshots(assignments: Assignments) -> dict[int, GroupSnapshot]:
+    opened = {stored.group_id for stored in assignments.events if stored.decision is not Decision.JOINED}
     rows = query(
         record_sql.SNAPSHOTS,
         record_sql.SNAPSHOT_COLUMNS,
-        sorted({(stored.group_id,) for stored in placements.events}),
+        sorted({(stored.group_id,) for stored in assignments.events}),
     )
     names = tuple(GroupSnapshot.__dataclass_fields__)
     snapshots = (dict(zip(names, row, strict=False)) for row in rows)
@@ -184,7 +193,7 @@ def _snapshots(placements: Assignments) -> dict[int, GroupSnapshot]:
             | {
                 "severity": Severity(values["severity"]),
                 "status": GroupStatus(values["status"]),
-                "escalated": values["id"] in placements.escalated - opened,
+                "escalated": values["id"] in assignments.escalated - opened,
             },
         )
         for values in snapshots

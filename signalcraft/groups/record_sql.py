@@ -1,7 +1,7 @@
-"""The SQL of storing alerts: each statement handles any number of rows, and says what it is for.
+"""The SQL statements of ``record``, each for any number of rows.
 
-``{rows}`` stands for the rows, handed over as one array per column. What is decided in SQL rather than in Python is
-decided there because the row must be locked first: whether an alert may join, and what joining does to the status.
+``{rows}`` stands for the rows, passed as one array per column. SQL rather than Python decides whether an alert may join
+a group, and how joining changes the status, because the row must be locked first.
 """
 
 from collections.abc import Sequence
@@ -52,10 +52,10 @@ GROUP_COLUMNS: Columns = {
 _MERGED = ("severity", "count", "source_count", "first_seen_at", "last_seen_at", "latest_event_id", "title", "link")
 
 
-def _status_after_one_of(causes: Sequence[Trigger], cause: str, status: str) -> str:
-    """The status after the one of ``causes`` that the column ``cause`` names."""
-    branches = " ".join(f"WHEN '{one.value}' THEN {status_after(one, status)}" for one in causes)
-    return f"CASE {cause} {branches} ELSE {status} END"
+def _status_after_one_of(triggers: Sequence[Trigger], column: str, status: str) -> str:
+    """Return SQL for the status after the trigger in ``column``."""
+    branches = " ".join(f"WHEN '{trigger.value}' THEN {status_after(trigger, status)}" for trigger in triggers)
+    return f"CASE {column} {branches} ELSE {status} END"
 
 
 def _one_step_up(severity: str) -> str:
@@ -63,7 +63,10 @@ def _one_step_up(severity: str) -> str:
 
 
 def _merge_into_group(new: str) -> str:
-    """What joining does to a group ``g``, but for its severity and status; ``new`` is the run that joins."""
+    """Return the SET list for a group ``g`` joined by ``new``.
+
+    ``new`` is a burst. Severity and status are not included.
+    """
     is_latest = f"({new}.last_seen_at, {new}.latest_event_id) >= (g.last_seen_at, g.latest_event_id)"
     return f"""
         count = g.count + {new}.count,
@@ -75,9 +78,9 @@ def _merge_into_group(new: str) -> str:
         latest_event_id = CASE WHEN {is_latest} THEN {new}.latest_event_id ELSE g.latest_event_id END"""
 
 
-#: The events that are not there yet, under no group for the moment (the foreign key is checked at commit). Of one that
-#: is there, only the rules that sent it grow. ``xmax`` is 0 in a row that this statement inserted. Rows come in the
-#: order of their identities, so that two batches with the same events wait for each other and never in a circle.
+#: Insert new events, without a group for now (the foreign key is checked at commit). An existing event only gains the
+#: rules that sent it. ``xmax`` is 0 in a row that this statement inserted. Rows come in the order of their identities,
+#: so that two batches with the same events wait for each other without a deadlock.
 INSERT_EVENTS = f"""
     INSERT INTO alert_event AS e ({", ".join(EVENT_COLUMNS)}, alert_group_id, decision)
     SELECT {", ".join(EVENT_COLUMNS)}, 0, 'joined' FROM {{rows}}
@@ -89,8 +92,8 @@ INSERT_EVENTS = f"""
     WHERE NOT e.triggered_rules @> excluded.triggered_rules
     RETURNING e.id, e.workspace_id, e.source, e.source_event_id, e.xmax = 0"""
 
-#: Open a group for each run, or join the current one of its key if ``grouping.Span.covers`` would say so. A key that
-#: returns nothing was refused by its current group, which is locked all the same.
+#: Open a group for each burst, or join the current group of its key on the same condition as ``grouping.Span.covers``.
+#: A key that returns no row was refused by its current group, which is locked nevertheless.
 UPSERT_GROUPS = f"""
     INSERT INTO alert_group AS g ({", ".join(GROUP_COLUMNS)}, alert_severity)
     SELECT {", ".join(GROUP_COLUMNS)}, severity FROM {{rows}} ORDER BY workspace_id, group_key
@@ -104,29 +107,33 @@ UPSERT_GROUPS = f"""
       )
     RETURNING g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until, g.xmax = 0"""
 
-#: Let a run join one group, current or not, that ``grouping.place`` found for it and that is locked.
+#: Join each burst to the locked group, current or not, that ``grouping.assign`` chose.
 JOIN_COLUMNS: Columns = {"id": "bigint"} | {name: GROUP_COLUMNS[name] for name in _MERGED}
 JOIN_GROUPS = f"""
     UPDATE alert_group g SET {_merge_into_group("r")} FROM {{rows}} WHERE g.id = r.id
     RETURNING g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until, false"""
 
-#: What the alerts that joined did to severity and status, by cause.
-SETTLE_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
-_SETTLED = _status_after_one_of((Trigger.WORSE_ALERT, Trigger.SNOOZE_END), "r.cause", "g.status")
-_WORST = f"CASE WHEN {rank('r.severity')} > {rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
-_SETTLE = f"""
+#: Update severity and status of joined groups, by trigger.
+TRIGGER_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
+_NEW_STATUS = _status_after_one_of((Trigger.WORSE_ALERT, Trigger.SNOOZE_END), "r.cause", "g.status")
+_HIGHEST_SEVERITY = (
+    f"CASE WHEN {rank('r.severity')} > {rank('g.alert_severity')} THEN r.severity ELSE g.alert_severity END"
+)
+_UPDATE_SEVERITY_AND_STATUS = f"""
     UPDATE alert_group g
-    SET alert_severity = {_WORST},
-        severity = CASE WHEN g.spiked THEN {_one_step_up(f"({_WORST})")} ELSE {_WORST} END,
-        status = {_SETTLED},
-        snoozed_until = CASE WHEN {_SETTLED} = '{GroupStatus.SNOOZED.value}' THEN g.snoozed_until END,
-        version = g.version + ({_SETTLED} <> g.status)::int
+    SET alert_severity = {_HIGHEST_SEVERITY},
+        severity = CASE WHEN g.spiked THEN {_one_step_up(f"({_HIGHEST_SEVERITY})")} ELSE {_HIGHEST_SEVERITY} END,
+        status = {_NEW_STATUS},
+        snoozed_until = CASE WHEN {_NEW_STATUS} = '{GroupStatus.SNOOZED.value}' THEN g.snoozed_until END,
+        version = g.version + ({_NEW_STATUS} <> g.status)::int
     FROM {{rows}} WHERE g.id = r.id"""
-SETTLE_GROUPS = with_audit_log(_SETTLE, Actor.ALERT, by="changed.source", at="changed.last_seen_at")
+UPDATE_SEVERITY_AND_STATUS = with_audit_log(
+    _UPDATE_SEVERITY_AND_STATUS, Actor.ALERT, by="changed.source", at="changed.last_seen_at"
+)
 
 _SPAN = "g.id, g.first_seen_at, g.last_seen_at, g.status, g.is_current, g.snoozed_until, g.resolved_at, g.began_after"
 
-#: The newest earlier group of the key of each group that was just opened.
+#: Find the previous group of the key of each group that was just opened.
 OPENED_COLUMNS: Columns = {"group_id": "bigint", "workspace_id": "bigint", "group_key": "text"}
 FIND_PREVIOUS = f"""
     SELECT r.group_id, {_SPAN.replace("g.", "p.")}
@@ -136,51 +143,51 @@ FIND_PREVIOUS = f"""
         ORDER BY g.first_seen_at DESC LIMIT 1
     ) p"""
 
-#: Say which group came before.
-FOLLOW_COLUMNS: Columns = {"id": "bigint", "previous_group_id": "bigint", "began_after": "timestamptz"}
-FOLLOW_PREVIOUS = """
+#: Set the previous group.
+LINK_COLUMNS: Columns = {"id": "bigint", "previous_group_id": "bigint", "began_after": "timestamptz"}
+LINK_PREVIOUS = """
     UPDATE alert_group g SET previous_group_id = r.previous_group_id, began_after = r.began_after
     FROM {rows} WHERE g.id = r.id"""
 
-#: Take back a group that was opened in this transaction for alerts that belong elsewhere.
-TAKE_BACK = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
+#: Delete groups opened in this transaction for alerts that belong to other groups.
+DELETE_GROUPS = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
 
-#: The groups of each key that ``grouping.place`` may need for alerts from ``since`` on, and the last before; locked.
-#: Current groups and others are looked up apart: each kind has an index of its own, and a look-up of both has none.
-REFUSED_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text", "since": "timestamptz"}
-_OF_KEY = "g.workspace_id = r.workspace_id AND g.group_key = r.group_key"
+#: Lock the groups of each key that ``grouping.assign`` may need for alerts from ``since`` on, and the last group before
+#: that. Current groups and others are selected separately: each kind has its own index, and no index covers both.
+SPAN_LOOKUP_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text", "since": "timestamptz"}
+_SAME_KEY = "g.workspace_id = r.workspace_id AND g.group_key = r.group_key"
 LOCK_SPANS = f"""
     WITH r AS (SELECT * FROM {{rows}}),
-    concerned AS (
-        SELECT g.id FROM r JOIN alert_group g ON {_OF_KEY} AND g.is_current
+    candidates AS (
+        SELECT g.id FROM r JOIN alert_group g ON {_SAME_KEY} AND g.is_current
         UNION
-        SELECT g.id FROM r JOIN alert_group g ON {_OF_KEY} AND NOT g.is_current
+        SELECT g.id FROM r JOIN alert_group g ON {_SAME_KEY} AND NOT g.is_current
         WHERE g.last_seen_at >= r.since OR g.resolved_at >= r.since
         UNION
         SELECT before.id FROM r CROSS JOIN LATERAL (
             SELECT g.id FROM alert_group g
-            WHERE {_OF_KEY} AND NOT g.is_current AND g.first_seen_at < r.since
+            WHERE {_SAME_KEY} AND NOT g.is_current AND g.first_seen_at < r.since
             ORDER BY g.first_seen_at DESC LIMIT 1
         ) AS before
     )
     SELECT g.workspace_id, g.group_key, {_SPAN}
-    FROM concerned JOIN alert_group g ON g.id = concerned.id
+    FROM candidates JOIN alert_group g ON g.id = candidates.id
     ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g"""
 
-#: The current group of a key stays as it is, but takes no more alerts.
+#: Make current groups non-current, so that they accept no more alerts; nothing else changes.
 KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}
 RETIRE_CURRENT = """
     UPDATE alert_group g SET is_current = false
     FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
 
-#: Point the events at their groups, and only now write what takes most of a row: copies of an event never send theirs.
-HOME_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "bytea"}
+#: Set the group of each event. Payloads, the largest part of a row, are only sent now: duplicates never send theirs.
+EVENT_GROUP_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "bytea"}
 POINT_EVENTS = """
     UPDATE alert_event e
     SET alert_group_id = r.alert_group_id, decision = r.decision, payload_json = r.payload_json
     FROM {rows} WHERE e.id = r.id"""
 
-#: Groups that hold ``spike_count`` alerts in one of the buckets that this batch added to.
+#: Mark groups with at least ``spike_count`` alerts in a bucket that this batch added to.
 BUCKET_COLUMNS: Columns = {"group_id": "bigint", "start": "timestamptz"}
 MARK_SPIKES = f"""
     UPDATE alert_group g SET spiked = true, severity = {_one_step_up("g.alert_severity")}
@@ -198,14 +205,14 @@ MARK_SPIKES = f"""
     WHERE g.id = spike.group_id AND NOT g.spiked AND g.count >= %(spike_count)s
     RETURNING g.id"""
 
-#: The groups of a batch as they stand.
+#: Read the groups of a batch.
 SNAPSHOT_COLUMNS: Columns = {"id": "bigint"}
 SNAPSHOTS = """
     SELECT g.id, g.workspace_id, g.source, g.project, g.environment, g.fingerprint, g.title, g.severity, g.status,
            g.count, g.first_seen_at, g.last_seen_at, g.link, g.previous_group_id
     FROM alert_group g JOIN {rows} ON g.id = r.id"""
 
-#: Add to the counts of hours, in the order of their key.
+#: Add to the hourly counts, in the order of their key.
 HOUR_COLUMNS: Columns = {
     "workspace_id": "bigint",
     "hour": "timestamptz",

@@ -1,7 +1,7 @@
-"""What users do to groups: acknowledge, resolve, reopen, snooze, assign, name a runbook.
+"""Updates of groups by users: acknowledge, resolve, reopen, snooze, assign, set a runbook.
 
-The rows are locked first, in the order in which everybody locks groups; then ``lifecycle`` says what may follow, and
-one statement changes the group and notes it. Call everything inside ``models.session()``.
+The rows are locked first, in the lock order of all transactions; then ``lifecycle`` checks the transition, and one
+statement updates the group and writes the audit log. Call everything inside ``database.session()``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,10 +26,10 @@ from signalcraft.storage.database import database, short_lock_timeout, translate
 from signalcraft.storage.models import AlertGroup
 from signalcraft.storage.sql import LOCK_ORDER
 
-#: How many groups one call may change: measured, as many take some 300 ms.
+#: How many groups one call may update: measured, this many take some 300 ms.
 MAX_BULK: Final = 1_000
 
-_CAUSES: Mapping[GroupStatus, Trigger] = MappingProxyType(
+_TRIGGERS: Mapping[GroupStatus, Trigger] = MappingProxyType(
     {
         GroupStatus.OPEN: Trigger.USER_REOPEN,
         GroupStatus.ACK: Trigger.USER_ACK,
@@ -46,7 +46,7 @@ _LOCK = f"""
     WHERE g.workspace_id = %(workspace_id)s AND g.id = ANY(%(ids)s)
     ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE"""
 
-#: Of the keys of the groups, those that have a current group, and which that is. Asked once the groups are locked.
+#: The current group of each key that has one. Runs once the groups are locked.
 _FIND_CURRENT = """
     SELECT g.group_key, g.id FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.group_key = ANY(%(keys)s) AND g.is_current"""
@@ -67,7 +67,7 @@ _UPDATE = with_audit_log(
 
 
 class UpdateFields(TypedDict, total=False):
-    """The fields of a group that a user may set; those that are there are set."""
+    """The fields of a group that a user may set; missing keys are left unchanged."""
 
     status: GroupStatus
     snoozed_until: datetime | None
@@ -77,7 +77,7 @@ class UpdateFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupUpdate:
-    """What to set, who says so (a token's name), and when."""
+    """Which fields to set, by whom (a token's name), and when."""
 
     fields: UpdateFields
     by: str
@@ -86,7 +86,7 @@ class GroupUpdate:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What became of one group of many: why it was left alone, or None where it is as was asked."""
+    """The result for one group of a bulk update; ``refusal`` is None on success."""
 
     group_id: int
     refusal: Refusal | None
@@ -109,23 +109,23 @@ class _Group:
 
 
 def update_group(
-    workspace_id: int, group_id: int, edit: GroupUpdate, *, versions: Collection[int] | None = None
+    workspace_id: int, group_id: int, update: GroupUpdate, *, versions: Collection[int] | None = None
 ) -> None:
-    """Change one group, if its version is one of ``versions`` (None: any).
+    """Update one group, if its version is in ``versions`` (None: any).
 
     Raises:
         NotFound: the workspace has no such group.
-        PreconditionFailed: its version is another.
-        Conflict: its state does not allow the change.
-        DatabaseUnavailable: other transactions came first, twice; nothing was changed, try again.
+        PreconditionFailed: its version differs.
+        Conflict: its state does not allow the update.
+        DatabaseUnavailable: other transactions came first, twice; nothing was changed, retry.
     """
     try:
-        _change_one(workspace_id, group_id, edit, versions)
-    except DatabaseUnavailable:  # another group of the key has just become current, and can be seen now
-        _change_one(workspace_id, group_id, edit, versions)
+        _update_one(workspace_id, group_id, update, versions)
+    except DatabaseUnavailable:  # another group of the key has just become current, and is visible now
+        _update_one(workspace_id, group_id, update, versions)
 
 
-def _change_one(workspace_id: int, group_id: int, edit: GroupUpdate, versions: Collection[int] | None) -> None:
+def _update_one(workspace_id: int, group_id: int, update: GroupUpdate, versions: Collection[int] | None) -> None:
     with translate_constraint_errors(), database.atomic():
         groups = _lock(workspace_id, [group_id])
         if not groups:
@@ -133,48 +133,52 @@ def _change_one(workspace_id: int, group_id: int, edit: GroupUpdate, versions: C
         if versions is not None and groups[0].version not in versions:
             raise PreconditionFailed
         with short_lock_timeout():
-            _change(groups[0], edit, _current(workspace_id, groups))
+            _write_update(groups[0], update, _current(workspace_id, groups))
 
 
 def update_groups(
-    workspace_id: int, group_ids: Sequence[int], edit: GroupUpdate, *, wanted: GroupFilter | None = None
+    workspace_id: int, group_ids: Sequence[int], update: GroupUpdate, *, group_filter: GroupFilter | None = None
 ) -> list[UpdateResult]:
-    """Change up to ``MOST_AT_ONCE`` groups in one transaction; what became of each, in the order of ``group_ids``.
+    """Update up to ``MAX_BULK`` groups in one transaction.
 
-    One that cannot be changed is left alone and keeps none of the others from it; so is one that is no longer what
-    ``wanted`` means when it is locked.
+    The results are in the order of ``group_ids``. A group that cannot be updated, or no longer matches ``group_filter``
+    once it is locked, is left unchanged; the others are updated.
 
     Raises:
-        DatabaseUnavailable: other transactions came first, twice; nothing was changed, try again.
+        DatabaseUnavailable: other transactions came first, twice; nothing was changed, retry.
     """
     try:
-        return _change_many(workspace_id, group_ids, edit, wanted)
-    except DatabaseUnavailable:  # as for one
-        return _change_many(workspace_id, group_ids, edit, wanted)
+        return _update_many(workspace_id, group_ids, update, group_filter)
+    except DatabaseUnavailable:  # as in update_group
+        return _update_many(workspace_id, group_ids, update, group_filter)
 
 
-def _change_many(
-    workspace_id: int, group_ids: Sequence[int], edit: GroupUpdate, wanted: GroupFilter | None
+def _update_many(
+    workspace_id: int, group_ids: Sequence[int], update: GroupUpdate, group_filter: GroupFilter | None
 ) -> list[UpdateResult]:
     refusals: dict[int, Refusal | None] = {group_id: NotFound() for group_id in group_ids}
     with translate_constraint_errors(), database.atomic(), short_lock_timeout():
         groups = _lock(workspace_id, group_ids)
         current = _current(workspace_id, groups)
-        meant = {group.id for group in groups} if wanted is None else _still_meant(groups, wanted, now=edit.at)
+        matching = (
+            {group.id for group in groups}
+            if group_filter is None
+            else _still_matching(groups, group_filter, now=update.at)
+        )
         for group in groups:
             try:
-                if group.id not in meant:
+                if group.id not in matching:
                     raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
-                _change(group, edit, current)
+                _write_update(group, update, current)
                 refusals[group.id] = None
             except Conflict as conflict:
                 refusals[group.id] = conflict
     return [UpdateResult(group_id, refusal) for group_id, refusal in refusals.items()]
 
 
-def _still_meant(groups: Sequence[_Group], wanted: GroupFilter, *, now: datetime) -> set[int]:
+def _still_matching(groups: Sequence[_Group], group_filter: GroupFilter, *, now: datetime) -> set[int]:
     ids = [group.id for group in groups]
-    rows: Any = AlertGroup.select(AlertGroup.id).where(AlertGroup.id.in_(ids), *conditions(wanted, now)).tuples()
+    rows: Any = AlertGroup.select(AlertGroup.id).where(AlertGroup.id.in_(ids), *conditions(group_filter, now)).tuples()
     return {group_id for (group_id,) in rows}
 
 
@@ -188,62 +192,65 @@ def _current(workspace_id: int, groups: Sequence[_Group]) -> dict[str, int]:
     return dict(database.execute_sql(_FIND_CURRENT, {"workspace_id": workspace_id, "keys": keys}).fetchall())
 
 
-def _change(group: _Group, edit: GroupUpdate, current: dict[str, int]) -> None:
-    """Write what ``edit`` makes of a locked group, if that is anything; keep ``current`` true."""
-    edited = _edited(group, edit, has_successor=current.get(group.group_key, group.id) != group.id)
-    if edited == group:
+def _write_update(group: _Group, update: GroupUpdate, current: dict[str, int]) -> None:
+    """Update a locked group, if anything changes, and ``current``."""
+    updated = _updated_group(group, update, has_successor=current.get(group.group_key, group.id) != group.id)
+    if updated == group:
         return
-    database.execute_sql(_UPDATE, asdict(edited) | {"status": edited.status.value, "by": edit.by, "at": edit.at})
-    if edited.is_current:
+    database.execute_sql(_UPDATE, asdict(updated) | {"status": updated.status.value, "by": update.by, "at": update.at})
+    if updated.is_current:
         current[group.group_key] = group.id
     elif group.is_current:
         del current[group.group_key]
 
 
-def _edited(group: _Group, edit: GroupUpdate, *, has_successor: bool) -> _Group:
-    """The group as it should be. ``has_successor``: another group is the one that alerts of its key meet.
+def _updated_group(group: _Group, update: GroupUpdate, *, has_successor: bool) -> _Group:
+    """Return the group after the update.
+
+    ``has_successor``: another group of its key is current.
 
     Raises:
-        Conflict: its state does not allow it.
+        Conflict: its state does not allow the update.
     """
-    fields = edit.fields
-    edited = replace(
+    fields = update.fields
+    updated = replace(
         group,
         assignee_user_id=fields.get("assignee_user_id", group.assignee_user_id),
         runbook_url=fields.get("runbook_url", group.runbook_url),
     )
     if "status" in fields:
-        return _with_status(edited, fields["status"], edit, has_successor=has_successor)
+        return _with_status(updated, fields["status"], update, has_successor=has_successor)
     if "snoozed_until" not in fields:
-        return edited
-    if status_at(group.status, group.snoozed_until, edit.at) is GroupStatus.SNOOZED:
-        return replace(edited, snoozed_until=fields["snoozed_until"])
+        return updated
+    if status_at(group.status, group.snoozed_until, update.at) is GroupStatus.SNOOZED:
+        return replace(updated, snoozed_until=fields["snoozed_until"])
     if fields["snoozed_until"] is None:
-        return edited
+        return updated
     raise Conflict("Only a snoozed group has snoozed_until; set status to snoozed with it.")
 
 
-def _with_status(group: _Group, wanted: GroupStatus, edit: GroupUpdate, *, has_successor: bool) -> _Group:
-    """An expired snooze counts as open. Whatever must meet the alerts of its key is made the current group.
+def _with_status(group: _Group, requested: GroupStatus, update: GroupUpdate, *, has_successor: bool) -> _Group:
+    """Return the group with a new status.
 
-    Alerts that were received after the user spoke, and stored before, are resolved with the group.
+    A reopened or snoozed group becomes current. An expired snooze counts as open. Alerts received after the user's
+    request, but stored before it, are resolved with the group.
     """
-    before = status_at(group.status, group.snoozed_until, edit.at)
+    before = status_at(group.status, group.snoozed_until, update.at)
     try:
-        status = transition(before, _CAUSES[wanted])
+        status = transition(before, _TRIGGERS[requested])
     except IllegalTransition as illegal:
         raise Conflict(f"{illegal}: reopen it first.") from None
     if status is GroupStatus.RESOLVED:
-        resolved_at = group.resolved_at or max(edit.at, group.last_seen_at)
+        resolved_at = group.resolved_at or max(update.at, group.last_seen_at)
         return replace(group, status=status, snoozed_until=None, resolved_at=resolved_at, is_current=False)
-    meets_alerts = before is GroupStatus.RESOLVED or status is GroupStatus.SNOOZED
-    if meets_alerts and has_successor:
+    becomes_current = before is GroupStatus.RESOLVED or status is GroupStatus.SNOOZED
+    if becomes_current and has_successor:
         raise Conflict("A newer group of the same key is current: change that one.")
-    until = edit.fields.get("snoozed_until", group.snoozed_until if before is status else None)
+    until = update.fields.get("snoozed_until", group.snoozed_until if before is status else None)
     return replace(
         group,
         status=status,
         snoozed_until=until if status is GroupStatus.SNOOZED else None,
         resolved_at=None,
-        is_current=group.is_current or meets_alerts,
+        is_current=group.is_current or becomes_current,
     )

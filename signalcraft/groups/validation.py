@@ -1,7 +1,7 @@
-"""The border of the store: what may pass into the tables, and what PostgreSQL's refusals mean.
+"""Validate alerts before insert.
 
-A source cleans what it reads, so that hardly anything is stopped here. What is would otherwise fail the whole
-transaction, and with it its neighbours.
+Sources already clean what they read, so these checks rarely fail. Without them one bad alert would fail the whole
+transaction, and all other alerts of the batch.
 """
 
 from itertools import chain
@@ -10,24 +10,24 @@ from typing import Final
 from signalcraft.domain.errors import NotStorable
 from signalcraft.groups.bursts import PendingEvent
 
-#: In characters, of up to four bytes. What is indexed has to fit into a third of a page, 2,704 bytes; the rest is far
-#: above what sources cut to.
+#: In characters, of up to four bytes. Indexed values must fit into a third of a page, 2,704 bytes; other limits are far
+#: above the lengths that sources truncate to.
 MAX_LENGTHS: Final = {"source_event_id": 500, "project": 200, "environment": 200, "fingerprint": 600, "title": 500}
 
 
 def validate(pending_event: PendingEvent) -> None:
-    """Let an alert pass, or say which field stops it.
+    """Check the lengths, texts and times of an alert.
 
     Raises:
-        NotStorable: naming the field.
+        NotStorable: names the invalid field.
     """
     alert = pending_event.alert
-    for name, longest in MAX_LENGTHS.items():
+    for name, max_length in MAX_LENGTHS.items():
         text = getattr(alert, name)
         if not text:
             raise NotStorable("is empty", field=name)
-        if len(text) > longest:
-            raise NotStorable(f"is longer than {longest} characters", field=name)
+        if len(text) > max_length:
+            raise NotStorable(f"is longer than {max_length} characters", field=name)
         _check_text(name, text)
     _check_text("description", alert.description)
     _check_text("link", alert.link or "")
@@ -40,7 +40,7 @@ def validate(pending_event: PendingEvent) -> None:
 
 
 def _check_text(name: str, text: str) -> None:
-    """PostgreSQL's text holds neither U+0000 nor half of a surrogate pair."""
+    """Refuse U+0000 and lone surrogates, which PostgreSQL's text cannot store."""
     if "\0" in text:
         raise NotStorable("holds U+0000", field=name)
     if not text.isascii():

@@ -5,7 +5,6 @@ make one. The worker stores it and takes it out again in one transaction, so Pos
 list, count, metric of alerts or notification ever shows it. What proves that it came through is a key in Redis.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,8 +19,9 @@ from redis.exceptions import RedisError
 from signalcraft import http_client, metrics
 from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
 from signalcraft.domain.errors import SignalCraftError
-from signalcraft.queues import enqueue
+from signalcraft.queues import enqueue, leases
 from signalcraft.queues.canary_proof import CanaryLost, await_proof
+from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
@@ -35,7 +35,7 @@ _MAX_INTERVAL_SECONDS: Final = 5.0
 
 
 def build(secret: str) -> Sample:
-    """A canary, signed with ``secret``."""
+    """Return a canary, signed with ``secret``."""
     return samples.build(
         "event_alert.triggered",
         secret=secret,
@@ -51,7 +51,7 @@ def post(url: str, secret: str) -> http_client.Response:
     """Post a canary to ``url``, as Sentry would.
 
     Raises:
-        ServerUnreachable: nobody answers.
+        ServerUnreachable: no server answers.
     """
     sample = build(secret)
     return http_client.post(url, sample.body, sample.headers)
@@ -83,38 +83,32 @@ def enqueue_canary(settings: Settings, redis: Redis) -> str:
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
-    """Send a canary every CANARY_SECONDS to this machine's web process, from a thread; what comes back stops it.
+    """Send a canary every CANARY_SECONDS to this machine's web process, from a thread; return what stops it.
 
-    Of many processes one does: whoever takes the turn in Redis.
+    Of many processes one sends: the leader that Redis names.
     """
-    stopped = threading.Event()
     if settings.canary_seconds and settings.sentry_client_secrets:
-        nap = min(_MAX_INTERVAL_SECONDS, settings.canary_seconds)
-
-        def run() -> None:
-            while not stopped.wait(nap):
-                send_if_leader(settings, redis)
-
-        threading.Thread(target=run, name="canary", daemon=True).start()
-    elif settings.canary_seconds:
+        interval = min(_MAX_INTERVAL_SECONDS, settings.canary_seconds)
+        return every(interval, lambda: send_if_leader(settings, redis), name="canary")
+    if settings.canary_seconds:
         log.warning("canary disabled, SENTRY_CLIENT_SECRET is not set", stage="canary")
-    return stopped.set
+    return lambda: None
 
 
 def send_if_leader(settings: Settings, redis: Redis) -> None:
-    """Send one canary and measure its way, unless another process did within CANARY_SECONDS."""
+    """Send one canary and time it, unless another process did within CANARY_SECONDS."""
     try:
-        if not redis.set(_LEADER_KEY, "1", nx=True, ex=settings.canary_seconds):
+        if not leases.once_per(redis, _LEADER_KEY, seconds=settings.canary_seconds):
             return
     except RedisError:
-        return  # nobody can prove anything now; /readyz says why
+        return  # without Redis there is no proof; /readyz says why
     url = f"http://127.0.0.1:{settings.port}/webhooks/sentry/{settings.default_workspace}"
     began = time.monotonic()
     try:
-        answer = post(url, settings.sentry_client_secrets[0])
-        if answer.status != HTTPStatus.ACCEPTED:
-            raise CanaryLost(f"It was answered with {answer.status}.")
-        await_proof(redis, str(answer.body.get("delivery_id", "")))
+        response = post(url, settings.sentry_client_secrets[0])
+        if response.status != HTTPStatus.ACCEPTED:
+            raise CanaryLost(f"The response was {response.status}.")
+        await_proof(redis, str(response.body.get("delivery_id", "")))
     except SignalCraftError as error:
         metrics.count("signalcraft_canaries_total", outcome="lost")
         log.warning("canary lost", stage="canary", reason=str(error))

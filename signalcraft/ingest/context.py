@@ -16,7 +16,7 @@ _EXTENSION: Final = "signalcraft.ingest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestContext:
-    """What ``receive`` is handed besides the delivery.
+    """Dependencies of ``receive``.
 
     ``limit`` counts a verified delivery of a workspace and raises ``TooManyRequests`` over the limit.
     """
@@ -29,7 +29,7 @@ class IngestContext:
     breaker: CircuitBreaker
 
     def install(self, app: Flask) -> None:
-        """Make this the context of ``app``."""
+        """Store this as the context of ``app``."""
         app.extensions[_EXTENSION] = self
 
 

@@ -1,9 +1,9 @@
-"""Who may come in: the live workspaces, secrets and tokens, as the web process knows them.
+"""In-memory cache of the live workspaces, secrets and tokens.
 
-Everything is read at once and kept in memory, so that neither a delivery nor a junk request costs a query, and
-PostgreSQL's absence costs nobody an alert. What is over ten seconds old is read anew beside the requests, which
-meanwhile go on with what is known, however old. Whoever is refused waits a moment for newer knowledge first: a
-secret just added works at once.
+All of them are read at once, so neither a delivery nor a junk request costs a query, and no alert is lost while
+PostgreSQL is unavailable. A snapshot over ten seconds old is refreshed in the background; requests meanwhile use the
+old one, however old it is. Before a request is refused it waits briefly for a refresh: a secret just added works at
+once.
 """
 
 import hmac
@@ -11,6 +11,7 @@ import secrets as randomness
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,18 +24,18 @@ from peewee import DatabaseError, ProgrammingError, fn
 
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
-from signalcraft.resilience import CircuitBreaker
+from signalcraft.resilience import CircuitBreaker, SingleFlight
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
 from signalcraft.storage.tenants import KINDS, cipher, token_sha256
 
 MAX_AGE_SECONDS: Final = 10.0
-#: How old knowledge must be before a refusal asks for newer: what junk can make us ask of PostgreSQL.
+#: Minimum age of a snapshot before a refusal refreshes it. Bounds the queries that junk requests cause.
 MIN_AGE_SECONDS: Final = 1.0
-#: How long a refusal waits for it.
+#: How long a refusal waits for that refresh.
 REFRESH_TIMEOUT_SECONDS: Final = 0.2
-#: How exactly the last use of a stored secret is known.
+#: Precision of the last use of a stored secret.
 LAST_USED_INTERVAL_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
@@ -42,10 +43,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceSecrets:
-    """What explains the deliveries of one workspace.
+    """Secrets that verify the deliveries of one workspace.
 
-    ``secrets`` are as many as in any other workspace, by kind: decoys, which nothing matches, make up the number.
-    So an unknown workspace, whose ``workspace_id`` is 0, is as much work to refuse as any.
+    Every workspace has the same number of ``secrets`` of each kind: decoys, which verify nothing, fill up the number.
+    So refusing an unknown workspace, whose ``workspace_id`` is 0, takes as long as refusing a known one.
     """
 
     workspace_id: int
@@ -55,7 +56,7 @@ class WorkspaceSecrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who calls the API: a token, by name, of a workspace."""
+    """A caller of the API: the name of a token and its workspace."""
 
     workspace_id: int
     workspace: str
@@ -65,9 +66,9 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
-    """All that is live, as it was read at one moment: by slug, and callers by their token's SHA-256.
+    """Live workspaces by slug and callers by the SHA-256 of their token, read at one moment.
 
-    ``rows`` are the ids of stored secrets, by slug and secret.
+    ``rows`` has the ids of stored secrets, by slug and secret.
     """
 
     workspaces: Mapping[str, WorkspaceSecrets]
@@ -77,7 +78,7 @@ class _Snapshot:
 
 
 class CredentialCache:
-    """The live workspaces, secrets and tokens. Threads share it; nothing starts before the first question."""
+    """The live workspaces, secrets and tokens. Thread-safe; starts no thread before the first lookup."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -85,76 +86,72 @@ class CredentialCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._breaker = CircuitBreaker(DatabaseUnavailable, pause_seconds=MIN_AGE_SECONDS, clock=clock)
-        self._known: _Snapshot | None = None
-        self._asked_at = 0.0
-        self._reader: threading.Thread | None = None
-        self._noted_at: dict[int, float] = {}
+        self._snapshot: _Snapshot | None = None
+        self._refreshed_at = 0.0
+        self._refreshes = SingleFlight[None]("credentials")
+        self._use_noted_at: dict[int, float] = {}
         self._uses: dict[int, datetime] = {}
         self._decoys = [Secret(name="decoy", kind=kind, value=randomness.token_bytes(32)) for kind in KINDS]
 
     def secrets_of(self, workspace: str) -> WorkspaceSecrets:
-        """What explains the deliveries of ``workspace``, be there one or not.
+        """Return the secrets of ``workspace``, or decoys if it is unknown.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away, and was when this process started.
+            DatabaseUnavailable: nothing is cached yet and PostgreSQL is unavailable.
         """
-        known = self._current()
-        unknown = WorkspaceSecrets(workspace_id=0, workspace=workspace, secrets=known.decoys)
-        return known.workspaces.get(workspace, unknown)
+        snapshot = self._current()
+        unknown = WorkspaceSecrets(workspace_id=0, workspace=workspace, secrets=snapshot.decoys)
+        return snapshot.workspaces.get(workspace, unknown)
 
     def caller(self, token: str) -> Caller | None:
-        """Who carries the bearer token ``token``; None where nobody does.
+        """Return the caller with the bearer token ``token``; None if it is unknown.
 
         Raises:
-            DatabaseUnavailable: as for :meth:`known`.
+            DatabaseUnavailable: as for :meth:`secrets_of`.
         """
-        known, own = self._current(), self._settings.api_token
+        snapshot, own = self._current(), self._settings.api_token
         if own and hmac.compare_digest(own.encode(), token.encode(errors="surrogateescape")):
-            default = known.workspaces.get(self._settings.default_workspace)
-            return _environments_caller(default) if default else None
-        return known.callers.get(token_sha256(token))
+            default = snapshot.workspaces.get(self._settings.default_workspace)
+            return _environment_caller(default) if default else None
+        return snapshot.callers.get(token_sha256(token))
 
-    def record_use(self, known: WorkspaceSecrets, secret: Secret) -> None:
-        """Remember that ``secret`` explained a delivery, so that ``secret list`` can tell which one may go.
+    def record_use(self, workspace_secrets: WorkspaceSecrets, secret: Secret) -> None:
+        """Note that ``secret`` verified a delivery; ``secret list`` shows when each was last used.
 
-        It is written beside the requests and not for each: to the minute.
+        Written in the background, at most once a minute for each secret.
         """
-        row = self._known.rows.get((known.workspace, secret)) if self._known else None
+        row = self._snapshot.rows.get((workspace_secrets.workspace, secret)) if self._snapshot else None
         if (
             row is None
-            or self._clock() - self._noted_at.get(row, -LAST_USED_INTERVAL_SECONDS) < LAST_USED_INTERVAL_SECONDS
+            or self._clock() - self._use_noted_at.get(row, -LAST_USED_INTERVAL_SECONDS) < LAST_USED_INTERVAL_SECONDS
         ):
             return
-        self._noted_at[row] = self._clock()
+        self._use_noted_at[row] = self._clock()
         self._uses[row] = datetime.now(UTC)
-        self._read_beside()
+        self._refresh_in_background()
 
     def refresh(self) -> bool:
-        """Wait a moment for newer knowledge, if what there is could be outdated; whether it came."""
-        before = self._known
-        if self._clock() - self._asked_at < MIN_AGE_SECONDS:
+        """Wait briefly for a newer snapshot if the current one may be outdated; return whether one arrived."""
+        before = self._snapshot
+        if self._clock() - self._refreshed_at < MIN_AGE_SECONDS:
             return False
-        self._read_beside().join(REFRESH_TIMEOUT_SECONDS)
-        return self._known is not before
+        wait([self._refresh_in_background()], REFRESH_TIMEOUT_SECONDS)
+        return self._snapshot is not before
 
     def _current(self) -> _Snapshot:
-        known = self._known
-        if known is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             with self._lock, self._breaker.guard():
-                return self._known or self._read()
-        if self._clock() - self._asked_at > MAX_AGE_SECONDS:
-            self._read_beside()
-        return known
+                return self._snapshot or self._read()
+        if self._clock() - self._refreshed_at > MAX_AGE_SECONDS:
+            self._refresh_in_background()
+        return snapshot
 
-    def _read_beside(self) -> threading.Thread:
-        with self._lock:
-            self._asked_at = self._clock()
-            if self._reader is None or not self._reader.is_alive():
-                self._reader = threading.Thread(target=self._try_to_read, name="credentials", daemon=True)
-                self._reader.start()
-            return self._reader
+    def _refresh_in_background(self) -> Future[None]:
+        self._refreshed_at = self._clock()
+        return self._refreshes.start(self._refresh)
 
-    def _try_to_read(self) -> None:
+    def _refresh(self) -> None:
         try:
             self._read()
         except DatabaseUnavailable as error:
@@ -163,7 +160,7 @@ class CredentialCache:
             self._write_uses()
 
     def _write_uses(self) -> None:
-        """Write when secrets were last used. A database that takes no writes must not keep us from reading it."""
+        """Write when secrets were last used. A read-only database must not stop reading."""
         uses = dict(self._uses)
         try:
             with session(), database.atomic():
@@ -182,26 +179,26 @@ class CredentialCache:
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
             live, rows = _live_secrets(self._settings)
             callers = _live_callers()
-        most = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
+        counts = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
         workspaces = {
             slug: WorkspaceSecrets(
-                workspace_id=workspace_id, workspace=slug, secrets=self._padded(live.get(slug, ()), most)
+                workspace_id=workspace_id, workspace=slug, secrets=self._padded(live.get(slug, ()), counts)
             )
             for slug, workspace_id in ids.items()
         }
-        self._asked_at = self._clock()
-        self._known = _Snapshot(workspaces=workspaces, decoys=self._padded((), most), callers=callers, rows=rows)
-        return self._known
+        self._refreshed_at = self._clock()
+        self._snapshot = _Snapshot(workspaces=workspaces, decoys=self._padded((), counts), callers=callers, rows=rows)
+        return self._snapshot
 
-    def _padded(self, secrets: Sequence[Secret], most: Mapping[str, int]) -> Sequence[Secret]:
-        """``secrets``, and as many decoys of each kind as they lack."""
-        lacking = ([decoy] * (most[decoy.kind] - _count(secrets, decoy.kind)) for decoy in self._decoys)
+    def _padded(self, secrets: Sequence[Secret], counts: Mapping[str, int]) -> Sequence[Secret]:
+        """Fill ``secrets`` up with decoys to ``counts`` of each kind."""
+        lacking = ([decoy] * (counts[decoy.kind] - _count(secrets, decoy.kind)) for decoy in self._decoys)
         return [*secrets, *chain.from_iterable(lacking)]
 
 
 @contextmanager
 def _missing_tables_as_unavailable() -> Iterator[None]:
-    """A release that starts before its migrations have run waits for them, as for a database that is away."""
+    """Treat missing tables as an unavailable database: a release may start before its migrations have run."""
     try:
         yield
     except ProgrammingError as error:
@@ -213,7 +210,10 @@ def _count(secrets: Sequence[Secret], kind: str) -> int:
 
 
 def _live_secrets(settings: Settings) -> tuple[dict[str, list[Secret]], dict[tuple[str, Secret], int]]:
-    """By slug, and which row holds which. Those of the environment are the default workspace's, and in no row."""
+    """Return the live secrets by slug, and row ids by slug and secret.
+
+    Secrets from the environment belong to the default workspace and have no row.
+    """
     live: dict[str, list[Secret]] = {}
     rows: dict[tuple[str, Secret], int] = {}
     for number, value in enumerate(settings.sentry_client_secrets, start=1):
@@ -237,7 +237,7 @@ def _live_rows() -> Iterable[WebhookSecret]:
     return found
 
 
-def _environments_caller(default: WorkspaceSecrets) -> Caller:
+def _environment_caller(default: WorkspaceSecrets) -> Caller:
     return Caller(workspace_id=default.workspace_id, workspace=default.workspace, token="API_TOKEN", can_write=True)  # noqa: S106 - its name
 
 

@@ -1,4 +1,4 @@
-"""The steps of taking a delivery in: who vouches for it, and where a copy is before it is acknowledged."""
+"""Store a durable copy of a delivery before it is acknowledged: in Redis, or in PostgreSQL's inbox."""
 
 import threading
 from datetime import UTC, datetime
@@ -15,79 +15,84 @@ from signalcraft.queues import enqueue, inbox
 from signalcraft.queues.enqueue import EnqueueResult
 from signalcraft.resilience import BoundedCall
 from signalcraft.storage.database import session
+from signalcraft.thread_budgets import MAX_REDIS_RETRIES
 
 log = structlog.get_logger(__name__)
 
-#: Seconds after which a sender may hope for more than a 503.
+#: ``Retry-After`` of a 503.
 RETRY_AFTER_SECONDS: Final = 5
-#: From a delivery's arrival to its answer, and what the shelf has of it in any case: Sentry waits for one second.
-_RESPONSE_SECONDS: Final = 0.8
-_INBOX_MIN_SECONDS: Final = 0.2
-#: How long one waits to ask a Redis that was away a moment ago, what all of that may take, and how many may at once.
-_RETRY_WAIT_SECONDS: Final = 0.1
-_RETRY_MIN_SECONDS: Final = 0.4
-_redis_retries: Final = threading.BoundedSemaphore(2)
+#: Time from the arrival of a delivery to its response, and the minimum for the inbox insert. Sentry waits one second.
+_RESPONSE_TIMEOUT_SECONDS: Final = 0.8
+_MIN_INBOX_TIMEOUT_SECONDS: Final = 0.2
+#: While the circuit breaker is open: how long to wait for a retry slot, and the time left that a retry needs.
+_RETRY_SLOT_TIMEOUT_SECONDS: Final = 0.1
+_MIN_RETRY_SECONDS: Final = 0.4
+_retry_slots: Final = threading.BoundedSemaphore(MAX_REDIS_RETRIES)
 _bounded: Final = BoundedCall(DatabaseUnavailable)
 
 
 def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueResult:
-    """Put ``accepted`` where a worker finds it: in Redis, else on PostgreSQL's shelf, or on the shelf in any case.
+    """Enqueue ``accepted`` in Redis or add it to PostgreSQL's inbox, as INGEST_DURABILITY says.
 
     Raises:
-        Unavailable: neither took it. Nothing was acknowledged.
+        Unavailable: neither stored it. Nothing was acknowledged.
     """
     if context.settings.ingest_durability == "inbox":
         return _add_to_inbox(accepted)
-    asked = False
+    attempted = False
     try:
         with context.breaker.guard():
-            asked = True
+            attempted = True
             return enqueue.enqueue_once(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
-        if asked:  # so a line in two seconds, and not one for each delivery
-            log.warning("enqueue failed, Redis unavailable", stage="queue", delivery_id=accepted.delivery_id, reason=str(error))
+        if attempted:  # so one line per pause of the circuit breaker (2 s), not one per delivery
+            log.warning(
+                "enqueue failed, Redis unavailable", stage="queue", delivery_id=accepted.delivery_id, reason=str(error)
+            )
         if context.settings.ingest_durability == "redis":
-            if not asked:
+            if not attempted:
                 return _retry_redis(accepted, context)
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     try:
-        taken_in = _add_to_inbox(accepted)
+        result = _add_to_inbox(accepted)
     except Unavailable:
-        if asked or _seconds_left(accepted) < _RETRY_MIN_SECONDS:
+        if attempted or _seconds_left(accepted) < _MIN_RETRY_SECONDS:
             raise
         return _retry_redis(accepted, context)
     metrics.count("signalcraft_shelved_total")
-    return taken_in
+    return result
 
 
 def _retry_redis(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueResult:
-    """Ask a Redis that the breaker would leave alone: it may be back by now, and nobody else can take the delivery.
+    """Try Redis although the circuit breaker is open: it may be back, and nothing else can store the delivery.
 
-    Few at a time, since each may take as long as Redis is given.
+    Limited to a few at a time, since each may last until the Redis timeout.
     """
-    if not _redis_retries.acquire(timeout=_RETRY_WAIT_SECONDS):
+    if not _retry_slots.acquire(timeout=_RETRY_SLOT_TIMEOUT_SECONDS):
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS)
     try:
         return enqueue.enqueue_once(context.redis, accepted, ttl_seconds=context.settings.delivery_key_ttl)
     except QueueUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
     finally:
-        _redis_retries.release()
+        _retry_slots.release()
 
 
 def _add_to_inbox(accepted: AcceptedDelivery) -> EnqueueResult:
-    """Within what is left of the time that a sender has, as PostgreSQL may hang. A row that comes late does no harm."""
+    """Insert within the time left, since PostgreSQL may hang. A row inserted after the timeout does no harm."""
     try:
-        first = _bounded.run(partial(_insert, accepted), seconds=max(_INBOX_MIN_SECONDS, _seconds_left(accepted)))
+        stored_id = _bounded.run(
+            partial(_insert, accepted), timeout=max(_MIN_INBOX_TIMEOUT_SECONDS, _seconds_left(accepted))
+        )
     except DatabaseUnavailable as error:
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
-    return EnqueueResult(is_duplicate=first != accepted.delivery_id, delivery_id=first)
+    return EnqueueResult(is_duplicate=stored_id != accepted.delivery_id, delivery_id=stored_id)
 
 
 def _seconds_left(accepted: AcceptedDelivery) -> float:
-    """Never more than there were: the clock may have been set back since."""
+    """Return at most ``_RESPONSE_TIMEOUT_SECONDS``: the clock may have been set back since arrival."""
     waited = (datetime.now(UTC) - accepted.delivery.received_at).total_seconds()
-    return _RESPONSE_SECONDS - max(0.0, waited)
+    return _RESPONSE_TIMEOUT_SECONDS - max(0.0, waited)
 
 
 def _insert(accepted: AcceptedDelivery) -> str:

@@ -1,9 +1,9 @@
-"""How much is let in: flask-limiter with its counters kept where counting costs a request nothing.
+"""Rate limits: flask-limiter with counters in memory, synchronized with Redis in the background.
 
-A request counts in memory; a thread beside the requests tells Redis, and learns what the other processes counted.
-So the limit is exact within a process, and over all of them late by ``TELL_SECONDS``. A lease of hits in blocks would
-be exact too early (hits leased and not used) and still be a trip to Redis for one request in so many. While Redis is
-away, each process counts alone.
+A request counts in memory; a background thread adds the hits to Redis and reads the total of all processes. So the
+limit is exact within a process, and across processes it lags by ``SYNC_INTERVAL_SECONDS``. Leasing hits in blocks would
+refuse too early (hits leased and not used) and still cost one request in each block a round trip to Redis. While Redis
+is unavailable, each process counts alone.
 """
 
 import threading
@@ -27,14 +27,14 @@ from signalcraft.domain.errors import TooManyRequests
 log = structlog.get_logger(__name__)
 
 SYNC_INTERVAL_SECONDS: Final = 0.05
-#: How long Redis is left alone after a failure.
+#: Pause after a failed synchronization.
 PAUSE_SECONDS: Final = 2.0
-#: The most windows that are kept, and the most of them that Redis is told of at once: whoever has many addresses must
-#: fill neither our memory nor Redis. Past it the oldest are forgotten, and who was counted in them is let off.
+#: Windows in memory, and windows in one synchronization: a client with many addresses must fill neither our memory nor
+#: Redis. Above the maximum the oldest windows are dropped, and their hits no longer count.
 MAX_COUNTERS: Final = 20_000
 MAX_SYNCED: Final = 1_000
 
-#: KEYS: the counter. ARGV: hits, seconds. Answers with the hits of all processes and the seconds that are left.
+#: KEYS: the counter. ARGV: hits, seconds. Returns the hits of all processes and the milliseconds left.
 _SYNC = """
 local total = redis.call("INCRBY", KEYS[1], ARGV[1])
 local left = redis.call("PTTL", KEYS[1])
@@ -48,82 +48,83 @@ return {total, tonumber(left)}
 
 @dataclass(slots=True)
 class _Counter:
-    """One fixed window: hits known to Redis when it was last told, hits since, and the window's end."""
+    """One fixed window: its end, the total in Redis at the last synchronization, and the hits since."""
 
     ends_at: float
     seconds: int
-    told: int = 0
-    untold: int = 0
+    synced: int = 0
+    unsynced: int = 0
 
     def is_live(self, now: float) -> bool:
-        """Whether the window lasts. One that ends later than it could have begun is from before a clock was set back.
+        """Return whether the window is open.
 
-        It would go on for as much longer, and refuse a sender who is well under the limit.
+        A window that ends later than ``seconds`` from now dates from before the clock was set back. It would last
+        longer by the difference, and refuse a sender who is well under the limit.
         """
         return now < self.ends_at <= now + self.seconds + 1
 
 
 class SharedCounters(Storage):
-    """Fixed windows in memory, which a thread reconciles with Redis. For :mod:`limits`' fixed-window strategy."""
+    """Fixed windows in memory, synchronized with Redis by a thread, for :mod:`limits`' fixed-window strategy."""
 
     STORAGE_SCHEME = ("signalcraft",)  # type: ignore[assignment]  # limits' own classes have a list that nobody changes
 
     def __init__(self, _uri: str, *, redis: Any, **_: Any) -> None:  # noqa: ANN401 - limits hands options through
-        """``redis`` is a client that fails soon."""
+        """``redis`` is a client with a short timeout."""
         super().__init__()
         self._redis: Redis = redis
         self._counters: dict[str, _Counter] = {}
         self._lock = threading.Lock()
-        self._awake = threading.Event()
-        self._teller: threading.Thread | None = None
+        self._has_hits = threading.Event()
+        self._sync_thread: threading.Thread | None = None
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What this storage may raise: nothing of its own."""
+        """Return the exceptions that this storage may raise: none of its own."""
         return RedisError
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count ``amount`` hits; how many there are now in this window."""
+        """Count ``amount`` hits; return the hits in this window."""
         with self._lock:
             counter = self._live(key)
             if counter is None:
-                self._counters.pop(key, None)  # an ended one: the new one is the youngest
+                self._counters.pop(key, None)  # an ended window: reinserted last, since the oldest are dropped first
                 counter = self._counters[key] = _Counter(ends_at=time.time() + expiry, seconds=int(expiry))
                 if len(self._counters) > MAX_COUNTERS:
                     self._counters = dict(islice(self._counters.items(), MAX_COUNTERS // 10, None))
-            counter.untold += amount
-            hits = counter.told + counter.untold
-            if self._teller is None:  # at the first hit, so in the process that counts: threads do not survive a fork
-                self._teller = threading.Thread(target=self._tell_for_ever, name="rates", daemon=True)
-                self._teller.start()
-        self._awake.set()
+            counter.unsynced += amount
+            hits = counter.synced + counter.unsynced
+            if self._sync_thread is None:  # started at the first hit: threads do not survive a fork
+                self._sync_thread = threading.Thread(target=self._sync_forever, name="rates", daemon=True)
+                self._sync_thread.start()
+        self._has_hits.set()
         return hits
 
     def get(self, key: str) -> int:
-        """How many hits there are in this window."""
+        """Return the hits in this window."""
         with self._lock:
             counter = self._live(key)
-            return counter.told + counter.untold if counter else 0
+            return counter.synced + counter.unsynced if counter else 0
 
     def get_expiry(self, key: str) -> float:
-        """When the window ends, as a Unix time."""
+        """Return the end of the window as a Unix time."""
         with self._lock:
             counter = self._live(key)
             return counter.ends_at if counter else time.time()
 
     def check(self) -> bool:
-        """Whether hits can be counted: always."""
+        """Return whether hits can be counted: always."""
         return True
 
     def reset(self) -> int:
-        """Forget everything counted here; how many windows that were."""
+        """Drop all windows; return how many there were."""
         with self._lock:
             forgotten = len(self._counters)
             self._counters.clear()
         return forgotten
 
     def clear(self, key: str) -> None:
-        """Forget one window."""
+        """Drop one window."""
         with self._lock:
             self._counters.pop(key, None)
 
@@ -131,55 +132,55 @@ class SharedCounters(Storage):
         counter = self._counters.get(key)
         return counter if counter and counter.is_live(time.time()) else None
 
-    def _tell_for_ever(self) -> None:
+    def _sync_forever(self) -> None:
         while True:
-            self._awake.wait()
-            self._awake.clear()
+            self._has_hits.wait()
+            self._has_hits.clear()
             try:
-                self._tell()
-            # All but the first: the client was closed while this read from it. This thread must not end of that.
+                self._sync()
+            # All but RedisError: the client was closed during a read. That must not end this thread.
             except (RedisError, OSError, ValueError, AttributeError):
                 time.sleep(PAUSE_SECONDS)
-                self._awake.set()
+                self._has_hits.set()
             time.sleep(SYNC_INTERVAL_SECONDS)
 
-    def _tell(self) -> None:
+    def _sync(self) -> None:
         with self._lock:
             now = time.time()
             self._counters = {key: counter for key, counter in self._counters.items() if counter.is_live(now)}
-            untold = ((key, counter, counter.untold) for key, counter in self._counters.items() if counter.untold)
-            news = list(islice(untold, MAX_SYNCED))
-            if len(news) == MAX_SYNCED:
-                self._awake.set()
+            unsynced = ((key, counter, counter.unsynced) for key, counter in self._counters.items() if counter.unsynced)
+            batch = list(islice(unsynced, MAX_SYNCED))
+            if len(batch) == MAX_SYNCED:
+                self._has_hits.set()
         pipeline = self._redis.pipeline(transaction=False)
-        for key, counter, hits in news:
+        for key, counter, hits in batch:
             pipeline.eval(_SYNC, 1, f"signalcraft:rate:{key}", hits, counter.seconds)
-        answers = pipeline.execute()
+        results = pipeline.execute()
         with self._lock:
-            for (_, counter, hits), (total, left_ms) in zip(news, answers, strict=True):
-                counter.told, counter.untold = total, counter.untold - hits
+            for (_, counter, hits), (total, left_ms) in zip(batch, results, strict=True):
+                counter.synced, counter.unsynced = total, counter.unsynced - hits
                 counter.ends_at = time.time() + left_ms / 1000
 
 
 class Rate:
-    """One limit, by whatever it is counted per. A hit over it is refused; what is left is told in headers."""
+    """One rate limit, counted per key. Response headers carry the remaining hits."""
 
     def __init__(self, limiter: Limiter, name: str, rate: str) -> None:
-        """``rate`` is as :mod:`limits` reads it: ``6000/minute``."""
+        """``rate`` has the format of :mod:`limits`: ``6000/minute``."""
         self._limiter = limiter
         self._name = name
         self._item: RateLimitItem = parse(rate)
         self._logged_at = 0.0
 
-    def hit(self, who: str) -> None:
-        """Count a hit of ``who``.
+    def hit(self, key: str) -> None:
+        """Count a hit of ``key``.
 
         Raises:
-            TooManyRequests: with ``Retry-After``.
+            TooManyRequests: ``key`` is over the limit; with ``Retry-After``.
         """
         strategy = self._limiter.limiter
-        allowed = strategy.hit(self._item, self._name, who)
-        window = strategy.get_window_stats(self._item, self._name, who)
+        allowed = strategy.hit(self._item, self._name, key)
+        window = strategy.get_window_stats(self._item, self._name, key)
         left = max(1, round(window.reset_time - time.time()))
         g.rate_headers = {
             "X-RateLimit-Limit": str(self._item.amount),
@@ -187,32 +188,35 @@ class Rate:
             "X-RateLimit-Reset": str(int(window.reset_time) + 1),
         }
         if not allowed:
-            self._report(who)
+            self._report(key)
             raise TooManyRequests(headers={"Retry-After": str(left)})
 
-    def check(self, who: str) -> None:
-        """Count nothing, and see whether ``who`` has any hit left.
+    def check(self, key: str) -> None:
+        """Check without counting whether ``key`` has a hit left.
 
         Raises:
-            TooManyRequests: with ``Retry-After``.
+            TooManyRequests: ``key`` has none; with ``Retry-After``.
         """
         strategy = self._limiter.limiter
-        if not strategy.test(self._item, self._name, who):
-            window = strategy.get_window_stats(self._item, self._name, who)
-            self._report(who)
+        if not strategy.test(self._item, self._name, key):
+            window = strategy.get_window_stats(self._item, self._name, key)
+            self._report(key)
             raise TooManyRequests(headers={"Retry-After": str(max(1, round(window.reset_time - time.time())))})
 
-    def _report(self, who: str) -> None:
-        """Count each request over the limit, and log one of them a second: a flood must not fill the disk as well."""
+    def _report(self, key: str) -> None:
+        """Count each request over the limit, and log one a second: a flood must not fill the disk."""
         metrics.count("signalcraft_rate_limited_total", limit=self._name)
         now = time.monotonic()
         if now - self._logged_at >= 1:
             self._logged_at = now
-            log.warning("rate limit exceeded", limit=self._name, who=who, rate=str(self._item))
+            log.warning("rate limit exceeded", limit=self._name, who=key, rate=str(self._item))
 
 
 def network_of(address: str | None) -> str:
-    """Whom a request is counted for that nobody vouches for: an IPv4 address, or all of an IPv6 host's /64."""
+    """Return the key that an unverified request counts against: an IPv4 address or an IPv6 /64.
+
+    An IPv6 host usually has all addresses of a /64.
+    """
     try:
         parsed = ip_address(address or "")
     except ValueError:

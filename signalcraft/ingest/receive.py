@@ -10,36 +10,36 @@ from signalcraft.sources import SOURCES, Source
 
 
 def verify(delivery: Delivery, source: Source, workspace: str, credentials: CredentialCache) -> WorkspaceSecrets:
-    """The known of the workspace whose secret explains ``delivery``.
+    """Return the secrets of ``workspace``, one of which verifies ``delivery``.
 
     Raises:
-        BadSignature: no secret does, also none that was added a moment ago.
-        DatabaseUnavailable: nobody knows the secrets yet.
+        BadSignature: no secret verifies it, also none that was just added.
+        DatabaseUnavailable: the secrets are not cached yet.
     """
-    known = credentials.secrets_of(workspace)
+    access = credentials.secrets_of(workspace)
     try:
-        secret = source.verify(delivery, known.secrets)
+        secret = source.verify(delivery, access.secrets)
     except BadSignature:
         if not credentials.refresh():
             raise
-        known = credentials.secrets_of(workspace)
-        secret = source.verify(delivery, known.secrets)
-    credentials.record_use(known, secret)
-    metrics.count("signalcraft_secret_matches_total", workspace=known.workspace, secret=secret.name)
-    return known
+        access = credentials.secrets_of(workspace)
+        secret = source.verify(delivery, access.secrets)
+    credentials.record_use(access, secret)
+    metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name)
+    return access
 
 
 def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: IngestContext) -> ReceiveResult:
-    """Take ``delivery`` in for the workspace whose slug is ``workspace``, once.
+    """Verify ``delivery`` for the workspace with the slug ``workspace``, and enqueue it once.
 
     Raises:
-        Refusal: it is not taken, and nothing of it is kept.
-        DatabaseUnavailable: nobody knows the workspace's secrets yet.
+        Refusal: the delivery is refused, and nothing of it is stored.
+        DatabaseUnavailable: the secrets of the workspace are not cached yet.
     """
     source = SOURCES[context.source]
     with metrics.timed("signalcraft_stage_seconds", stage="verify"):
-        known = verify(delivery, source, workspace, context.credentials)
-    context.limit(known.workspace)
+        access = verify(delivery, source, workspace, context.credentials)
+    context.limit(access.workspace)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery)
     result = ReceiveResult(
@@ -50,15 +50,15 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: In
     accepted = AcceptedDelivery(
         delivery_id=delivery_id,
         delivery_key=identity.delivery_key,
-        workspace_id=known.workspace_id,
-        workspace=known.workspace,
+        workspace_id=access.workspace_id,
+        workspace=access.workspace,
         source=context.source,
         resource=identity.resource,
         delivery=delivery,
     )
     with metrics.timed("signalcraft_stage_seconds", stage="queue"):
-        taken = durable_enqueue.enqueue_durably(accepted, context)
+        enqueued = durable_enqueue.enqueue_durably(accepted, context)
     if identity.ignored:
         return result
-    status = DeliveryStatus.DUPLICATE if taken.is_duplicate else DeliveryStatus.ACCEPTED
-    return ReceiveResult(status=status, delivery_id=taken.delivery_id, identity=identity)
+    status = DeliveryStatus.DUPLICATE if enqueued.is_duplicate else DeliveryStatus.ACCEPTED
+    return ReceiveResult(status=status, delivery_id=enqueued.delivery_id, identity=identity)

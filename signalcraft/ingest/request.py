@@ -1,4 +1,4 @@
-"""An HTTP request into a ``Delivery``: the body's bytes as they came, bounded, and the headers that a source reads."""
+"""Read a ``Delivery`` from an HTTP request: the body's raw bytes, bounded, and the headers that a source reads."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from signalcraft.domain.errors import BodyTooLarge, LengthRequired, UnsupportedM
 
 
 class _ArrivalTime(threading.local):
-    """When the request that this thread has was there, on the monotonic clock; None where nobody noted it."""
+    """When the request of this thread had arrived, on the monotonic clock; None outside our gunicorn worker."""
 
     at: float | None = None
 
@@ -24,22 +24,22 @@ _arrival = _ArrivalTime()
 
 
 def set_arrival_time(at: float) -> None:
-    """The request that this thread serves now was all there ``at`` that moment (monotonic); it may have waited."""
+    """Set when the request that this thread serves had arrived (monotonic); it may have waited for the thread."""
     _arrival.at = at
 
 
 def seconds_waited() -> float:
-    """How long the request of this thread has been there."""
+    """Return for how many seconds the request of this thread has been complete."""
     return 0.0 if _arrival.at is None else time.monotonic() - _arrival.at
 
 
 def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) -> Delivery:
-    """The delivery in ``request``. The body is neither decoded nor parsed: its bytes are what is signed.
+    """Read the delivery in ``request``. The body is neither decoded nor parsed: its bytes are what is signed.
 
     ``kept_headers`` are lower-case. A header that came twice was joined with a comma by WSGI, and proves nothing.
 
     Raises:
-        LengthRequired, BodyTooLarge, UnsupportedMedia: it is none that we take.
+        LengthRequired, BodyTooLarge, UnsupportedMedia: it is not acceptable.
     """
     environ = request.environ  # a plain dictionary: most headers that are asked for are not there
     body = _read_body(request, environ, max_body_bytes)
@@ -55,14 +55,14 @@ def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) 
 
 @cache
 def _variable(header: str) -> str:
-    """What WSGI calls a header."""
+    """Return what WSGI calls a header."""
     return f"HTTP_{header.upper().replace('-', '_')}"
 
 
 def _read_body(request: Request, environ: Mapping[str, Any], max_body_bytes: int) -> bytes:
-    """A body without a length is not taken: Werkzeug would cut it at the limit and say nothing.
+    """Read a body of known length: without one, Werkzeug would cut it at the limit silently.
 
-    Of one that is too large nothing is read; who is still sending it is listened to by ``arrivals``.
+    Nothing is read of one that is too large; ``web.server`` drains the connection.
     """
     length = environ.get("CONTENT_LENGTH", "")
     if "HTTP_TRANSFER_ENCODING" in environ or not length.isdecimal():
@@ -71,7 +71,7 @@ def _read_body(request: Request, environ: Mapping[str, Any], max_body_bytes: int
         raise BodyTooLarge
     try:
         return request.get_data(cache=False)
-    except OSError:  # the connection broke, or had nothing more to say for longer than arrivals lets a thread wait
+    except OSError:  # the connection broke, or sent nothing for as long as web.server lets a thread wait
         raise RequestTimeout from None
 
 

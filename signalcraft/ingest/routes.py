@@ -1,7 +1,4 @@
-"""The routes of deliveries and of whoever operates us; those of the API are in ``reading`` and ``changing``.
-
-Each reads the request, asks one question and renders the answer. They decide nothing.
-"""
+"""Webhook routes: read the request, call ``receive``, render the result."""
 
 import re
 import time
@@ -30,15 +27,19 @@ webhooks = Blueprint("webhooks", __name__)
 
 @webhooks.before_request
 def start_delivery() -> None:
-    """Name the delivery, and look at the clock: it may have waited for a thread."""
+    """Assign a delivery id and start the timer, including the time spent waiting for a thread."""
     g.delivery_id = uuid4().hex
-    g.began = time.perf_counter() - ingest_request.seconds_waited()
+    g.started_at = time.perf_counter() - ingest_request.seconds_waited()
 
 
-@webhooks.post("/webhooks/sentry")
-@webhooks.post("/webhooks/sentry/<workspace>")
-def take_in(workspace: str = "") -> ResponseReturnValue:
-    """Take a delivery in. The path names the workspace, else a header that Sentry can be told to send, else nobody."""
+@webhooks.post("/webhooks/sentry", endpoint="take_in")
+@webhooks.post("/webhooks/sentry/<workspace>", endpoint="take_in")
+def receive_delivery(workspace: str = "") -> ResponseReturnValue:
+    """Receive a delivery.
+
+    The path names the workspace, else a header that Sentry can be configured to send, else DEFAULT_WORKSPACE.
+    The endpoint's name is the public ``operationId``.
+    """
     ingest = context.current()
     settings = ingest.settings
     g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
@@ -54,16 +55,17 @@ def take_in(workspace: str = "") -> ResponseReturnValue:
 
 @webhooks.after_request
 def log_delivery(response: Response) -> Response:
-    """One line and one count for each delivery, also one that was refused. Of an unverified one, nothing it says."""
+    """Log and count each delivery, also a refused one; of an unverified delivery, nothing that it contains."""
     result: ReceiveResult | None = g.get("receive_result")
     identity = result.identity if result else None
     answer = result.status.value if result else g.get("problem_code", "none")
-    seconds = time.perf_counter() - g.began
-    metrics.count("signalcraft_webhooks_total", resource=_counted_as(identity), answer=answer)
+    seconds = time.perf_counter() - g.started_at
+    metrics.count("signalcraft_webhooks_total", resource=_resource_label(identity), answer=answer)
     metrics.observe("signalcraft_ack_seconds", seconds)
     metrics.observe("signalcraft_webhook_bytes", request.content_length or 0)
-    note = log.error if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info  # then it is lost
-    note(
+    # an error, since a 5xx may lose the delivery
+    write = log.error if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+    write(
         "delivery answered",
         stage="receive",
         delivery_id=result.delivery_id if result else g.delivery_id,
@@ -80,15 +82,14 @@ def log_delivery(response: Response) -> Response:
     return response
 
 
-def _counted_as(identity: Identity | None) -> str:
-    """The resource, but for our own canary, which must not hide that a source fell silent."""
+def _resource_label(identity: Identity | None) -> str:
+    """Return the resource, or ``canary``: our own canary must not hide that a source stopped sending."""
     if identity is None:
         return "unknown"
     return "canary" if identity.project == str(CANARY_PROJECT_ID) else identity.resource
 
 
 def _dump(result: ReceiveResult) -> dict[str, str]:
-    """What the sender of a delivery is told."""
     if result.status is DeliveryStatus.IGNORED:
         return {"status": result.status.value, "reason": result.reason}
     return {"status": result.status.value, "delivery_id": result.delivery_id}

@@ -1,1 +1,1 @@
-"""Where an acknowledged delivery waits: Redis, else PostgreSQL's inbox; else the dead letters."""
+"""Storage of acknowledged deliveries: the Redis queue, PostgreSQL's inbox as its fallback, and the dead letters."""

@@ -1,4 +1,4 @@
-"""Read how much waits in a queue, for how long, and when its worker was last seen."""
+"""Queue depth, age of the oldest job, and the last heartbeat of a queue's workers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,17 +14,17 @@ from signalcraft.queues.redis_clients import redis_errors_as_unavailable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How many jobs wait, and since when the oldest of them does; None where none waits."""
+    """Number of waiting jobs and creation time of the oldest; None for an empty queue."""
 
     depth: int
     oldest_created_at: datetime | None
 
 
 def backlog(redis: Redis, name: str) -> Backlog:
-    """How much waits on the queue ``name``.
+    """Return the depth and the oldest job of the queue ``name``.
 
     Raises:
-        QueueUnavailable: Redis is away or too slow.
+        QueueUnavailable: Redis is unavailable or too slow.
     """
     waiting = queue(redis, name)
     with redis_errors_as_unavailable():
@@ -39,12 +39,13 @@ def _parse(moment: bytes | None) -> datetime | None:
 
 
 def last_heartbeat(redis: Redis, name: str) -> datetime | None:
-    """When a worker of the queue ``name`` last came round its loop; None where none is registered.
+    """Return the newest heartbeat of a worker of the queue ``name``; None without a worker.
 
-    RQ's worker writes it each time it goes to the queue for work, so it says that the queue is being consumed.
+    RQ's worker writes its heartbeat each time it asks the queue for work, so a recent one means that the queue is
+    being consumed.
 
     Raises:
-        QueueUnavailable: Redis is away or too slow.
+        QueueUnavailable: Redis is unavailable or too slow.
     """
     with redis_errors_as_unavailable():
         workers: Any = redis.smembers(WORKERS_BY_QUEUE_KEY % name)
@@ -52,15 +53,15 @@ def last_heartbeat(redis: Redis, name: str) -> datetime | None:
     return max((datetime.fromisoformat(beat.decode()) for beat in beats if beat), default=None)
 
 
-#: How long ago a worker must have gone to the queue. An idle one does every 15 s, one at work after its batch.
+#: Maximum age of the heartbeat of a live worker. An idle worker asks the queue every 15 s, a busy one after its batch.
 HEARTBEAT_SECONDS: Final = 45.0
 
 
 def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
-    """How long ago a worker last went to the queue; None where there is none.
+    """Return the age of the newest heartbeat in seconds; None without a worker.
 
     Raises:
-        QueueUnavailable: Redis is away.
+        QueueUnavailable: Redis is unavailable.
     """
     beat = last_heartbeat(redis, queue)
     return (datetime.now(UTC) - beat).total_seconds() if beat else None

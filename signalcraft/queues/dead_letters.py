@@ -1,4 +1,4 @@
-"""Dead letters: deliveries that cannot be processed, kept raw with the reason; and those of unknown meaning.
+"""Dead letters: raw deliveries that cannot be processed, with the reason; and raw deliveries of unknown meaning.
 
 Call everything but ``add`` inside ``session()``.
 """
@@ -33,14 +33,14 @@ def add(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> Non
     """Dead-letter one delivery, in a session of its own.
 
     Raises:
-        RecoverableError: PostgreSQL is unavailable; nothing is kept yet.
+        RecoverableError: PostgreSQL is unavailable; nothing was stored.
     """
     with session():
         add_all([(accepted, error)], stage=stage)
 
 
 def add_all(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stage: str) -> None:
-    """Dead-letter deliveries, each with its reason; log and count those that were not there yet."""
+    """Dead-letter deliveries, each with its reason; log and count only new ones."""
     for accepted, error in failures:
         if not _insert(accepted, error, stage):
             continue
@@ -57,15 +57,15 @@ def add_all(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stag
 
 
 def _insert(accepted: AcceptedDelivery, error: PermanentError, stage: str) -> bool:
-    why = {"stage": stage, "code": error.code, "reason": str(error)}
-    insert = FailedDelivery.insert(columns_of(accepted) | why).on_conflict_ignore().returning(FailedDelivery.id)
+    failure = {"stage": stage, "code": error.code, "reason": str(error)}
+    insert = FailedDelivery.insert(columns_of(accepted) | failure).on_conflict_ignore().returning(FailedDelivery.id)
     return bool(list(insert.execute()))
 
 
 def add_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
-    """Keep raw deliveries of unknown meaning, the newest ``MAX_UNHANDLED`` of each workspace.
+    """Store raw deliveries of unknown meaning, the newest ``MAX_UNHANDLED`` of each workspace.
 
-    Each body is kept once: a client that replays one under varying unsigned headers must not push out the others.
+    Each body is stored once: a client that replays a body with varying unsigned headers must not evict the others.
     """
     if not deliveries:
         return

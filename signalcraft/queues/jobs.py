@@ -1,7 +1,6 @@
-"""What we ask of Redis: to take a delivery in, once, and to say how much waits.
+"""RQ queues and jobs: names, limits, and the job class that runs only allow-listed functions.
 
-The jobs are RQ's own, so ``rq info``, rq-dashboard and a plain worker see them. Web and worker never share a
-client: the web's must fail within the second that a sender waits, the worker's must sit in a blocking pop.
+Jobs are ordinary RQ jobs, so ``rq info``, rq-dashboard and a plain worker see them.
 """
 
 import zlib
@@ -23,22 +22,22 @@ NOTIFICATIONS: Final = "notifications"
 PROCESS_DELIVERY: Final = "signalcraft.tasks.process_delivery"
 NOTIFY: Final = "signalcraft.tasks.notify"
 
-#: Generous: a batch of the largest deliveries takes seconds.
+#: A batch of the largest deliveries takes seconds.
 JOB_TIMEOUT_SECONDS: Final = 120
-#: How often a job is put back that was in hand when its worker died. Nothing else uses up a try.
+#: How often a job is requeued after its worker died while processing it. Nothing else consumes a retry.
 MAX_RETRIES: Final = 5
-#: How long RQ keeps a job that failed where we could not even set it aside.
+#: How long RQ keeps a failed job that could not be dead-lettered.
 FAILURE_TTL_SECONDS: Final = 30 * 86_400
 
-#: The most that a job of ours is unpacked: a body of the largest MAX_BODY_BYTES there may be, each byte written as two
-#: characters, and its headers. Somebody else's may be made to become gigabytes of a few megabytes.
+#: Size limit of a decompressed job: a body of the largest allowed MAX_BODY_BYTES with each byte written as two
+#: characters, plus headers. A planted job of a few megabytes could decompress to gigabytes.
 MAX_DECOMPRESSED_BYTES: Final = 2 * 256 * 1024 * 1024 + 1024 * 1024
-#: zlib makes at most so much of a byte.
+#: Maximum compression ratio of zlib: https://zlib.net/zlib_tech.html.
 _MAX_DEFLATE_RATIO: Final = 1032
 
 
 class ForbiddenJob(PermanentError):  # noqa: N818 - reads as the errors of errors.py do
-    """A job that we did not write: another function, a callback, a webhook or a dependency."""
+    """The job is not ours: another function, a callback, a webhook or a dependency."""
 
     code = "job_forbidden"
 
@@ -47,22 +46,22 @@ class AllowedJob(Job):
     """A job that runs one of our own functions, and nothing else.
 
     A JSON serializer keeps code out of arguments, but a job also *names* the function that runs, its callbacks,
-    webhooks and dependencies: whoever writes to Redis could name any. Callbacks and webhooks are dropped when a job
-    is read back, so that RQ never gets to them; the job itself then fails by RQ's own path.
+    webhooks and dependencies: a client that can write to Redis could name any. Callbacks and webhooks are dropped
+    when a job is read, so RQ never runs them; the job itself then fails by RQ's own path.
     """
 
     ALLOWED: Final = frozenset({PROCESS_DELIVERY, NOTIFY})
 
     def restore(self, raw_data: Mapping[bytes | str, Any]) -> None:
-        """Read the fields back from Redis, without what our jobs do not have. What cannot be read is not ours."""
+        """Read the fields from Redis, without those that our jobs do not have; mark unreadable jobs as forbidden."""
         bombs = [name for name in raw_data if name in _COMPRESSED_FIELDS and _is_bomb(raw_data[name])]
         unreadable = bool(bombs)
         try:
             super().restore({**raw_data, **dict.fromkeys(bombs, b"")})
         except NoSuchJobError:
             raise
-        except Exception:  # noqa: BLE001 - RQ and what it reads with raise of all kinds
-            unreadable = True  # raised, it would end the worker, and whatever else it has in hand would wait
+        except Exception:  # noqa: BLE001 - RQ and its libraries raise many types
+            unreadable = True  # raising would end the worker, and its other claimed jobs would wait
         self.enqueued_at = self.enqueued_at or self.created_at
         self.timeout = self.timeout or JOB_TIMEOUT_SECONDS
         self.result_ttl = self.result_ttl or 0
@@ -78,10 +77,10 @@ class AllowedJob(Job):
         self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
         self.webhooks = []
         self._dependency_ids = []
-        self.retry_intervals = None  # ours have none; by one that is no list, maintenance would end each worker
+        self.retry_intervals = None  # ours have none; a value that is not a list would end every worker in maintenance
 
     def check(self) -> None:
-        """Make sure that the job is one of ours.
+        """Check that the job is ours.
 
         Raises:
             ForbiddenJob: it is not.
@@ -97,7 +96,7 @@ class AllowedJob(Job):
 
     @property
     def func(self) -> Any:  # noqa: ANN401 - RQ's signature
-        """The function to run.
+        """Function that the job runs.
 
         Raises:
             ForbiddenJob: it is not one of ours.
@@ -107,10 +106,10 @@ class AllowedJob(Job):
 
 
 def read_delivery(data: bytes) -> AcceptedDelivery:
-    """What a job of ``process_delivery`` carries, read from RQ's compressed ``data`` without the rest of the job.
+    """Return the delivery in a job's ``data``, RQ's compressed JSON.
 
     Raises:
-        ForbiddenJob: it is the data of another job, or of none.
+        ForbiddenJob: it is not the data of a ``process_delivery`` job.
     """
     try:
         function, instance, (argument,), _ = orjson.loads(_decompress(data))
@@ -121,17 +120,17 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
         raise ForbiddenJob("the job's argument is not a delivery") from error
 
 
-#: The fields of a job that RQ unpacks when it reads one.
+#: The fields that RQ decompresses when it reads a job.
 _COMPRESSED_FIELDS: Final = frozenset({"data", "exc_info", b"data", b"exc_info"})
 
 
 def _is_bomb(packed: bytes) -> bool:
-    """Whether what RQ is about to unpack would be too much. What is too small for that is not looked at."""
+    """Return whether RQ would decompress too much. Values too small for that are not decompressed."""
     if len(packed) * _MAX_DEFLATE_RATIO <= MAX_DECOMPRESSED_BYTES:
         return False
     try:
         _decompress(packed)
-    except zlib.error:  # RQ takes it as it is
+    except zlib.error:  # RQ uses such a value as it is
         return False
     except ValueError:
         return True
@@ -140,12 +139,12 @@ def _is_bomb(packed: bytes) -> bool:
 
 def _decompress(packed: bytes) -> bytes:
     stream = zlib.decompressobj()
-    unpacked = stream.decompress(packed, MAX_DECOMPRESSED_BYTES)
+    decompressed = stream.decompress(packed, MAX_DECOMPRESSED_BYTES)
     if not stream.eof:
-        raise ValueError("it ends early, or becomes too much")
-    return unpacked
+        raise ValueError("truncated or too large")
+    return decompressed
 
 
 def queue(redis: Redis, name: str) -> Queue:
-    """The queue ``name`` as we read and write it: JSON arguments, allow-listed jobs."""
+    """Return the queue ``name`` with JSON arguments and allow-listed jobs."""
     return Queue(name, connection=redis, serializer=JSONSerializer, job_class=AllowedJob)

@@ -1,7 +1,7 @@
-"""A worker's hold on the jobs it took: claimed in one script, under a lease, finished or given back together.
+"""Lease on a batch of RQ jobs: one script claims them, and they are finished or released together.
 
-Claimed jobs stand in RQ's own registry of started jobs, each scored with the end of the lease. Should the worker
-die, any worker's maintenance puts them back when the lease is over; nothing of a claim lies anywhere else.
+Claimed jobs are in RQ's own registry of started jobs; the score of each is the end of the lease. If the worker
+dies, maintenance of any worker requeues them after the lease ends. A lease has no other state in Redis.
 """
 
 import time
@@ -19,16 +19,16 @@ from rq.utils import utcformat
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues.jobs import read_delivery
 
-#: How long a claimed job is left alone before it is taken for abandoned, in seconds.
+#: A claimed job counts as abandoned after this time without renewal.
 LEASE_SECONDS: Final = 12
-#: The first of a claim has the last score. Maintenance puts abandoned jobs back by score, each in front of the one
-#: before, so they come back in their order: a "resolved" must not overtake the alert that it is about.
-_STEP: Final = 0.00001
+#: Difference between the scores of a lease's jobs; the first job has the highest score. Maintenance requeues abandoned
+#: jobs by ascending score, each at the front, which restores their order: a "resolved" must not overtake its alert.
+_SCORE_STEP: Final = 0.00001
 
-#: KEYS: queue, intermediate list, started registry. ARGV: the job that RQ popped (empty: none), how many in all,
-#: worker, now (as RQ writes it), end of the lease (epoch seconds), lease, prefix of job keys, what tells scores apart.
-#: Returns id, data, id, … A job that was handed out before is claimed only if RQ popped it, and alone: if it was what
-#: killed a worker, it must not take others with it.
+#: KEYS: queue, intermediate list, started registry. ARGV: the job that RQ popped (empty: none), maximum number,
+#: worker, now (as RQ writes it), end of the lease (epoch seconds), lease id, prefix of job keys, score difference.
+#: Returns id, data, id, … A job that was claimed before is claimed only if RQ popped it, and alone: if it killed a
+#: worker, it must not affect others.
 _CLAIM: Final = """
 local claimed = {}
 local function claim(id)
@@ -45,15 +45,15 @@ local function tried_before(id)
     local started = redis.call("HGET", ARGV[7] .. id, "started_at")
     return started and started ~= ""
 end
-local popped, most = ARGV[1], tonumber(ARGV[2])
+local popped, limit = ARGV[1], tonumber(ARGV[2])
 if popped ~= "" then
     local alone = tried_before(popped)
     redis.call("LREM", KEYS[2], 1, popped)
     claim(popped)
     if alone then return claimed end
-    most = most - 1
+    limit = limit - 1
 end
-for _ = 1, most do
+for _ = 1, limit do
     local id = redis.call("LINDEX", KEYS[1], 0)
     if not id or tried_before(id) then break end
     redis.call("LPOP", KEYS[1])
@@ -63,7 +63,7 @@ return claimed
 """
 
 
-#: KEYS: queue, started registry. ARGV: prefix of job keys, lease, ids, the last first.
+#: KEYS: queue, started registry. ARGV: prefix of job keys, lease id, job ids in reverse order.
 _RELEASE: Final = """
 for i = 3, #ARGV do
     if redis.call("ZREM", KEYS[2], ARGV[i] .. ":" .. ARGV[2]) == 1 then
@@ -74,30 +74,39 @@ end
 """
 
 
+def once_per(redis: Redis, key: str, *, seconds: int) -> bool:
+    """Return whether this process is the first to ask for ``key`` in that time: an election without a term.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is unavailable.
+    """
+    return bool(redis.set(key, "1", nx=True, ex=seconds))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedJob:
-    """A job in hand: its id and RQ's ``data``, compressed."""
+    """A claimed job: its id and RQ's compressed ``data``."""
 
     job_id: str
     data: bytes
 
     @property
     def key(self) -> str:
-        """Where Redis keeps the job."""
+        """Redis key of the job."""
         return f"{Job.redis_job_namespace_prefix}{self.job_id}"
 
     def delivery(self) -> AcceptedDelivery:
-        """What the job carries.
+        """Return the delivery in the job.
 
         Raises:
-            ForbiddenJob: it is no job of ours.
+            ForbiddenJob: the job is not ours.
         """
         return read_delivery(self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Jobs of one queue that a worker has in hand, under one lease that ends at ``ends_at`` (epoch seconds)."""
+    """Jobs of one queue that a worker claimed until ``ends_at`` (epoch seconds)."""
 
     redis: Redis
     queue: Queue
@@ -106,54 +115,54 @@ class Lease:
     ends_at: float
 
     @classmethod
-    def acquire(cls, popped: str, queue: Queue, *, worker_name: str, most: int) -> Self:
-        """Claim the job that RQ has just moved to the intermediate list, and what waits, up to ``most`` in all."""
-        return cls._take(popped, queue, worker_name, most, time.time() + LEASE_SECONDS)
+    def acquire(cls, popped: str, queue: Queue, *, worker_name: str, limit: int) -> Self:
+        """Claim the job that RQ moved to the intermediate list, and waiting jobs up to ``limit`` in all."""
+        return cls._claim(popped, queue, worker_name, limit, time.time() + LEASE_SECONDS)
 
-    def acquire_next(self, *, worker_name: str, most: int) -> Self:
-        """Claim what waits behind these jobs; should the worker die, it comes back behind them too."""
-        return self._take("", self.queue, worker_name, most, self.ends_at - len(self.jobs) * _STEP)
+    def acquire_next(self, *, worker_name: str, limit: int) -> Self:
+        """Claim waiting jobs; if the worker dies, they are requeued behind the jobs of this lease."""
+        return self._claim("", self.queue, worker_name, limit, self.ends_at - len(self.jobs) * _SCORE_STEP)
 
     @classmethod
-    def _take(cls, popped: str, queue: Queue, worker_name: str, most: int, ends_at: float) -> Self:
+    def _claim(cls, popped: str, queue: Queue, worker_name: str, limit: int, ends_at: float) -> Self:
         lease = uuid4().hex
-        answer: Any = queue.connection.register_script(_CLAIM)(
+        reply: Any = queue.connection.register_script(_CLAIM)(
             keys=[queue.key, queue.intermediate_queue_key, queue.started_job_registry.key],
             args=[
                 popped,
-                most,
+                limit,
                 worker_name,
                 utcformat(datetime.now(UTC)),
                 ends_at,
                 lease,
                 Job.redis_job_namespace_prefix,
-                _STEP / 2,  # a job has two places in what is returned
+                _SCORE_STEP / 2,  # the reply has two items for each job
             ],
         )
-        pairs = zip(answer[::2], answer[1::2], strict=True)
+        pairs = zip(reply[::2], reply[1::2], strict=True)
         claimed = [LeasedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
         return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed, ends_at=ends_at)
 
     def of(self, jobs: Sequence[LeasedJob]) -> Self:
-        """The claim on ``jobs``, some of its own, which are all still held."""
+        """Return a lease on ``jobs`` only; the others stay claimed in Redis."""
         return replace(self, jobs=jobs)
 
     def without(self, refused: Sequence[LeasedJob]) -> Self:
-        """The claim without some of its jobs, which are let go."""
+        """Return the lease without ``refused``, and remove those from the registry."""
         if refused:
             self.redis.zrem(self._registry, *(self._entry(job) for job in refused))
         return replace(self, jobs=[job for job in self.jobs if job not in refused])
 
     def renewed(self, *, behind: Self | None = None) -> Self:
-        """The claim under another lease from now on; should the worker die, its jobs come back ``behind`` others'."""
-        ends_at = behind.ends_at - len(behind.jobs) * _STEP if behind else time.time() + LEASE_SECONDS
-        scores = {self._entry(job): ends_at - position * _STEP for position, job in enumerate(self.jobs)}
+        """Extend the lease; if the worker dies, its jobs are requeued ``behind`` those of another lease."""
+        ends_at = behind.ends_at - len(behind.jobs) * _SCORE_STEP if behind else time.time() + LEASE_SECONDS
+        scores = {self._entry(job): ends_at - position * _SCORE_STEP for position, job in enumerate(self.jobs)}
         if scores:
             self.redis.zadd(self._registry, scores, xx=True)
         return replace(self, ends_at=ends_at)
 
     def finish(self, worker_key: str) -> None:
-        """Leave nothing of the jobs behind but their number with the worker."""
+        """Delete the jobs and add their number to the worker's count."""
         with self.redis.pipeline() as pipeline:
             pipeline.delete(*(job.key for job in self.jobs))
             pipeline.zrem(self._registry, *(self._entry(job) for job in self.jobs))
@@ -161,9 +170,9 @@ class Lease:
             pipeline.execute()
 
     def release(self) -> None:
-        """Put the jobs back where they were, at the front of the queue, as if never taken.
+        """Put the jobs back at the front of the queue, in their order, as if never claimed.
 
-        Those whose lease was over may be in other hands, or done: they are left alone.
+        Jobs whose lease ended may be claimed by another worker or done; they are skipped.
         """
         ids = [job.job_id for job in reversed(self.jobs)]
         keys = [self.queue.key, self._registry]
@@ -174,5 +183,5 @@ class Lease:
         return str(self.queue.started_job_registry.key)
 
     def _entry(self, job: LeasedJob) -> str:
-        """How a claimed job stands in the registry: RQ's ``job id:execution id``."""
+        """Return the registry entry of a claimed job: RQ's ``job id:execution id``."""
         return f"{job.job_id}:{self.lease}"

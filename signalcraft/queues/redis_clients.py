@@ -1,6 +1,7 @@
-"""Two ways to reach Redis: the web process's, which answers in time or fails, and the worker's, which waits.
+"""Redis clients: for the web process, which must respond or fail in time, and for the worker, which waits.
 
-Never share a client between the two.
+Never share a client between the two: the web client must fail within the second that a sender waits, the worker's
+client must sit in a blocking pop.
 """
 
 import math
@@ -21,8 +22,8 @@ from redis.retry import Retry
 
 from signalcraft.domain.errors import QueueUnavailable
 
-#: No retries, and 0.5 s in all: connecting and then reading from a server that is frozen. Without a password,
-#: RESP2 and no driver information make connecting free of round trips.
+#: No retries, and 0.5 s for connecting to and reading from a frozen server. Without a password, RESP2 and no driver
+#: information make connecting free of round trips.
 _WEB: Mapping[str, Any] = MappingProxyType(
     {
         "socket_connect_timeout": 0.2,
@@ -32,7 +33,7 @@ _WEB: Mapping[str, Any] = MappingProxyType(
         "driver_info": None,
     }
 )
-#: A read waits longer than RQ's blocking pop does; a connection that idled is pinged before it is used.
+#: A read waits longer than RQ's blocking pop; an idle connection is pinged before use.
 _WORKER: Mapping[str, Any] = MappingProxyType(
     {
         "socket_connect_timeout": 5,
@@ -44,11 +45,11 @@ _WORKER: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-_WRITTEN: Final = "signalcraft:written"
+_WRITE_CHECK_KEY: Final = "signalcraft:written"
 
 
 class _Deadline(threading.local):
-    """When the answers that this thread waits for are due, on the monotonic clock."""
+    """Deadline of this thread for Redis replies, on the monotonic clock."""
 
     at = math.inf
 
@@ -56,11 +57,11 @@ class _Deadline(threading.local):
 _current_deadline: Final = _Deadline()
 
 
-class _InTime(AbstractConnection):
-    """A connection that waits for no answer past the thread's deadline."""
+class _DeadlineConnection(AbstractConnection):
+    """A connection that waits for no reply past the thread's deadline."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
-        """Read an answer; what is left until the deadline is the most that it may take."""
+        """Read a reply within the time left until the deadline."""
         left = _current_deadline.at - time.monotonic()
         if left < _WEB["socket_timeout"]:
             options["timeout"] = max(0.001, left)
@@ -68,20 +69,20 @@ class _InTime(AbstractConnection):
 
 
 def for_web(url: str) -> Redis:
-    """A client for the web process: it answers within 0.5 s, or fails. Connects to nothing yet."""
+    """Return a client that fails after 0.5 s, for the web process; it does not connect yet."""
     redis = Redis.from_url(url, **_WEB, **_tls(url))
     pool = redis.connection_pool
-    pool.connection_class = type("InTime", (_InTime, pool.connection_class), {})
+    pool.connection_class = type("DeadlineConnection", (_DeadlineConnection, pool.connection_class), {})
     return redis
 
 
 def for_worker(url: str) -> Redis:
-    """A client for the worker: it waits, checks and tries again. Connects to nothing yet."""
+    """Return a client that waits, checks connections and retries, for the worker; it does not connect yet."""
     return Redis.from_url(url, **_WORKER, **_tls(url))
 
 
 def _tls(url: str) -> dict[str, Any]:
-    """Platforms such as Heroku give Redis a self-signed certificate: encrypted, and not verifiable.
+    """Return TLS options: on platforms such as Heroku Redis has a self-signed certificate, which cannot be verified.
 
     https://devcenter.heroku.com/articles/connecting-heroku-redis. ``?ssl_cert_reqs=required`` in the URL wins.
     """
@@ -89,18 +90,18 @@ def _tls(url: str) -> dict[str, Any]:
 
 
 def check_writable(redis: Redis) -> None:
-    """See whether Redis takes writes: one that is full or a replica answers pings all the same.
+    """Check that Redis accepts writes; a full Redis or a replica responds to pings only.
 
     Raises:
         QueueUnavailable: it does not.
     """
     with redis_errors_as_unavailable():
-        redis.set(_WRITTEN, "1", ex=60)
+        redis.set(_WRITE_CHECK_KEY, "1", ex=60)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """All answers that the block waits for are due within so many seconds together."""
+    """Limit the time that the block waits for all its Redis replies together."""
     _current_deadline.at = time.monotonic() + seconds
     try:
         yield
@@ -110,7 +111,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def redis_errors_as_unavailable() -> Iterator[None]:
-    """Whatever is wrong with Redis in the block, raise it as QueueUnavailable."""
+    """Raise any Redis error of the block as QueueUnavailable."""
     try:
         yield
     except RedisError as error:

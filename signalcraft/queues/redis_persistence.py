@@ -1,9 +1,10 @@
-"""What Redis would forget: whether it keeps on disk what it acknowledged, and whether it refuses when it is full.
+"""Checks whether Redis persists acknowledged deliveries and refuses writes when it is full.
 
-Asked of INFO, which hosted Redis answers also where CONFIG is forbidden. Where it does not say, that is what we say.
+The source is INFO, which hosted Redis permits even where it forbids CONFIG. A missing field is reported as unknown.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -13,34 +14,62 @@ from redis.exceptions import RedisError
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """One setting of Redis: its value, None if INFO does not show it; and, unless it is safe, what can be lost."""
+
+    setting: str
+    value: str | None
+    loss: str
+    advice: str
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether nothing can be lost by this setting."""
+        return not self.loss
+
+
+def judge(info: Mapping[str, Any]) -> Iterator[Judgement]:
+    """Judge persistence and eviction by the fields of INFO."""
+    appendonly = {None: None, 0: "no"}.get(info.get("aof_enabled"), "yes")
+    yield Judgement(
+        setting="appendonly",
+        value=appendonly,
+        loss={
+            None: "It is unknown whether appendonly is on. If not, a restart of Redis loses what waits in it.",
+            "no": "appendonly is off: a restart of Redis loses every acknowledged delivery that waits in it.",
+        }.get(appendonly, ""),
+        advice="Turn it on, or set INGEST_DURABILITY=inbox: a restart would lose acknowledged deliveries.",
+    )
+    policy = info.get("maxmemory_policy")
+    yield Judgement(
+        setting="maxmemory-policy",
+        value=policy,
+        loss={
+            None: "maxmemory-policy is unknown. If it is not noeviction, a full Redis forgets acknowledged deliveries.",
+            "noeviction": "",
+        }.get(
+            policy,
+            f"maxmemory-policy is {policy}: a full Redis forgets acknowledged deliveries, and refuses no new ones.",
+        ),
+        advice="Set it to noeviction: a full Redis must refuse writes, not evict jobs.",
+    )
+
+
 def losses(redis: Redis) -> tuple[str, ...]:
-    """What would be lost, and when, a sentence each; empty where Redis is set up as it should be.
+    """Return a sentence for each way to lose deliveries; empty for a safe configuration.
 
     Raises:
-        RedisError: Redis is away.
+        RedisError: Redis is unavailable.
     """
-    said: Any = {}
+    info: Any = {}
     for section in ("persistence", "memory"):
-        said |= redis.info(section)
-    return tuple(judge(said))
-
-
-def judge(info: Mapping[str, Any]) -> Iterator[str]:
-    """The same of what INFO said."""
-    match info.get("aof_enabled"):
-        case None:
-            yield "It is unknown whether appendonly is on. If not, a restart of Redis loses what waits in it."
-        case 0:
-            yield "appendonly is off: a restart of Redis loses every acknowledged delivery that waits in it."
-    policy = info.get("maxmemory_policy")
-    if policy is None:
-        yield "maxmemory-policy is unknown. If it is not noeviction, a full Redis forgets acknowledged deliveries."
-    elif policy != "noeviction":
-        yield f"maxmemory-policy is {policy}: a full Redis forgets acknowledged deliveries, and refuses no new ones."
+        info |= redis.info(section)
+    return tuple(judgement.loss for judgement in judge(info) if not judgement.is_safe)
 
 
 def report(redis: Redis, durability: str) -> None:
-    """Write a line for each loss, once, at the start of a process. With ``durability`` inbox nothing waits in Redis."""
+    """Log each risk at the start of a process. With ``durability`` inbox nothing waits in Redis."""
     if durability == "inbox":
         return
     try:

@@ -1,7 +1,7 @@
-"""Who sends us alerts: the protocol of a source, and the table of them.
+"""Senders of alerts: the protocol of a source, and the table of all sources.
 
-A source is a module. To add one: write the module, add its line to ``SOURCES``, and give
-``samples`` its deliveries.
+A source is a package. To add one: write the package, add its line to ``SOURCES``, and add its
+sample deliveries.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,34 +15,34 @@ from signalcraft.sources import sentry
 
 
 class Source(Protocol):
-    """What the rest of the house asks of a sender. Pure: the same delivery gives the same answer."""
+    """Interface of a source. Pure: the same delivery gives the same result."""
 
     def verify(self, delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
-        """The secret that explains the delivery.
+        """Return the secret that verifies the delivery.
 
-        Every secret is tried, in constant time, whichever matches.
+        Tries every secret, in constant time, even after a match.
 
         Raises:
-            BadSignature: none of them does, or there is none.
-            UiComponentRequest: it is signed, and a call of another kind.
+            BadSignature: no secret verifies it, or there is none.
+            UiComponentRequest: it is signed, but not a webhook.
         """
 
     def identify(self, delivery: Delivery) -> Identity:
-        """What the delivery is and what a redelivery of it shares.
+        """Return the resource, the action and the delivery key.
 
         Raises:
-            Refusal: the body is not JSON, not an object, or lacks what every delivery has.
+            Refusal: the body is not JSON, not an object, or lacks a required field.
         """
 
     def normalize(self, delivery: Delivery, vocabulary: Vocabulary) -> Normalization:
-        """What the delivery means.
+        """Return the alerts and status changes of the delivery.
 
         Raises:
-            PermanentError: something without which there is no alert is missing.
+            PermanentError: a field that every alert needs is missing.
         """
 
     def recall(self, body: bytes, received_at: datetime) -> Delivery:
-        """The delivery that a stored body was, so that ``normalize`` reads it as it did when it came."""
+        """Rebuild a delivery from a stored body, for ``normalize`` to read it as when it was received."""
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType({"sentry": sentry})

@@ -1,7 +1,7 @@
-"""What any sender's values must go through before we keep them: text, slugs, words for severity, times, tags.
+"""Clean the values of any sender before they are stored: text, slugs, severities, times, tags.
 
-Every function takes any JSON value and answers with something that PostgreSQL stores and a person
-can read, or with ``None`` where nothing can be made of it. None of them raises.
+Every function takes any JSON value and returns a value that PostgreSQL can store and a person
+can read, or ``None`` for an unusable value. None of them raises.
 """
 
 import json
@@ -24,14 +24,14 @@ SLUG_LIMIT = 100
 IDENTIFIER_LIMIT = 64
 LINK_LIMIT = 2_000
 
-#: Outside of these years a time is a mistake, not a time.
+#: A time outside of these years is treated as a mistake.
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 
-#: A count is kept in a bigint.
+#: A count is stored as a bigint.
 COUNT_LIMIT = 2**63 - 1
 
 _ELLIPSIS = "…"
-# C0, DEL, C1 and lone surrogates. In titles a line break is a blank, so these count there too.
+# C0 except tab and line feed, DEL, C1 and lone surrogates. In titles, blanks replace line breaks first.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"\s+")
@@ -43,10 +43,10 @@ _EPOCH = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?")
 
 
 def text(value: object, limit: int) -> str | None:
-    """``value`` on its lines, without control characters, at most ``limit`` characters; HTML stays as it is."""
+    """Return ``value`` with its lines, without control characters, cut to ``limit``; HTML stays as it is."""
     if not isinstance(value, str):
         return None
-    # Cutting first bounds the work on a text of megabytes.
+    # Cut first, so that a text of megabytes costs no more than a short one.
     short = value[: 2 * limit]
     if "\r" in short:
         short = short.replace("\r\n", "\n").replace("\r", "\n")
@@ -54,7 +54,7 @@ def text(value: object, limit: int) -> str | None:
 
 
 def line(value: object, limit: int) -> str | None:
-    """Like :func:`text`, on one line: every run of blanks and line breaks is one space."""
+    """Return ``value`` like :func:`text`, on one line: a run of blanks and line breaks becomes one space."""
     if not isinstance(value, str):
         return None
     if len(value) <= limit and value.isprintable() and "  " not in value:
@@ -66,17 +66,17 @@ def line(value: object, limit: int) -> str | None:
 
 
 def _printable(value: str) -> str:
-    """``value`` without what PostgreSQL refuses (NUL, lone surrogates) or a terminal would obey."""
+    # PostgreSQL refuses NUL and lone surrogates; a terminal executes control characters.
     if value.isprintable():
         return value
     return _UNPRINTABLE.sub("", _SURROGATE.sub("\ufffd", value))
 
 
 def cut(value: str, limit: int, *, more: bool = False) -> str:
-    """``value`` in at most ``limit`` characters, the last an ellipsis if anything is missing.
+    """Cut ``value`` to ``limit`` characters, the last an ellipsis if anything is missing.
 
-    The cut falls before a character with its combining marks, never inside. ``more`` says that
-    something was cut off before.
+    The cut never separates a character from its combining marks. ``more``: the value was cut
+    before.
     """
     if len(value) <= limit and not more:
         return value
@@ -87,7 +87,7 @@ def cut(value: str, limit: int, *, more: bool = False) -> str:
 
 
 def identifier(value: object) -> str | None:
-    """An id as text, whether it came as text or as a number; ``None`` for anything that is no plain id."""
+    """Return an id as text, from text or a number; ``None`` for anything but a plain id."""
     if type(value) is int and 0 <= value <= COUNT_LIMIT:
         return str(value)
     if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
@@ -96,7 +96,7 @@ def identifier(value: object) -> str | None:
 
 
 def slug(value: object) -> tuple[str, bool]:
-    """A project's slug, trimmed and lower-cased, and whether it had to be cleaned beyond that."""
+    """Return a project's slug, trimmed and lower-cased, and whether it needed more cleaning."""
     if not isinstance(value, str):
         return "", False
     lowered = value[: 2 * SLUG_LIMIT].strip().lower()
@@ -106,20 +106,20 @@ def slug(value: object) -> tuple[str, bool]:
 
 
 def environment(value: object) -> str | None:
-    """An environment's name: one line, lower-cased, blanks as hyphens."""
+    """Return an environment's name: one line, lower-cased, blanks as hyphens."""
     name = line(value, ENVIRONMENT_LIMIT)
     return name.lower().replace(" ", "-")[:ENVIRONMENT_LIMIT] if name else None
 
 
 def canonical_environment(name: str, vocabulary: Vocabulary) -> tuple[str, bool]:
-    """The environment that the workspace calls ``name``, and whether it knows that name."""
+    """Resolve the workspace's aliases of ``name``; also return whether the name is known."""
     aliases = vocabulary.environment_aliases
     if name in aliases:
         return aliases[name], True
     return name, name == vocabulary.default_environment or name in aliases.values()
 
 
-#: Words for severity, Sentry's five first. Its API adds ``sample``; other spellings are taken defensively.
+#: Names of severities, Sentry's five first. Its API adds ``sample``; other spellings are accepted defensively.
 SEVERITIES: Mapping[str, Severity] = MappingProxyType(
     {
         "fatal": Severity.CRITICAL,
@@ -134,7 +134,7 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
     }
 )
 
-#: The numbers of Python's ``logging``, which old senders use (Sentry's ``constants.LOG_LEVELS``).
+#: The levels of Python's ``logging``, which old senders use (Sentry's ``constants.LOG_LEVELS``).
 NUMERIC_SEVERITIES: Mapping[float, Severity] = MappingProxyType(
     {
         0: Severity.INFO,
@@ -148,26 +148,29 @@ NUMERIC_SEVERITIES: Mapping[float, Severity] = MappingProxyType(
 
 
 def severity(value: object) -> Severity | None:
-    """The severity that a level (a word, a number, a number in text) stands for."""
+    """Return the severity of a level: a name, a number, or a number in text."""
     if isinstance(value, str):
-        word = value[:20].strip().lower()
-        if not (word.isascii() and word.isdigit()):
-            return SEVERITIES.get(word)
-        value = int(word)
+        name = value[:20].strip().lower()
+        if not (name.isascii() and name.isdigit()):
+            return SEVERITIES.get(name)
+        value = int(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return NUMERIC_SEVERITIES.get(value)
 
 
 def count(value: object) -> int | None:
-    """A number of times, from a number or from digits in text."""
+    """Return a count, from a number or from digits in text."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     return value if type(value) is int and 0 <= value <= COUNT_LIMIT else None
 
 
 def time(value: object) -> datetime | None:
-    """Aware UTC from ISO 8601 (any offset, none is UTC) or from an epoch in s, ms, µs or ns, as number or text."""
+    """Parse a time into aware UTC.
+
+    Accepts ISO 8601 (any offset; without one it is UTC), or an epoch in s, ms, µs or ns, as number or text.
+    """
     try:
         if isinstance(value, str):
             moment = _time_in_text(value)
@@ -188,7 +191,7 @@ def _time_in_text(value: str) -> datetime:
 
 
 def _since_epoch(value: float) -> datetime:
-    """1e11 seconds are the year 5138, 1e11 milliseconds are 1973: the size tells the unit."""
+    # 1e11 seconds are the year 5138, 1e11 milliseconds are 1973: the size determines the unit.
     seconds = float(value)
     for _ in range(3):
         if seconds < 1e11:
@@ -198,10 +201,10 @@ def _since_epoch(value: float) -> datetime:
 
 
 def tags(value: object) -> tuple[list[tuple[str, str]], bool]:
-    """Tags as pairs in the order sent, duplicates kept, and whether something could not be kept.
+    """Return tags as pairs in the order sent, and whether any were dropped.
 
-    They come as pairs (``[["browser", "Firefox"]]``), as dictionaries (``[{"key": …, "value": …}]``)
-    or as one object. Sentry stores its own under a ``sentry:`` prefix, which old payloads show.
+    Accepts pairs (``[["browser", "Firefox"]]``), dictionaries (``[{"key": …, "value": …}]``) or one
+    object; duplicates are kept. Sentry stores its own under a ``sentry:`` prefix, which old payloads show.
     """
     if value is None:
         return [], False
@@ -225,8 +228,7 @@ def _tag(entry: object) -> tuple[str, str] | None:
 
 
 def _as_text(value: object) -> str:
-    """Nothing for null, everything else in JSON's spelling."""
     try:
         return "" if value is None else json.dumps(value, ensure_ascii=False)
-    except RecursionError:  # parsed a few calls higher up the stack, it nested just not too deeply
+    except RecursionError:  # the parser, a few calls higher up the stack, was just within the recursion limit
         return "…"

@@ -1,6 +1,6 @@
-"""How a change of a group leaves a trace: the row that says who, when, from what, to what.
+"""The audit log of groups: who changed which field, when, from which value to which.
 
-The statement that changes a group is the one that writes the trace, so there is none without the other.
+The statement that updates a group also inserts its audit rows, so neither exists without the other.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 
 class Actor(StrEnum):
-    """What kind of hand changed a group: an API token, the word of a source, an alert that joined, or long quiet."""
+    """Who changed a group: an API token, a status change of its source, an alert that joined, or inactivity."""
 
     TOKEN = "token"  # noqa: S105 - a word, no secret
     SOURCE = "source"
@@ -18,7 +18,7 @@ class Actor(StrEnum):
 
 
 _UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-#: The fields whose changes are kept, and each as text.
+#: The audited fields, each with its SQL as text.
 _FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "status": "{}.status",
@@ -30,10 +30,11 @@ _FIELDS: Mapping[str, str] = MappingProxyType(
 
 
 def with_audit_log(update: str, actor: Actor, *, by: str, at: str) -> str:
-    """``update``, an UPDATE of ``alert_group g`` without RETURNING, that also notes what it changed.
+    """Return SQL that runs ``update`` and inserts its audit rows.
 
-    ``by`` and ``at`` are SQL: who it was, and when. One row comes back for each field of each group that is not as
-    before: the group's id. The rows must be locked already: the old values are those of the statement's beginning.
+    ``update`` is an UPDATE of ``alert_group g`` without RETURNING; ``by`` and ``at`` are SQL expressions for the actor
+    and the time. The statement returns the group's id once for each field that changed. The rows must be locked
+    already: the old values are those from the start of the statement.
     """
     fields = ", ".join(f"('{name}', {text.format('was')}, {text.format('changed')})" for name, text in _FIELDS.items())
     return f"""

@@ -1,7 +1,7 @@
 """Connect to PostgreSQL: the pool, sessions and error translation.
 
-Open the database once a process (after a fork), and do each piece of work inside ``session()``: a connection is taken
-from the pool and returned each time, because one that is kept never heals after its backend dies.
+Open the database once per process (after a fork), and run each unit of work inside ``session()``: it takes a connection
+from the pool and returns it, because a connection that is held never recovers after its backend dies.
 """
 
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from psycopg2.errors import LockNotAvailable
 
 from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
 
-#: What every connection is opened with: https://www.postgresql.org/docs/current/libpq-connect.html says in which units.
+#: libpq parameters of every connection; units: https://www.postgresql.org/docs/current/libpq-connect.html.
 _CONNECTION = {
     "connect_timeout": 3,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # a network that swallows everything would hold a thread for a quarter of an hour
+    "tcp_user_timeout": 10_000,  # a network that drops all packets would block a thread for 15 minutes
     "application_name": "signalcraft",
 }
-#: SQLSTATEs of a server that is there and cannot serve us: it takes no writes (a failover), a migration is missing, or
-#: the transaction was given up already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+#: SQLSTATEs of a server that is up and cannot serve requests: it is read-only (a failover), a migration is missing, or
+#: the transaction was aborted already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 _TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "42703"})
-#: The class of "program limit exceeded": a value is too large for an index, say. To the driver that is operational, as
-#: a lost connection is, but it will be as large the next time.
+#: The class of "program limit exceeded", such as a value too large for an index. The driver raises OperationalError for
+#: it, as for a lost connection, but a retry fails again.
 _PROGRAM_LIMIT_CLASS = "54"
 _TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
 
@@ -50,7 +50,10 @@ def open_database(
     lock_timeout_ms: int = 5_000,
     statement_timeout_ms: int = 15_000,
 ) -> None:
-    """Point ``database`` at ``url``, any form of it that libpq reads. Connects to nothing yet."""
+    """Configure ``database``; open no connection yet.
+
+    ``url`` may have any form that libpq accepts.
+    """
     database.init(
         url,
         max_connections=max_connections,
@@ -63,21 +66,23 @@ def open_database(
 
 @contextmanager
 def session() -> Iterator[None]:
-    """A connection for one piece of work; inside another session, that one's.
+    """Hold a connection for one unit of work.
+
+    Nested sessions share the connection.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL is away or gave up; the connection is thrown away, the work may be tried again.
+        DatabaseUnavailable: PostgreSQL is unavailable or aborted the work; the connection is discarded, retry.
     """
     if not database.is_closed():
-        with _unavailable():
+        with _driver_errors_as_unavailable():
             yield
         return
     try:
-        with _unavailable():
+        with _driver_errors_as_unavailable():
             database.connect()
             yield
     except (DatabaseUnavailable, InternalError, ProgrammingError):
-        _discard_connection()  # nobody knows in which state it is
+        _discard_connection()  # its state is unknown
         raise
     finally:
         if not database.is_closed():
@@ -85,8 +90,8 @@ def session() -> Iterator[None]:
 
 
 @contextmanager
-def _unavailable() -> Iterator[None]:
-    """Say of an error whether PostgreSQL is away, or gave up what may be tried again."""
+def _driver_errors_as_unavailable() -> Iterator[None]:
+    """Raise DatabaseUnavailable for errors that a retry may cure."""
     try:
         yield
     except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
@@ -102,22 +107,25 @@ def _unavailable() -> Iterator[None]:
 
 
 def driver_error(error: Exception) -> BaseException:
-    """What psycopg2 raised: Peewee raises its own error while it handles that one. Else ``error`` itself."""
+    """Return the psycopg2 error behind a Peewee error.
+
+    Peewee raises its own error while it handles the driver's. Any other ``error`` is returned itself.
+    """
     return error.__context__ or error if isinstance(error, PeeweeException) else error
 
 
 def exceeds_limit(error: Exception) -> bool:
-    """Whether PostgreSQL has no room for something, however often one tries."""
+    """Return whether a value exceeds a PostgreSQL limit (permanent)."""
     return _sqlstate(error).startswith(_PROGRAM_LIMIT_CLASS)
 
 
 def _sqlstate(error: Exception) -> str:
-    """Empty where PostgreSQL said none: it was not there to say."""
+    """Return the SQLSTATE, empty if no server sent one."""
     return getattr(driver_error(error), "pgcode", None) or ""
 
 
 def constraint_name(error: Exception) -> str:
-    """The constraint by which PostgreSQL refused something; empty if it was none."""
+    """Return the violated constraint's name, empty if none."""
     return getattr(getattr(driver_error(error), "diag", None), "constraint_name", None) or ""
 
 
@@ -126,10 +134,10 @@ def _discard_connection() -> None:
         database.manual_close()
 
 
-#: Two transactions met on the same rows, and one has to try again.
-_TRY_AGAIN: Final = frozenset({"alert_group_current_key"})
-#: What other constraints say, for people.
-_MEANINGS: Final = {
+#: Two transactions wrote the same rows, and one must retry.
+_RETRYABLE_CONSTRAINTS: Final = frozenset({"alert_group_current_key"})
+#: Messages for other constraints.
+_CONSTRAINT_MESSAGES: Final = {
     "alert_event_workspace_id_fkey": "the workspace does not exist",
     "alert_group_workspace_id_fkey": "the workspace does not exist",
     "alert_event_severity_check": "the severity is none of ours",
@@ -139,19 +147,19 @@ _MEANINGS: Final = {
 
 @contextmanager
 def translate_constraint_errors() -> Iterator[None]:
-    """Say by which constraint PostgreSQL refused something, and whether to try again.
+    """Translate constraint violations and data errors into domain errors.
 
     Raises:
-        DatabaseUnavailable: another transaction came first.
-        NotStorable: it will never be stored as it is.
+        DatabaseUnavailable: another transaction came first; retry.
+        NotStorable: the values can never be stored.
     """
     try:
         yield
     except IntegrityError as error:
         name = constraint_name(error)
-        if name in _TRY_AGAIN:
+        if name in _RETRYABLE_CONSTRAINTS:
             raise DatabaseUnavailable(f"another transaction came first: {name}") from error
-        raise NotStorable(_MEANINGS.get(name, f"refused by {name}")) from error
+        raise NotStorable(_CONSTRAINT_MESSAGES.get(name, f"refused by {name}")) from error
     except DataError as error:
         raise NotStorable("PostgreSQL cannot hold one of the values") from error
     except OperationalError as error:
@@ -162,14 +170,15 @@ def translate_constraint_errors() -> Iterator[None]:
 
 @contextmanager
 def short_lock_timeout() -> Iterator[None]:
-    """For who holds groups and wants more, or makes one current: whoever has that may be waiting for one of those.
+    """Set ``lock_timeout`` to 500 ms inside the current transaction.
 
-    The order of locks keeps nearly all out of a circle, but for the place that a new group takes, and for groups that
-    cease to be current while somebody waits for them. PostgreSQL would look for a circle after a second, and end
-    either of the two. Part of a transaction.
+    For a transaction that holds locks on groups and needs more, or makes a group current: another transaction that
+    holds those locks may be waiting for this one. ``LOCK_ORDER`` prevents nearly all deadlocks, except over the unique
+    key that a new current group takes, and over groups that cease to be current while a transaction waits for them.
+    PostgreSQL would detect the deadlock after a second, and abort either of the two.
 
     Raises:
-        DatabaseUnavailable: another transaction came first.
+        DatabaseUnavailable: another transaction came first; retry.
     """
     database.execute_sql("SET LOCAL lock_timeout = '500ms'")
     try:

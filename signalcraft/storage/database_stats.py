@@ -1,4 +1,4 @@
-"""How much there is: connections of this process to PostgreSQL, and the sizes of our tables."""
+"""Database statistics: the connection pool of this process, and table sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,20 +14,23 @@ _TABLE_SIZES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class TableSize:
-    """An estimate of a table's rows, and its bytes on disk with indexes and large values."""
+    """A table's estimated rows, and its bytes on disk with indexes and TOAST."""
 
     rows: float
     bytes: int
 
 
 def connections() -> Mapping[str, int]:
-    """How many connections this process's pool has ``in_use`` and ``idle``, and the ``most`` that it may have."""
-    in_use, idle, most = database._in_use, database._connections, database._max_connections  # noqa: SLF001 - Peewee tells it nowhere else
-    return {"in_use": len(in_use), "idle": len(idle), "most": most}
+    """Count pool connections: ``in_use``, ``idle``, and the limit ``most``."""
+    in_use, idle, maximum = database._in_use, database._connections, database._max_connections  # noqa: SLF001 - Peewee tells it nowhere else
+    return {"in_use": len(in_use), "idle": len(idle), "most": maximum}
 
 
 def table_sizes() -> Mapping[str, TableSize]:
-    """The size of each of our tables, by name, from PostgreSQL's catalogue. Call it inside ``models.session()``."""
+    """Return table sizes by name, from PostgreSQL's catalogue.
+
+    Call it inside ``database.session()``.
+    """
     names = [table._meta.table_name for table in TABLES]  # noqa: SLF001 - Peewee's public name for it
     cursor = database.execute_sql(_TABLE_SIZES, (names,))
     return {name: TableSize(rows, size) for name, rows, size in cursor.fetchall()}

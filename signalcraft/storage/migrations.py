@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema: ``migrations/`` through Peewee's runner, one release at a time."""
+"""Schema migrations: apply ``migrations/`` with Peewee's runner, one release at a time."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,29 +10,29 @@ from playhouse.migrations import Runner
 from signalcraft.domain.errors import DatabaseUnavailable, SignalCraftError
 
 DIRECTORY = Path(__file__).parents[2] / "migrations"
-#: Where Peewee's runner remembers what it applied.
+#: The table in which Peewee's runner records applied migrations.
 _HISTORY = "schema_migration"
 
-#: Any number, as long as nobody else in this database locks by it.
-_LOCK = 0x5167_6E61
-#: How long a release waits for another one to finish, and how long a statement may wait for a table's lock:
-#: short, because whoever comes after it in that queue is an alert being stored.
-_WAIT_FOR_RELEASE_MS = 120_000
-_WAIT_FOR_TABLE_MS = 5_000
+#: An arbitrary number that no other advisory lock of this database uses.
+_ADVISORY_LOCK_ID = 0x5167_6E61
+#: How long a release waits for another release, and how long a statement waits for a table's lock. The second is short,
+#: because alerts that are being stored queue behind that statement.
+_RELEASE_LOCK_TIMEOUT_MS = 120_000
+_TABLE_LOCK_TIMEOUT_MS = 5_000
 
 
 class MigrationError(SignalCraftError):
-    """A migration failed; its own changes were rolled back, the ones before it stand."""
+    """A migration failed: its changes were rolled back, earlier migrations stay applied."""
 
 
 def apply(url: str) -> list[str]:
-    """Apply what is pending in the database at ``url``, in order; the names of those.
+    """Apply pending migrations to ``url``, in order; return their names.
 
     Raises:
-        DatabaseUnavailable: it cannot be reached.
-        MigrationError: with what PostgreSQL said.
+        DatabaseUnavailable: the database is unavailable.
+        MigrationError: with PostgreSQL's message.
     """
-    with _alone(url) as database:
+    with _release_lock(url) as database:
         try:
             applied: list[str] = Runner(database, str(DIRECTORY)).up()
         except PeeweeException as error:
@@ -41,7 +41,10 @@ def apply(url: str) -> list[str]:
 
 
 def pending(database: PostgresqlDatabase) -> list[str]:
-    """The names of the migrations that ``database``, which is connected, has not had, in order."""
+    """Return the names of pending migrations, in order.
+
+    ``database`` must be connected.
+    """
     names = [path.stem for path in sorted(DIRECTORY.glob("[0-9]*.py"))]
     if not database.table_exists(_HISTORY):
         return names
@@ -50,14 +53,14 @@ def pending(database: PostgresqlDatabase) -> list[str]:
 
 
 @contextlib.contextmanager
-def _alone(url: str) -> Iterator[PostgresqlDatabase]:
-    """A connection that holds the lock of releases, without the time limits of requests."""
+def _release_lock(url: str) -> Iterator[PostgresqlDatabase]:
+    """Connect without request timeouts, and hold the release lock."""
     database = PostgresqlDatabase(url, connect_timeout=5, application_name="signalcraft migrate")
     try:
         database.connect()
-        database.execute_sql(f"SET lock_timeout = {_WAIT_FOR_RELEASE_MS}")
-        database.execute_sql("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        database.execute_sql(f"SET lock_timeout = {_WAIT_FOR_TABLE_MS}")
+        database.execute_sql(f"SET lock_timeout = {_RELEASE_LOCK_TIMEOUT_MS}")
+        database.execute_sql("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK_ID,))
+        database.execute_sql(f"SET lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")
     except PeeweeException as error:
         database.close()
         raise DatabaseUnavailable(_first_line(error)) from error

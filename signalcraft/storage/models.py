@@ -1,10 +1,9 @@
-"""The tables, and the one way to reach them.
+"""The tables as Peewee models.
 
-The migrations are what runs; a test holds these models and them to one schema. Open the database once a
-process (after a fork), and do each piece of work inside ``session()``: a connection is taken from the pool
-and given back each time, because one that is kept never heals after its backend dies.
+Migrations create the tables; a test compares them with these models. For connections see ``database``.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from peewee import (
@@ -22,7 +21,7 @@ from peewee import (
 )
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
-from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.storage.compression import compress, decompress
 from signalcraft.storage.database import database
 
@@ -32,15 +31,15 @@ class _BigIdentityField(BigAutoField):
 
 
 class CompressedField(BlobField):
-    """Bytes that are kept compressed."""
+    """Bytes, stored compressed."""
 
     def db_value(self, value: bytes | str | None) -> Any:  # noqa: ANN401 - as the driver takes bytes
-        """The bytes, or the text in UTF-8, compressed."""
+        """Compress the bytes, or the text as UTF-8."""
         raw = value.encode() if isinstance(value, str) else value
         return super().db_value(None if raw is None else compress(raw))  # type: ignore[no-untyped-call] # Peewee's
 
     def python_value(self, value: memoryview | None) -> bytes | None:
-        """The bytes as they were."""
+        """Return the original bytes."""
         return None if value is None else decompress(bytes(value))
 
 
@@ -66,7 +65,7 @@ class Workspace(_Table):
 
 
 class WebhookSecret(_Table):
-    """A key that explains deliveries, encrypted; live until it is retired. A workspace may have several."""
+    """An encrypted key that verifies signatures, live until retired. A workspace may have several."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     name = TextField()
@@ -84,7 +83,7 @@ class WebhookSecret(_Table):
 
 
 class ApiToken(_Table):
-    """A bearer token of a workspace, of which only the hash is kept."""
+    """A bearer token of a workspace; only its hash is stored."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     name = TextField()
@@ -113,10 +112,10 @@ class AlertGroup(_Table):
     ``first_seen_at`` and ``last_seen_at`` are the earliest and latest ``received_at`` of its alerts;
     ``latest_event_id`` is the ``source_event_id`` of the latest, whose title and link the group shows.
     ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
-    ``began_after`` is when the group before it was resolved: alerts received before then are not this one's.
-    ``source_status_at`` is when the source last spoke of its status: what it said before then comes too late.
-    ``assigned_at`` is the same of whose it is, whoever said so.
-    ``version`` rises with each change of its state by a user, a source or an alert, not with each alert.
+    ``began_after`` is when the previous group was resolved: alerts received before then do not belong to this group.
+    ``source_status_at`` is the time of the source's latest status change: earlier ones are ignored.
+    ``assigned_at`` is the time of the latest assignment, by the source or a user.
+    ``version`` increases with each change of state by a user, a source or an alert, not with each alert.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -194,7 +193,7 @@ class AlertGroup(_Table):
 
 
 class GroupChange(_Table):
-    """A field of a group that changed: when, by whom (a token's or a source's name), from what, to what."""
+    """One change of a group's field: when, by whom (the name of a token or a source), old and new value."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     alert_group = ForeignKeyField(AlertGroup, index=False, on_delete="CASCADE")
@@ -217,10 +216,10 @@ class GroupChange(_Table):
 
 
 class AlertEvent(_Table):
-    """One alert as it was stored; ``delivery_id`` is the delivery that brought it first.
+    """One stored alert; ``delivery_id`` is its first delivery.
 
     ``tags_json`` is a list of pairs, ``triggered_rules`` a sorted list of the labels of the rules that sent it,
-    ``payload_json`` the body as it came, compressed.
+    ``payload_json`` the original body, compressed.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -259,9 +258,9 @@ class AlertEvent(_Table):
 
 
 class LatestSourceUpdate(_Table):
-    """What a source last said of the groups of one fingerprint, by kind of change: a ``StatusChange``.
+    """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
 
-    ``project`` is empty where the source did not name one.
+    ``project`` is empty if the source did not name one.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -282,7 +281,7 @@ class LatestSourceUpdate(_Table):
 
 
 class HourlyCount(Model):
-    """What was received in one hour: alerts, copies among them, groups opened, and groups joined (once a batch)."""
+    """Counts of one hour: alerts, duplicates among them, groups opened, and groups joined (once per batch)."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     hour = DateTimeTZField()
@@ -301,9 +300,9 @@ class HourlyCount(Model):
 
 
 class Inbox(_Table):
-    """Acknowledged deliveries that Redis could not take; a worker takes them straight from here.
+    """Acknowledged deliveries that could not be enqueued in Redis; a worker processes them from this table.
 
-    ``tries`` is how often one was taken by a worker that died then, or has it in hand.
+    ``tries`` counts the workers that claimed the delivery and died, plus one while it is claimed.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -321,9 +320,9 @@ class Inbox(_Table):
 
 
 class FailedDelivery(_Table):
-    """Deliveries that cannot be worked off, with their bytes, the stage that gave up, and why.
+    """Dead-lettered deliveries, with their bytes, the stage that failed, and the reason.
 
-    No foreign key: this shelf is the last one, and takes what names a workspace that is gone, too.
+    No foreign key: the dead-letter table also accepts deliveries whose workspace was deleted.
     """
 
     workspace_id = BigIntegerField()
@@ -348,7 +347,7 @@ class FailedDelivery(_Table):
 
 
 class UnhandledDelivery(_Table):
-    """Verified deliveries of which we do not know what they mean, newest kept: Sentry adds resources now and then."""
+    """Verified deliveries of an unknown resource, the newest only: Sentry adds resources now and then."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     delivery_id = TextField()
@@ -380,7 +379,7 @@ TABLES = (
 
 
 def columns_of(accepted: AcceptedDelivery) -> dict[str, Any]:
-    """How a delivery stands in each of the tables that keep deliveries raw."""
+    """Return a delivery as columns of the raw-delivery tables."""
     return {
         "workspace_id": accepted.workspace_id,
         "delivery_id": accepted.delivery_id,
@@ -391,3 +390,16 @@ def columns_of(accepted: AcceptedDelivery) -> dict[str, Any]:
         "body": accepted.delivery.body,
         "received_at": accepted.delivery.received_at,
     }
+
+
+def delivery_from_row(row: Mapping[str, Any]) -> AcceptedDelivery:
+    """Return the delivery of such columns and the workspace's slug: the inverse of ``columns_of``."""
+    return AcceptedDelivery(
+        workspace_id=row["workspace_id"],
+        workspace=row["workspace"],
+        delivery_id=row["delivery_id"],
+        delivery_key=row["delivery_key"],
+        source=row["source"],
+        resource=row["resource"],
+        delivery=Delivery(headers=row["headers_json"], body=bytes(row["body"]), received_at=row["received_at"]),
+    )

@@ -1,7 +1,7 @@
-"""Which query was slow: logged by the name of the function in ``store``, ``retrieval`` or wherever that asked it.
+"""A log of slow queries, each with the name of the function that ran it.
 
-Never the SQL's parameters, which are alerts. Peewee tells how long a query took; who asked is read from the stack,
-and only for those that were slow, so the others pay for a clock and a comparison.
+The SQL parameters are never logged: they are alerts. Peewee measures each query; the calling function is read from the
+stack only for slow ones, so other queries cost one comparison.
 """
 
 import sys
@@ -15,14 +15,14 @@ from signalcraft.storage.database import database
 
 log = structlog.get_logger(__name__)
 
-#: Modules that pass queries on for others.
-_PASSED_OVER: Final = frozenset({"signalcraft.storage.database", "signalcraft.storage.sql", __name__})
+#: Modules that run queries for their callers.
+_SKIPPED_MODULES: Final = frozenset({"signalcraft.storage.database", "signalcraft.storage.sql", __name__})
 
 
 def watch(slow_query_ms: int) -> None:
-    """Log queries of this process that take ``slow_query_ms`` or longer; 0 logs them all."""
+    """Log this process's queries of at least ``slow_query_ms`` (0: all)."""
 
-    def note(event: QueryEvent) -> None:
+    def log_if_slow(event: QueryEvent) -> None:
         if event.duration * 1000 < slow_query_ms:
             return
         log.warning(
@@ -33,14 +33,14 @@ def watch(slow_query_ms: int) -> None:
             failed=event.exception is not None,
         )
 
-    database.query_hooks[:] = [note]
+    database.query_hooks[:] = [log_if_slow]
 
 
 def _calling_function(frame: FrameType | None) -> str:
-    """The nearest function of ours that is no go-between: ``store._insert_events``."""
+    """Return the nearest function that runs its own query: ``groups.record._insert_events``."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith("signalcraft.") and module not in _PASSED_OVER:
+        if module.startswith("signalcraft.") and module not in _SKIPPED_MODULES:
             return f"{module.removeprefix('signalcraft.')}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "unknown"

@@ -11,7 +11,10 @@ Columns = Mapping[str, str]
 
 
 def query(sql: str, columns: Columns, rows: Sequence[Sequence[Any]], **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - as psycopg2 takes them
-    """Run one of the statements below over ``rows``; what it returns. No rows: nothing is asked."""
+    """Run ``sql`` over ``rows``, passed as arrays; return its rows.
+
+    ``{rows}`` in ``sql`` stands for the table ``r``. Without rows, no query runs.
+    """
     if not rows:
         return []
     names = {f"column_{position}": list(column) for position, column in enumerate(zip(*rows, strict=True))}
@@ -21,9 +24,12 @@ def query(sql: str, columns: Columns, rows: Sequence[Sequence[Any]], **parameter
     return cursor.fetchall() if cursor.description else []
 
 
-def status_after(cause: Trigger, status: str) -> str:
-    """The row of ``lifecycle``'s table for ``cause``, as SQL over the column ``status``; a missing cell stays."""
-    cells = " ".join(f"WHEN '{before.value}' THEN '{after.value}'" for before, after in TRANSITIONS[cause].items())
+def status_after(trigger: Trigger, status: str) -> str:
+    """Return the transitions of ``trigger`` as SQL.
+
+    ``status`` is a column. A status without a transition does not change.
+    """
+    cells = " ".join(f"WHEN '{before.value}' THEN '{after.value}'" for before, after in TRANSITIONS[trigger].items())
     return f"CASE {status} {cells} ELSE {status} END"
 
 
@@ -31,10 +37,10 @@ SEVERITY_SCALE = "'{" + ",".join(severity.value for severity in Severity) + "}':
 
 
 def rank(severity: str) -> str:
-    """How bad a severity is, as SQL: the place of the column ``severity`` on the scale."""
+    """Return SQL for the rank of the column ``severity``."""
     return f"array_position({SEVERITY_SCALE}, {severity})"
 
 
-#: In which order everybody locks groups that are there: those that alerts meet, by key, then those before them. An
-#: alert has the first kind before it knows that it needs the second.
+#: The order in which every transaction locks existing groups: current groups by key, then the others. An alert locks
+#: the current group before it is known whether it needs an older one.
 LOCK_ORDER = "NOT g.is_current, g.workspace_id, g.group_key, g.id"

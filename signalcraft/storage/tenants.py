@@ -1,9 +1,9 @@
-"""Workspaces, and what lets people into them: webhook secrets and API tokens.
+"""Workspaces and their credentials: webhook secrets and API tokens.
 
-For the command line and the tests; what the web process needs on each request is in ``directory``. Secrets must be
-read back to check signatures, so they are encrypted (Fernet: AES-128-CBC and HMAC-SHA256). Tokens are only compared:
-their plain SHA-256 is kept, which is right for 256 random bits; a slow hash is for passwords that people choose.
-Call everything inside ``models.session()``.
+For the command line and the tests; ``ingest.credential_cache`` serves requests. Secrets must be read back to verify
+signatures, so they are encrypted (Fernet: AES-128-CBC and HMAC-SHA256). Tokens are only compared, so a plain SHA-256 is
+stored, which suffices for 256 random bits; slow hashes are for passwords that people choose. Call everything inside
+``database.session()``.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ KINDS = ("integration", "servicehook", "legacy")
 
 
 class TenancyError(SignalCraftError):
-    """What was asked for cannot be: a name that is taken, unknown or not allowed. The message is for people."""
+    """A name is taken, unknown or invalid. The message is shown to the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretInfo:
-    """A secret as one may list it: everything but its value."""
+    """A secret without its value."""
 
     name: str
     kind: str
@@ -40,10 +40,10 @@ class SecretInfo:
 
 
 def create_workspace(slug: str) -> int:
-    """Make the workspace ``slug``; its id.
+    """Create the workspace ``slug``; return its id.
 
     Raises:
-        TenancyError: the slug is taken, or not one.
+        TenancyError: the slug is taken or invalid.
     """
     if not SLUG.fullmatch(slug):
         raise TenancyError("A workspace's slug is 1 to 63 of a-z, 0-9, _ and -, and begins with none of the last two.")
@@ -55,7 +55,7 @@ def create_workspace(slug: str) -> int:
 
 
 def workspaces() -> list[str]:
-    """The slugs of all workspaces, in order."""
+    """Return the slugs of all workspaces, in order."""
     return [workspace.slug for workspace in Workspace.select().order_by(Workspace.slug)]
 
 
@@ -66,11 +66,13 @@ def add_secret(
     encryption_keys: Sequence[str],
     name: str | None = None,
 ) -> str:
-    """Store a live secret, encrypted with the first of ``encryption_keys``; its name, made up where none is given.
+    """Store an encrypted secret; return its name.
+
+    The first key encrypts it. A name is generated if none is given.
 
     Raises:
         TenancyError: no such workspace or kind, an empty value, or the name is taken.
-        InvalidSetting: there is no encryption key, or one is not a Fernet key.
+        InvalidSetting: no encryption key, or one is not a Fernet key.
     """
     if kind not in KINDS:
         raise TenancyError(f"A secret's kind is one of {', '.join(KINDS)}.")
@@ -88,7 +90,7 @@ def add_secret(
 
 
 def secrets(workspace: str) -> list[SecretInfo]:
-    """All secrets of the workspace, retired ones too, oldest first.
+    """Return all secrets, including retired ones, oldest first.
 
     Raises:
         TenancyError: no such workspace.
@@ -107,17 +109,19 @@ def secrets(workspace: str) -> list[SecretInfo]:
 
 
 def opened_secrets(workspace: str, encryption_keys: Sequence[str]) -> list[tuple[SecretInfo, bytes | None]]:
-    """All secrets of the workspace with their values, retired ones too; no value where none of the keys fits.
+    """Return all secrets with decrypted values, including retired ones.
+
+    The value is None if none of the keys decrypts it.
 
     Raises:
         TenancyError: no such workspace.
     """
     rows = WebhookSecret.select().where(WebhookSecret.workspace == _workspace_id(workspace)).order_by(WebhookSecret.id)
-    values = [_opened(row.value_encrypted, encryption_keys) for row in rows]
+    values = [_decrypted(row.value_encrypted, encryption_keys) for row in rows]
     return list(zip(secrets(workspace), values, strict=True))
 
 
-def _opened(encrypted: str, encryption_keys: Sequence[str]) -> bytes | None:
+def _decrypted(encrypted: str, encryption_keys: Sequence[str]) -> bytes | None:
     try:
         return cipher(encryption_keys).decrypt(encrypted.encode())
     except (InvalidToken, InvalidSetting):
@@ -125,7 +129,9 @@ def _opened(encrypted: str, encryption_keys: Sequence[str]) -> bytes | None:
 
 
 def retire_secret(workspace: str, name: str) -> None:
-    """Make a secret explain nothing any more; web processes notice within ten seconds.
+    """Retire a secret.
+
+    Web processes stop using it within ten seconds.
 
     Raises:
         TenancyError: the workspace has no live secret of that name.
@@ -139,12 +145,14 @@ def retire_secret(workspace: str, name: str) -> None:
         raise TenancyError(f"The workspace has no live secret {name}.")
 
 
-def encrypt_anew(encryption_keys: Sequence[str]) -> int:
-    """Encrypt every secret with the first of ``encryption_keys``, so that the others can go; how many there are.
+def reencrypt_secrets(encryption_keys: Sequence[str]) -> int:
+    """Re-encrypt every secret with the first key; return their number.
+
+    The other keys can then be removed.
 
     Raises:
-        InvalidSetting: there is no encryption key, or one is not a Fernet key.
-        TenancyError: none of the keys opens one of them; nothing was changed.
+        InvalidSetting: no encryption key, or one is not a Fernet key.
+        TenancyError: none of the keys decrypts a secret; nothing was changed.
     """
     keys = cipher(encryption_keys)
     with database.atomic():
@@ -159,7 +167,9 @@ def encrypt_anew(encryption_keys: Sequence[str]) -> int:
 
 
 def create_token(workspace: str, *, can_write: bool, name: str) -> str:
-    """Make a bearer token. It is shown this once: only its hash is kept.
+    """Create a bearer token and return it.
+
+    Only its hash is stored.
 
     Raises:
         TenancyError: no such workspace, or the name is taken.
@@ -177,7 +187,7 @@ def create_token(workspace: str, *, can_write: bool, name: str) -> str:
 
 
 def revoke_token(workspace: str, name: str) -> None:
-    """Make a token open nothing any more; web processes notice within ten seconds.
+    """Revoke a token; web processes refuse it within ten seconds.
 
     Raises:
         TenancyError: the workspace has no live token of that name.
@@ -188,7 +198,7 @@ def revoke_token(workspace: str, name: str) -> None:
 
 
 def token_sha256(token: str) -> str:
-    """What is kept of a token, and what one is looked up by."""
+    """Return the hash under which a token is stored."""
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -200,10 +210,12 @@ def _workspace_id(slug: str) -> int:
 
 
 def cipher(encryption_keys: Sequence[str]) -> MultiFernet:
-    """What encrypts with the first of the keys and decrypts with any, so that they can be rotated.
+    """Return a cipher over the keys.
+
+    It encrypts with the first key and decrypts with any.
 
     Raises:
-        InvalidSetting: there is none, or one is not a Fernet key.
+        InvalidSetting: no key, or one is not a Fernet key.
     """
     if not encryption_keys:
         raise InvalidSetting("ENCRYPTION_KEY is not set; secrets are only stored encrypted.")

@@ -1,6 +1,6 @@
-"""The web process: ``create_app`` puts its parts together, and says how exceptions become answers.
+"""The web process: ``create_app`` wires the application and maps exceptions to responses.
 
-It connects to nothing and starts no thread, so it may run before gunicorn forks.
+It opens no connection and starts no thread, so it may run before gunicorn forks.
 """
 
 import time
@@ -39,7 +39,8 @@ from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import Family, family_of
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
-from signalcraft.web import bulkhead, dashboard, operations_routes, problem_details
+from signalcraft.thread_budgets import MAX_API_REQUESTS, MAX_OPERATIONS_REQUESTS
+from signalcraft.web import dashboard, operations_routes, problem_details
 from signalcraft.web.bulkhead import limit_concurrency
 from signalcraft.web.docs_routes import docs
 
@@ -54,18 +55,18 @@ _SECURITY_HEADERS = {
 
 
 def create_app(settings: Settings) -> Flask:
-    """The application, wired."""
+    """Wire the web application."""
     app = Flask("signalcraft", static_folder=None)
-    # Sentry takes a redirect for success and does not follow it: an alert would be gone.
+    # Sentry treats a redirect as success and does not follow it: the alert would be lost.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    limiter = _put_together(app, settings)
+    limiter = _install_contexts(app, settings)
     refused = Rate(limiter, "address", settings.ratelimit_address)
     if settings.dashboard_password:
-        guesses = Rate(limiter, "password", settings.ratelimit_address)
+        attempts = Rate(limiter, "password", settings.ratelimit_address)
         queues = dashboard.create_dashboard(
-            settings.redis_url, settings.dashboard_password, guesses=guesses, whose=_address
+            settings.redis_url, settings.dashboard_password, password_attempts=attempts, client_key=_client_key
         )
         app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {dashboard.PREFIX: queues})  # type: ignore[method-assign]  # as Flask's documentation says
     if settings.trusted_proxies:
@@ -73,22 +74,23 @@ def create_app(settings: Settings) -> Flask:
         app.wsgi_app = proxied  # type: ignore[method-assign]  # as Flask's documentation says
     open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
     slow_queries.watch(settings.slow_query_ms)
-    _answer_exceptions(app, refused)
+    _handle_exceptions(app, refused)
     app.after_request(_add_headers)
-    for_people = (groups, events, stats, docs)
-    _note_requests(app, [blueprint.name for blueprint in for_people])
-    limit_concurrency(app, [blueprint.name for blueprint in for_people], bulkhead.MAX_API_REQUESTS)
-    limit_concurrency(app, [operations_routes.operations.name], bulkhead.MAX_OPERATIONS_REQUESTS)
-    for blueprint in (routes.webhooks, operations_routes.operations, *for_people):
+    interactive = (groups, events, stats, docs)
+    _log_requests(app, [blueprint.name for blueprint in interactive])
+    limit_concurrency(app, [blueprint.name for blueprint in interactive], MAX_API_REQUESTS)
+    limit_concurrency(app, [operations_routes.operations.name], MAX_OPERATIONS_REQUESTS)
+    for blueprint in (routes.webhooks, operations_routes.operations, *interactive):
         app.register_blueprint(blueprint)
     return app
 
 
-def _put_together(app: Flask, settings: Settings) -> Limiter:
+def _install_contexts(app: Flask, settings: Settings) -> Limiter:
     redis = redis_clients.for_web(settings.redis_url)
     limiter = Limiter(
-        _address,
-        # Of its own: limits are hit where they are due, and ours would be looked through for some before each request.
+        _client_key,
+        # A separate application: the routes hit their limits themselves, and flask-limiter would otherwise look for
+        # limits before each request.
         app=Flask("limits", static_folder=None),
         storage_uri=f"{SharedCounters.STORAGE_SCHEME[0]}://",
         storage_options=cast("dict[str, str | int]", {"redis": redis}),
@@ -111,85 +113,85 @@ def _put_together(app: Flask, settings: Settings) -> Limiter:
     return limiter
 
 
-def _answer_http(error: HTTPException) -> Response:
-    """What Werkzeug says no to. Sentry's UI components call other paths of a webhook's host: they are told so."""
-    is_elsewhere = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-    if is_elsewhere and family_of({name.lower(): value for name, value in request.headers}) is Family.UI_COMPONENT:
+def _http_error_response(error: HTTPException) -> Response:
+    """Respond to an error of Werkzeug. Sentry's UI components call other paths of the webhook's host: name that."""
+    is_unrouted = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+    if is_unrouted and family_of({name.lower(): value for name, value in request.headers}) is Family.UI_COMPONENT:
         return problem_details.from_refusal(UiComponentRequest())
     return problem_details.from_http(error)
 
 
-def _answer_exceptions(app: Flask, refused: Rate) -> None:
-    """Every exception as a problem. ``refused`` limits, by address, those whom no signature or token vouches for."""
+def _handle_exceptions(app: Flask, refused: Rate) -> None:
+    """Map each exception to a problem. ``refused`` limits requests without valid credentials, by address."""
 
-    def answer_refusal(refusal: Refusal) -> Response:
+    def refusal_response(refusal: Refusal) -> Response:
         if refusal.status == 401:
             try:
-                refused.hit(_address())
+                refused.hit(_client_key())
             except TooManyRequests as too_many:
                 refusal = too_many
         return problem_details.from_refusal(refusal)
 
-    app.register_error_handler(Refusal, answer_refusal)
+    app.register_error_handler(Refusal, refusal_response)
     app.register_error_handler(ValidationError, problem_details.from_validation)
     app.register_error_handler(DatabaseUnavailable, problem_details.from_outage)
     app.register_error_handler(QueueUnavailable, problem_details.from_outage)
-    app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(Exception, _answer_fault)
+    app.register_error_handler(HTTPException, _http_error_response)
+    app.register_error_handler(Exception, _unexpected_error_response)
 
 
-def _note_requests(app: Flask, scopes: Iterable[str]) -> None:
-    """A line for each request of the blueprints named ``scopes``, without its query; deliveries have their own.
+def _log_requests(app: Flask, scopes: Iterable[str]) -> None:
+    """Log each request of the blueprints named ``scopes``, without its query string. Deliveries have their own line.
 
-    And for what has no route: a webhook URL with a slip in it is a 404 to Sentry, and nothing at all to us.
+    Requests without a route are logged too: a mistyped webhook URL gives Sentry a 404, and must be visible here.
     """
 
-    def begin() -> None:
-        g.began = time.perf_counter()
+    def start_timer() -> None:
+        g.started_at = time.perf_counter()
 
-    def note(response: Response) -> Response:
+    def log_request(response: Response) -> Response:
         caller: Caller | None = g.get("caller")
         write = log.warning if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
         write(
             "request answered",
             stage="api",
             method=request.method,
-            path=request.path if request.endpoint else None,  # what is no path of ours may be anything
+            path=request.path if request.endpoint else None,  # an unknown path may contain anything
             workspace_id=caller.workspace_id if caller else None,
             token_name=caller.token if caller else None,
             status=response.status_code,
             code=g.get("problem_code"),
-            duration_ms=round((time.perf_counter() - g.began) * 1000, 2),
+            duration_ms=round((time.perf_counter() - g.started_at) * 1000, 2),
             address=request.remote_addr,
         )
         return response
 
-    def begin_without_route() -> None:
+    def start_timer_without_route() -> None:
         if request.endpoint is None:
-            begin()
+            start_timer()
 
-    def note_without_route(response: Response) -> Response:
-        return note(response) if request.endpoint is None else response
+    def log_without_route(response: Response) -> Response:
+        return log_request(response) if request.endpoint is None else response
 
-    app.before_request(begin_without_route)
-    app.after_request(note_without_route)
+    app.before_request(start_timer_without_route)
+    app.after_request(log_without_route)
     for scope in scopes:
-        app.before_request_funcs[scope].append(begin)
-        app.after_request_funcs[scope].append(note)
+        app.before_request_funcs[scope].append(start_timer)
+        app.after_request_funcs[scope].append(log_request)
 
 
-def _answer_fault(error: Exception) -> Response:
-    """A fault of ours: the trace is for us, the sender learns only that it is not theirs."""
+def _unexpected_error_response(error: Exception) -> Response:
+    """Log an unexpected exception; the response says only that the fault is not the client's."""
     log.error("request failed", path=request.path, delivery_id=g.get("delivery_id"), **exception_fields(error))
     return problem_details.from_refusal(Refusal())
 
 
-def _address() -> str:
+def _client_key() -> str:
     return network_of(request.remote_addr)
 
 
 def _add_headers(response: Response) -> Response:
-    """Those that a view has not set itself. Werkzeug's ``setdefault`` raises and catches for each: 40 us a response."""
+    """Add the headers that the view has not set. Werkzeug's ``setdefault`` raises and catches for each: 40 us."""
     present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - without keys() they are pairs
     for name, value in (*_SECURITY_HEADERS.items(), *g.get("rate_headers", {}).items()):
         if name.lower() not in present:

@@ -1,7 +1,7 @@
-"""Room for deliveries: everything else a web process is asked takes part of its threads, and never all of them.
+"""Bulkhead: cap concurrent API and operations requests so webhooks always find a thread.
 
-Lists, exports and metrics ask PostgreSQL, and may hang for as long as it does. Deliveries do not need it: they must
-find a thread all the same.
+Lists, exports and metrics query PostgreSQL, and hang while it hangs. Deliveries do not need PostgreSQL, so they must
+still find a thread.
 """
 
 import threading
@@ -11,72 +11,68 @@ from typing import Any, Final
 from flask import Flask, Response, g, request
 
 from signalcraft.domain.errors import Unavailable
+from signalcraft.thread_budgets import MAX_EXPORTS
 
-#: Half of gunicorn's threads for people, of which exports, which last for as long as they are read, get half; and some
-#: for whoever scrapes. What is left is always there for deliveries.
-MAX_API_REQUESTS: Final = 8
-MAX_EXPORTS: Final = 4
-MAX_OPERATIONS_REQUESTS: Final = 2
-#: How long one waits for a place: many short requests at once are no reason to refuse any.
+#: How long a request waits for a permit: a burst of short requests is no reason to refuse any.
 _PERMIT_TIMEOUT_SECONDS: Final = 0.1
-#: What never waits long, and must be told: whether the process is up, and whether all of it is well.
+#: Probes are fast, and must be answered while the permits are taken.
 _NEVER_LIMITED: Final = ("/healthz", "/readyz")
 
 
 class _Permits:
-    """Places that a request has. They are freed once, however often that is said."""
+    """Permits of one request. Releasing them again does nothing."""
 
     def __init__(self) -> None:
-        self._places: list[threading.BoundedSemaphore] = []
+        self._held: list[threading.BoundedSemaphore] = []
 
-    def take(self, places: threading.BoundedSemaphore) -> None:
-        """Take one of ``places``.
+    def acquire(self, semaphore: threading.BoundedSemaphore) -> None:
+        """Acquire a permit of ``semaphore``.
 
         Raises:
-            Unavailable: there is none.
+            Unavailable: none is free.
         """
-        if not places.acquire(timeout=_PERMIT_TIMEOUT_SECONDS):
+        if not semaphore.acquire(timeout=_PERMIT_TIMEOUT_SECONDS):
             raise Unavailable(retry_after=1)
-        self._places.append(places)
+        self._held.append(semaphore)
 
-    def free(self) -> None:
-        """Give all back."""
-        while self._places:
-            self._places.pop().release()
+    def release(self) -> None:
+        """Release all permits."""
+        while self._held:
+            self._held.pop().release()
 
-    def until_read(self, parts: Iterable[Any]) -> Iterator[Any]:
-        """``parts``, and the places back after the last of them."""
-        yield from parts
-        self.free()
+    def release_after(self, chunks: Iterable[Any]) -> Iterator[Any]:
+        """Yield ``chunks``, then release all permits."""
+        yield from chunks
+        self.release()
 
 
-def limit_concurrency(app: Flask, scopes: Iterable[str], at_once: int) -> None:
-    """Serve at most ``at_once`` requests at a time of the blueprints named ``scopes``; others are told 503.
+def limit_concurrency(app: Flask, scopes: Iterable[str], limit: int) -> None:
+    """Serve at most ``limit`` concurrent requests of the blueprints named ``scopes``; others get a 503.
 
-    The hooks are those blueprints' own, so a delivery runs through none.
+    The hooks belong to those blueprints, so a delivery runs none of them.
     """
-    places, exports = threading.BoundedSemaphore(at_once), threading.BoundedSemaphore(MAX_EXPORTS)
+    permits, exports = threading.BoundedSemaphore(limit), threading.BoundedSemaphore(MAX_EXPORTS)
 
-    def take() -> None:
+    def acquire() -> None:
         if request.path in _NEVER_LIMITED:
             return
-        g.places = _Permits()
+        g.permits = _Permits()
         if request.path.endswith("/export"):
-            g.places.take(exports)
-        g.places.take(places)
+            g.permits.acquire(exports)
+        g.permits.acquire(permits)
 
-    def keep_while_it_streams(response: Response) -> Response:
-        if response.is_streamed and "places" in g:
-            held: _Permits = g.pop("places")
-            response.response = held.until_read(response.response)
-            response.call_on_close(held.free)  # also where it is not read to its end
+    def hold_while_streaming(response: Response) -> Response:
+        if response.is_streamed and "permits" in g:
+            held: _Permits = g.pop("permits")
+            response.response = held.release_after(response.response)
+            response.call_on_close(held.release)  # also if the client does not read to the end
         return response
 
-    def give_back(_error: BaseException | None) -> None:
-        if "places" in g:
-            g.pop("places").free()
+    def release(_error: BaseException | None) -> None:
+        if "permits" in g:
+            g.pop("permits").release()
 
     for scope in scopes:
-        app.before_request_funcs[scope].append(take)
-        app.after_request_funcs[scope].append(keep_while_it_streams)
-        app.teardown_request_funcs[scope].append(give_back)
+        app.before_request_funcs[scope].append(acquire)
+        app.after_request_funcs[scope].append(hold_while_streaming)
+        app.teardown_request_funcs[scope].append(release)

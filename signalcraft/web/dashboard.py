@@ -1,9 +1,9 @@
-"""rq-dashboard on our queues, to look at and not to touch.
+"""rq-dashboard for our queues, read-only.
 
-Its own application under ``/rq``: its pages need scripts that ours forbid. rq-dashboard 0.9.0 has no login, changes
-state on some GETs (``/requeue/<queue>``), and reads jobs with pickle in two places; so it is let in by password, by
-an allow-list of its pages, and with classes that read JSON. It has a Redis pool of its own, and at most two requests
-at a time ask Redis for something: it must never take a thread from taking in.
+A separate application under ``/rq``, since its pages need scripts that our policy forbids. rq-dashboard 0.9.0 has no
+login, changes state on some GETs (``/requeue/<queue>``), and unpickles jobs in two functions; so this module adds a
+password, an allow-list of pages, and job classes that read JSON. It has its own Redis pool, and at most two concurrent
+requests may query Redis: it must never take the threads that receive deliveries.
 """
 
 import hmac
@@ -26,11 +26,11 @@ from signalcraft.api import auth
 from signalcraft.domain.errors import TooManyRequests
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.queues import jobs, redis_clients
+from signalcraft.thread_budgets import MAX_DASHBOARD_REQUESTS
 
-MAX_REQUESTS: Final = 2
 PREFIX: Final = "/rq"
 
-#: What only shows. Everything else of the blueprint deletes, empties, compacts or puts back.
+#: Read-only endpoints. The others of the blueprint delete, empty, compact or requeue.
 _PAGES: Final = {"static"} | {
     f"rq_dashboard.{name}"
     for name in (
@@ -52,22 +52,22 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
 }
-#: Underscore's templates, by which its pages fill their tables, are compiled in the browser: without 'unsafe-eval' a
-#: page says "Loading..." for ever. Its one script in each page is let run by a nonce, for it writes descriptions and
-#: errors of jobs into the page as they are. Bootstrap's arrows and switches are pictures in its stylesheet.
+#: The pages fill their tables from Underscore templates, which are compiled in the browser: without 'unsafe-eval' a
+#: page shows "Loading..." forever. The one inline script of each page gets a nonce, since it writes descriptions and
+#: errors of jobs into the page without escaping. Bootstrap's arrows and switches are data: images in its stylesheet.
 _POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-eval' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _SCRIPT: Final = '<script type="text/javascript">'
-#: What would be refused is not offered: the pages would not even say that nothing came of it.
+#: Hides the buttons whose requests are refused: the pages would not report the refusal.
 _STYLE: Final = """<style>
 #compact-btn, #requeue-all-btn, #requeue-job-btn, [data-role=requeue-job-btn] { display: none !important }
 </style>"""
 
 
 class _Job(jobs.AllowedJob):
-    """A job whose arguments are JSON, wherever rq-dashboard forgets to say so."""
+    """A job with JSON arguments, also where rq-dashboard does not pass a serializer."""
 
     @classmethod
     def fetch(cls, id: str, connection: Redis | None = None, serializer: Any = JSONSerializer) -> Job:  # noqa: A002, ANN401 - RQ's signature
@@ -75,7 +75,7 @@ class _Job(jobs.AllowedJob):
 
 
 class _Worker(Worker):
-    """Likewise for the jobs that workers are at."""
+    """A worker whose current job has JSON arguments."""
 
     @classmethod
     def all(cls, connection: Redis, **_: Any) -> list[Any]:  # type: ignore[override]  # rq-dashboard gives nothing else  # noqa: ANN401 - RQ's signature
@@ -83,86 +83,89 @@ class _Worker(Worker):
 
 
 def create_dashboard(
-    redis_url: str, password: str, *, guesses: Rate | None = None, whose: Callable[[], str] = str
+    redis_url: str, password: str, *, password_attempts: Rate | None = None, client_key: Callable[[], str] = str
 ) -> Flask:
-    """The application; without a password it lets everybody in. Connects to nothing yet.
+    """Create the application; an empty password disables authentication. Opens no connection.
 
-    ``guesses`` is how many wrong passwords one may offer, and ``whose`` for whom they count.
+    ``password_attempts`` limits wrong passwords per ``client_key()``.
     """
     app = Flask("signalcraft.web.dashboard", static_folder=rq_dashboard.blueprint.static_folder)
-    # Shown on its pages as the name of the instance; nothing connects to it, see below.
+    # Only shown on the pages as the name of the instance: _remove_reconnect() prevents a connection to it.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("redis://signalcraft",)
     app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
-    app.redis_conn = _connect(redis_url)  # type: ignore[attr-defined]  # where rq-dashboard looks for it
+    app.redis_conn = _connection(redis_url)  # type: ignore[attr-defined]  # where rq-dashboard looks for it
     pages.config.serializer = JSONSerializer
     pages.Job, pages.Worker = _Job, _Worker
-    _keep_connection()
-    app.before_request(lambda: _authenticate(password, guesses, whose))
-    app.before_request(_begin_with_alerts)
-    app.register_error_handler(TooManyRequests, _answer_too_many)
-    app.register_error_handler(NoSuchJobError, _answer_gone)
-    app.register_error_handler(RedisError, _answer_outage)
-    app.after_request(_adapt)
+    _remove_reconnect()
+    app.before_request(lambda: _authenticate(password, password_attempts, client_key))
+    app.before_request(_default_to_alerts)
+    app.register_error_handler(TooManyRequests, _too_many_response)
+    app.register_error_handler(NoSuchJobError, _missing_job_response)
+    app.register_error_handler(RedisError, _unavailable_response)
+    app.after_request(_add_headers_and_nonce)
     app.register_blueprint(rq_dashboard.blueprint)
     app.wsgi_app = _ConcurrencyLimit(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation says
     return app
 
 
-def _connect(redis_url: str) -> Redis:
-    """A pool of two connections that fail soon, apart from those that deliveries come in by."""
+def _connection(redis_url: str) -> Redis:
+    """Create a pool of two connections with short timeouts, separate from the pool of deliveries."""
     pool = redis_clients.for_web(redis_url).connection_pool
-    few = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
+    pool_of_two = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
         connection_class=pool.connection_class,
-        max_connections=MAX_REQUESTS,
+        max_connections=MAX_DASHBOARD_REQUESTS,
         timeout=1,
         **pool.connection_kwargs,
     )
-    return Redis(connection_pool=few)
+    return Redis(connection_pool=pool_of_two)
 
 
-def _keep_connection() -> None:
-    """Take out what would connect anew, and never let go, on each request that names an instance."""
-    before = rq_dashboard.blueprint.before_request_funcs.get(None, [])
-    if pages.push_rq_connection in before:
-        before.remove(pages.push_rq_connection)
+def _remove_reconnect() -> None:
+    """Remove the hook that opens a connection, and leaks it, on each request that names an instance."""
+    hooks = rq_dashboard.blueprint.before_request_funcs.get(None, [])
+    if pages.push_rq_connection in hooks:
+        hooks.remove(pages.push_rq_connection)
 
 
-def _authenticate(password: str, guesses: Rate | None, whose: Callable[[], str]) -> Response | None:
-    """Past the limit the right password is refused too: else who goes on guessing would be told which it is."""
+def _authenticate(password: str, password_attempts: Rate | None, client_key: Callable[[], str]) -> Response | None:
+    """Check the password and the allow-list.
+
+    Over the limit the right password is refused too: otherwise guessing would still find it.
+    """
     offered = auth.password(request)
-    if password and offered and guesses:
-        guesses.check(whose())
+    if password and offered and password_attempts:
+        password_attempts.check(client_key())
     if password and not hmac.compare_digest(password.encode(), offered.encode(errors="surrogateescape")):
-        if offered and guesses:
-            guesses.hit(whose())
+        if offered and password_attempts:
+            password_attempts.hit(client_key())
         return Response("A password is needed.\n", 401, {"WWW-Authenticate": 'Basic realm="queues"'})
     if request.method not in ("GET", "HEAD") or (request.endpoint and request.endpoint not in _PAGES):
-        abort(Response("Only to be looked at.\n", 403))
+        abort(Response("The dashboard is read-only.\n", 403))
     return None
 
 
-def _begin_with_alerts() -> None:
-    """Where no queue is named, rq-dashboard shows "default", and of that one we have none: no jobs, it would say."""
+def _default_to_alerts() -> None:
+    """Show the queue ``alerts`` if none is named: rq-dashboard would show "default", which we do not use."""
     if request.endpoint == "rq_dashboard.jobs_overview" and request.view_args and not request.view_args["queue_name"]:
         request.view_args["queue_name"] = jobs.ALERTS
 
 
-def _answer_too_many(refusal: TooManyRequests) -> Response:
+def _too_many_response(refusal: TooManyRequests) -> Response:
     return Response("Too many wrong passwords.\n", refusal.status, refusal.headers)
 
 
-def _answer_gone(_: Exception) -> Response:
+def _missing_job_response(_: Exception) -> Response:
     return Response(
-        "There is no such job any more: what is worked off is gone from Redis.\n", 404, mimetype="text/plain"
+        "There is no such job any more: processed jobs are deleted from Redis.\n", 404, mimetype="text/plain"
     )
 
 
-def _answer_outage(_: Exception) -> Response:
+def _unavailable_response(_: Exception) -> Response:
     return Response("Redis cannot be reached.\n", 503, {"Retry-After": "5"}, mimetype="text/plain")
 
 
-def _adapt(response: Response) -> Response:
-    """Add our headers, and to a page what it needs to work under them."""
+def _add_headers_and_nonce(response: Response) -> Response:
+    """Add our headers, and to HTML pages the nonce and the stylesheet."""
     nonce = secrets.token_urlsafe(16)
     if response.mimetype == "text/html":
         page = response.get_data(as_text=True)
@@ -175,20 +178,20 @@ def _adapt(response: Response) -> Response:
 
 
 class _ConcurrencyLimit:
-    """Serves some requests at a time and turns the others away at once; but for files, of which a page loads six."""
+    """WSGI middleware that limits concurrent requests, except for static files, of which a page loads six."""
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401 - WSGI's
         self._application = application
-        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        self._permits = threading.BoundedSemaphore(MAX_DASHBOARD_REQUESTS)
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
         if environ.get("PATH_INFO", "").startswith("/static/"):
             files: Iterable[bytes] = self._application(environ, start_response)
             return files
-        if not self._places.acquire(blocking=False):
+        if not self._permits.acquire(blocking=False):
             return Response("Busy.\n", 503, {"Retry-After": "1"})(environ, start_response)
         try:
-            answer: Iterable[bytes] = self._application(environ, start_response)
+            body: Iterable[bytes] = self._application(environ, start_response)
         finally:
-            self._places.release()
-        return answer
+            self._permits.release()
+        return body

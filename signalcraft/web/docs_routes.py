@@ -1,4 +1,4 @@
-"""The description of the API: for programs at ``/openapi.json``, for people at ``/docs``. All of it from this host."""
+"""API documentation: ``/openapi.json`` and ``/docs``, without resources of other hosts."""
 
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ td, th { text-align: left; vertical-align: top; border-bottom: 1px solid #eee; p
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>SignalCraft API</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>
-{% macro text(told) %}{% for part in told.split("`") %}
+{% macro text(markdown) %}{% for part in markdown.split("`") %}
 {%- if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}{% endfor %}{% endmacro %}
 {% macro shape(content) %}{% for media, body in content.items() if media != problem %}
 {%- set name = body.schema.get("$ref", "").rpartition("/")[2] %}<code>{{ media }}</code>
@@ -46,9 +46,9 @@ _PAGE: Final = """<!doctype html>
 <td><code>{{ parameter.schema|tojson }}</code></td></tr>
 {% endfor %}</table>{% endif %}
 {% if operation.requestBody %}<p>Body: {{ shape(operation.requestBody.content) }}</p>{% endif %}
-<table><tr><th>answer</th><th></th></tr>
-{% for status, answer in operation.responses|dictsort %}<tr><td>{{ status }}</td>
-<td>{{ text(answer.description) }} {{ shape(answer.content or {}) }}</td></tr>
+<table><tr><th>response</th><th></th></tr>
+{% for status, response in operation.responses|dictsort %}<tr><td>{{ status }}</td>
+<td>{{ text(response.description) }} {{ shape(response.content or {}) }}</td></tr>
 {% endfor %}</table>
 {% endfor %}{% endfor %}
 <h2 id="codes">Codes of problems</h2>
@@ -65,26 +65,26 @@ _PAGE: Final = """<!doctype html>
 
 @docs.get("/openapi.json")
 def show_description() -> ResponseReturnValue:
-    """The description, as OpenAPI has it."""
+    """Return the OpenAPI description."""
     return jsonify(_description())
 
 
 @docs.get("/docs")
 def show_manual() -> ResponseReturnValue:
-    """The description, to read."""
+    """Return the API documentation as HTML."""
     page = render_template_string(_PAGE, description=_description(), codes=codes(), problem=MEDIA_TYPE)
     return Response(page, headers={"Content-Security-Policy": _POLICY})
 
 
 @docs.get("/docs/style.css")
 def show_style() -> ResponseReturnValue:
-    """How the page looks."""
+    """Return the stylesheet of the documentation."""
     return Response(_STYLE, mimetype="text/css")
 
 
 def _description() -> dict[str, Any]:
-    """Put together at the first question: it takes some 30 ms, and never changes while the process lives."""
-    known: dict[str, Any] | None = current_app.extensions.get("signalcraft.web.openapi")
-    if known is None:
-        known = current_app.extensions["signalcraft.web.openapi"] = describe(current_app)
-    return known
+    """Return the description, built at the first request: it takes about 30 ms and is constant in a process."""
+    description: dict[str, Any] | None = current_app.extensions.get("signalcraft.web.openapi")
+    if description is None:
+        description = current_app.extensions["signalcraft.web.openapi"] = describe(current_app)
+    return description

@@ -1,8 +1,8 @@
-"""How we are: whether each part works, asked within a second even if all of them hang, and how much waits."""
+"""Health: whether each component works, probed within a second even if all of them hang; and how much waits."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,14 +15,14 @@ from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
-from signalcraft.resilience import BoundedCall
+from signalcraft.resilience import BoundedCall, SingleFlight
 from signalcraft.storage import database_stats, migrations
 from signalcraft.storage.database import database, session
 from signalcraft.web.prometheus import Gauge
 
 T = TypeVar("T")
 
-#: How long an answer may take, for all parts together: whoever asks gives up after a second.
+#: How long all probes together may take: platforms give up after a second.
 PROBE_TIMEOUT_SECONDS: Final = 0.8
 #: How old the oldest waiting job may be.
 MAX_JOB_AGE_SECONDS: Final = 60.0
@@ -32,18 +32,18 @@ _bounded: Final = BoundedCall(DatabaseUnavailable)
 
 
 class State(StrEnum):
-    """What a part is, as far as we can see."""
+    """The state of a component. Values are part of the API."""
 
     OK = "ok"
-    AWAY = "away"  # cannot be reached, or refuses what we need of it
-    SILENT = "silent"  # does not answer
+    UNAVAILABLE = "away"  # cannot be reached, or refuses what we need of it
+    TIMEOUT = "silent"  # does not respond
     BEHIND = "behind"  # lacks migrations, or lets jobs wait
-    MISSING = "missing"  # nobody does this work
+    MISSING = "missing"  # no process does this work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentStatus:
-    """What one part said, after how many milliseconds, and what it would lose though it works."""
+    """State of one component, the milliseconds its probe took, and what it could lose although it works."""
 
     state: State
     ms: float
@@ -56,61 +56,43 @@ class _ProbeResult:
     loses: Sequence[str] = ()
 
 
-class _Probe:
-    """Asks one part, in a daemon thread, one question at a time.
-
-    A frozen server holds the thread for as long as the kernel likes. Whoever asks meanwhile waits for that same
-    answer, so there is one such thread, however often we are asked; and it keeps no process from ending.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._answered = threading.Event()
-        self._answered.set()
-        self._answer = ComponentStatus(state=State.SILENT, ms=0)
-
-    def ask(self, question: Callable[[], _ProbeResult]) -> threading.Event:
-        """Begin to ask, unless an answer is still awaited; what is set when it is there."""
-        with self._lock:
-            if self._answered.is_set():
-                self._answered = threading.Event()
-                arguments = (question, self._answered)
-                threading.Thread(target=self._run, args=arguments, name="health", daemon=True).start()
-            return self._answered
-
-    def answer(self, answered: threading.Event, *, seconds: float) -> ComponentStatus:
-        """The answer, or silence after so many seconds."""
-        if answered.wait(max(0.0, seconds)):
-            return self._answer
-        return ComponentStatus(state=State.SILENT, ms=PROBE_TIMEOUT_SECONDS * 1000)
-
-    def _run(self, question: Callable[[], _ProbeResult], answered: threading.Event) -> None:
-        began = time.perf_counter()
-        try:
-            said = question()
-        except Exception:  # noqa: BLE001 - whatever it is, the part does not do what it is for
-            said = _ProbeResult(State.AWAY)
-        ms = round((time.perf_counter() - began) * 1000, 2)
-        self._answer = ComponentStatus(state=said.state, ms=ms, loses=said.loses)
-        answered.set()
-
-
-_probes: Final = {name: _Probe() for name in ("redis", "postgresql", "queue", "worker")}
+_in_flight: Final = {
+    name: SingleFlight[ComponentStatus]("health") for name in ("redis", "postgresql", "queue", "worker")
+}
 
 
 def check(redis: Redis) -> Mapping[str, ComponentStatus]:
-    """Each part, by name, within ``PATIENCE_SECONDS``. ``redis`` is a client that fails soon."""
-    questions: Mapping[str, Callable[[], _ProbeResult]] = {
+    """Probe each component, by name, within ``PROBE_TIMEOUT_SECONDS`` for all together.
+
+    ``redis`` is a client with short timeouts. A frozen server holds its probe for as long as the kernel likes; requests
+    that come meanwhile share that probe, so there is one such thread, however often ``/readyz`` is called.
+    """
+    probes: Mapping[str, Callable[[], _ProbeResult]] = {
         "redis": partial(_probe_redis, redis),
         "postgresql": _probe_postgresql,
         "queue": partial(_probe_queue, redis),
         "worker": partial(_probe_worker, redis),
     }
     deadline = time.monotonic() + PROBE_TIMEOUT_SECONDS
-    asked = {name: _probes[name].ask(question) for name, question in questions.items()}
-    return {
-        name: _probes[name].answer(answered, seconds=deadline - time.monotonic()) for name, answered in asked.items()
-    }
+    started = {name: _in_flight[name].start(partial(_timed, probe)) for name, probe in probes.items()}
+    return {name: _result(future, deadline) for name, future in started.items()}
+
+
+def _timed(probe: Callable[[], _ProbeResult]) -> ComponentStatus:
+    began = time.perf_counter()
+    try:
+        result = probe()
+    except Exception:  # noqa: BLE001 - whatever it is, the component does not do what it is for
+        result = _ProbeResult(State.UNAVAILABLE)
+    ms = round((time.perf_counter() - began) * 1000, 2)
+    return ComponentStatus(state=result.state, ms=ms, loses=result.loses)
+
+
+def _result(probe: Future[ComponentStatus], deadline: float) -> ComponentStatus:
+    try:
+        return probe.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        return ComponentStatus(state=State.TIMEOUT, ms=PROBE_TIMEOUT_SECONDS * 1000)
 
 
 def _probe_redis(redis: Redis) -> _ProbeResult:
@@ -135,7 +117,7 @@ def _probe_worker(redis: Redis) -> _ProbeResult:
 
 
 def gauges(redis: Redis) -> Mapping[str, Gauge]:
-    """What waits, and for how long: each is read when ``/metrics`` is."""
+    """Return the gauges of what waits, and for how long: each is read when ``/metrics`` is."""
     sizes = cache(partial(_query, database_stats.table_sizes))  # both gauges of one scrape read it
     return {
         "signalcraft_queue_depth": lambda: {(name,): queues_backlog.backlog(redis, name).depth for name in _QUEUES},
@@ -155,7 +137,7 @@ def gauges(redis: Redis) -> Mapping[str, Gauge]:
 
 
 def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
-    """Only of queues that have a worker."""
+    """Return ages by queue, of queues that have a worker."""
     ages = {(name,): heartbeat_seconds(redis, name) for name in _QUEUES}
     return {labels: age for labels, age in ages.items() if age is not None}
 
@@ -169,14 +151,14 @@ def _seconds_since(moment: datetime | None) -> float:
 
 
 def _query(read: Callable[[], T]) -> T:
-    """What ``read`` finds in PostgreSQL.
+    """Return what ``read`` finds in PostgreSQL.
 
     Raises:
-        DatabaseUnavailable: it is away, or frozen, which must not hold whoever reads the metrics.
+        DatabaseUnavailable: it is unavailable, or frozen, which must not hold up a scrape.
     """
 
     def read_in_session() -> T:
         with session():
             return read()
 
-    return _bounded.run(read_in_session, seconds=PROBE_TIMEOUT_SECONDS)
+    return _bounded.run(read_in_session, timeout=PROBE_TIMEOUT_SECONDS)

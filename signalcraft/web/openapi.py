@@ -1,6 +1,6 @@
-"""The description of the API (OpenAPI 3.1), put together from the routes, the schemas and the refusals.
+"""OpenAPI 3.1 description of the API, generated from the routes, schemas and refusals.
 
-``OPERATIONS`` has one entry for each route: what it takes, what it answers and how it says no.
+``OPERATIONS`` has an entry for each route: its request, responses and refusals.
 """
 
 import re
@@ -30,9 +30,9 @@ _JSON: Final = "application/json"
 _CONVERTER = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 
-_ALWAYS = (errors.Unavailable, Refusal)
-_CALLER = (errors.BadToken, errors.TooManyRequests, *_ALWAYS)
-_BODY = (
+_COMMON_REFUSALS = (errors.Unavailable, Refusal)
+_CALLER_REFUSALS = (errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS)
+_BODY_REFUSALS = (
     errors.BodyNotJson,
     errors.BodyNotObject,
     errors.BodyTooDeep,
@@ -44,144 +44,152 @@ _BODY = (
     errors.UnsupportedMedia,
     errors.InvalidFields,
 )
-_LIST = (errors.InvalidCursor, errors.InvalidFields, *_CALLER)
-_ONE = (errors.NotFound, errors.InvalidFields, *_CALLER)
-_SOME_LIST = (errors.NotFound, *_LIST)
+_LIST_REFUSALS = (errors.InvalidCursor, errors.InvalidFields, *_CALLER_REFUSALS)
+_ITEM_REFUSALS = (errors.NotFound, errors.InvalidFields, *_CALLER_REFUSALS)
+_SUBLIST_REFUSALS = (errors.NotFound, *_LIST_REFUSALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A route: what it is for, what it takes, its good answers by status, its refusals, and its request headers."""
+    """The documentation of a route. ``responses`` has the successful ones, by status."""
 
     summary: str
     refusals: Sequence[type[Refusal]]
     query: Shape = None
     body: Shape = None
-    answers: Mapping[int, Shape] = field(default_factory=lambda: MappingProxyType({200: None}))
+    responses: Mapping[int, Shape] = field(default_factory=lambda: MappingProxyType({200: None}))
     media: str = _JSON
     headers: Sequence[str] = ()
     is_open: bool = False
 
 
-def _polled(summary: str, answer: type[Schema], refusals: Sequence[type[Refusal]], query: Shape = None) -> Operation:
+def _conditional_get(
+    summary: str, response: type[Schema], refusals: Sequence[type[Refusal]], query: Shape = None
+) -> Operation:
     return Operation(
         summary=summary,
         query=query,
-        answers={200: answer, 304: None},
+        responses={200: response, 304: None},
         headers=("If-None-Match",),
         refusals=refusals,
     )
 
 
-_TAKE_IN = Operation(
-    summary="Take a delivery of Sentry's in.",
+_RECEIVE = Operation(
+    summary="Receive a delivery from Sentry.",
     body=Schema,
-    answers={200: openapi_schemas.Receipt, 202: openapi_schemas.Receipt},
+    responses={200: openapi_schemas.Receipt, 202: openapi_schemas.Receipt},
     refusals=(
-        *_BODY,
+        *_BODY_REFUSALS,
         errors.BadSignature,
         errors.ResourceMismatch,
         errors.UiComponentRequest,
         errors.TooManyRequests,
-        *_ALWAYS,
+        *_COMMON_REFUSALS,
     ),
     is_open=True,
 )
 
-#: By the name that Flask has for the route.
+#: By the name of the route's Flask endpoint.
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
-        "webhooks.take_in": _TAKE_IN,
-        "groups.list_groups": _polled(
-            "A page of groups.", openapi_schemas.GroupsPage, _LIST, request_schemas.GroupsQuery
+        "webhooks.take_in": _RECEIVE,
+        "groups.list_groups": _conditional_get(
+            "List groups, a page at a time.", openapi_schemas.GroupsPage, _LIST_REFUSALS, request_schemas.GroupsQuery
         ),
         "groups.export_groups": Operation(
-            summary="All groups that the filters mean, a line of JSON each.",
+            summary="Export the groups that match the filters, a line of JSON each.",
             query=request_schemas.FilterQuery,
-            answers={200: response_schemas.Group},
+            responses={200: response_schemas.Group},
             media=NDJSON,
-            refusals=(errors.InvalidFields, *_CALLER),
+            refusals=(errors.InvalidFields, *_CALLER_REFUSALS),
         ),
-        "groups.show_group": _polled("A group.", response_schemas.Group, _ONE),
+        "groups.show_group": _conditional_get("Return a group.", response_schemas.Group, _ITEM_REFUSALS),
         "groups.change_group": Operation(
-            summary="Change a group, with If-Match only as it was seen.",
+            summary="Update a group; with If-Match, only that version.",
             body=request_schemas.EditBody,
-            answers={200: response_schemas.Group},
+            responses={200: response_schemas.Group},
             headers=("If-Match",),
-            refusals=(*_BODY, *_ONE, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
+            refusals=(*_BODY_REFUSALS, *_ITEM_REFUSALS, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
         ),
         "groups.change_groups": Operation(
-            summary="Change many groups in one transaction, by ids or by filter.",
+            summary="Update many groups in one transaction, by ids or by filter.",
             body=request_schemas.BulkBody,
-            answers={200: openapi_schemas.Outcomes},
-            refusals=(*_BODY, *_CALLER, errors.InvalidCursor, errors.NotAllowed),
+            responses={200: openapi_schemas.Outcomes},
+            refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.InvalidCursor, errors.NotAllowed),
         ),
-        "events.list_events": _polled(
-            "A page of a group's events, newest first.",
+        "events.list_events": _conditional_get(
+            "List the events of a group, newest first, a page at a time.",
             openapi_schemas.EventsPage,
-            _SOME_LIST,
+            _SUBLIST_REFUSALS,
             request_schemas.PageQuery,
         ),
         "events.export_events": Operation(
-            summary="All events of a group, a line of JSON each.",
-            answers={200: response_schemas.Event},
+            summary="Export the events of a group, a line of JSON each.",
+            responses={200: response_schemas.Event},
             media=NDJSON,
-            refusals=_ONE,
+            refusals=_ITEM_REFUSALS,
         ),
-        "groups.list_history": _polled(
-            "A page of what was changed of a group, and by whom.",
+        "groups.list_history": _conditional_get(
+            "List the changes of a group, with who made them, a page at a time.",
             openapi_schemas.ChangesPage,
-            _SOME_LIST,
+            _SUBLIST_REFUSALS,
             request_schemas.PageQuery,
         ),
-        "events.show_event": _polled("An event with what was sent.", response_schemas.EventWithPayload, _ONE),
-        "events.explain_event": Operation(
-            summary="Why an event is where it is, in words.", answers={200: openapi_schemas.Explanation}, refusals=_ONE
+        "events.show_event": _conditional_get(
+            "Return an event with its payload.", response_schemas.EventWithPayload, _ITEM_REFUSALS
         ),
-        "stats.show_stats": _polled(
-            "What came in during a period, and what became of it.",
+        "events.explain_event": Operation(
+            summary="Explain why an event is in its group.",
+            responses={200: openapi_schemas.Explanation},
+            refusals=_ITEM_REFUSALS,
+        ),
+        "stats.show_stats": _conditional_get(
+            "Return the statistics of a period.",
             openapi_schemas.Stats,
-            (errors.InvalidFields, *_CALLER),
+            (errors.InvalidFields, *_CALLER_REFUSALS),
             request_schemas.StatsQuery,
         ),
         "events.preview_delivery": Operation(
-            summary="Where a delivery would land, were it sent now.",
+            summary="Preview the outcome of a delivery without storing it.",
             body=Schema,
-            answers={200: openapi_schemas.Preview},
-            refusals=(*_BODY, *_CALLER, errors.ResourceMismatch, errors.UiComponentRequest),
+            responses={200: openapi_schemas.Preview},
+            refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.ResourceMismatch, errors.UiComponentRequest),
         ),
         "operations.healthz": Operation(
-            summary="Whether this process answers at all.",
-            answers={200: openapi_schemas.State},
+            summary="Check that the process responds.",
+            responses={200: openapi_schemas.State},
             refusals=(Refusal,),
             is_open=True,
         ),
         "operations.readyz": Operation(
-            summary="Whether what we need is there.",
-            answers={200: openapi_schemas.State, 503: openapi_schemas.State},
+            summary="Check that all dependencies work.",
+            responses={200: openapi_schemas.State, 503: openapi_schemas.State},
             refusals=(Refusal,),
             is_open=True,
         ),
         "operations.show_metrics": Operation(
-            summary="All that is counted, in Prometheus's text format.",
+            summary="Return all metrics in Prometheus's text format.",
             media="text/plain",
-            refusals=(errors.BadToken, errors.TooManyRequests, *_ALWAYS),
+            refusals=(errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS),
             is_open=True,
         ),
-        "docs.show_description": Operation(summary="This description.", refusals=_ALWAYS, is_open=True),
+        "docs.show_description": Operation(summary="Return this description.", refusals=_COMMON_REFUSALS, is_open=True),
         "docs.show_manual": Operation(
-            summary="This description, to read.", media="text/html", refusals=_ALWAYS, is_open=True
+            summary="Return this description as HTML.", media="text/html", refusals=_COMMON_REFUSALS, is_open=True
         ),
-        "docs.show_style": Operation(summary="How that page looks.", media="text/css", refusals=_ALWAYS, is_open=True),
+        "docs.show_style": Operation(
+            summary="Return the stylesheet of the HTML page.", media="text/css", refusals=_COMMON_REFUSALS, is_open=True
+        ),
     },
 )
 
 
 def describe(app: Flask) -> dict[str, Any]:
-    """The description of ``app``, as JSON has it."""
+    """Return the OpenAPI description of ``app``."""
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec("SignalCraft", "1", "3.1.0", plugins=[plugin], info={"description": "Alerts in, groups out."})
-    converter = cast("OpenAPIConverter", plugin.converter)  # there since the spec took the plugin in
+    converter = cast("OpenAPIConverter", plugin.converter)  # not None once the plugin is registered
     for function in (_as_choice, _as_time):
         converter.add_attribute_function(function)
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
@@ -193,18 +201,18 @@ def describe(app: Flask) -> dict[str, Any]:
 
 
 def path_of(rule: Rule) -> str:
-    """A route's path as OpenAPI writes it."""
+    """Return the path of a route in OpenAPI's notation."""
     return _CONVERTER.sub(r"{\1}", rule.rule)
 
 
 def method_of(rule: Rule) -> str:
-    """A route's one method of its own."""
+    """Return the one method of a route besides HEAD and OPTIONS."""
     (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
     return method.lower()
 
 
 def codes() -> dict[str, tuple[int, str]]:
-    """Every stable code, with its status and what it means."""
+    """Return the status and title of every stable code."""
     refusals: list[type[Refusal]] = [Refusal, *Refusal.__subclasses__()]
     return {refusal.code: (refusal.status, refusal.title) for refusal in refusals} | dict(
         problem_details.FRAMEWORK_CODES
@@ -217,7 +225,7 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
         "operationId": f"{rule.endpoint.partition('.')[2]}{'_of_workspace' if 'workspace' in rule.arguments else ''}",
         "tags": [rule.endpoint.partition(".")[0]],
         "parameters": _parameters(rule, operation),
-        "responses": {**_refused(operation.refusals), **_answered(operation)},
+        "responses": {**_refusal_responses(operation.refusals), **_success_responses(operation)},
     }
     if operation.body is not None:
         shape = {"type": "object"} if operation.body is Schema else operation.body
@@ -238,24 +246,24 @@ def _parameters(rule: Rule, operation: Operation) -> list[dict[str, Any]]:
     return found
 
 
-def _answered(operation: Operation) -> dict[str, Any]:
+def _success_responses(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
             "description": "Not modified." if status == 304 else operation.summary,
             **({} if status == 304 else {"content": {operation.media: _content(operation.media, shape)}}),
         }
-        for status, shape in operation.answers.items()
+        for status, shape in operation.responses.items()
     }
 
 
 def _content(media: str, shape: Shape) -> dict[str, Any]:
-    """Of a stream of lines, the schema is that of a line, and told in words."""
+    """Return the schema of a body; a stream of lines is only described in words."""
     if media == _JSON:
         return {"schema": shape or {"type": "object"}}
     return {"schema": {"type": "string", "description": f"A {shape.__name__} a line." if shape else ""}}
 
 
-def _refused(refusals: Iterable[type[Refusal]]) -> dict[str, Any]:
+def _refusal_responses(refusals: Iterable[type[Refusal]]) -> dict[str, Any]:
     by_status: dict[int, dict[str, str]] = {}
     for refusal in refusals:
         by_status.setdefault(refusal.status, {})[refusal.code] = refusal.title
@@ -275,7 +283,7 @@ def _name(schema: object) -> str:
 
 
 def _as_choice(_: object, field: object, **__: object) -> dict[str, Any]:
-    """Choices and sorts, of which marshmallow knows nothing."""
+    """Describe choice and sort fields, which apispec does not know."""
     if isinstance(field, SortField):
         return {"type": "string", "enum": [sign + key for key in SortKey for sign in ("", "-")]}
     if not isinstance(field, ChoiceField):

@@ -1,4 +1,4 @@
-"""What answers look like, for the description of the API. ``schemas`` writes them; schemathesis compares the two."""
+"""Response schemas for OpenAPI. ``response_schemas`` writes the responses; tests compare both with schemathesis."""
 
 from marshmallow import Schema, fields, validate
 
@@ -16,7 +16,7 @@ def _number(*, null: bool = False) -> fields.Integer:
 
 
 class Problem(Schema):
-    """RFC 9457, ``application/problem+json``: ``code`` is stable, the words are not."""
+    """RFC 9457, ``application/problem+json``: ``code`` is stable, the texts are not."""
 
     type = _text()
     title = _text()
@@ -27,9 +27,9 @@ class Problem(Schema):
 
 
 class Receipt(Schema):
-    """What the sender of a delivery is told."""
+    """The result of a delivery."""
 
-    status = fields.String(required=True, validate=validate.OneOf([answer.value for answer in DeliveryStatus]))
+    status = fields.String(required=True, validate=validate.OneOf([status.value for status in DeliveryStatus]))
     delivery_id = fields.String()
     reason = fields.String()
 
@@ -43,21 +43,21 @@ class GroupsPage(Schema):
 
 
 class EventsPage(Schema):
-    """A page of events, without what was sent."""
+    """A page of events without their payloads."""
 
     events = fields.List(fields.Nested(response_schemas.Event), required=True)
     next_cursor = _text(null=True)
 
 
 class ChangesPage(Schema):
-    """A page of what was changed of a group, newest first."""
+    """A page of a group's history, newest first."""
 
     changes = fields.List(fields.Nested(response_schemas.Change), required=True)
     next_cursor = _text(null=True)
 
 
 class Outcome(Schema):
-    """What became of one group of many; ``code`` and ``detail`` are those of a problem, or null."""
+    """The result for a group of a bulk update; ``code`` and ``detail`` are those of a problem, or null."""
 
     id = _number()
     status = _number()
@@ -66,7 +66,7 @@ class Outcome(Schema):
 
 
 class Outcomes(Schema):
-    """What became of each group; ``more``: the filter may mean others too, and ``next_cursor`` goes on to them."""
+    """The results of a bulk update; if ``more``, the filter may match more groups, after ``next_cursor``."""
 
     results = fields.List(fields.Nested(Outcome), required=True)
     more = fields.Boolean(required=True)
@@ -74,7 +74,7 @@ class Outcomes(Schema):
 
 
 class KeyParts(Schema):
-    """What a group key is made of."""
+    """The components of a group key."""
 
     source = _text()
     project = _text()
@@ -83,7 +83,7 @@ class KeyParts(Schema):
 
 
 class Explanation(Schema):
-    """Why an event is where it is."""
+    """Why an event is in its group."""
 
     event_id = _number()
     group_id = _number()
@@ -94,14 +94,14 @@ class Explanation(Schema):
 
 
 class Warned(Schema):
-    """Something in a delivery that was odd and did not matter enough to refuse it."""
+    """An invalid value in a delivery that is no reason to refuse it."""
 
     field = _text()
     problem = _text()
 
 
 class Preview(Schema):
-    """What would become of a delivery: an object for each alert or change of state in it."""
+    """The outcome of a previewed delivery: an object for each alert or status change."""
 
     outcomes = fields.List(fields.Dict(), required=True)
     warnings = fields.List(fields.Nested(Warned), required=True)
@@ -140,7 +140,7 @@ class TopGroup(Schema):
 
 
 class Stats(response_schemas.Sums):
-    """What came in during a period, and what became of it."""
+    """The statistics of a period."""
 
     since = response_schemas.TimeField(required=True)
     until = response_schemas.TimeField(required=True)
@@ -152,6 +152,6 @@ class Stats(response_schemas.Sums):
 
 
 class State(Schema):
-    """How a process is; beside ``status``, each part it needs."""
+    """The state of a process: ``status``, and each component."""
 
     status = _text()

@@ -16,22 +16,25 @@ operations = Blueprint("operations", __name__)
 
 @operations.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Whether this process answers at all."""
+    """Respond that this process is alive."""
     return jsonify(status="ok")
 
 
 @operations.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Whether all parts work: each with its state, how long it took to say so, and what it would lose all the same."""
+    """Return the state of each component, the time its probe took, and what it would lose although it works.
+
+    200 if all components work, else 503.
+    """
     checked = health.check(context.current().redis)
     ready = all(part.state is health.State.OK for part in checked.values())
-    told = {name: {"state": part.state, "ms": part.ms, "loses": part.loses} for name, part in checked.items()}
-    return jsonify(status="ok" if ready else "unavailable", **told), 200 if ready else 503
+    components = {name: {"state": part.state, "ms": part.ms, "loses": part.loses} for name, part in checked.items()}
+    return jsonify(status="ok" if ready else "unavailable", **components), 200 if ready else 503
 
 
 @operations.get("/metrics")
 def show_metrics() -> ResponseReturnValue:
-    """All that is counted, in Prometheus's text format."""
+    """Return all metrics in Prometheus's text format."""
     token = context.current().settings.metrics_token
     if token and not hmac.compare_digest(token.encode(), auth.bearer(request).encode()):
         raise BadToken

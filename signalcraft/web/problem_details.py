@@ -1,6 +1,6 @@
-"""How we say no: every refusal as RFC 9457 ``application/problem+json`` with a stable ``code``.
+"""Refusals as RFC 9457 ``application/problem+json`` with a stable ``code``.
 
-A problem never quotes what was sent, but for the names of parameters. Its code is left in ``flask.g`` for whoever logs.
+A problem never quotes the request, except for names of parameters. Its code is stored in ``flask.g`` for the log lines.
 """
 
 import json
@@ -16,9 +16,9 @@ from signalcraft.domain.errors import InvalidFields, RecoverableError, Refusal, 
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-#: Codes for what Werkzeug refuses before a view is asked, where its own phrase would not do.
+#: Codes of refusals by Werkzeug whose reason phrase is not a suitable code.
 _CODES: Mapping[int, str] = {400: "request_malformed", 404: "not_found", 413: "body_too_large"}
-#: Codes that no refusal of ours has, with the status and the title they come with.
+#: Codes of refusals by Werkzeug or gunicorn that have no class of ours, with status and title.
 FRAMEWORK_CODES: Mapping[str, tuple[int, str]] = {
     "request_malformed": (400, "Bad Request"),
     "method_not_allowed": (405, "Method Not Allowed"),
@@ -31,7 +31,7 @@ FRAMEWORK_CODES: Mapping[str, tuple[int, str]] = {
 
 
 def from_refusal(refusal: Refusal) -> Response:
-    """The answer that is ``refusal``."""
+    """Return ``refusal`` as a problem response."""
     problem = {"title": refusal.title, "status": refusal.status, "code": refusal.code}
     if refusal.detail:
         problem["detail"] = refusal.detail
@@ -41,25 +41,25 @@ def from_refusal(refusal: Refusal) -> Response:
 
 
 def from_validation(error: ValidationError) -> Response:
-    """422, with the messages by field."""
+    """Return 422 with the messages by field."""
     return from_refusal(InvalidFields(errors=dict(_flatten(error.messages))))
 
 
 def from_outage(_: RecoverableError) -> Response:
-    """503: something that we need is away."""
+    """Return 503: a dependency is unavailable."""
     return from_refusal(Unavailable())
 
 
 def from_http(error: HTTPException) -> Response:
-    """What Werkzeug says no to: no such path, a method not allowed, a request that is none."""
+    """Return an HTTP error of Werkzeug as a problem: unknown path, method not allowed, malformed request."""
     status = error.code or 500
     code = _CODES.get(status, error.name.lower().replace(" ", "_"))
-    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-    return _response({"title": error.name, "status": status, "code": code}, kept)
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    return _response({"title": error.name, "status": status, "code": code}, headers)
 
 
 def as_json(problem: Mapping[str, Any]) -> str:
-    """A problem (title, status, code, and what else there is to say), as it is sent."""
+    """Return a problem (title, status, code and optional members) as JSON text."""
     return json.dumps({"type": f"urn:signalcraft:problem:{problem['code']}", **problem})
 
 

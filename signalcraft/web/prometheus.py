@@ -1,4 +1,4 @@
-"""What ``/metrics`` says: the sums of all processes, which are in Redis, and gauges, which are read on the spot."""
+"""Exposition of ``/metrics``: sums of all processes, from Redis, and gauges, read at each scrape."""
 
 import contextlib
 import json
@@ -14,74 +14,75 @@ from redis import Redis, RedisError
 from signalcraft.domain.errors import RecoverableError
 from signalcraft.metrics import DECLARED, SUMS, Declaration, Kind
 
-#: A gauge's value, or one for each tuple of its labels' values.
+#: The value of a gauge, or a value for each tuple of label values.
 Reading = float | Mapping[tuple[str, ...], float]
 Gauge = Callable[[], Reading]
 
 
 def as_text(redis: Redis, gauges: Mapping[str, Gauge]) -> str:
-    """All metrics in Prometheus's text format: the sums in Redis, and each gauge read now.
+    """Return all metrics in Prometheus's text format.
 
-    What cannot be read is left out: absent is true, zero would not be. While Redis is away that is all sums.
+    A series that cannot be read is left out, since a zero would be false. While Redis is unavailable, all sums are
+    left out.
 
     Raises:
         LookupError: a gauge is not declared.
     """
-    families = list(_read(gauges))
+    families = list(_gauge_families(gauges))
     with contextlib.suppress(RedisError):
-        families += _summed(cast("dict[bytes, bytes]", redis.hgetall(SUMS)))
+        families += _sum_families(cast("dict[bytes, bytes]", redis.hgetall(SUMS)))
     collected = CollectorRegistry()
-    collected.register(_Collected(families))
+    collected.register(_Collector(families))
     return generate_latest(collected).decode()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Collected:
+class _Collector:
     families: Iterable[Metric]
 
     def collect(self) -> Iterable[Metric]:
         return self.families
 
 
-def _summed(sums: Mapping[bytes, bytes]) -> Iterator[Metric]:
-    """Families of counters and histograms. What an older release declared and this one does not is passed over."""
+def _sum_families(sums: Mapping[bytes, bytes]) -> Iterator[Metric]:
+    """Yield families of counters and histograms; skip series that only another release declares."""
     series: dict[str, dict[tuple[str, ...], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for part, amount in sums.items():
-        name, *values, bound = json.loads(part)
+    for key, amount in sums.items():
+        name, *values, bound = json.loads(key)
         series[name][tuple(values)][bound] = float(amount)
     for declaration in DECLARED:
-        known = {
-            values: parts
-            for values, parts in series[declaration.name].items()
+        samples = {
+            values: sums_by_bound
+            for values, sums_by_bound in series[declaration.name].items()
             if len(values) == len(declaration.labels)
         }
         if not declaration.labels:
-            known = {(): {}} | known
+            samples = {(): {}} | samples
         if declaration.kind is Kind.COUNTER:
-            yield _as_counter(declaration, known)
+            yield _as_counter(declaration, samples)
         elif declaration.kind is Kind.HISTOGRAM:
-            yield _as_histogram(declaration, known)
+            yield _as_histogram(declaration, samples)
 
 
 def _as_counter(declaration: Declaration, series: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
     family = CounterMetricFamily(declaration.name, declaration.help, labels=declaration.labels)
-    for values, parts in sorted(series.items()):
-        family.add_metric(values, parts.get("", 0.0))
+    for values, sums_by_bound in sorted(series.items()):
+        family.add_metric(values, sums_by_bound.get("", 0.0))
     return family
 
 
 def _as_histogram(declaration: Declaration, series: Mapping[tuple[str, ...], Mapping[str, float]]) -> Metric:
     family = HistogramMetricFamily(declaration.name, declaration.help, labels=declaration.labels)
-    for values, parts in sorted(series.items()):
-        cumulative, so_far = [], 0.0
+    for values, sums_by_bound in sorted(series.items()):
+        cumulative, total = [], 0.0
         for bound in (*map(str, declaration.buckets), "+Inf"):
-            so_far += parts.get(bound, 0.0)
-            cumulative.append((bound, so_far))
-        family.add_metric(values, buckets=cumulative, sum_value=parts.get("sum", 0.0))
+            total += sums_by_bound.get(bound, 0.0)
+            cumulative.append((bound, total))
+        family.add_metric(values, buckets=cumulative, sum_value=sums_by_bound.get("sum", 0.0))
     return family
 
 
-def _read(gauges: Mapping[str, Gauge]) -> Iterator[Metric]:
+def _gauge_families(gauges: Mapping[str, Gauge]) -> Iterator[Metric]:
     declared = {declaration.name: declaration for declaration in DECLARED}
     for name, read in gauges.items():
         declaration = declared.get(name)

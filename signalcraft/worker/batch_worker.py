@@ -1,24 +1,24 @@
-"""An RQ worker that works off many jobs at once.
+"""An RQ worker that processes many jobs at once.
 
-Jobs stay ordinary RQ jobs, one per delivery. The worker takes the job that RQ hands it and, in one script, up to
-``batch_size - 1`` more that wait; it never waits for a batch to fill. They are stored in one transaction and
-finished in one pipeline.
+Jobs stay ordinary RQ jobs, one per delivery. One script claims the job that RQ popped and up to ``batch_size - 1``
+waiting ones; the worker never waits for a batch to fill. A batch is stored in one transaction and finished in one
+pipeline.
 
-Under a backlog two batches are in hand: while a thread stores one, which is mostly waiting for PostgreSQL, the next is
-claimed and prepared. Batches are stored one after the other all the same, in the order of the queue.
+Under a backlog two batches are in flight: while a thread stores one, which is mostly waiting for PostgreSQL, the next
+is claimed and prepared. Batches are still stored one after the other, in the order of the queue.
 
-With one queue RQ moves a job with BLMOVE into an intermediate list; with two it pops it with BLPOP, and a worker
-killed at that moment takes the job with it. So this worker reads exactly one.
+With one queue RQ moves a job with BLMOVE into an intermediate list; with two queues it pops a job with BLPOP, and
+the job is lost if the worker is killed at that moment. So this worker reads exactly one queue.
 """
 
 import math
 import random
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final
 
@@ -39,44 +39,46 @@ from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters
 from signalcraft.queues.inbox import MAX_BATCH_BYTES
 from signalcraft.queues.jobs import AllowedJob, ForbiddenJob, read_delivery
-from signalcraft.queues.leases import LEASE_SECONDS, Lease, LeasedJob
+from signalcraft.queues.leases import LEASE_SECONDS, Lease, LeasedJob, once_per
+from signalcraft.resilience import in_thread
 from signalcraft.worker import watchdog
 from signalcraft.worker.context import PREPARE_TIMEOUT_SECONDS, Stages
 
 log = structlog.get_logger(__name__)
 
-#: How often workers look for what dead ones left, in seconds. Maintenance is done between two waits for a job, and RQ
-#: waits for 15 s less than the worker's own time to live.
+#: How often workers look for jobs of dead workers. Maintenance runs between two blocking pops, and a pop of RQ lasts
+#: 15 s less than the worker's TTL.
 MAINTENANCE_INTERVAL_SECONDS: Final = 8
-_WORKER_TTL: Final = MAINTENANCE_INTERVAL_SECONDS + 15
+_WORKER_TTL_SECONDS: Final = MAINTENANCE_INTERVAL_SECONDS + 15
 
-#: How often whoever waits for a batch to be stored looks up, in seconds: to renew the lease, and whether to stop.
+#: Poll interval while a batch is being stored: renew the lease and check for a stop request.
 _POLL_INTERVAL_SECONDS: Final = 1.0
-#: How long a batch may still take once we are told to stop, in seconds. A platform waits for 10.
+#: How long a batch may take after a stop request. A platform kills the process after 10 s.
 _STOP_TIMEOUT_SECONDS: Final = 4.0
-#: Pauses while PostgreSQL is away, in seconds, before jitter; shorter than the lease, which is renewed in between.
-_FIRST_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
-_MAX_DELAY: Final = 2.0
+#: Delays between attempts while PostgreSQL is unavailable, before jitter. Shorter than the lease, which is renewed
+#: between attempts.
+_FIRST_DELAYS_SECONDS: Final = (0.1, 0.2, 0.5, 1.0)
+_MAX_DELAY_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class _PreparedBatch:
-    """Jobs that are claimed, and what they were found to mean."""
+    """Claimed jobs and their prepared deliveries."""
 
-    claim: Lease
-    batch: Any
+    lease: Lease
+    prepared: Any
 
 
 @dataclass(frozen=True, slots=True)
 class _InFlightBatch:
-    """A batch that is being stored, and what that will have come to."""
+    """A batch that is being stored, and the future outcome."""
 
-    in_hand: _PreparedBatch
+    batch: _PreparedBatch
     outcome: "Future[Any]"
 
 
 class _QuickIntermediateQueue(IntermediateQueue):
-    """RQ's, but a job that a killed worker left between pop and claim is put back after seconds, not a minute."""
+    """RQ's, but a job that a killed worker popped and did not claim is requeued after seconds, not a minute."""
 
     def should_be_cleaned_up(self, job_id: str) -> bool:
         first_seen = self.get_first_seen(job_id)
@@ -86,20 +88,20 @@ class _QuickIntermediateQueue(IntermediateQueue):
 
 
 class AlertQueue(Queue):
-    """The queue that a ``BatchingWorker`` reads."""
+    """The queue that a ``BatchWorker`` reads."""
 
     @property
     def intermediate_queue(self) -> IntermediateQueue:
-        """Where a popped job stands until it is claimed."""
+        """List that holds a popped job until it is claimed."""
         return _QuickIntermediateQueue(self.key, connection=self.connection)
 
     def acquire_maintenance_lock(self) -> bool:
-        """Whether this worker is to clean up. RQ's own lock lasts 15 minutes, also that of a worker killed with it."""
-        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=MAINTENANCE_INTERVAL_SECONDS))
+        """Return whether this worker cleans up. RQ's lock lasts 15 minutes even if its worker is killed."""
+        return once_per(self.connection, self.registry_cleaning_key, seconds=MAINTENANCE_INTERVAL_SECONDS)
 
 
 class BatchWorker(SimpleWorker):
-    """Hands the deliveries of all jobs it claimed to ``process`` at once."""
+    """RQ worker that claims batches of jobs and runs the stages over each batch."""
 
     queue_class = AlertQueue
     job_class = AllowedJob
@@ -113,12 +115,12 @@ class BatchWorker(SimpleWorker):
         stages: Stages,
         batch_size: int,
     ) -> None:
-        """Nothing is started yet, and nothing asked of Redis."""
+        """Create a worker; it starts nothing and sends nothing to Redis yet."""
         super().__init__(
             [queue],
             connection=connection,
             serializer=JSONSerializer,
-            worker_ttl=_WORKER_TTL,
+            worker_ttl=_WORKER_TTL_SECONDS,
             maintenance_interval=MAINTENANCE_INTERVAL_SECONDS,
             log_job_description=False,
         )
@@ -126,15 +128,15 @@ class BatchWorker(SimpleWorker):
         self._batch_size = batch_size
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Claim, prepare, store, finish. A signal to stop that comes meanwhile is followed after the batch."""
+        """Claim, prepare, store and finish; a stop request takes effect after the batch."""
         self.set_state(WorkerStatus.BUSY)
-        self._work_off(self._prepare(Lease.acquire(job.id, queue, worker_name=self.name, most=self._batch_size)))
+        self._process(self._prepare(Lease.acquire(job.id, queue, worker_name=self.name, limit=self._batch_size)))
         self.set_state(WorkerStatus.IDLE)
 
     def clean_registries(self) -> None:
-        """Put back what dead workers held, and set aside what was put back too often.
+        """Requeue the jobs of dead workers; dead-letter those requeued too often.
 
-        Whatever somebody else wrote there that RQ cannot read, what waits is worked off all the same.
+        Entries that RQ cannot read do not stop the worker: waiting jobs are processed all the same.
         """
         try:
             super().clean_registries()  # type: ignore[no-untyped-call] # RQ's
@@ -142,141 +144,140 @@ class BatchWorker(SimpleWorker):
                 _dead_letter_abandoned(queue)
         except RedisError:
             raise
-        except Exception as error:  # noqa: BLE001 - it would end this worker, and each that follows
+        except Exception as error:  # noqa: BLE001 - it would end this worker and every later one
             log.error("registry cleanup failed", stage="store", **exception_fields(error))  # noqa: TRY400
 
     def handle_warm_shutdown_request(self) -> None:
-        """Told to stop: a frozen Redis must not keep us."""
+        """Request a shutdown that ends the process even if Redis is frozen."""
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
         watchdog.request_shutdown()
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
-        """How long RQ leaves a job alone that it runs by its own path, in seconds."""
+        """Return the heartbeat TTL in seconds of jobs that RQ runs by its own path."""
         return LEASE_SECONDS
 
-    def _work_off(self, in_hand: _PreparedBatch | None) -> None:
-        """Store a batch and, under a backlog, those that follow, until RQ's loop has other things to do."""
+    def _process(self, batch: _PreparedBatch | None) -> None:
+        """Store a batch and, under a backlog, the next ones, until maintenance is due in RQ's loop."""
         until = time.monotonic() + MAINTENANCE_INTERVAL_SECONDS
-        storing = self._begin(in_hand)
-        while storing:
-            current = storing.in_hand
-            following = self._look_ahead(current.claim, until)
+        in_flight = self._begin(batch)
+        while in_flight:
+            current = in_flight.batch
+            following = self._prefetch(current.lease, until)
             try:
-                outcome = self._await(storing, following)
+                outcome = self._await(in_flight, following)
             except RecoverableError as error:
                 _release(following)
-                return self._hold(current, error)
+                return self._retry_with_backoff(current, error)
             except Exception:
                 _release(following)
                 raise
             try:
-                following = self._keep(following)
-            except RedisError:  # what is stored is stored: worked off once more it would be nothing new to tell of
+                following = self._renew(following)
+            except RedisError:  # it is stored: processed again it would have no new alerts, and no notification
                 self._stages.conclude(outcome)
                 raise
-            storing = self._begin(following)
+            in_flight = self._begin(following)
             self._finish(current, outcome)
         return None
 
-    def _prepare(self, claim: Lease) -> _PreparedBatch | None:
-        """Read the jobs of ``claim``, let go of those that are not ours; None if that was all of them."""
-        deliveries, refused, unread = _read(claim.jobs)
+    def _prepare(self, lease: Lease) -> _PreparedBatch | None:
+        """Read and prepare the jobs of ``lease`` without those that are not ours; None if no job is left."""
+        deliveries, refused, unread = _read(lease.jobs)
         if unread:
-            claim.of(unread).release()
-            claim = claim.of(claim.jobs[: -len(unread)])
-        for one, error in refused.items():
-            self._refuse(one, claim.queue, error)
-        claim = claim.without(list(refused))
+            lease.of(unread).release()
+            lease = lease.of(lease.jobs[: -len(unread)])
+        for job, error in refused.items():
+            self._refuse(job, lease.queue, error)
+        lease = lease.without(list(refused))
         if not deliveries:
             return None
         with watchdog.kill_process_after(PREPARE_TIMEOUT_SECONDS):
-            return _PreparedBatch(claim, self._stages.prepare(deliveries))
+            return _PreparedBatch(lease, self._stages.prepare(deliveries))
 
-    def _look_ahead(self, claim: Lease, until: float) -> _PreparedBatch | None:
-        """What is worked off after ``claim``, if the queue had more than a batch, and it is not ``until`` yet."""
-        if not 1 < self._batch_size <= len(claim.jobs) or self._stop_requested or time.monotonic() >= until:
+    def _prefetch(self, lease: Lease, until: float) -> _PreparedBatch | None:
+        """Claim and prepare the next batch if ``lease`` is a full one and it is not ``until`` yet."""
+        if not 1 < self._batch_size <= len(lease.jobs) or self._stop_requested or time.monotonic() >= until:
             return None
         try:
-            return self._prepare(claim.acquire_next(worker_name=self.name, most=self._batch_size))
-        except RedisError as error:  # what is being stored is brought to its end all the same
+            return self._prepare(lease.acquire_next(worker_name=self.name, limit=self._batch_size))
+        except RedisError as error:  # the batch in flight is finished all the same
             log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
             return None
 
-    def _keep(self, following: _PreparedBatch | None) -> _PreparedBatch | None:
-        """What is stored next, held for as long as any; given back if we are told to stop."""
+    def _renew(self, following: _PreparedBatch | None) -> _PreparedBatch | None:
+        """Renew the lease of the next batch; release it after a stop request."""
         if following is None:
             return None
         if self._stop_requested:
             _release(following)
             return None
-        kept = replace(following, claim=following.claim.renewed())
+        renewed = replace(following, lease=following.lease.renewed())
         self.heartbeat()
-        return kept
+        return renewed
 
-    def _begin(self, in_hand: _PreparedBatch | None) -> _InFlightBatch | None:
-        """Have a batch stored by the thread that does nothing else."""
-        if in_hand is None:
+    def _begin(self, batch: _PreparedBatch | None) -> _InFlightBatch | None:
+        """Observe the batch size and start to store the batch."""
+        if batch is None:
             return None
-        metrics.observe("signalcraft_batch_size", len(in_hand.claim.jobs))
-        return self._store(in_hand)
+        metrics.observe("signalcraft_batch_size", len(batch.lease.jobs))
+        return self._store(batch)
 
-    def _store(self, in_hand: _PreparedBatch) -> _InFlightBatch:
-        storing = _InFlightBatch(in_hand, Future())
-        thread = threading.Thread(target=self._record, args=(storing,), name="storing", daemon=True)
-        thread.start()  # a daemon: one that hangs on a frozen PostgreSQL must not keep the process from ending
-        return storing
+    def _store(self, batch: _PreparedBatch) -> _InFlightBatch:
+        return _InFlightBatch(batch, in_thread(partial(self._stages.record, batch.prepared), name="storing"))
 
-    def _record(self, storing: _InFlightBatch) -> None:
-        try:
-            storing.outcome.set_result(self._stages.record(storing.in_hand.batch))
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
-            storing.outcome.set_exception(error)
-
-    def _await(self, storing: _InFlightBatch, following: _PreparedBatch | None) -> Any:  # noqa: ANN401 - of the stages
-        """What storing comes to. However long that takes, what is in hand stays ours, unless we are told to stop.
+    def _await(self, in_flight: _InFlightBatch, following: _PreparedBatch | None) -> Any:  # noqa: ANN401 - of the stages
+        """Wait for the outcome of storing, and renew the leases meanwhile.
 
         Raises:
-            RecoverableError: as ``record``, or PostgreSQL is frozen and a platform waits for us to end.
+            RecoverableError: as ``record``, or storing takes too long after a stop request.
         """
         stop_at = math.inf
-        while not wait([storing.outcome], timeout=_POLL_INTERVAL_SECONDS).done:
+        while not wait([in_flight.outcome], timeout=_POLL_INTERVAL_SECONDS).done:
             if self._stop_requested:
                 stop_at = min(stop_at, time.monotonic() + _STOP_TIMEOUT_SECONDS)
             if time.monotonic() >= stop_at:
-                raise DatabaseUnavailable("it takes too long, and we are told to stop")
+                raise DatabaseUnavailable("storing takes too long after a stop request")
             try:
-                claim = storing.in_hand.claim.renewed()
+                lease = in_flight.batch.lease.renewed()
                 if following:
-                    following.claim.renewed(behind=claim)
+                    following.lease.renewed(behind=lease)
                 self.heartbeat()
-            except RedisError as error:  # it is stored, and people are told, whether or not we can say so to Redis
+            except RedisError as error:  # storing and notifying do not depend on the lease
                 log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
-        return storing.outcome.result()
+        return in_flight.outcome.result()
 
-    def _hold(self, in_hand: _PreparedBatch, error: RecoverableError) -> None:
-        """Keep the claim and burn no retries while PostgreSQL is away; told to stop, give it back."""
-        delays = chain(_FIRST_DELAYS, repeat(_MAX_DELAY))
+    def _retry_with_backoff(self, batch: _PreparedBatch, error: RecoverableError) -> None:
+        """Retry under the same lease while PostgreSQL is unavailable; release it after a stop request.
+
+        This consumes none of the jobs' retries.
+        """
+        delays = chain(_FIRST_DELAYS_SECONDS, repeat(_MAX_DELAY_SECONDS))
         while True:
             metrics.count("signalcraft_errors_total", stage="store", kind="recoverable")
-            log.warning("database unavailable, retrying batch", stage="store", batch_size=len(in_hand.claim.jobs), reason=str(error))
+            log.warning(
+                "database unavailable, retrying batch",
+                stage="store",
+                batch_size=len(batch.lease.jobs),
+                reason=str(error),
+            )
             if self._stop_requested:
-                return in_hand.claim.release()
-            in_hand.claim.renewed()
+                return batch.lease.release()
+            batch.lease.renewed()
             self.heartbeat()
             time.sleep(next(delays) * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
             try:
-                outcome = self._await(self._store(in_hand), None)
+                outcome = self._await(self._store(batch), None)
             except RecoverableError as another:
                 error = another
             else:
-                return self._finish(in_hand, outcome)
+                return self._finish(batch, outcome)
 
-    def _finish(self, in_hand: _PreparedBatch, outcome: Any) -> None:  # noqa: ANN401 - of the stages
+    def _finish(self, batch: _PreparedBatch, outcome: Any) -> None:  # noqa: ANN401 - of the stages
         self._stages.conclude(outcome)
-        in_hand.claim.finish(self.key)
+        batch.lease.finish(self.key)
 
     def _refuse(self, claimed: LeasedJob, queue: Queue, error: ForbiddenJob) -> None:
-        """A job that is not ours fails by RQ's own path and is not tried again."""
+        """Fail a job that is not ours by RQ's own path, without retries."""
         log.error("job refused", stage="store", job_id=claimed.job_id, reason=str(error))
         try:
             job = AllowedJob.fetch(claimed.job_id, connection=self.connection, serializer=self.serializer)
@@ -286,21 +287,20 @@ class BatchWorker(SimpleWorker):
         self.handle_job_failure(job, queue, exc_string=str(error))
 
 
-def _release(in_hand: _PreparedBatch | None) -> None:
-    """Put a batch back that is claimed and not begun."""
-    if in_hand:
-        in_hand.claim.release()
+def _release(batch: _PreparedBatch | None) -> None:
+    if batch:
+        batch.lease.release()
 
 
 def _read(
     jobs: Sequence[LeasedJob],
 ) -> tuple[list[AcceptedDelivery], dict[LeasedJob, ForbiddenJob], Sequence[LeasedJob]]:
-    """What the jobs carry, those that are no jobs of ours, and those for which there was no room."""
+    """Return the deliveries, the jobs that are not ours, and the jobs beyond ``MAX_BATCH_BYTES``."""
     deliveries: list[AcceptedDelivery] = []
     refused: dict[LeasedJob, ForbiddenJob] = {}
-    room = MAX_BATCH_BYTES
+    bytes_left = MAX_BATCH_BYTES
     for position, job in enumerate(jobs):
-        if room <= 0:
+        if bytes_left <= 0:
             return deliveries, refused, jobs[position:]
         try:
             delivery = job.delivery()
@@ -308,12 +308,12 @@ def _read(
             refused[job] = error
         else:
             deliveries.append(delivery)
-            room -= len(delivery.delivery.body)
+            bytes_left -= len(delivery.delivery.body)
     return deliveries, refused, ()
 
 
 def _dead_letter_abandoned(queue: Queue) -> None:
-    """Keep the deliveries that RQ gave up where ``replay`` finds them; what is none of ours stays with RQ."""
+    """Dead-letter the deliveries in RQ's registry of failed jobs; jobs that are not ours stay there."""
     registry = queue.failed_job_registry
     for job_id in registry.get_job_ids(cleanup=False):
         try:

@@ -1,4 +1,4 @@
-"""Recognise canaries, store them, and remove them in the same transaction."""
+"""Canaries in the worker: find them, store and remove them in one transaction."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import structlog
 from redis import Redis
 
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
+from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, AcceptedDelivery
 from signalcraft.domain.errors import PermanentError
 from signalcraft.groups import record
-from signalcraft.groups.bursts import PendingEvent
-from signalcraft.queues.canary_proof import prove
+from signalcraft.groups.bursts import PendingEvent, pending_events
+from signalcraft.queues.canary_proof import write_proof
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount
@@ -24,27 +24,27 @@ _MARKER: Final = CANARY_PROJECT.encode()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """A delivery that is one, and what it holds."""
+    """A canary delivery and its events."""
 
     accepted: AcceptedDelivery
     pending: Sequence[PendingEvent]
 
 
 def find_canaries(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary) -> list[Canary]:
-    """The canaries among ``deliveries``."""
+    """Return the canaries among ``deliveries``."""
     canaries = []
     for accepted in deliveries:
-        pending = _pending_events(accepted, vocabulary) if _MARKER in accepted.delivery.body else []
+        pending = _canary_events(accepted, vocabulary) if _MARKER in accepted.delivery.body else []
         if pending:
             canaries.append(Canary(accepted=accepted, pending=pending))
     return canaries
 
 
 def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy, redis: Redis) -> None:
-    """Work off ``canaries``, and prove it.
+    """Store and remove each canary, and write its proof to Redis.
 
     Raises:
-        RecoverableError: PostgreSQL is away or busy.
+        RecoverableError: PostgreSQL is unavailable or busy.
     """
     for canary in canaries:
         try:
@@ -52,24 +52,20 @@ def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy
         except PermanentError as error:
             log.warning("canary not stored", stage="canary", reason=str(error))
         else:
-            prove(canary.accepted, redis)
+            write_proof(canary.accepted, redis)
 
 
-def _pending_events(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[PendingEvent]:
-    """What a delivery that mentions a canary holds, if it is one; nothing if it is not."""
+def _canary_events(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[PendingEvent]:
+    """Return the canary events of a delivery that contains the marker; empty if it is no canary."""
     try:
-        outcomes = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary).outcomes
-    except Exception:  # noqa: BLE001 - whatever it is, the pipeline sets it aside with its reason
+        normalization = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary)
+    except Exception:  # noqa: BLE001 - ``process`` dead-letters it with its reason
         return []
-    alerts = [one for one in outcomes if isinstance(one, NormalizedAlert) and one.project == CANARY_PROJECT]
-    return [
-        PendingEvent.of(alert, accepted.delivery, workspace_id=accepted.workspace_id, delivery_id=accepted.delivery_id)
-        for alert in alerts
-    ]
+    return [event for event in pending_events(normalization, accepted) if event.alert.project == CANARY_PROJECT]
 
 
 def _store_and_remove(pending: Sequence[PendingEvent], policy: grouping.GroupingPolicy) -> None:
-    """Everything that storing an alert is, and the opposite of it, committed together."""
+    """Store the events as any others and delete all their rows, in one transaction."""
     with session(), database.atomic():
         recorded = record.record(pending, policy)
         AlertEvent.delete().where(AlertEvent.id.in_([stored.event_id for stored in recorded.events])).execute()

@@ -1,7 +1,7 @@
-"""What the worker works by: how alerts are grouped and worded, which rules look at groups, who is told.
+"""Dependencies of the worker: grouping policy, vocabulary, rules and notifier; and the interface of its stages.
 
-``RULES`` and ``NOTIFIER`` are the two places where people put code of their own. ``Stages`` are the steps that whoever
-takes deliveries from somewhere, a queue or the shelf, is handed.
+The settings ``RULES`` and ``NOTIFIER`` are the two extension points for users' code. ``Stages`` are what the consumers
+of the queue and of the inbox run over deliveries.
 """
 
 import pkgutil
@@ -16,14 +16,14 @@ from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.domain.notifications import Evaluate, QueueNotification
 from signalcraft.settings import Settings
 
-#: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. With a body that our code never gets done
-#: with the process ends; its deliveries are tried again, alone, and the one that it is about is set aside in the end.
+#: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. If a body takes longer, the process ends;
+#: its deliveries are tried again, one by one, and the one that causes it is dead-lettered in the end.
 PREPARE_TIMEOUT_SECONDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """All that ``process`` needs beside the deliveries."""
+    """Everything that ``process`` needs besides the deliveries."""
 
     policy: GroupingPolicy
     vocabulary: Vocabulary
@@ -32,10 +32,10 @@ class WorkerContext:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Set up as ``settings`` say; rules and notifier are imported by their dotted paths.
+        """Create the context of ``settings``; import rules and notifier by their dotted paths.
 
         Raises:
-            InvalidSetting: a path leads nowhere.
+            InvalidSetting: a path cannot be imported.
         """
         return cls(
             policy=settings.grouping_policy,
@@ -46,34 +46,34 @@ class WorkerContext:
 
 
 class Stages(Protocol):
-    """The steps of working deliveries off, each handed what the one before came to.
+    """The steps of processing deliveries; each receives the result of the one before.
 
-    ``record`` may run in another thread while the next batch is prepared, but never twice at a time. It is to be
-    idempotent, and to raise RecoverableError where it should be called again.
+    ``record`` may run in another thread while the next batch is prepared, but never twice at a time. It must be
+    idempotent, and raise RecoverableError to be called again.
     """
 
     def prepare(self, deliveries: Sequence[AcceptedDelivery], /) -> Any:  # noqa: ANN401 - between the stages
-        """Find out what ``deliveries`` mean; touches nothing that is stored."""
+        """Normalize ``deliveries``; read and write no storage."""
 
     def record(self, batch: Any, /) -> Any:  # noqa: ANN401 - likewise
-        """Store them."""
+        """Store the batch."""
 
     def conclude(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
-        """Do what comes after."""
+        """Log, evaluate rules and notify."""
 
 
 class InboxStages(Stages, Protocol):
-    """The same where ``record`` is part of a larger transaction: nobody else sees what it stored before that ends."""
+    """Stages for a ``record`` inside a larger transaction, invisible to others until that commits."""
 
     def reapply(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
-        """Once it is committed, make up for what others stored and said meanwhile; raises as ``record``."""
+        """Apply, after the commit, status changes that were invisible inside the transaction; raises as ``record``."""
 
 
-#: Paths of earlier releases that people may have set, and where they are now.
+#: Paths of earlier releases that settings may contain, and the current ones.
 _MOVED: Final = {"signalcraft.notices.notice": "signalcraft.domain.notifications.default_rule"}
 
 
-def _named(variable: str, path: str) -> Any:  # noqa: ANN401 - what people put there
+def _named(variable: str, path: str) -> Any:  # noqa: ANN401 - users' code
     try:
         return pkgutil.resolve_name(_MOVED.get(path, path))
     except (ImportError, AttributeError, ValueError) as error:

@@ -1,14 +1,13 @@
-"""A thread of the worker that works off PostgreSQL's shelf: what was acknowledged while Redis was away.
+"""A thread of the worker that processes the inbox: deliveries acknowledged while Redis was unavailable.
 
-It needs no Redis, so it goes on while Redis is still away. Rows are taken, worked off and removed in one
-transaction: a worker that dies in between leaves them as they were, but for a note that they were tried, which is made
-before. What was tried as often as the queue would try it is set aside.
+It needs no Redis, so it works while Redis is still unavailable. One transaction locks, processes and deletes rows: if
+the worker dies in between, the rows stay as they were, except for the number of tries, which is committed before. A row
+with as many tries as the queue allows is dead-lettered.
 """
 
 import math
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -17,6 +16,7 @@ from signalcraft import logs, metrics
 from signalcraft.domain.errors import AbandonedDelivery, RecoverableError
 from signalcraft.queues import dead_letters, inbox
 from signalcraft.queues.jobs import MAX_RETRIES
+from signalcraft.resilience import every
 from signalcraft.storage.database import database, session
 from signalcraft.worker import watchdog
 from signalcraft.worker.context import PREPARE_TIMEOUT_SECONDS, InboxStages
@@ -25,101 +25,95 @@ log = structlog.get_logger(__name__)
 
 _POLL_INTERVAL_SECONDS: Final = 0.5
 _RETRY_INTERVAL_SECONDS: Final = 2.0
-#: Less than what is left of a platform's 10 s once the queue's batch is done.
+#: Less than the rest of a platform's 10 s after the queue's batch.
 _STOP_TIMEOUT_SECONDS: Final = 3.0
-#: As often as a job is tried.
+#: As many as for a job in the queue.
 MAX_TRIES: Final = 1 + MAX_RETRIES
 
 
 class InboxConsumer:
-    """Works the shelf off, oldest first, some at a time, together with other workers' drainers."""
+    """Processes the inbox in batches, oldest first, concurrently with other workers."""
 
     def __init__(self, stages: InboxStages, *, batch_size: int) -> None:
-        """``stages`` are those of the worker: what it does with jobs, this does with rows."""
+        """Create a consumer that runs ``stages``, the same as for jobs, over rows."""
         self._stages = stages
         self._batch_size = batch_size
-        self._trying: Sequence[int] = []
-        #: When this worker last found something on the shelf, on the monotonic clock.
+        self._attempted_ids: Sequence[int] = []
+        #: When this consumer last found rows in the inbox, on the monotonic clock.
         self.last_consumed_at = -math.inf
-        self._stored: list[Any] = []
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
+        self._unconcluded: list[Any] = []
 
-    def start(self) -> None:
-        """Begin, in a thread of its own."""
-        self._thread.start()
+    def start(self) -> Callable[[], None]:
+        """Consume in a thread; return what stops it after the current batch.
 
-    def stop(self) -> None:
-        """Finish what is in hand and end; while PostgreSQL hangs, leave it: its transaction ends with the process."""
-        self._stopped.set()
-        self._thread.join(_STOP_TIMEOUT_SECONDS)
+        If PostgreSQL hangs, stopping gives up: the transaction ends with the process.
+        """
+        return every(
+            _POLL_INTERVAL_SECONDS, self._poll, name="inbox-consumer", delay=0, stop_timeout=_STOP_TIMEOUT_SECONDS
+        )
 
-    def drain(self) -> int:
-        """Work off one batch; how many deliveries it had.
+    def consume_batch(self) -> int:
+        """Process one batch and return its number of deliveries.
 
         Raises:
-            RecoverableError: PostgreSQL is away or busy; everything is as it was.
+            RecoverableError: PostgreSQL is unavailable or busy; the inbox is unchanged.
         """
         self._conclude()
         with session():
-            self._begin()
+            self._begin_attempt()
             with database.atomic():
-                taken = inbox.lock_rows(self._trying)
-                stored = self._work_off(taken)
-                inbox.delete(row.row_id for row in taken)
-        self._trying = []
-        if taken:
+                rows = inbox.lock_rows(self._attempted_ids)
+                outcomes = self._process(rows)
+                inbox.delete(row.row_id for row in rows)
+        self._attempted_ids = []
+        if rows:
             self.last_consumed_at = time.monotonic()
-        self._stored = stored
+        self._unconcluded = outcomes
         self._conclude()
-        return len(taken)
+        return len(rows)
 
     def _conclude(self) -> None:
-        """What is left to do of what is stored, now that others see it; what fails for the moment is left once more."""
-        while self._stored:
-            outcome = self._stored.pop()
+        """Reapply status changes and notify for committed batches; the next call retries after a failure."""
+        while self._unconcluded:
+            outcome = self._unconcluded.pop()
             try:
                 self._stages.reapply(outcome)
             except RecoverableError:
-                self._stored.append(outcome)
+                self._unconcluded.append(outcome)
                 raise
             self._stages.conclude(outcome)
 
-    def _begin(self) -> None:
-        """Note what is tried next. What was tried last is here still if PostgreSQL did not see it through."""
+    def _begin_attempt(self) -> None:
+        """Count the next attempt; undo the last one if it failed without a crash."""
         with database.atomic():
-            inbox.undo_attempt(self._trying)
-            trying = inbox.begin_attempt(self._batch_size)
-        self._trying = trying
+            inbox.undo_attempt(self._attempted_ids)
+            attempted_ids = inbox.begin_attempt(self._batch_size)
+        self._attempted_ids = attempted_ids
 
-    def _work_off(self, taken: Sequence[inbox.InboxRow]) -> list[Any]:
-        """Work rows off; what that came to, if they were stored."""
-        if not taken:
+    def _process(self, rows: Sequence[inbox.InboxRow]) -> list[Any]:
+        """Process rows and return the outcomes of those stored."""
+        if not rows:
             return []
-        first = taken[0]
+        first = rows[0]
         if first.tries > MAX_TRIES:
             dead_letters.add(first.accepted, AbandonedDelivery(), stage="drain")
             return []
         with watchdog.kill_process_after(PREPARE_TIMEOUT_SECONDS):
-            batch = self._stages.prepare([row.accepted for row in taken])
+            batch = self._stages.prepare([row.accepted for row in rows])
         return [self._stages.record(batch)]
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._stopped.wait(self._drain_some())
-
-    def _drain_some(self) -> float:
-        """How long to wait before the next look, in seconds."""
+    def _poll(self) -> float:
+        """Consume a batch and return the seconds to wait until the next poll."""
         try:
-            drained = self.drain()
+            consumed = self.consume_batch()
         except RecoverableError as error:
             metrics.count("signalcraft_errors_total", stage="drain", kind="recoverable")
             log.warning("inbox paused, database unavailable", stage="drain", reason=str(error))
             return _RETRY_INTERVAL_SECONDS
-        except Exception as error:  # noqa: BLE001 - whatever it is, what is on the shelf was acknowledged: try again
+        except Exception as error:  # noqa: BLE001 - the deliveries were acknowledged: try again
             metrics.count("signalcraft_errors_total", stage="drain", kind="permanent")
-            log.error("inbox processing failed", stage="drain", **logs.exception_fields(error))  # noqa: TRY400 - fault says why
+            log.error("inbox processing failed", stage="drain", **logs.exception_fields(error))  # noqa: TRY400 - the fields have the traceback
             return _RETRY_INTERVAL_SECONDS
-        if drained:
-            log.info("inbox batch processed", stage="drain", batch_size=drained)
-        return 0 if drained else _POLL_INTERVAL_SECONDS
+        if consumed:
+            log.info("inbox batch processed", stage="drain", batch_size=consumed)
+        return 0.0 if consumed else _POLL_INTERVAL_SECONDS

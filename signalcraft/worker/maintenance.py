@@ -1,7 +1,6 @@
-"""What a worker does once a day, whichever worker comes first: retention, and resolving what has long been quiet."""
+"""Daily maintenance, by whichever worker comes first: retention, and resolving inactive groups."""
 
 import contextlib
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,6 +10,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import logs
+from signalcraft.queues import leases
+from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
 from signalcraft.storage.database import session
@@ -24,27 +25,24 @@ _POLL_INTERVAL_SECONDS: Final = 300
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
-    """Look every few minutes, in a thread of its own, whether today's chores are done; what comes back stops it."""
-    stopped = threading.Event()
-
-    def run() -> None:
-        while not stopped.wait(_POLL_INTERVAL_SECONDS):
-            run_daily_maintenance(settings, redis, datetime.now(UTC))
-
-    threading.Thread(target=run, name="chores", daemon=True).start()
-    return stopped.set
+    """Check every few minutes, in a thread, whether today's maintenance was done; return what stops it."""
+    return every(
+        _POLL_INTERVAL_SECONDS,
+        lambda: run_daily_maintenance(settings, redis, datetime.now(UTC)),
+        name="maintenance",
+    )
 
 
 def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime) -> bool:
-    """Do the chores unless some worker has in the last day; whether they are done now. Failing is tried again later."""
+    """Run maintenance unless a worker has in the last day; return whether it ran. A failure is retried later."""
     try:
-        if not redis.set(_LEADER_KEY, now.isoformat(), nx=True, ex=_DAY_SECONDS):
+        if not leases.once_per(redis, _LEADER_KEY, seconds=_DAY_SECONDS):
             return False
         with session():
             _do(settings, now)
     except RedisError:
         return False
-    except Exception as error:  # noqa: BLE001 - whatever it is, the next worker that looks tries again
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next worker that checks tries again
         log.warning("daily maintenance failed, will retry", stage="chores", **logs.exception_fields(error))
         with contextlib.suppress(RedisError):
             redis.delete(_LEADER_KEY)
@@ -53,7 +51,7 @@ def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime) -> bo
 
 
 def purge_of(settings: Settings, now: datetime) -> Purge:
-    """What is too old at ``now``."""
+    """Return what is past its retention at ``now``."""
     return Purge(
         events_before=now - timedelta(days=settings.retention_days),
         payloads_before=now - timedelta(days=min(settings.payload_retention_days, settings.retention_days)),

@@ -1,7 +1,7 @@
-"""Whom a batch concerns: rules look at the groups that it touched, and a notifier hands on what they say.
+"""Evaluate rules for the groups of a batch, and queue notifications.
 
-A rule is ``evaluate(group, decision) -> reasons``; a notifier is ``queue_notification(reason, group)``. Both come last,
-when the alerts are stored, and cannot touch that any more.
+A rule is ``evaluate(group, decision) -> reasons``; a notifier is ``queue_notification(reason, group)``. Both run after
+the alerts are stored, so their failures cannot lose one.
 """
 
 import structlog
@@ -15,10 +15,9 @@ log = structlog.get_logger(__name__)
 
 
 def notify(recorded: record.RecordResult, context: WorkerContext) -> None:
-    """Ask the rules of each group that the batch touched, and hand on what they say.
+    """Evaluate the rules for each changed group and queue a notification per reason.
 
-    Rules and notifiers may be anybody's code. Whatever they raise is logged and counted, and touches nothing else:
-    the alerts are stored.
+    Rules and notifiers may be users' code: what they raise is logged and counted, and affects nothing else.
     """
     for group_id, decision in recorded.decisions.items():
         group = recorded.groups[group_id]
@@ -28,9 +27,9 @@ def notify(recorded: record.RecordResult, context: WorkerContext) -> None:
             with metrics.timed("signalcraft_stage_seconds", stage="notify"):
                 for reason in reasons:
                     context.queue_notification(reason, group)
-        except RecoverableError as error:  # Redis is away: no fault of ours, and of many groups at once
+        except RecoverableError as error:  # Redis is unavailable: no bug, and the same for many groups
             metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
             log.warning("notification not queued", stage="notify", group_id=group_id, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - as said above
+        except Exception as error:  # noqa: BLE001 - users' code
             metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
             log.error("rule or notifier failed", stage="notify", group_id=group_id, **logs.exception_fields(error))  # noqa: TRY400

@@ -1,9 +1,8 @@
-"""The life of an alert: taken in by ``receive``, worked off by ``process``.
+"""Process deliveries in the worker: prepare, record, conclude.
 
-``receive`` runs in the web process and is done in milliseconds: verify, limit, identify, queue. ``process`` runs in
-the worker, over one delivery or five hundred alike, in three steps that a worker may also take one by one:
-``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (log, rules, notifications), where nothing can
-be lost any more.
+``process`` runs over one delivery or five hundred alike, in three steps that a worker may also run one by one:
+``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (log, rules, notifications), which cannot lose a
+delivery any more. ``receive``, the step before, runs in the web process.
 """
 
 import time
@@ -14,12 +13,12 @@ import structlog
 
 from signalcraft import metrics
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.domain.alerts import StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import PermanentError, UnreadableDelivery
 from signalcraft.groups import record as groups_record
 from signalcraft.groups import source_updates, validation
-from signalcraft.groups.bursts import PendingEvent
+from signalcraft.groups.bursts import PendingEvent, pending_events
 from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters
 from signalcraft.queues.dead_letters import add_all
@@ -33,22 +32,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class PreparedBatch:
-    """A batch in our words, and nothing of it stored yet."""
+    """A normalized batch, not stored yet."""
 
     deliveries: Sequence[AcceptedDelivery]
     pending: list[PendingEvent] = field(default_factory=list)
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
     unhandled: list[AcceptedDelivery] = field(default_factory=list)
-    #: What storing its alerts came to, once that is committed: whatever fails then, it is not done or counted again.
+    #: Result of storing the alerts, once committed: if a later step fails, they are not stored or counted again.
     recorded: groups_record.RecordResult | None = None
-    stored_in: float = 0.0
+    stored_in_seconds: float = 0.0
 
 
 def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> groups_record.RecordResult:
-    """Work off ``deliveries``. Doing it again changes nothing.
+    """Process ``deliveries``; idempotent.
 
-    One that cannot be worked off is set aside with its reason; the others are stored all the same.
+    A delivery that cannot be processed is dead-lettered with its reason; the others are stored all the same.
 
     Raises:
         RecoverableError, NotStorable: as ``record``.
@@ -60,7 +59,7 @@ def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> g
 
 
 def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> PreparedBatch:
-    """What ``deliveries`` mean. Touches nothing but the log: it may run while others are stored."""
+    """Normalize ``deliveries``; uses no storage, so it may run while another batch is stored."""
     prepared = PreparedBatch(deliveries)
     with metrics.timed("signalcraft_stage_seconds", stage="normalize"):
         for accepted in deliveries:
@@ -68,7 +67,7 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
                 _normalize(accepted, vocabulary, prepared)
             except PermanentError as error:
                 prepared.failures.append((accepted, error))
-            except Exception as error:  # noqa: BLE001 - a fault of ours in reading one: it must cost none of the others
+            except Exception as error:  # noqa: BLE001 - a bug in reading one delivery must not affect others
                 why = exception_fields(error)
                 log.error("delivery unreadable", stage="normalize", delivery_id=accepted.delivery_id, **why)  # noqa: TRY400
                 prepared.failures.append((accepted, UnreadableDelivery(type(error).__name__)))
@@ -79,22 +78,23 @@ def record(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_r
     """Store a batch; once this returns, no delivery of it can be lost.
 
     Raises:
-        RecoverableError: PostgreSQL is away or busy: try again later.
-        NotStorable: PostgreSQL refuses what one of several deliveries holds: work them off one by one.
+        RecoverableError: PostgreSQL is unavailable or busy: try again later.
+        NotStorable: PostgreSQL refuses one of several deliveries: process them one by one.
     """
     began = time.perf_counter()
     with session():
         add_all(prepared.failures, stage="normalize")
         dead_letters.add_unhandled(prepared.unhandled)
         recorded = _store(prepared, policy)
-    prepared.stored_in = time.perf_counter() - began
+    prepared.stored_in_seconds = time.perf_counter() - began
     return recorded
 
 
 def reapply_after_commit(prepared: PreparedBatch) -> None:
-    """Make up for what nobody saw while ``record`` was part of a larger transaction, which is committed now.
+    """Apply status changes that were invisible inside the transaction.
 
-    Others may have stored alerts that its changes are about, and said what is about its alerts.
+    While ``record`` was part of a larger transaction, others may have stored the alerts of its status changes, or
+    status changes of its alerts.
 
     Raises:
         RecoverableError: as ``record``.
@@ -105,14 +105,14 @@ def reapply_after_commit(prepared: PreparedBatch) -> None:
 
 
 def conclude(prepared: PreparedBatch, recorded: groups_record.RecordResult, context: WorkerContext) -> None:
-    """Say what became of each delivery, and tell whom it concerns."""
+    """Log each delivery, then evaluate rules and notify."""
     _log_deliveries(prepared, recorded)
     notify.notify(recorded, context)
 
 
 def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: PreparedBatch) -> None:
-    meaning = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary)
-    for warning in meaning.warnings:
+    normalization = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary)
+    for warning in normalization.warnings:
         log.info(
             "field cleaned or missing",
             stage="normalize",
@@ -121,32 +121,27 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
             field=warning.field,
             problem=warning.problem,
         )
-    alerts = [outcome for outcome in meaning.outcomes if isinstance(outcome, NormalizedAlert)]
-    workspace_id, delivery_id = accepted.workspace_id, accepted.delivery_id
-    pending = [
-        PendingEvent.of(alert, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id)
-        for alert in alerts
-    ]
+    pending = pending_events(normalization, accepted)
     for pending_event in pending:
         validation.validate(pending_event)
     prepared.pending += pending
-    changed = [outcome for outcome in meaning.outcomes if isinstance(outcome, StatusChange)]
-    for one in changed:
+    changes = [outcome for outcome in normalization.outcomes if isinstance(outcome, StatusChange)]
+    for change in changes:
         log.info(
             "status change received",
             stage="normalize",
-            delivery_id=delivery_id,
+            delivery_id=accepted.delivery_id,
             workspace=accepted.workspace,
-            change=one.change.value,
-            substatus=one.substatus or None,
+            change=change.change.value,
+            substatus=change.substatus or None,
         )
-    prepared.changes += [(workspace_id, one) for one in changed]
-    if not meaning.outcomes:
+    prepared.changes += [(accepted.workspace_id, change) for change in changes]
+    if not normalization.outcomes:
         prepared.unhandled.append(accepted)
 
 
 def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
-    """Alerts first, then what the source says of their groups and has said, each in a transaction of its own."""
+    """Store the alerts, then apply missed and new status changes, each in a transaction of its own."""
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
             prepared.recorded = (
@@ -175,7 +170,7 @@ def _count(recorded: groups_record.RecordResult) -> None:
 
 
 def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> None:
-    """One line a delivery: what became of it."""
+    """Log one line for each delivery that is not dead-lettered."""
     failed = {accepted.delivery_id for accepted, _ in prepared.failures}
     stored_events = {stored.pending.delivery_id: stored for stored in recorded.events}
     for accepted in prepared.deliveries:
@@ -192,6 +187,6 @@ def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResul
             event_id=stored.event_id if stored else None,
             group_id=stored.group_id if stored else None,
             decision=stored.decision.value if stored else None,
-            duration_ms=round(prepared.stored_in * 1000, 2),
+            duration_ms=round(prepared.stored_in_seconds * 1000, 2),
             bytes=len(accepted.delivery.body),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import structlog
 from redis import Redis
@@ -17,15 +18,15 @@ from signalcraft.worker.context import WorkerContext
 
 log = structlog.get_logger(__name__)
 
-#: The parts of a batch that were stored: one if it was stored at once, one a delivery if one by one.
+#: The stored parts of a batch: one if it was stored at once, one for each delivery if one by one.
 Outcome = Sequence[tuple[process.PreparedBatch, record.RecordResult]]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Normalized deliveries, not stored yet; canaries are kept apart.
+    """Normalized deliveries, not stored yet; canaries are separate.
 
-    ``alone`` holds what was stored one by one, by delivery id, so that a second try does not store it again.
+    ``alone`` has the outcomes of deliveries stored one by one, by delivery id: a second try does not store them again.
     """
 
     prepared: process.PreparedBatch
@@ -37,7 +38,7 @@ class Processor:
     """The stages by which a worker process turns deliveries into stored alerts."""
 
     def __init__(self, context: WorkerContext, redis: Redis) -> None:
-        """``redis`` is a client without retries, for what must not wait."""
+        """Create a processor; ``redis`` is a client without retries, for calls that must not wait."""
         self.context = context
         self._redis = redis
 
@@ -53,8 +54,8 @@ class Processor:
         """Normalize ``deliveries``."""
         vocabulary = self.context.vocabulary
         canaries = canary.find_canaries(deliveries, vocabulary)
-        apart = {one.accepted.delivery_id for one in canaries}
-        others = [accepted for accepted in deliveries if accepted.delivery_id not in apart]
+        canary_ids = {found.accepted.delivery_id for found in canaries}
+        others = [accepted for accepted in deliveries if accepted.delivery_id not in canary_ids]
         return Batch(process.prepare(others, vocabulary), canaries)
 
     def record(self, batch: Batch) -> Outcome:
@@ -73,7 +74,7 @@ class Processor:
             return [(prepared, process.record(prepared, policy))]
         except RecoverableError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other deliveries
+        except Exception as error:  # noqa: BLE001 - it must not affect the other deliveries
             log.warning(
                 "batch failed, processing one by one",
                 stage="store",
@@ -101,7 +102,7 @@ class Processor:
         for delivery in batch.prepared.deliveries:
             if delivery.delivery_id not in batch.alone:
                 batch.alone[delivery.delivery_id] = self._record_alone(delivery)
-        return [one for outcome in batch.alone.values() for one in outcome]
+        return list(chain.from_iterable(batch.alone.values()))
 
     def _record_alone(self, delivery: AcceptedDelivery) -> Outcome:
         """Store one delivery, or dead-letter it."""
@@ -112,7 +113,7 @@ class Processor:
             raise
         except PermanentError as error:
             dead_letters.add(delivery, error, stage="store")
-        except Exception as error:  # noqa: BLE001 - a fault of ours: the delivery is kept, and the worker goes on
-            log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **exception_fields(error))  # noqa: TRY400 - fault says why
+        except Exception as error:  # noqa: BLE001 - a bug: dead-letter the delivery and go on
+            log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **exception_fields(error))  # noqa: TRY400 - the fields have the traceback
             dead_letters.add(delivery, NotStorable(type(error).__name__), stage="store")
         return []

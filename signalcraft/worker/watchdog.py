@@ -1,7 +1,7 @@
-"""The end of a process whose work gets nowhere, and does not even let go of the interpreter; or that cannot leave.
+"""End a process that hangs: in code that holds the GIL, or in a shutdown that does not finish.
 
-A regular expression that backtracks for hours holds Python's lock: nothing written in Python could stop it, but
-``faulthandler`` can, from a thread of its own. It has one clock for the process; here any number of threads share it.
+A regular expression that backtracks for hours holds the GIL: no Python code could stop it, but ``faulthandler`` can,
+from a thread in C. It has one timer for the process; here any number of threads share it.
 """
 
 import faulthandler
@@ -20,29 +20,29 @@ _lock: Final = threading.Lock()
 _deadlines: Final[dict[object, float]] = {}
 _shutdown_requested: Final = threading.Event()
 
-#: Say that this process is to end. A signal's handler may call it, which must not start a thread.
+#: Announce that this process is to end. Safe in a signal handler, which must not start a thread.
 request_shutdown = _shutdown_requested.set
 
 
 @contextmanager
 def kill_process_after(seconds: float) -> Iterator[None]:
-    """Let the process end, with a traceback of every thread and the exit code 1, if this takes longer."""
-    work = object()
+    """End the process with a traceback of every thread and exit code 1 if the block takes longer."""
+    token = object()
     with _lock:
-        _deadlines[work] = time.monotonic() + seconds
-        _set_clock()
+        _deadlines[token] = time.monotonic() + seconds
+        _set_timer()
     try:
         yield
     finally:
         with _lock:
-            del _deadlines[work]
-            _set_clock()
+            del _deadlines[token]
+            _set_timer()
 
 
 def force_exit_after_shutdown(seconds: float) -> None:
-    """Let the process end so long after ``leave``, whatever it waits for: a frozen Redis holds it for minutes.
+    """End the process ``seconds`` after ``request_shutdown``, even if it waits for a frozen Redis.
 
-    What it had in hand comes back as from a worker that was killed.
+    Its claimed jobs are requeued as those of a killed worker.
     """
 
     def run() -> None:
@@ -51,11 +51,11 @@ def force_exit_after_shutdown(seconds: float) -> None:
         log.warning("forced exit after shutdown timeout", stage="stop", seconds=seconds)
         os._exit(0)
 
-    threading.Thread(target=run, name="leaving", daemon=True).start()
+    threading.Thread(target=run, name="forced-exit", daemon=True).start()
 
 
-def _set_clock() -> None:
-    """To whatever has to end first."""
+def _set_timer() -> None:
+    """Set faulthandler's timer to the earliest deadline."""
     if _deadlines:
         faulthandler.dump_traceback_later(max(0.001, min(_deadlines.values()) - time.monotonic()), exit=True)
     else:

@@ -1,4 +1,4 @@
-"""Changing groups over HTTP: what a user may do, when not, what it leaves behind, and who may at all."""
+"""Updating groups over HTTP: allowed and refused updates, versions, history, bulk updates, scopes."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -40,12 +40,12 @@ def bulk(client: FlaskClient, body: Any, token: str = TOKEN) -> TestResponse:  #
 
 
 def history(client: FlaskClient, group_id: int) -> list[tuple[str, str, str | None, str | None]]:
-    """Who changed what, from what, to what; oldest first."""
+    """Return actor, field, old and new value of each change; oldest first."""
     rows = ask(client, f"/groups/{group_id}/history").get_json()["changes"]
     return [(row["by"], row["field"], row["from"], row["to"]) for row in reversed(rows)]
 
 
-#: Of all that a group has, as the current one of its key; committed by whoever asked.
+#: Copies a group as the current one of its key; the caller commits.
 _COPY_AS_CURRENT = """
     INSERT INTO alert_group (workspace_id, group_key, source, project, environment, fingerprint, title, severity,
                              alert_severity, count, first_seen_at, last_seen_at, latest_event_id)
@@ -55,7 +55,7 @@ _COPY_AS_CURRENT = """
 
 
 def wait_for_lock(database_url: str) -> None:
-    """Until somebody waits for another's transaction."""
+    """Wait until a transaction waits for another."""
     deadline = time.monotonic() + 5
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         waiting = False
@@ -70,7 +70,7 @@ def soon(minutes: float = 60) -> str:
     return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
 
 
-# --- what a user may do
+# --- allowed updates
 
 
 def test_a_group_is_acknowledged_assigned_and_given_a_runbook(client: FlaskClient) -> None:
@@ -152,11 +152,11 @@ def test_the_end_of_a_snooze_can_be_moved(client: FlaskClient) -> None:
     assert change(client, 1, snoozed_until=None).get_json()["snoozed_until"] is None
 
 
-# --- when not
+# --- refused updates
 
 
 @pytest.mark.parametrize("status", ["ack", "snoozed"])
-def test_what_is_resolved_is_reopened_before_anything_else(client: FlaskClient, status: str) -> None:
+def test_a_resolved_group_must_be_reopened_first(client: FlaskClient, status: str) -> None:
     record(pending_event())
     change(client, 1, status="resolved")
     response = change(client, 1, status=status)
@@ -164,7 +164,7 @@ def test_what_is_resolved_is_reopened_before_anything_else(client: FlaskClient, 
 
 
 @pytest.mark.parametrize("status", ["open", "snoozed"])
-def test_a_group_does_not_come_back_where_a_newer_one_stands(client: FlaskClient, status: str) -> None:
+def test_a_group_cannot_be_reopened_while_a_newer_one_is_current(client: FlaskClient, status: str) -> None:
     record(pending_event("a", 0))
     if status == "open":
         change_group(1, status="resolved", resolved_at=at(1), is_current=False)
@@ -205,7 +205,7 @@ def test_a_bad_field_is_named_and_nothing_is_changed(client: FlaskClient, fields
     assert groups()[0].version == 1
 
 
-def test_a_body_is_a_json_object_and_a_query_string_is_not_for_it(client: FlaskClient) -> None:
+def test_the_body_is_a_json_object_and_a_query_string_is_refused(client: FlaskClient) -> None:
     record(pending_event())
     headers = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -223,7 +223,7 @@ def test_a_body_is_a_json_object_and_a_query_string_is_not_for_it(client: FlaskC
 # --- versions
 
 
-def test_a_change_for_another_version_is_refused(client: FlaskClient) -> None:
+def test_an_update_of_another_version_is_refused(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     seen = ask(client, "/groups/1").headers["ETag"]
     changed = change(client, 1, tag=seen, status="ack")
@@ -235,7 +235,7 @@ def test_a_change_for_another_version_is_refused(client: FlaskClient) -> None:
     assert code_of(change(client, 1, tag='"made up"', status="open")) == "precondition_failed"
 
 
-def test_an_alert_is_news_to_a_poller_and_no_obstacle_to_a_user(client: FlaskClient) -> None:
+def test_an_alert_changes_the_etag_and_does_not_fail_if_match(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     seen = ask(client, "/groups/1").headers["ETag"]
     poll = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": seen}
@@ -255,7 +255,7 @@ def test_a_list_is_not_sent_twice_to_a_poller_that_has_it(client: FlaskClient) -
     assert client.get("/api/v1/groups", headers=poll).status_code == 200
 
 
-def test_what_changes_nothing_leaves_no_trace(client: FlaskClient) -> None:
+def test_an_update_that_changes_nothing_adds_no_history(client: FlaskClient) -> None:
     record(pending_event())
     for fields in ({}, {"status": "open"}, {"assignee_user_id": None}):
         assert change(client, 1, **fields).status_code == 200
@@ -263,10 +263,10 @@ def test_what_changes_nothing_leaves_no_trace(client: FlaskClient) -> None:
     assert history(client, 1) == []
 
 
-# --- what is left behind
+# --- history
 
 
-def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -> None:
+def test_every_change_is_in_the_history_with_actor_and_time(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     change(client, 1, status="ack", assignee_user_id="ann")
     word = StatusChange(
@@ -289,21 +289,21 @@ def test_every_change_is_in_the_history_with_who_and_when(client: FlaskClient) -
 
 def test_the_end_of_a_snooze_is_in_the_history_as_the_api_writes_times(client: FlaskClient) -> None:
     record(pending_event())
-    told = change(client, 1, status="snoozed", snoozed_until=soon()).get_json()["snoozed_until"]
-    assert history(client, 1)[-1] == ("API_TOKEN", "snoozed_until", None, told)
+    until = change(client, 1, status="snoozed", snoozed_until=soon()).get_json()["snoozed_until"]
+    assert history(client, 1)[-1] == ("API_TOKEN", "snoozed_until", None, until)
 
 
-# --- many at once
+# --- bulk updates
 
 
-def test_many_groups_are_changed_at_once_each_with_its_answer(client: FlaskClient) -> None:
+def test_many_groups_are_updated_at_once_each_with_its_result(client: FlaskClient) -> None:
     for issue in "123":
         record(pending_event(issue=issue))
     change(client, 2, status="resolved")
     response = bulk(client, {"ids": [3, 99, 2, 1, 3], "set": {"status": "ack"}})
     assert response.status_code == 200
-    told = response.get_json()
-    assert [(one["id"], one["status"], one["code"]) for one in told["results"]] == [
+    page = response.get_json()
+    assert [(one["id"], one["status"], one["code"]) for one in page["results"]] == [
         (3, 200, None),
         (99, 404, "not_found"),
         (2, 409, "conflict"),
@@ -312,22 +312,22 @@ def test_many_groups_are_changed_at_once_each_with_its_answer(client: FlaskClien
     assert [group.status for group in groups()] == ["ack", "resolved", "ack"]
 
 
-def test_a_filter_can_say_which(client: FlaskClient) -> None:
+def test_a_filter_can_select_the_groups(client: FlaskClient) -> None:
     record(
         pending_event(issue="1"),
         pending_event(issue="2", environment="dev"),
         pending_event(issue="3", severity=Severity.LOW),
     )
     body = {"filter": {"environment": "prod", "severity": ["!low"]}, "set": {"status": "resolved"}}
-    told = bulk(client, body).get_json()
-    assert told["more"] is False
-    assert [one["id"] for one in told["results"]] == [
+    page = bulk(client, body).get_json()
+    assert page["more"] is False
+    assert [one["id"] for one in page["results"]] == [
         group.id for group in groups() if group.environment == "prod" and group.severity == "high"
     ]
     assert sorted(group.status for group in groups()) == ["open", "open", "resolved"]
 
 
-def test_a_filter_that_means_too_many_says_that_there_are_more(
+def test_a_filter_that_matches_too_many_groups_reports_that_there_are_more(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(user_updates, "MAX_BULK", 2)
@@ -335,10 +335,10 @@ def test_a_filter_that_means_too_many_says_that_there_are_more(
         record(pending_event(issue=issue))
     body = {"filter": {"status": "open"}, "set": {"status": "ack"}}
     first, second = bulk(client, body).get_json(), bulk(client, body).get_json()
-    assert [(len(told["results"]), told["more"]) for told in (first, second)] == [(2, True), (1, False)]
+    assert [(len(page["results"]), page["more"]) for page in (first, second)] == [(2, True), (1, False)]
 
 
-def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_means(
+def test_a_cursor_continues_also_if_all_groups_still_match_the_filter(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(user_updates, "MAX_BULK", 2)
@@ -347,11 +347,11 @@ def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_mean
     body: dict[str, object] = {"filter": {"status": "open"}, "set": {"assignee_user_id": "me"}}
     seen: list[int] = []
     while True:
-        told = bulk(client, body).get_json()
-        seen += [one["id"] for one in told["results"]]
-        if not told["more"]:
+        page = bulk(client, body).get_json()
+        seen += [one["id"] for one in page["results"]]
+        if not page["more"]:
             break
-        body["cursor"] = told["next_cursor"]
+        body["cursor"] = page["next_cursor"]
     assert sorted(seen) == [group.id for group in groups()]
     assert {group.assignee_user_id for group in groups()} == {"me"}
     other = body | {"filter": {"status": "ack"}}
@@ -363,23 +363,28 @@ def test_a_cursor_goes_on_to_the_others_also_where_all_stay_what_the_filter_mean
     }
 
 
-def test_a_group_that_is_no_longer_what_the_filter_means_is_left_alone(client: FlaskClient) -> None:
+def test_a_group_that_no_longer_matches_the_filter_is_not_updated(client: FlaskClient) -> None:
     record(pending_event(issue="1"), pending_event(issue="2"))
     now = datetime.now(UTC)
     wanted = GroupFilter(status=ValueFilter(include=("open",)))
     with session():
         found = [row["id"] for row in queries.newest(1, wanted, limit=9, after=None, now=now).rows]
-    change(client, 1, status="ack")  # somebody else, in between
+    change(client, 1, status="ack")  # a concurrent update
     with session():
         outcomes = user_updates.update_groups(
-            1, found, user_updates.GroupUpdate(fields={"status": GroupStatus.RESOLVED}, by="me", at=now), wanted=wanted
+            1,
+            found,
+            user_updates.GroupUpdate(fields={"status": GroupStatus.RESOLVED}, by="me", at=now),
+            group_filter=wanted,
         )
     assert {one.group_id: one.refusal is None for one in outcomes} == {1: False, 2: True}
     assert [group.status for group in groups()] == ["ack", "resolved"]
 
 
-def test_whoever_loses_the_race_to_reopen_is_told_of_the_newer_group(client: FlaskClient, database_url: str) -> None:
-    """The new group is not committed yet when the older one is to become current: PostgreSQL lets the second wait."""
+def test_the_loser_of_a_race_to_reopen_gets_a_conflict_with_the_newer_group(
+    client: FlaskClient, database_url: str
+) -> None:
+    """The new group is not committed when the older one is to become current: PostgreSQL makes the second wait."""
     record(pending_event("a", 0))
     (old,) = groups()
     change(client, old.id, status="resolved")
@@ -397,8 +402,8 @@ def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     record(pending_event("b", 500))
     bulk(client, {"filter": {}, "set": {"status": "resolved"}})
-    told = bulk(client, {"filter": {}, "set": {"status": "open"}}).get_json()
-    assert sorted(one["status"] for one in told["results"]) == [200, 409]
+    page = bulk(client, {"filter": {}, "set": {"status": "open"}}).get_json()
+    assert sorted(one["status"] for one in page["results"]) == [200, 409]
     assert sum(group.is_current for group in groups()) == 1
 
 
@@ -420,16 +425,16 @@ def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:
         ({"filter": [], "set": {}}, "filter"),
     ],
 )
-def test_a_bad_field_of_many_is_named(client: FlaskClient, body: Any, named: str) -> None:  # noqa: ANN401 - as JSON has it
+def test_a_bad_field_of_a_bulk_update_is_named(client: FlaskClient, body: Any, named: str) -> None:  # noqa: ANN401 - as JSON has it
     response = bulk(client, body)
     assert (response.status_code, code_of(response)) == (422, "fields_invalid")
     assert [name.removesuffix("._schema") for name in response.get_json()["errors"]] == [named]
 
 
-# --- who may
+# --- scopes
 
 
-def test_a_token_that_only_reads_changes_nothing(client: FlaskClient) -> None:
+def test_a_read_only_token_changes_nothing(client: FlaskClient) -> None:
     with session():
         token = tenants.create_token("default", can_write=False, name="reader")
     record(pending_event())
@@ -454,12 +459,12 @@ def test_another_workspaces_groups_cannot_be_changed_nor_their_history_seen(clie
     assert groups()[0].status == "open"
 
 
-# --- at the same time
+# --- concurrency
 
 
 @pytest.mark.usefixtures("client")
-def test_users_and_alerts_at_once_lose_nothing_and_never_wait_in_a_circle() -> None:
-    """Alerts of ten groups in one order, changes of the same in another."""
+def test_concurrent_updates_and_alerts_lose_nothing_and_never_deadlock() -> None:
+    """Alerts of ten groups in one order, updates of the same groups in another."""
     issues = [str(number) for number in range(10)]
     record(*(pending_event(f"first-{issue}", 0, issue=issue) for issue in issues))
     ids = [group.id for group in groups()]

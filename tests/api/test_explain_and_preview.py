@@ -1,4 +1,4 @@
-"""Why an alert landed where it did, and where one would land."""
+"""Explanation of an event's group, and preview of a delivery."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,9 +17,9 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 
 def explanation(client: FlaskClient, event_id: int) -> dict[str, object]:
-    answer = ask(client, f"/events/{event_id}/explain")
-    assert answer.status_code == 200
-    found: dict[str, object] = answer.get_json()
+    response = ask(client, f"/events/{event_id}/explain")
+    assert response.status_code == 200
+    found: dict[str, object] = response.get_json()
     return found
 
 
@@ -33,7 +33,7 @@ def event_of(minute: float, **fields: object) -> int:
     return record(pending_event(minute=minute, **fields)).events[0].event_id  # type: ignore[arg-type]
 
 
-def test_it_names_what_the_key_was_made_of(client: FlaskClient) -> None:
+def test_it_names_the_components_of_the_key(client: FlaskClient) -> None:
     found = explanation(client, event_of(0))
     assert found["key_parts"] == {
         "source": "sentry",
@@ -54,7 +54,7 @@ def test_it_names_what_the_key_was_made_of(client: FlaskClient) -> None:
         ({"status": "snoozed", "snoozed_until": at(90)}, 100, "snooze_ended", "the snooze of group 1 was over"),
     ],
 )
-def test_it_says_what_was_done_and_why(
+def test_it_states_the_decision_and_the_reason(
     client: FlaskClient,
     state: dict[str, object],
     minute: float,
@@ -69,7 +69,7 @@ def test_it_says_what_was_done_and_why(
     assert words in str(found["explanation"])
 
 
-def test_it_says_what_became_of_the_group(client: FlaskClient) -> None:
+def test_it_states_the_later_status_of_the_group(client: FlaskClient) -> None:
     event_id = event_of(0, rule="a")
     record(pending_event(groups()[0].latest_event_id, 0, rule="b"))
     change_group(1, status="resolved", resolved_at=at(5), is_current=False, spiked=True)
@@ -80,7 +80,7 @@ def test_it_says_what_became_of_the_group(client: FlaskClient) -> None:
     assert "takes no new alerts any more" in str(explanation(client, event_id)["explanation"])
 
 
-def test_an_event_that_is_not_there_is_not_found(client: FlaskClient) -> None:
+def test_an_unknown_event_is_not_found(client: FlaskClient) -> None:
     assert ask(client, "/events/1/explain").status_code == 404
 
 
@@ -101,20 +101,20 @@ class TestPreview:
         assert (outcome["decision"], outcome["group_id"]) == ("joined", group.id)
         assert groups()[0].count == 1
 
-    def test_a_status_change_is_called_one(self, client: FlaskClient) -> None:
+    def test_a_status_change_is_reported_as_one(self, client: FlaskClient) -> None:
         (outcome,) = preview(client, name="issue.resolved", issue="7").get_json()["outcomes"]
         assert outcome == {"kind": "status_change", "change": "resolved", "fingerprint": "issue:7"}
 
-    def test_what_the_worker_would_set_aside_is_refused_with_the_field(self, client: FlaskClient) -> None:
+    def test_a_delivery_that_the_worker_would_dead_letter_is_refused_with_the_field(self, client: FlaskClient) -> None:
         headers = {
             "Authorization": f"Bearer {TOKEN}",
             "Content-Type": "application/json",
             "Sentry-Hook-Resource": "event_alert",
         }
         body = b'{"action":"triggered","data":{"event":{"title":"no id"}}}'
-        answer = client.post("/api/v1/preview", data=body, headers=headers)
-        assert (answer.status_code, code_of(answer)) == (422, "fields_invalid")
-        assert answer.get_json()["errors"]
+        response = client.post("/api/v1/preview", data=body, headers=headers)
+        assert (response.status_code, code_of(response)) == (422, "fields_invalid")
+        assert response.get_json()["errors"]
 
     def test_it_needs_a_token(self, client: FlaskClient) -> None:
         assert client.post("/api/v1/preview", data=b"{}").status_code == 401

@@ -1,4 +1,4 @@
-"""Exports, estimates, and what no workspace is told of another."""
+"""Exports, estimates, and isolation of workspaces."""
 
 import json
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from signalcraft import thread_budgets
 from signalcraft.groups import queries
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.web import bulkhead
 from tests.support.builders import pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, ask, code_of, web
 
@@ -22,7 +22,7 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 @pytest.fixture
 def outsider(client: FlaskClient) -> str:  # noqa: ARG001 - for that its workspace is the first
-    """A token of another workspace, that may write."""
+    """A token of another workspace, with the write scope."""
     add_workspace("acme")
     with session():
         return tenants.create_token("acme", can_write=True, name="acme")
@@ -46,9 +46,9 @@ def test_an_export_has_every_group_once_as_the_list_has_it(
     assert lines(client, "/groups/export?environment=dev") == []
 
 
-def test_an_export_that_is_being_read_holds_a_place_and_gives_it_back(client: FlaskClient) -> None:
+def test_an_export_holds_a_permit_until_it_is_read(client: FlaskClient) -> None:
     record(pending_event("a"))
-    open_ones = [ask(client, "/groups/export") for _ in range(bulkhead.MAX_EXPORTS)]
+    open_ones = [ask(client, "/groups/export") for _ in range(thread_budgets.MAX_EXPORTS)]
     assert ask(client, "/groups/export").status_code == 503
     for response in open_ones:
         response.close()
@@ -63,15 +63,15 @@ def test_an_export_has_every_event_of_a_group(client: FlaskClient, monkeypatch: 
 
 
 @pytest.mark.parametrize("path", ["/groups/export?limit=5", "/groups/export?sort=count", "/groups/1/events/export?q=a"])
-def test_an_export_has_no_pages_to_ask_for(client: FlaskClient, path: str) -> None:
+def test_an_export_takes_no_page_parameters(client: FlaskClient, path: str) -> None:
     assert code_of(ask(client, path)) == "fields_invalid"
 
 
-def test_how_many_there_are_is_estimated_only_if_asked(client: FlaskClient) -> None:
+def test_the_total_is_estimated_only_on_request(client: FlaskClient) -> None:
     record(pending_event())
     assert "total_estimate" not in ask(client, "/groups").get_json()
-    answer = ask(client, "/groups?total=estimate").get_json()
-    assert isinstance(answer["total_estimate"], int)
+    page = ask(client, "/groups?total=estimate").get_json()
+    assert isinstance(page["total_estimate"], int)
     refused = ask(client, "/groups?total=exact")
     assert list(refused.get_json()["errors"]) == ["total"]
 
@@ -79,7 +79,7 @@ def test_how_many_there_are_is_estimated_only_if_asked(client: FlaskClient) -> N
 @pytest.mark.parametrize(
     "path", ["/groups/1", "/groups/1/events", "/groups/1/history", "/groups/1/events/export", "/events/1"]
 )
-def test_what_another_workspace_has_is_not_found(client: FlaskClient, outsider: str, path: str) -> None:
+def test_groups_and_events_of_another_workspace_are_not_found(client: FlaskClient, outsider: str, path: str) -> None:
     record(pending_event())
     assert ask(client, path).status_code == 200
     response = ask(client, path, outsider)
@@ -88,7 +88,7 @@ def test_what_another_workspace_has_is_not_found(client: FlaskClient, outsider: 
 
 
 @pytest.mark.parametrize("path", ["/groups/1", "/events/1", "/events/1/explain", "/groups/1/history", "/stats"])
-def test_a_parameter_that_is_not_known_is_named_everywhere(client: FlaskClient, path: str) -> None:
+def test_every_route_names_an_unknown_parameter(client: FlaskClient, path: str) -> None:
     record(pending_event())
     response = ask(client, f"{path}?unknown=1")
     assert (response.status_code, list(response.get_json()["errors"])) == (422, ["unknown"])

@@ -1,4 +1,4 @@
-"""The API over HTTP: who may ask, what comes back, and what a query string may say."""
+"""Reading groups and events over HTTP: authentication, responses, query strings, pages."""
 
 import json
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def event_of(group_id: int) -> int:
         return int(AlertEvent.get(AlertEvent.alert_group == group_id).id)
 
 
-# --- who may ask
+# --- authentication
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def event_of(group_id: int) -> int:
     ],
 )
 @pytest.mark.parametrize("path", ["/groups", "/groups/1", "/groups/1/events", "/events/1"])
-def test_no_token_that_we_know_no_answer(client: FlaskClient, path: str, authorization: str) -> None:
+def test_a_missing_or_unknown_token_is_refused(client: FlaskClient, path: str, authorization: str) -> None:
     response = client.get(f"/api/v1{path}", headers={"Authorization": authorization})
     assert (response.status_code, code_of(response)) == (401, "token_invalid")
 
 
-def test_a_token_names_its_workspace_and_sees_no_other(environ: dict[str, str]) -> None:
+def test_a_token_reads_its_own_workspace_only(environ: dict[str, str]) -> None:
     add_workspace()
     add_workspace("acme")
     with session():
@@ -92,7 +92,7 @@ def test_a_token_names_its_workspace_and_sees_no_other(environ: dict[str, str]) 
         assert code_of(ask(client, path, token)) == "not_found"
 
 
-def test_a_token_works_at_once_and_after_it_is_revoked_no_longer_than_it_is_known(environ: dict[str, str]) -> None:
+def test_a_token_works_at_once_and_after_revocation_only_while_it_is_cached(environ: dict[str, str]) -> None:
     add_workspace()
     client = web(environ)
     with session():
@@ -108,10 +108,10 @@ def test_calls_are_limited_by_token(environ: dict[str, str]) -> None:
     with session():
         other = tenants.create_token("default", can_write=False, name="other")
     client = web(environ, RATELIMIT_API="2/hour")
-    answers = [ask(client, "/groups") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[0].headers["X-RateLimit-Limit"] == "2"
-    assert int(answers[2].headers["Retry-After"]) > 0
+    responses = [ask(client, "/groups") for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert responses[0].headers["X-RateLimit-Limit"] == "2"
+    assert int(responses[2].headers["Retry-After"]) > 0
     assert ask(client, "/groups", other).status_code == 200
 
 
@@ -122,10 +122,10 @@ def test_without_postgresql_the_api_is_unavailable(client: FlaskClient, environ:
     assert (response.status_code, code_of(response)) == (503, "unavailable")
 
 
-# --- what comes back
+# --- responses
 
 
-def test_a_group_is_told_in_full(client: FlaskClient) -> None:
+def test_a_group_has_all_its_fields(client: FlaskClient) -> None:
     record(pending_event("e1", 0, issue="7"), pending_event("e2", 1, issue="7"))
     (group,) = ask(client, "/groups").get_json()["groups"]
     assert set(group) == GROUP_FIELDS
@@ -143,7 +143,7 @@ def test_a_group_names_the_one_before_it(client: FlaskClient) -> None:
     assert [group["previous_group_id"] for group in ask(client, "/groups").get_json()["groups"]] == [1, None]
 
 
-def test_an_event_comes_with_its_tags_and_what_was_sent(client: FlaskClient) -> None:
+def test_an_event_has_its_tags_and_its_payload(client: FlaskClient) -> None:
     group_id = open_group("a")
     (listed,) = ask(client, f"/groups/{group_id}/events").get_json()["events"]
     event = ask(client, f"/events/{listed['id']}").get_json()
@@ -156,7 +156,7 @@ def test_an_event_comes_with_its_tags_and_what_was_sent(client: FlaskClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"),
+    ("stored", "expected"),
     [
         (None, None),
         ('{"a":[1,2.5,"\\ud800","caf\\u00e9"]}', {"a": [1, 2.5, "\ud800", "caf\u00e9"]}),
@@ -164,27 +164,27 @@ def test_an_event_comes_with_its_tags_and_what_was_sent(client: FlaskClient) -> 
         ('{"a":' + "1" * 5000 + "}", {"a": "1" * 5000}),
     ],
 )
-def test_what_was_sent_is_told_as_json_whatever_it_holds(
-    client: FlaskClient, stored: str | None, told: dict[str, object] | None
+def test_any_stored_payload_is_returned_as_json(
+    client: FlaskClient, stored: str | None, expected: dict[str, object] | None
 ) -> None:
     group_id = open_group("a")
     with session():
         AlertEvent.update(payload_json=stored).execute()
     response = ask(client, f"/events/{event_of(group_id)}")
     assert response.status_code == 200
-    assert json.loads(response.data, parse_constant=pytest.fail)["payload"] == told
+    assert json.loads(response.data, parse_constant=pytest.fail)["payload"] == expected
 
 
 @pytest.mark.parametrize(
     "path",
     ["/groups/99", "/groups/99/events", "/events/99", f"/groups/{2**63}", "/groups/x", "/groups/-1", "/events/1e3"],
 )
-def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
+def test_an_unknown_id_is_not_found(client: FlaskClient, path: str) -> None:
     response = ask(client, path)
     assert (response.status_code, code_of(response)) == (404, "not_found")
 
 
-# --- what a query string may say
+# --- query strings
 
 
 def test_filters_are_alternatives_and_combine(client: FlaskClient) -> None:
@@ -251,12 +251,12 @@ def test_a_bad_parameter_is_named(client: FlaskClient, query: str, parameter: st
 
 
 @pytest.mark.parametrize("query", ["since=0001-01-01T00:00:00Z", "until=9999-12-31T23:59:59Z", "q=%25%5C_%27"])
-def test_odd_but_good_parameters_are_answered(client: FlaskClient, query: str) -> None:
+def test_odd_but_valid_parameters_are_accepted(client: FlaskClient, query: str) -> None:
     open_group("a")
     assert ask(client, f"/groups?{query}").status_code == 200
 
 
-def test_a_list_of_events_takes_only_what_pages_need(client: FlaskClient) -> None:
+def test_a_list_of_events_takes_only_page_parameters(client: FlaskClient) -> None:
     group_id = open_group("a")
     assert code_of(ask(client, f"/groups/{group_id}/events?status=open")) == "fields_invalid"
     assert ask(client, f"/groups/{group_id}/events?limit=1").status_code == 200
@@ -266,7 +266,7 @@ def test_a_list_of_events_takes_only_what_pages_need(client: FlaskClient) -> Non
 
 
 def pages(client: FlaskClient, path: str, key: str, *, between: Callable[[], None] | None = None) -> list[Any]:
-    """All rows, page by page; ``between`` runs after each page."""
+    """Return all rows, page by page; ``between`` runs after each page."""
     page = ask(client, path).get_json()
     rows = list(page[key])
     while page["next_cursor"]:
@@ -299,7 +299,7 @@ def test_pages_stay_whole_while_groups_arrive(client: FlaskClient) -> None:
     assert [group["title"] for group in found] == ["5", "4", "3", "2", "1", "0"]
 
 
-def test_events_come_page_by_page(client: FlaskClient) -> None:
+def test_events_are_listed_page_by_page(client: FlaskClient) -> None:
     recorded = record(*(pending_event(f"e{minute}", minute) for minute in range(5)), policy=grouping.GroupingPolicy())
     (group_id,) = recorded.groups
     found = pages(client, f"/groups/{group_id}/events?limit=2", "events")
@@ -351,18 +351,18 @@ def test_times_are_always_of_one_length() -> None:
     assert all(time.endswith("Z") for time in times)
 
 
-def test_an_empty_cursor_is_no_cursor_of_ours(client: FlaskClient) -> None:
+def test_an_empty_cursor_is_invalid(client: FlaskClient) -> None:
     response = ask(client, "/groups?cursor=")
     assert (response.status_code, code_of(response)) == (400, "cursor_invalid")
 
 
-def test_the_estimate_is_asked_for_on_any_page(client: FlaskClient) -> None:
+def test_any_page_can_have_the_estimate(client: FlaskClient) -> None:
     record(pending_event(issue="1"), pending_event(issue="2"))
     first = ask(client, "/groups?limit=1&total=estimate").get_json()
     assert ask(client, f"/groups?limit=1&cursor={first['next_cursor']}").status_code == 200
 
 
-def test_if_match_means_nothing_to_who_only_reads(client: FlaskClient) -> None:
+def test_reading_ignores_if_match(client: FlaskClient) -> None:
     record(pending_event(issue="1"))
     headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": '"another"'}
     response = client.get("/api/v1/groups/1", headers=headers)
@@ -370,14 +370,14 @@ def test_if_match_means_nothing_to_who_only_reads(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
-def test_an_event_with_a_number_that_is_none_is_still_json(client: FlaskClient, number: str) -> None:
+def test_an_event_with_an_infinite_number_is_still_json(client: FlaskClient, number: str) -> None:
     record(replace(pending_event("a"), payload=compress(b'{"x":' + number.encode() + b"}")))
 
     def fail(constant: str) -> None:
         raise AssertionError(constant)
 
-    told = json.loads(ask(client, "/events/1").get_data(), parse_constant=fail)
-    assert told["payload"] == {"x": None}
+    event = json.loads(ask(client, "/events/1").get_data(), parse_constant=fail)
+    assert event["payload"] == {"x": None}
 
 
 def test_a_preview_takes_no_parameters(client: FlaskClient) -> None:
@@ -386,8 +386,8 @@ def test_a_preview_takes_no_parameters(client: FlaskClient) -> None:
     assert (response.status_code, list(response.get_json()["errors"])) == (422, ["unknown"])
 
 
-def test_no_route_tells_one_workspace_of_anothers(client: FlaskClient) -> None:
-    """Every route that names a group or an event, whichever it is tomorrow."""
+def test_no_route_shows_groups_or_events_of_another_workspace(client: FlaskClient) -> None:
+    """Covers every route with a group or an event id, also future ones."""
     record(pending_event("mine"))
     add_workspace("acme")
     with session():

@@ -1,4 +1,4 @@
-"""The command line: what it does on a real database, what it prints where, and how it fails."""
+"""The command line on a real database: effects, output and failures."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def shop(run: Run) -> str:
     return "shop"
 
 
-def test_migrate_may_run_again_and_makes_the_default_workspace(run: Run) -> None:
+def test_migrate_may_run_again_and_creates_the_default_workspace(run: Run) -> None:
     for _ in range(2):
         result = run("migrate")
         assert (result.exit_code, result.stderr) == (0, "")
@@ -51,7 +51,7 @@ def test_migrate_may_run_again_and_makes_the_default_workspace(run: Run) -> None
     assert run("workspace", "list").stdout == "default\n"
 
 
-def test_migrate_brings_an_empty_database_up_and_releases_at_once_wait_for_each_other(database_url: str) -> None:
+def test_migrate_sets_up_an_empty_database_and_concurrent_releases_wait_for_each_other(database_url: str) -> None:
     name = f"signalcraft_cli_{os.getpid()}"
     url = embedded_servers.create_database(database_url, name)
     environ = {**os.environ, "DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}
@@ -76,7 +76,7 @@ def test_migrate_brings_an_empty_database_up_and_releases_at_once_wait_for_each_
         embedded_servers.drop_database(database_url, name)
 
 
-def test_a_workspace_is_made_once(run: Run, shop: str) -> None:
+def test_a_workspace_is_created_once(run: Run, shop: str) -> None:
     again = run("workspace", "create", shop)
     assert again.exit_code == 1
     assert again.stderr == "Error: There is a workspace shop already.\n"
@@ -93,7 +93,7 @@ def test_a_token_is_the_last_line_of_standard_output_alone(run: Run, shop: str) 
     assert value not in result.stderr
 
 
-def test_a_token_reads_unless_it_is_told_to_write_and_can_be_revoked(run: Run, shop: str) -> None:
+def test_a_token_is_read_only_by_default_and_can_be_revoked(run: Run, shop: str) -> None:
     assert run("token", "create", "--workspace", shop, "--name", "ci").exit_code == 0
     assert run("token", "revoke", "--workspace", shop, "ci").exit_code == 0
     with session():
@@ -134,7 +134,7 @@ def test_a_missing_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["workspace", "list"]])
-def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
+def test_an_unavailable_database_is_one_line(command: list[str]) -> None:
     environ = {**os.environ, "DATABASE_URL": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"}
     done = subprocess.run(
         [sys.executable, "-m", "signalcraft", *command],
@@ -171,7 +171,7 @@ def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
         ["stats"],
     ],
 )
-def test_every_command_explains_itself(command: list[str]) -> None:
+def test_every_command_has_a_help_text(command: list[str]) -> None:
     result = CliRunner().invoke(main.main, [*command, "--help"])
     assert result.exit_code == 0
     assert result.stdout.startswith("Usage: ")
@@ -181,42 +181,42 @@ def test_settings_prints_the_table() -> None:
     assert "| `DATABASE_URL` | **must be set** |" in CliRunner().invoke(main.main, ["settings"]).stdout
 
 
-def test_send_to_nobody_fails_in_one_line() -> None:
+def test_send_to_a_closed_port_fails_in_one_line() -> None:
     arguments = ["send", "event_alert.triggered", "--url", "http://127.0.0.1:1/webhooks/sentry", "--secret", "x"]
     result = CliRunner().invoke(main.main, arguments)
     assert result.exit_code == 1
-    assert result.stdout == "1 x no answer: ConnectionRefusedError\n"
-    assert result.stderr == "Error: 1 of 1 did not arrive.\n"
+    assert result.stdout == "1 x no response: ConnectionRefusedError\n"
+    assert result.stderr == "Error: 1 of 1 deliveries were not accepted.\n"
 
 
 @pytest.mark.parametrize(
     ("given", "path"),
     [("", "/webhooks/sentry"), ("/", "/webhooks/sentry"), ("/webhooks/sentry/shop", "/webhooks/sentry/shop")],
 )
-def test_send_goes_to_the_webhook_of_an_address_or_to_the_url_that_is_given(given: str, path: str) -> None:
+def test_send_appends_the_webhook_path_to_a_base_url_and_keeps_a_whole_url(given: str, path: str) -> None:
     paths: list[str] = []
 
-    class Taker(BaseHTTPRequestHandler):
+    class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             paths.append(self.path)
             self.send_response(202)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    with HTTPServer(("127.0.0.1", 0), Taker) as server:
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}{given}"
         result = CliRunner().invoke(main.main, ["send", "event_alert.triggered", "--url", url, "--secret", "x"])
     assert (result.exit_code, paths) == (0, [path])
 
 
-def test_send_refuses_a_sample_that_there_is_not() -> None:
+def test_send_refuses_an_unknown_sample() -> None:
     result = CliRunner().invoke(main.main, ["send", "issue.exploded", "--secret", "x"])
     assert result.exit_code == 2
     assert "event_alert.triggered" in result.stderr
 
 
-def test_the_demo_shows_groups_that_came_over_http_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_prints_groups_received_over_http_and_leaves_no_files(tmp_path: Path) -> None:
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "signalcraft", "demo"],
@@ -234,8 +234,8 @@ def test_the_demo_shows_groups_that_came_over_http_and_leaves_nothing_behind(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_dev_stays_up_keeps_its_data_and_goes_in_good_order(tmp_path: Path) -> None:
-    """Twice: what was there the first time is there the second, with the same secret and token."""
+def test_dev_stays_up_keeps_its_data_and_stops_gracefully(tmp_path: Path) -> None:
+    """Start it twice: the second run has the data, the secret and the token of the first."""
     counts, environments = [], []
     for number in range(2):
         port = embedded_servers.free_port()
@@ -269,7 +269,7 @@ def _start_dev(directory: Path, port: int) -> "subprocess.Popen[str]":
 
 
 def _environment(path: Path, development: "subprocess.Popen[str]", port: int) -> dict[str, str]:
-    """What dev wrote for other terminals, once it is up."""
+    """Return what dev wrote for other terminals, once it is up."""
     deadline = time.monotonic() + 60
     assert development.stdout is not None
     for line in development.stdout:

@@ -1,4 +1,4 @@
-"""``doctor`` on real servers: what it finds, what it advises, and how it ends."""
+"""``doctor`` on real servers: its findings, its advice and its exit status."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ KEY = Fernet.generate_key().decode()
 @pytest.fixture
 def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
     add_workspace()
-    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 5.0)
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 5.0)
     for name, value in {**environ, "ENCRYPTION_KEY": KEY}.items():
         monkeypatch.setenv(name, value)
     return lambda *arguments, stdin=None: CliRunner().invoke(main.main, ["doctor", *arguments], input=stdin)
@@ -40,7 +40,7 @@ def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
-    """A worker that works in a thread of this process, and a notifier that only registered."""
+    """A worker in a thread of this process, and a notifier that only registered."""
     tasks.configure_worker(settings, clean_redis)
     with Redis.from_url(settings.redis_url) as redis:
         notifier = BatchWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks.processor(), batch_size=1)
@@ -91,7 +91,7 @@ def lines(result: Result) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("workers")
-def test_of_a_deployment_that_works_it_says_so_and_leaves_no_trace(run: Run, url: str) -> None:
+def test_a_working_deployment_is_reported_as_ok_and_no_row_remains(run: Run, url: str) -> None:
     result = run("--url", url)
     found = lines(result)
     assert result.exit_code == 0, result.output
@@ -109,17 +109,17 @@ def test_without_a_url_the_sample_goes_through_the_queue(run: Run) -> None:
     assert "url" not in lines(result)
 
 
-def test_without_a_worker_it_fails_and_says_how_to_start_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
+def test_without_a_worker_it_fails_and_reports_how_to_start_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
     result = run()
     found = lines(result)
     assert result.exit_code == 1
     assert "python worker.py" in found["worker"]
-    assert found["sample"].startswith("failure It was accepted, and not worked off")
+    assert found["sample"].startswith("failure It was accepted, and not processed")
     assert found["notifier"].startswith("warning")
 
 
-def test_a_missing_setting_is_the_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_setting_is_the_only_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     result = CliRunner().invoke(main.main, ["doctor"])
     assert result.exit_code == 1
@@ -127,14 +127,14 @@ def test_a_missing_setting_is_the_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert "DATABASE_URL is not set" in result.stdout
 
 
-def test_a_rule_that_leads_nowhere_is_the_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_that_cannot_be_imported_is_the_only_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RULES", "no.such.rule")
     result = run()
     assert result.exit_code == 1
     assert "failure settings   RULES names no.such.rule, which cannot be imported" in result.output
 
 
-def test_with_both_servers_away_it_still_names_every_part(
+def test_with_both_servers_unavailable_it_still_reports_every_part(
     run: Run, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
@@ -158,11 +158,11 @@ def test_a_deployment_without_a_secret_fails(run: Run, monkeypatch: pytest.Monke
     assert lines(result)["sample"].startswith("warning Not sent")
 
 
-def test_a_stored_secret_that_no_key_opens_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stored_secret_that_no_key_decrypts_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with session():
         tenants.add_secret("default", "integration", "stored secret", [KEY], "main")
     monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
-    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
     assert "default/main" in lines(run())["secrets"]
 
 
@@ -171,13 +171,13 @@ def test_a_secret_that_looks_wrong_is_a_warning_and_is_not_shown(
     run: Run, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("SENTRY_CLIENT_SECRET", value)
-    monkeypatch.setattr(doctor, "_SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
     result = run()
     assert lines(result)["secrets"].startswith("warning")
     assert value.strip('"') not in result.output
 
 
-def test_redis_is_judged_by_what_it_says_and_unknown_where_it_says_nothing() -> None:
+def test_redis_is_judged_by_its_info_and_a_missing_field_is_unknown() -> None:
     def grades(**info: object) -> list[Grade]:
         return [finding.grade for finding in doctor_checks.judge_redis(info)]
 
@@ -215,7 +215,7 @@ def test_a_url_that_redirects_fails(run: Run, redirecting: str) -> None:
     assert "takes a redirect for success" in lines(result)["url"]
 
 
-def test_a_url_of_another_secret_and_one_where_nobody_listens_fail(
+def test_a_url_of_another_secret_and_one_where_no_server_listens_fail(
     run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENTRY_CLIENT_SECRET", "another secret, long enough")

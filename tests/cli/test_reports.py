@@ -26,7 +26,7 @@ def minute_of(days_ago: float) -> float:
     return (datetime.now(UTC) - timedelta(days=days_ago) - NOON) / timedelta(minutes=1)
 
 
-def test_explain_says_in_words_why_an_event_is_where_it_is(run: Run) -> None:
+def test_explain_gives_the_reasons_of_a_group_assignment_in_words(run: Run) -> None:
     record(pending_event("a", 0))
     event_id = record(pending_event("b", 5)).events[0].event_id
     result = run("explain", str(event_id))
@@ -35,7 +35,7 @@ def test_explain_says_in_words_why_an_event_is_where_it_is(run: Run) -> None:
     assert "it joined group 1" in result.stdout
 
 
-def test_explain_of_an_event_that_is_not_there_fails(run: Run) -> None:
+def test_explain_of_an_unknown_event_fails(run: Run) -> None:
     result = run("explain", "7")
     assert result.exit_code == 1
     assert "there is no event 7" in result.stderr
@@ -44,7 +44,7 @@ def test_explain_of_an_event_that_is_not_there_fails(run: Run) -> None:
 def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
     record(*(pending_event(f"{number}", minute_of(100) + number) for number in range(10)))
     result = run("purge", "--dry-run")
-    assert result.stdout == "8 events and 10 payloads would go.\n"
+    assert result.stdout == "8 events and 10 payloads would be deleted.\n"
     with session():
         assert AlertEvent.select().count() == 10
 
@@ -53,13 +53,13 @@ def test_purge_deletes_what_is_past_retention(run: Run) -> None:
     record(*(pending_event(f"old {number}", minute_of(100) + number) for number in range(10)))
     record(*(pending_event(f"young {number}", minute_of(10) + number) for number in range(10)))
     result = run("purge")
-    assert result.stdout == "8 events and 2 payloads are gone.\n"
+    assert result.stdout == "8 events and 2 payloads were deleted.\n"
     with session():
         assert AlertEvent.select().count() == 12
         assert AlertEvent.select().where(AlertEvent.payload_json.is_null()).count() == 2
 
 
-def test_stats_says_what_came_in_and_what_became_of_it(run: Run) -> None:
+def test_stats_counts_alerts_and_group_decisions(run: Run) -> None:
     record(*(pending_event(f"a{number}", minute_of(0.02) + number / 100) for number in range(9)))
     record(pending_event("a0", minute_of(0.02)), pending_event("b", minute_of(0.02), issue="2", environment="staging"))
     record(pending_event("old", minute_of(5), issue="3"))
@@ -75,11 +75,11 @@ def row_of(name: str, table: str) -> list[str]:
     return row.replace("│", " ").split()
 
 
-def test_stats_of_a_workspace_that_is_not_there_fails(run: Run) -> None:
-    result = run("stats", "--workspace", "nobody")
+def test_stats_of_an_unknown_workspace_fails(run: Run) -> None:
+    result = run("stats", "--workspace", "unknown")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: there is no workspace nobody\n"
+    assert result.stderr == "Error: there is no workspace unknown\n"
 
 
-def test_stats_of_nothing_are_zeros(run: Run) -> None:
+def test_stats_without_alerts_are_zeros(run: Run) -> None:
     assert row_of("all", run("stats").stdout) == ["all", "0", "0", "0", "0", "0.0%"]

@@ -1,4 +1,4 @@
-"""What ``doctor --delivery`` says of a signature, by the golden vectors of Sentry's own scheme."""
+"""What ``doctor --delivery`` reports of a signature, by golden vectors of Sentry's own scheme."""
 
 import json
 
@@ -45,23 +45,23 @@ VALUE = json.loads(BODY)
         BODY + b"\r\n",
         b"\xef\xbb\xbf" + BODY,
     ],
-    ids=["blanks", "UTF-8 and blanks", "UTF-8", "indented", "line's end", "Windows line's end", "byte order mark"],
+    ids=["blanks", "UTF-8 and blanks", "UTF-8", "indented", "newline", "Windows newline", "byte order mark"],
 )
-def test_a_body_that_was_written_anew_is_told(body: bytes) -> None:
+def test_a_re_encoded_body_is_recognized(body: bytes) -> None:
     found = diagnose(body, GOLDEN, [candidate()])
     assert found.verdict is Verdict.RE_ENCODED
     assert "main signed it" in found.says
 
 
-def test_what_was_signed_with_blanks_and_made_compact_is_told_too() -> None:
+def test_a_body_signed_with_blanks_and_made_compact_is_recognized_too() -> None:
     assert verdict(BODY, sign(json.dumps(VALUE).encode(), SECRET)) is Verdict.RE_ENCODED
 
 
-def test_a_body_that_nothing_explains_and_that_sentry_would_not_write_looks_re_encoded() -> None:
+def test_an_unverified_body_that_sentry_would_not_write_looks_re_encoded() -> None:
     assert verdict(b'{"count": 1.0}', "a" * 64) is Verdict.RE_ENCODED
 
 
-def test_a_body_as_sentry_writes_it_that_nothing_explains_has_another_secret() -> None:
+def test_an_unverified_body_as_sentry_writes_it_has_another_secret() -> None:
     assert verdict(BODY, "a" * 64) is Verdict.UNEXPLAINED
 
 
@@ -85,22 +85,22 @@ def test_a_service_hooks_header_needs_a_service_hooks_secret() -> None:
     assert verdict(BODY, f"Sentry-Hook-Signature: {GOLDEN}", candidate(kind="servicehook")) is Verdict.OTHER_FAMILY
 
 
-def test_a_header_that_sentry_does_not_sign_with_is_told() -> None:
+def test_an_unknown_signature_header_is_of_another_family() -> None:
     assert verdict(BODY, f"X-Hub-Signature-256: {GOLDEN}") is Verdict.OTHER_FAMILY
 
 
-def test_no_signature_is_the_legacy_plugin() -> None:
+def test_a_missing_signature_is_unsigned() -> None:
     assert verdict(BODY, "") is verdict(BODY, "Sentry-Hook-Signature:") is Verdict.UNSIGNED
 
 
 @pytest.mark.parametrize("signature", ["sha256=" + GOLDEN, GOLDEN.upper(), GOLDEN[:-1], "é" * 64])
-def test_what_is_no_signature_of_sentrys_is_told(signature: str) -> None:
+def test_a_malformed_signature_is_unexplained(signature: str) -> None:
     found = diagnose(BODY, signature, [candidate()])
     assert (found.verdict, "64 lower-case hex digits" in found.says) == (Verdict.UNEXPLAINED, True)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 100_000, b"nul", b'"\\ud800"', b"[]"])
-def test_it_says_something_of_any_bytes(body: bytes) -> None:
+def test_any_bytes_get_a_verdict(body: bytes) -> None:
     assert verdict(body, "a" * 64) in Verdict
 
 

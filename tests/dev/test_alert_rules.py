@@ -1,4 +1,4 @@
-"""Alarms and dashboard speak of metrics that there are, each alarm has its section, and promtool agrees."""
+"""Alert rules and dashboard use existing metrics, each rule has a runbook section, and promtool accepts all."""
 
 import json
 import os
@@ -29,7 +29,7 @@ NAME = re.compile(r"\bsignalcraft_[a-z_]+\b")
 
 
 def exposed() -> set[str]:
-    """The names of all series at /metrics."""
+    """Return the names of all series at /metrics."""
     names = {declaration.name for declaration in metrics.DECLARED}
     histograms = {declaration.name for declaration in metrics.DECLARED if declaration.kind is Kind.HISTOGRAM}
     return (names - histograms) | {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
@@ -57,7 +57,7 @@ def test_every_metric_that_the_runbook_names_is_declared() -> None:
     assert set(NAME.findall(RUNBOOK.read_text())) <= exposed() | {one.name for one in metrics.DECLARED}
 
 
-def test_every_alarm_says_what_is_the_case_and_leads_to_its_section() -> None:
+def test_every_alert_rule_has_a_summary_and_links_to_its_runbook_section() -> None:
     headings = {
         f"docs/runbook.md#{line[3:].strip().lower()}" for line in RUNBOOK.read_text().splitlines() if line[:3] == "## "
     }
@@ -68,7 +68,7 @@ def test_every_alarm_says_what_is_the_case_and_leads_to_its_section() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket")
 
 
-def test_every_alarm_is_tried_out() -> None:
+def test_every_alert_rule_is_tested() -> None:
     tests = ALERTS.with_name("alerts_test.yml").read_text()
     tried = set(re.findall(r"SignalCraft\w+", tests.replace("SignalCraftNo(Worker|Notifier)", "")))
     for names in re.findall(r"SignalCraft\(([\w|]+)\)", tests):
@@ -79,13 +79,13 @@ def test_every_alarm_is_tried_out() -> None:
 def test_the_dashboard_shows_the_pipeline_from_left_to_right_without_overlap() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
     assert rows == ["Taken in", "Queued", "Worked off", "Stored", "Errors"]
-    places = [
+    cells = [
         (x, y)
         for panel in panels()
         for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
     ]
-    assert len(places) == len(set(places))
+    assert len(cells) == len(set(cells))
     assert len({panel["id"] for panel in panels()}) == len(panels())
 
 
@@ -96,25 +96,25 @@ def test_promtool_agrees_with_the_rules(arguments: tuple[str, ...]) -> None:
     _promtool(arguments, "")
 
 
-def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_worked(
+def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_received_deliveries(
     environ: dict[str, str], clean_redis: Redis, settings: Settings
 ) -> None:
     add_workspace()
     tasks.configure_worker(settings, clean_redis)
     metrics._registry.forget()
-    door = web(environ)
-    assert send(door, sample()).status_code == 202
-    assert send(door, sample(), headers={"Sentry-Hook-Signature": "0" * 64}).status_code == 401
+    client = web(environ)
+    assert send(client, sample()).status_code == 202
+    assert send(client, sample(), headers={"Sentry-Hook-Signature": "0" * 64}).status_code == 401
     again = sample(event_id="a" * 32)
-    assert [send(door, again).status_code for _ in range(2)] == [202, 200]
-    assert send(door, sample("error.created", event_id="a" * 32)).status_code == 202
+    assert [send(client, again).status_code for _ in range(2)] == [202, 200]
+    assert send(client, sample("error.created", event_id="a" * 32)).status_code == 202
     body = b'{"action":"triggered","data":{"event":{"title":"no id"}}}'
-    assert send(door, replace(sample(), body=body, headers=signed(body))).status_code == 202
+    assert send(client, replace(sample(), body=body, headers=signed(body))).status_code == 202
     with no_database(settings.database_url):
-        assert ask(door, "/groups").status_code == 503
+        assert ask(client, "/groups").status_code == 503
     BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=5).work(burst=True)
     metrics.flush(clean_redis)
-    scraped = door.get("/metrics").text
+    scraped = client.get("/metrics").text
     declared = {one.name for one in metrics.DECLARED if one.kind is Kind.GAUGE}
     assert declared <= set(re.findall(r"^# TYPE (\w+) gauge$", scraped, re.MULTILINE))
     values = dict(re.findall(r"^(\S+) (\S+)$", scraped, re.MULTILINE))
@@ -141,12 +141,12 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_worked(
     _promtool(("check", "metrics"), scraped)
 
 
-def _promtool(arguments: tuple[str, ...], given: str) -> None:
+def _promtool(arguments: tuple[str, ...], stdin: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         assert "CI" not in os.environ, "CI installs it: see .ci/run"
         pytest.skip("promtool is not installed (Debian: prometheus)")
     done = subprocess.run(
-        [promtool, *arguments], cwd=ALERTS.parent, input=given, capture_output=True, text=True, check=False
+        [promtool, *arguments], cwd=ALERTS.parent, input=stdin, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The embedded servers: real ones, which end when they should and keep what they acknowledged."""
+"""The embedded servers stop when they should and keep what they acknowledged."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from tests.support import ROOT
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_servers.Servers]:
-    """Servers that the tests of this module may treat badly."""
+    """Servers that the tests of this module may kill and freeze."""
     with embedded_servers.servers(tmp_path_factory.mktemp("own"), durable=False) as running:
         yield running
 
@@ -53,7 +53,7 @@ def test_redis_evicts_nothing_and_writes_an_append_only_file(own: embedded_serve
     assert settings == {"maxmemory-policy": "noeviction", "appendonly": "yes", "save": "", "bind": "127.0.0.1"}
 
 
-def test_redis_lets_nobody_in_without_the_password(own: embedded_servers.Servers) -> None:
+def test_redis_requires_the_password(own: embedded_servers.Servers) -> None:
     port = int(own.redis_url.rpartition(":")[2])
     with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
@@ -70,7 +70,7 @@ def test_postgres_keeps_a_commit_through_a_kill(own: embedded_servers.Servers) -
     embedded_servers.drop_database(own.database_url, "kept")
 
 
-def test_a_frozen_server_answers_nothing_until_it_is_thawed(own: embedded_servers.Servers) -> None:
+def test_a_frozen_server_does_not_respond_until_it_is_thawed(own: embedded_servers.Servers) -> None:
     own.postgres.freeze()
     own.redis.freeze()
     try:
@@ -102,7 +102,7 @@ def test_a_second_pair_in_the_same_directory_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_server_that_does_not_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_the_error_of_a_server_that_does_not_start_has_the_reason(tmp_path: Path) -> None:
     with embedded_servers.servers(tmp_path, durable=False) as running:
         pass
     configuration = tmp_path / "redis" / "redis.conf"
@@ -111,7 +111,7 @@ def test_a_server_that_does_not_start_says_why_and_leaves_nothing_running(tmp_pa
         running.redis.start()
 
 
-def test_without_the_wheels_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_wheels_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(embedded_servers, "find_spec", lambda _package: None)
     with (
         pytest.raises(embedded_servers.EmbeddingError, match=r"pip install -r requirements-dev\.txt"),
@@ -123,8 +123,8 @@ def test_without_the_wheels_the_error_says_what_to_install(monkeypatch: pytest.M
 _PARENT = """
 import sys, time
 from pathlib import Path
-from signalcraft import embedded
-with embedded.servers(Path(sys.argv[1]), durable=False) as running:
+from signalcraft.dev import embedded_servers
+with embedded_servers.servers(Path(sys.argv[1]), durable=False) as running:
     print(running.redis_pid, running.postgres_pid, flush=True)
     time.sleep(60)
 """
@@ -143,7 +143,7 @@ def _start_parent(directory: Path) -> tuple[subprocess.Popen[str], list[int]]:
         return parent, [int(pid) for pid in parent.stdout.readline().split()]
 
 
-def _gone(pids: list[int]) -> bool:
+def _have_ended(pids: list[int]) -> bool:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         alive = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
@@ -154,11 +154,11 @@ def _gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_servers_end_when_their_parent_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_servers_stop_on_a_signal_to_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     parent, pids = _start_parent(tmp_path)
     parent.send_signal(number)
     parent.wait(20)
-    assert _gone(pids)
+    assert _have_ended(pids)
 
 
 def test_servers_left_by_a_killed_parent_are_replaced_with_their_data_kept(tmp_path: Path) -> None:
@@ -166,5 +166,5 @@ def test_servers_left_by_a_killed_parent_are_replaced_with_their_data_kept(tmp_p
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait(20)
     with embedded_servers.servers(tmp_path, durable=False) as running:
-        assert _gone(pids)
+        assert _have_ended(pids)
         assert _execute(running.database_url, "SELECT 1") == [(1,)]

@@ -1,4 +1,4 @@
-"""The page of all metrics, and what is true of PostgreSQL's."""
+"""The page of all metrics, and the metrics of PostgreSQL."""
 
 import pytest
 
@@ -15,8 +15,8 @@ from tests.support.web_client import add_workspace, web
 PAGE = ROOT / "docs" / "metrics.md"
 
 
-def test_the_page_is_the_one_that_the_declarations_make() -> None:
-    """``python -m signalcraft.catalogue > docs/metrics.md`` renews it."""
+def test_the_page_is_generated_from_the_declarations() -> None:
+    """``make docs`` writes it."""
     assert PAGE.read_text(encoding="utf-8") == metrics_docs.page()
     assert all(f"`{one.name}`" in metrics_docs.page() for one in DECLARED)
 
@@ -33,7 +33,7 @@ def test_every_table_has_its_size(clean_database: str) -> None:  # noqa: ARG001 
     assert all(size.rows >= 0 for size in sizes.values())
 
 
-def test_connections_in_hand_and_idle_are_told_apart(clean_database: str) -> None:  # noqa: ARG001 - likewise
+def test_connections_in_use_and_idle_are_counted_separately(clean_database: str) -> None:  # noqa: ARG001 - likewise
     with session():
         database.execute_sql("SELECT 1")
         within = database_stats.connections()

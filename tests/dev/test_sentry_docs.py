@@ -1,4 +1,4 @@
-"""``docs/sentry.md`` is what the code does."""
+"""``docs/sentry.md`` is generated from the code."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -13,11 +13,11 @@ from tests.support import ROOT
 PAGE = ROOT / "docs" / "sentry.md"
 
 
-def test_the_page_is_that_of_the_code() -> None:
+def test_the_page_is_generated_from_the_code() -> None:
     assert PAGE.read_text(encoding="utf-8") == sentry_docs.page(), "make docs"
 
 
-def test_what_is_written_is_the_page(tmp_path: Path) -> None:
+def test_write_writes_the_page_once(tmp_path: Path) -> None:
     (page,) = sentry_docs.documents().values()
     path = tmp_path / "sentry.md"
     assert docs.write({path: page}) == [path]

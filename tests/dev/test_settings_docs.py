@@ -1,4 +1,4 @@
-"""The documents say what is so: settings, commands, pins."""
+"""The documents match the code: settings, commands, pins."""
 
 import json
 import re
@@ -15,16 +15,16 @@ README = (ROOT / "README.md").read_text()
 VARIABLES = {setting.metadata["variable"] for setting in fields(Settings)}
 
 
-def test_the_env_example_is_made_from_settings() -> None:
+def test_the_env_example_is_generated_from_settings() -> None:
     assert (ROOT / ".env.example").read_text() == settings_docs.env_example(), "make docs"
 
 
-def test_the_table_in_the_readme_is_made_from_settings() -> None:
+def test_the_table_in_the_readme_is_generated_from_settings() -> None:
     assert settings_docs.with_settings_table(README) == README, "make docs"
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)) == VARIABLES
 
 
-def test_the_env_example_as_it_is_starts_the_product() -> None:
+def test_the_env_example_is_a_valid_configuration() -> None:
     lines = [line for line in settings_docs.env_example().splitlines() if line and not line.startswith("# ")]
     assert Settings.from_environ(dict(line.split("=", 1) for line in lines)).port == 8000
 

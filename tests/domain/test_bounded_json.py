@@ -1,4 +1,4 @@
-"""JSON of strangers: what is none, and what goes beyond each bound."""
+"""Untrusted JSON: invalid input, and input beyond each bound."""
 
 import json
 import time
@@ -47,7 +47,7 @@ def test_what_sentry_sends_is_within_bounds(name: str) -> None:
     "raw",
     [b"", b" ", b"{", b"nul", b"{'a':1}", b'{"a":1}x', b'{"a":1,}', b'{"a":"\xff"}', b'\xef\xbb\xbf{"a":1}', b"\x00"],
 )
-def test_what_is_no_json_is_refused(raw: bytes) -> None:
+def test_invalid_json_is_refused(raw: bytes) -> None:
     assert refusal(raw) is BodyNotJson
 
 
@@ -57,7 +57,7 @@ def test_json_in_another_encoding_is_refused(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"null", b"1", b'"text"', b"true", b"NaN", b"1" * 5000, b"-1e999"])
-def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
+def test_json_other_than_an_object_is_refused(raw: bytes) -> None:
     assert refusal(raw) is BodyNotObject
 
 
@@ -65,7 +65,7 @@ def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
 
 
 def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
-    """A whole body of so many levels, of which ``holding`` makes two."""
+    """A complete body with ``levels`` levels, two of which are from ``holding``."""
     return holding(opening * (levels - 2) + b"1" * (opening == b'{"a":') + closing * (levels - 2))
 
 
@@ -113,11 +113,11 @@ def test_too_many_values_are_refused_before_they_are_parsed() -> None:
     "literal",
     ["9" * 5_000, "-" + "9" * (bounded_json.MAX_NUMBER - 1), "NaN", "Infinity", "-Infinity", "1e999", "1E-999"],
 )
-def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str) -> None:
+def test_numbers_that_python_cannot_represent_are_accepted(literal: str) -> None:
     assert read(holding(literal.encode()))
 
 
-def test_an_integer_without_end_is_refused() -> None:
+def test_an_integer_of_too_many_digits_is_refused() -> None:
     assert refusal(holding(b"9" * (bounded_json.MAX_NUMBER + 1))) is BodyNumberTooLong
 
 
@@ -139,7 +139,7 @@ def test_an_integer_without_end_is_refused() -> None:
         b'{"x":"\\u0022:","a":1,"a":2}',
     ],
 )
-def test_an_object_with_a_key_twice_is_refused_wherever_and_however_it_is_spelt(part: bytes) -> None:
+def test_a_duplicate_key_is_refused_at_any_depth_and_in_any_encoding(part: bytes) -> None:
     assert refusal(holding(part)) is BodyDuplicateKey
 
 
@@ -155,12 +155,12 @@ def test_an_object_with_a_key_twice_is_refused_wherever_and_however_it_is_spelt(
         b'{"\\ud83d":1,"\\ud83e":2}',
     ],
 )
-def test_the_same_key_in_two_objects_is_no_key_twice(part: bytes) -> None:
+def test_the_same_key_in_two_objects_is_no_duplicate(part: bytes) -> None:
     assert read(holding(part))
 
 
 class Pairs(tuple[tuple[str, object], ...]):
-    """An object as it is written, where a key may come twice."""
+    """A JSON object as written, possibly with a duplicate key."""
 
     __slots__ = ()
 
@@ -192,7 +192,7 @@ def containers(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
 
 
 @given(st.recursive(st.integers() | st.text(max_size=3), containers))
-def test_a_key_that_was_written_twice_is_found_and_no_other(value: object) -> None:
+def test_exactly_the_objects_with_a_duplicate_key_are_found(value: object) -> None:
     raw = holding(written(value).encode())
     if has_a_key_twice(value):
         assert refusal(raw) is BodyDuplicateKey

@@ -11,7 +11,7 @@ OPEN, ACK, RESOLVED, SNOOZED = GroupStatus.OPEN, GroupStatus.ACK, GroupStatus.RE
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REFUSED = None
 
-#: The whole table once more, written by hand: cause, then what becomes of open, ack, snoozed, resolved.
+#: The whole table again, written by hand: trigger, then the status after open, ack, snoozed, resolved.
 EXPECTED = {
     Trigger.ALERT: (OPEN, ACK, SNOOZED, RESOLVED),
     Trigger.WORSE_ALERT: (OPEN, OPEN, OPEN, RESOLVED),
@@ -23,34 +23,34 @@ EXPECTED = {
     Trigger.USER_RESOLVE: (RESOLVED, RESOLVED, RESOLVED, RESOLVED),
     Trigger.USER_REOPEN: (OPEN, OPEN, OPEN, OPEN),
     Trigger.SNOOZE_END: (REFUSED, REFUSED, OPEN, REFUSED),
-    Trigger.LONG_QUIET: (RESOLVED, RESOLVED, REFUSED, REFUSED),
+    Trigger.INACTIVITY: (RESOLVED, RESOLVED, REFUSED, REFUSED),
 }
 CELLS = [
-    (cause, before, after)
-    for cause, row in EXPECTED.items()
+    (trigger, before, after)
+    for trigger, row in EXPECTED.items()
     for before, after in zip((OPEN, ACK, SNOOZED, RESOLVED), row, strict=True)
 ]
 
 
-@pytest.mark.parametrize(("cause", "before", "after"), CELLS)
-def test_every_cell_of_the_table_is_as_written_down_here(
-    cause: Trigger,
+@pytest.mark.parametrize(("trigger", "before", "after"), CELLS)
+def test_every_cell_of_the_table_is_as_expected(
+    trigger: Trigger,
     before: GroupStatus,
     after: GroupStatus | None,
 ) -> None:
     if after is REFUSED:
         with pytest.raises(IllegalTransition, match=before.value):
-            transition(before, cause)
+            transition(before, trigger)
     else:
-        assert transition(before, cause) is after
+        assert transition(before, trigger) is after
 
 
-def test_no_cause_and_no_status_is_left_out_here() -> None:
-    assert {(cause, before) for cause, before, _ in CELLS} == set(product(Trigger, GroupStatus))
+def test_every_trigger_and_every_status_is_covered() -> None:
+    assert {(trigger, before) for trigger, before, _ in CELLS} == set(product(Trigger, GroupStatus))
     assert set(TRANSITIONS) == set(Trigger)
 
 
-def test_an_alert_never_brings_a_resolved_group_back() -> None:
+def test_an_alert_never_reopens_a_resolved_group() -> None:
     assert transition(RESOLVED, Trigger.ALERT) is RESOLVED
     assert transition(RESOLVED, Trigger.WORSE_ALERT) is RESOLVED
 

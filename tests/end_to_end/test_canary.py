@@ -1,4 +1,4 @@
-"""A canary goes the whole way on real servers, and nobody ever sees it."""
+"""A canary passes the whole pipeline on real servers, and no client sees it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +43,7 @@ def work(clean_redis: Redis) -> Work:
 
 @pytest.fixture
 def through_http(http: FlaskClient, monkeypatch: pytest.MonkeyPatch, work: Work) -> FlaskClient:
-    """What is posted goes to the web process here, and is worked off at once."""
+    """Posts go to the test web process, and are processed at once."""
 
     def post(url: str, body: bytes, headers: dict[str, str]) -> http_client.Response:
         response = http.post(url, data=body, headers=headers)
@@ -69,11 +69,13 @@ def samples_of(redis: Redis) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_it_is_stored_proved_and_gone_and_nobody_is_notified(http: FlaskClient, clean_redis: Redis, work: Work) -> None:
+def test_it_is_stored_proved_and_deleted_without_a_notification(
+    http: FlaskClient, clean_redis: Redis, work: Work
+) -> None:
     answer = send(http, canary.build(SECRET))
     assert answer.status_code == 202
     work()
-    canary_proof.await_proof(clean_redis, answer.get_json()["delivery_id"], patience=0)
+    canary_proof.await_proof(clean_redis, answer.get_json()["delivery_id"], timeout_seconds=0)
     assert rows() == (0, 0, 0)
     assert ask(http, "/groups").get_json()["groups"] == []
     with session():
@@ -84,16 +86,16 @@ def test_it_is_stored_proved_and_gone_and_nobody_is_notified(http: FlaskClient, 
     assert counted["signalcraft_webhooks_total", "accepted", "canary"] == 1
 
 
-def test_alerts_in_the_same_batch_are_stored_as_ever(http: FlaskClient, clean_redis: Redis, work: Work) -> None:
+def test_alerts_in_the_same_batch_are_stored_as_usual(http: FlaskClient, clean_redis: Redis, work: Work) -> None:
     delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
     for delivery in (accepted(issue="1"), accepted(issue="1")):
         enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     work()
-    canary_proof.await_proof(clean_redis, delivery_id, patience=0)
+    canary_proof.await_proof(clean_redis, delivery_id, timeout_seconds=0)
     assert rows() == (2, 1, 0)
 
 
-def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, clean_redis: Redis, work: Work) -> None:  # noqa: ARG001 - equips the worker
+def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, clean_redis: Redis, work: Work) -> None:  # noqa: ARG001 - configures the worker
     enqueue.enqueue_once(clean_redis, accepted(title=f"No such project: {deliveries.CANARY_PROJECT}"), ttl_seconds=60)
     broken = accepted()
     broken = replace(broken, delivery=replace(broken.delivery, body=b'{"data":{"event":{"t":"signalcraft-canary"}}}'))
@@ -102,21 +104,21 @@ def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, cle
     assert rows() == (1, 1, 1)
 
 
-def test_one_that_was_not_stored_is_not_proved(http: FlaskClient, clean_redis: Redis) -> None:
+def test_a_canary_that_was_not_stored_is_not_proved(http: FlaskClient, clean_redis: Redis) -> None:
     delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
-    with pytest.raises(canary_proof.CanaryLost, match="not worked off"):
-        canary_proof.await_proof(clean_redis, delivery_id, patience=0.05)
+    with pytest.raises(canary_proof.CanaryLost, match="not processed"):
+        canary_proof.await_proof(clean_redis, delivery_id, timeout_seconds=0.05)
 
 
-def test_while_postgresql_is_away_the_worker_holds_it(
+def test_while_postgresql_is_unavailable_the_worker_keeps_it(
     http: FlaskClient, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert http.get("/healthz").status_code == 200
 
-    def away(*_: object) -> None:
+    def unavailable(*_: object) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr("signalcraft.groups.record.record", away)
+    monkeypatch.setattr("signalcraft.groups.record.record", unavailable)
     delivery = canary.build(SECRET).as_delivery(accepted().delivery.received_at)
     with pytest.raises(DatabaseUnavailable):
         tasks.processor().process([replace(accepted(), delivery=delivery)])
@@ -124,7 +126,7 @@ def test_while_postgresql_is_away_the_worker_holds_it(
 
 
 @pytest.mark.usefixtures("through_http")
-def test_of_many_processes_one_sends_it_and_its_way_is_measured(environ: dict[str, str], clean_redis: Redis) -> None:
+def test_of_many_processes_one_sends_it_and_measures_its_latency(environ: dict[str, str], clean_redis: Redis) -> None:
     settings = Settings.from_environ({**environ, "CANARY_SECONDS": "60"})
     for _ in range(3):
         canary.send_if_leader(settings, clean_redis)
@@ -134,7 +136,7 @@ def test_of_many_processes_one_sends_it_and_its_way_is_measured(environ: dict[st
 
 
 @pytest.mark.usefixtures("through_http")
-def test_one_that_is_refused_counts_as_lost(environ: dict[str, str], clean_redis: Redis) -> None:
+def test_a_refused_canary_counts_as_lost(environ: dict[str, str], clean_redis: Redis) -> None:
     settings = Settings.from_environ({**environ, "CANARY_SECONDS": "60", "SENTRY_CLIENT_SECRET": "another"})
     canary.send_if_leader(settings, clean_redis)
     assert samples_of(clean_redis)["signalcraft_canaries_total", "lost"] == 1

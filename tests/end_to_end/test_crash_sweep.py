@@ -1,7 +1,7 @@
-"""A process is killed at each of its steps, and nothing is lost: worker, drainer and web.
+"""A process is killed at each of its steps, and nothing is lost: worker, inbox consumer and web.
 
-``make sweep`` walks every step; else worker and drainer do one in ``SWEEP_EVERY``. After each death time is made to
-pass for Redis: leases and locks that a worker would have to wait for are aged, and the next worker does what is left.
+``make sweep`` kills at every step; otherwise worker and inbox consumer at one step in ``SWEEP_EVERY``. After each crash
+the leases and locks in Redis are aged, so that the next worker does not wait for them, and it processes the rest.
 """
 
 import os
@@ -19,13 +19,13 @@ from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support.builders import accepted, groups
-from tests.support.crash import CrashingProcess, Fate
+from tests.support.crash import CrashingProcess, RunResult
 from tests.support.queues import work_after_a_crash
 from tests.support.web_client import sample
 
 EVERY = int(os.environ.get("SWEEP_EVERY", "11"))
-#: More lives than any role has steps: the sweep ends where a process lives.
-MOST_STEPS = 1_000
+#: More than the steps of any role: the sweep ends when a process survives.
+MAX_STEPS = 1_000
 
 
 @pytest.fixture
@@ -36,15 +36,15 @@ def doomed(environ: dict[str, str]) -> Iterator[CrashingProcess]:
 
 
 def begin(redis: Redis) -> None:
-    """As at the first moment: no rows, nothing in Redis."""
+    """Start without rows and without keys in Redis."""
     redis.flushdb()
     with session():
         for table in (AlertEvent, AlertGroup, Inbox, FailedDelivery):
             table.delete().execute()
 
 
-def cast() -> list[AcceptedDelivery]:
-    """Two alerts of one issue, one of another; one of them again by another rule; a change; one without identity."""
+def deliveries_of_each_kind() -> list[AcceptedDelivery]:
+    """Two alerts of one issue, one of another, one repeated by another rule, a status change, one without identity."""
     twice = accepted(issue="1", event_id="a" * 32)
     bad = accepted()
     body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
@@ -58,21 +58,21 @@ def cast() -> list[AcceptedDelivery]:
     ]
 
 
-def drain() -> None:
-    """A drainer that comes after, once PostgreSQL has noticed that the one before is dead."""
+def consume_inbox() -> None:
+    """Process the inbox, once PostgreSQL has released the locks of the killed process."""
     deadline = time.monotonic() + 5
-    while shelved():
+    while inbox_depth():
         assert time.monotonic() < deadline
-        InboxConsumer(tasks.processor(), batch_size=200).drain()
+        InboxConsumer(tasks.processor(), batch_size=200).consume_batch()
 
 
-def shelved() -> int:
+def inbox_depth() -> int:
     with session():
         return inbox.depth()
 
 
 def result() -> tuple[list[tuple[int, str]], int, list[str]]:
-    """Counts and states of the groups, events, and why deliveries were set aside."""
+    """Counts and states of the groups, events, and codes of the dead letters."""
     seen = sorted((group.count, group.status) for group in groups())
     with session():
         return seen, AlertEvent.select().count(), [failed.code for failed in FailedDelivery.select()]
@@ -81,28 +81,28 @@ def result() -> tuple[list[tuple[int, str]], int, list[str]]:
 EXPECTED = ([(1, "resolved"), (2, "open")], 3, ["identity_missing"])
 
 
-def sweep(play: Callable[[int], Fate], check: Callable[[Fate], None], every: int = EVERY) -> int:
-    """Die at one step after the other until there is none left; how many there were."""
-    for died, step in enumerate(range(1, MOST_STEPS, every)):
+def sweep(play: Callable[[int], RunResult], check: Callable[[RunResult], None], every: int = EVERY) -> int:
+    """Kill at one step after the other until the process survives; return how often it was killed."""
+    for died, step in enumerate(range(1, MAX_STEPS, every)):
         fate = play(step)
         check(fate)
         if not fate.killed:
-            print(f"\n{fate.steps} points, of which {died} were died at: 0 lost")  # noqa: T201 - what the sweep is for
+            print(f"\n{fate.steps} points, killed at {died} of them: 0 lost")  # noqa: T201 - what the sweep is for
             return died
-    raise AssertionError("it never lives")
+    raise AssertionError("it never survives")
 
 
-@pytest.mark.parametrize("batch_size", [200, 2], ids=["one batch", "two batches in hand"])
-def test_a_worker_may_die_at_any_step_of_a_batch(doomed: CrashingProcess, redis: Redis, batch_size: int) -> None:
-    deliveries = cast()
+@pytest.mark.parametrize("batch_size", [200, 2], ids=["one batch", "two batches in flight"])
+def test_a_worker_may_be_killed_at_any_step_of_a_batch(doomed: CrashingProcess, redis: Redis, batch_size: int) -> None:
+    deliveries = deliveries_of_each_kind()
 
-    def play(step: int) -> Fate:
+    def play(step: int) -> RunResult:
         begin(redis)
         for delivery in deliveries:
             enqueue.enqueue_once(redis, delivery, ttl_seconds=60)
         return doomed.play("worker", step, batch_size=batch_size)
 
-    def check(_: Fate) -> None:
+    def check(_: RunResult) -> None:
         work_after_a_crash(redis)
         assert result() == EXPECTED
         assert not redis.exists(*(f"rq:job:{delivery.delivery_id}" for delivery in deliveries))
@@ -110,16 +110,16 @@ def test_a_worker_may_die_at_any_step_of_a_batch(doomed: CrashingProcess, redis:
     assert sweep(play, check) > 60 / EVERY
 
 
-def test_a_drainer_may_die_at_any_step(doomed: CrashingProcess, redis: Redis) -> None:
-    def play(step: int) -> Fate:
+def test_an_inbox_consumer_may_be_killed_at_any_step(doomed: CrashingProcess, redis: Redis) -> None:
+    def play(step: int) -> RunResult:
         begin(redis)
         with session():
-            for delivery in cast():
+            for delivery in deliveries_of_each_kind():
                 inbox.add(delivery)
-        return doomed.play("drainer", step)
+        return doomed.play("inbox_consumer", step)
 
-    def check(_: Fate) -> None:
-        drain()
+    def check(_: RunResult) -> None:
+        consume_inbox()
         assert result() == EXPECTED
 
     assert sweep(play, check) > 20 / EVERY
@@ -128,22 +128,24 @@ def test_a_drainer_may_die_at_any_step(doomed: CrashingProcess, redis: Redis) ->
 @pytest.mark.parametrize(
     "changes",
     [{}, {"REDIS_URL": "redis://127.0.0.1:1/0"}, {"INGEST_DURABILITY": "inbox"}],
-    ids=["into Redis", "Redis is away", "always onto the shelf"],
+    ids=["into Redis", "Redis unavailable", "always into the inbox"],
 )
-def test_web_may_die_at_any_step_of_taking_in(doomed: CrashingProcess, redis: Redis, changes: dict[str, str]) -> None:
-    """Whoever hears nothing sends again, and is then told the truth: accepted and stored, or a duplicate of what is."""
+def test_web_may_be_killed_at_any_step_of_receiving(
+    doomed: CrashingProcess, redis: Redis, changes: dict[str, str]
+) -> None:
+    """A client without a response sends again, and gets a true one: accepted, or a duplicate of a stored delivery."""
     sent = sample()
     order = {"body": sent.body.decode(), "headers": dict(sent.headers), "environ": changes}
 
-    def play(step: int) -> Fate:
+    def play(step: int) -> RunResult:
         begin(redis)
         return doomed.play("web", step, **order)
 
-    def check(fate: Fate) -> None:
-        if not fate.answer:
-            assert doomed.play("web", 0, **order).answer in (200, 202)
+    def check(fate: RunResult) -> None:
+        if not fate.status:
+            assert doomed.play("web", 0, **order).status in (200, 202)
         work_after_a_crash(redis)
-        drain()
+        consume_inbox()
         assert [group.count for group in groups()] == [1]
 
     assert sweep(play, check, every=1) >= 8

@@ -1,4 +1,4 @@
-"""Secrets go the whole way, and nothing that is written on that way holds one."""
+"""Secrets pass the whole pipeline, and no log, response, row or repr contains one."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from tests.support.builders import accepted
 from tests.support.web_client import PATH, add_workspace, no_database, sample, send, web
 
 KEY = Fernet.generate_key().decode()
-#: What must be found nowhere: a secret of the environment, one that is stored, tokens, what a body says.
+#: Must be found nowhere: a secret of the environment, a stored secret, tokens, text of a body.
 CANARIES = {
     "SENTRY_CLIENT_SECRET": "canary-environment-secret",
     "stored": "canary-stored-secret",
@@ -37,18 +37,18 @@ CANARIES = {
     "title": "CanaryError: canary-title",
     "key": KEY,
 }
-#: Ends a line for some reader, or moves a terminal's cursor.
+#: Characters that end a line for some reader, or control a terminal.
 BREAKERS = "\r\n\x1b[31m\x1b]0;owned\x07\u2028\u2029\x85\x0b\x0c\x00\u202e\ud800"
 
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """All that is logged, by us and by libraries, as it would be in production, at DEBUG."""
+    """The log of SignalCraft and its libraries, as in production, at DEBUG."""
     root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
     handlers, level = root.handlers, root.level
     stream = io.StringIO()
     logs.configure("DEBUG", "json", stream=stream)
-    structlog.configure(cache_logger_on_first_use=False)  # or modules' loggers stay as they are here for ever
+    structlog.configure(cache_logger_on_first_use=False)  # or the loggers of modules would keep this configuration
     yield stream
     root.handlers, root.level = handlers, level
     sys.excepthook, threading.excepthook = hooks
@@ -67,15 +67,15 @@ def secretive(environ: dict[str, str]) -> dict[str, str]:
 
 
 def send_everything(client: FlaskClient) -> Iterator[str]:
-    """The answers to good and bad requests that hold canaries wherever one can be."""
+    """Yield the responses to good and bad requests with canaries in every field."""
     title = CANARIES["title"] + BREAKERS
     for secret in (CANARIES["SENTRY_CLIENT_SECRET"], CANARIES["stored"], "wrong"):
         yield send(client, sample(secret=secret, title=title)).get_data(as_text=True)
     poisoned = json.dumps({"action": "triggered", "data": {"event": {"message": title}}}).encode()
     for body in (poisoned, b"canary-title", json.dumps([title]).encode(), json.dumps({"action": [title]}).encode()):
         proof = {"Sentry-Hook-Signature": signature.sign(body, CANARIES["stored"].encode())}
-        answer = client.post(PATH, data=body, headers={"Content-Type": "application/json", **proof})
-        yield answer.get_data(as_text=True)
+        response = client.post(PATH, data=body, headers={"Content-Type": "application/json", **proof})
+        yield response.get_data(as_text=True)
     legacy = sample("legacy.modern", title=title)
     for token in (CANARIES["legacy"], CANARIES["legacy"] + "x"):
         yield send(client, legacy, f"{PATH}?token={token}").get_data(as_text=True)
@@ -94,7 +94,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     secretive: dict[str, str], clean_redis: Redis, written: io.StringIO
 ) -> None:
     client = web(secretive)
-    answers = list(send_everything(client))
+    responses = list(send_everything(client))
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     settings = Settings.from_environ(secretive)
     tasks.configure_worker(settings, clean_redis)
@@ -107,7 +107,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
     assert "delivery answered" in lines
     assert "delivery processed" in lines
     assert "delivery dead-lettered" in lines
-    for text in (lines, "".join(answers), repr(described)):
+    for text in (lines, "".join(responses), repr(described)):
         assert found_in(text) == []
         assert [line for line in text.split("\n") if "canary" in line.lower()] == []
     assert_one_object_a_line(lines)
@@ -120,22 +120,22 @@ def assert_one_object_a_line(text: str) -> None:
         assert line.isprintable()
 
 
-def test_no_repr_shows_one(secretive: dict[str, str]) -> None:
+def test_no_repr_shows_a_secret(secretive: dict[str, str]) -> None:
     settings = Settings.from_environ(secretive)
     directory = CredentialCache(settings)
     access = directory.secrets_of("default")
     delivery = sample(secret=CANARIES["stored"], title=CANARIES["title"])
-    told = accepted(title=CANARIES["title"])
+    queued = accepted(title=CANARIES["title"])
     secret = Secret(name="s", kind="integration", value=CANARIES["stored"].encode())
     caller = directory.caller(CANARIES["API_TOKEN"])
     assert caller is not None
-    shown = repr([settings, directory, directory._known, access, secret, caller, delivery, told, told.delivery])
+    shown = repr([settings, directory, directory._snapshot, access, secret, caller, delivery, queued, queued.delivery])
     assert found_in(shown + str(settings) + f"{access}{secret}") == []
     assert secretive["DATABASE_URL"] not in shown
     assert secretive["REDIS_URL"] not in shown
 
 
-def test_nothing_that_is_stored_holds_one_in_clear(secretive: dict[str, str]) -> None:
+def test_no_stored_row_holds_a_secret_in_clear(secretive: dict[str, str]) -> None:
     assert secretive
     with session():
         token = tenants.create_token("default", can_write=True, name="mine")
@@ -150,15 +150,15 @@ def fail(text: str) -> None:
 
 @pytest.mark.parametrize("breaker", [*BREAKERS, BREAKERS])
 def test_no_character_of_a_sender_ends_a_line_whatever_field_it_is_in(written: io.StringIO, breaker: str) -> None:
-    said = f'a{breaker}b"}}\n{{"event":"forged"'
+    text = f'a{breaker}b"}}\n{{"event":"forged"'
     log = structlog.get_logger(f"logger{breaker}")
-    log.warning(said, **{"field": said, "list": [said], f"name{breaker}": said, "nested": {said: said}})
-    logging.getLogger(f"library{breaker}").error("%s", said, extra={"more": said})
+    log.warning(text, **{"field": text, "list": [text], f"name{breaker}": text, "nested": {text: text}})
+    logging.getLogger(f"library{breaker}").error("%s", text, extra={"more": text})
     try:
-        fail(said)
+        fail(text)
     except ValueError:
         log.exception("failed")
-        logging.getLogger("library").exception(said)
+        logging.getLogger("library").exception(text)
     assert written.getvalue().count("\n") == 4
     assert_one_object_a_line(written.getvalue())
     assert all(json.loads(line)["event"] != "forged" for line in written.getvalue().split("\n")[:-1])

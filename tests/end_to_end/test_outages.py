@@ -1,6 +1,6 @@
-"""Real servers go away and come back around a real worker; nothing is lost, and no worker ends up alive and deaf.
+"""Real servers fail and recover under a real worker; nothing is lost, and every worker goes on processing.
 
-Short outages here; ``make outages`` and ``make chaos`` take their time.
+Outages are short here; ``make outages`` and ``make chaos`` run longer ones.
 """
 
 import os
@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
-from signalcraft import tasks
+from signalcraft import tasks, thread_budgets
 from signalcraft.dev import embedded_servers
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
@@ -24,7 +24,6 @@ from signalcraft.settings import Settings
 from signalcraft.storage import models
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
-from signalcraft.web import bulkhead
 from signalcraft.worker import inbox_consumer
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.self_alerts import IncidentMonitor
@@ -37,7 +36,7 @@ from tests.support.web_client import ask, no_database, sample, send, web
 
 pytestmark = pytest.mark.skipif(
     bool(os.environ.get("TEST_DATABASE_URL") or os.environ.get("TEST_REDIS_URL")),
-    reason="takes servers away, so they must be ours",
+    reason="kills servers, so it needs the embedded ones",
 )
 
 
@@ -54,7 +53,7 @@ def worker(
     servers: embedded_servers.Servers,
     started: list[subprocess.Popen[bytes]],
 ) -> Iterator[Callable[..., None]]:
-    """Start ``python worker.py``; at the end the servers are back, and it is gone."""
+    """Start ``python worker.py``; at the end it is killed, and the servers run again."""
 
     def start(*arguments: str) -> None:
         command = [sys.executable, "worker.py", *arguments]
@@ -67,20 +66,20 @@ def worker(
     for server in (servers.redis, servers.postgres):
         try:
             server.thaw()
-        except embedded_servers.EmbeddingError:  # a test that failed did not bring it back
+        except embedded_servers.EmbeddingError:  # a failed test did not restart it
             server.start()
 
 
 @pytest.fixture
 def idle_worker(worker: Callable[[], None], redis: Redis) -> Redis:
-    """One that has worked off a job already, and waits for the next."""
+    """A worker that has processed a job, and waits for the next."""
     worker()
-    take_in(redis, accepted())
+    enqueue_deliveries(redis, accepted())
     wait_for_events(1)
     return redis
 
 
-def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
+def enqueue_deliveries(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     for delivery in deliveries:
         enqueue.enqueue_once(redis, delivery, ttl_seconds=60)
 
@@ -101,12 +100,12 @@ def is_clean(redis: Redis) -> bool:
     return redis.exists("rq:queue:alerts", "rq:queue:alerts:intermediate", "rq:wip:alerts", "rq:failed:alerts") == 0
 
 
-def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
+def test_an_outage_of_postgresql_uses_no_retries_and_all_is_stored(
     idle_worker: Redis, servers: embedded_servers.Servers
 ) -> None:
     servers.postgres.kill()
     deliveries = [accepted() for _ in range(20)]
-    take_in(idle_worker, *deliveries)
+    enqueue_deliveries(idle_worker, *deliveries)
     time.sleep(4)
     left = {idle_worker.hget(f"rq:job:{delivery.delivery_id}", "retries_left") for delivery in deliveries}
     servers.postgres.start()
@@ -115,11 +114,11 @@ def test_postgresql_away_for_a_while_burns_no_retries_and_all_is_stored(
     assert Queue("alerts", connection=idle_worker).failed_job_registry.count == 0
 
 
-def test_redis_away_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+def test_redis_killed_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
     servers.redis.kill()
     time.sleep(2)
     servers.redis.start()
-    take_in(idle_worker, accepted())
+    enqueue_deliveries(idle_worker, accepted())
     wait_for_events(2)
 
 
@@ -127,13 +126,13 @@ def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded
     servers.redis.freeze()
     time.sleep(3)
     servers.redis.thaw()
-    take_in(idle_worker, accepted())
+    enqueue_deliveries(idle_worker, accepted())
     wait_for_events(2)
 
 
 @pytest.mark.parametrize("queue", [jobs.ALERTS, jobs.NOTIFICATIONS])
 @pytest.mark.parametrize("outage", ["freeze", "kill"])
-def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
+def test_a_worker_stops_in_time_while_redis_is_unavailable(
     worker: Callable[..., None],
     redis: Redis,
     servers: embedded_servers.Servers,
@@ -151,32 +150,34 @@ def test_told_to_stop_while_redis_is_away_a_worker_ends_in_time(
     assert process.wait(10) == 0
 
 
-def test_redis_away_when_a_worker_starts(
+def test_redis_unavailable_when_a_worker_starts(
     worker: Callable[[], None], redis: Redis, servers: embedded_servers.Servers
 ) -> None:
     servers.redis.kill()
     worker()
     time.sleep(3)
     servers.redis.start()
-    take_in(redis, accepted())
+    enqueue_deliveries(redis, accepted())
     wait_for_events(1)
 
 
-def test_redis_away_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
-    """The batch is stored, and cannot be finished: it comes back, and counts no second time."""
+def test_redis_killed_during_a_batch_and_at_its_end(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+    """The batch is stored, but its jobs cannot be finished: they run again, and are not counted again."""
     with session(), database.atomic():
         database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
-        take_in(idle_worker, *(accepted(issue="1") for _ in range(5)))
+        enqueue_deliveries(idle_worker, *(accepted(issue="1") for _ in range(5)))
         wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0)
-        in_hand = idle_worker.zcard("rq:wip:alerts")
+        in_flight = idle_worker.zcard("rq:wip:alerts")
         servers.redis.kill()
-    wait_for_events(1 + in_hand)
+    wait_for_events(1 + in_flight)
     servers.redis.start()
     wait_until(lambda: is_clean(idle_worker), seconds=45)
     assert sum(group.count for group in groups()) == 6
 
 
-def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
+def test_the_inbox_is_processed_while_redis_is_unavailable(
+    idle_worker: Redis, servers: embedded_servers.Servers
+) -> None:
     servers.redis.kill()
     with session():
         for _ in range(3):
@@ -187,12 +188,12 @@ def test_the_shelf_is_worked_off_while_redis_is_away(idle_worker: Redis, servers
     servers.redis.start()
 
 
-def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_stored(
+def test_a_delivery_that_kills_every_worker_is_dead_lettered_and_its_neighbours_are_stored(
     environ: dict[str, str],
     redis: Redis,
 ) -> None:
     poison, *neighbours = (accepted() for _ in range(5))
-    take_in(redis, neighbours[0], poison, *neighbours[1:])
+    enqueue_deliveries(redis, neighbours[0], poison, *neighbours[1:])
     doomed = CrashingProcess(environ)
     deaths = 0
     while doomed.play("worker", 0, poison=poison.delivery_id).killed:
@@ -203,13 +204,13 @@ def test_a_delivery_that_kills_every_worker_is_set_aside_and_its_neighbours_are_
     assert deaths == jobs.MAX_RETRIES + 1
     assert count_events() == 4
     with session():
-        (kept,) = FailedDelivery.select()
-    assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
-    assert kept.code == "worker_killed"
+        (dead_letter,) = FailedDelivery.select()
+    assert (dead_letter.delivery_id, bytes(dead_letter.body)) == (poison.delivery_id, poison.delivery.body)
+    assert dead_letter.code == "worker_killed"
     assert is_clean(redis)
 
 
-def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_neighbours_are_stored(
+def test_an_inbox_delivery_that_kills_every_worker_is_dead_lettered_and_its_neighbours_are_stored(
     environ: dict[str, str],
     redis: Redis,  # noqa: ARG001 - for the workspace
 ) -> None:
@@ -219,29 +220,29 @@ def test_a_delivery_on_the_shelf_that_kills_every_worker_is_set_aside_and_its_ne
             inbox.add(delivery)
     doomed = CrashingProcess(environ)
     deaths = 0
-    while doomed.play("drainer", 0, poison=poison.delivery_id).killed:
+    while doomed.play("inbox_consumer", 0, poison=poison.delivery_id).killed:
         deaths += 1
-        wait_until(_nobody_holds_the_shelf, seconds=10)
+        wait_until(_no_inbox_row_is_locked, seconds=10)
     doomed.end()
     assert deaths == inbox_consumer.MAX_TRIES
     assert count_events() == 4
     with session():
-        (kept,) = FailedDelivery.select()
+        (dead_letter,) = FailedDelivery.select()
         assert inbox.depth() == 0
-    assert (kept.delivery_id, bytes(kept.body)) == (poison.delivery_id, poison.delivery.body)
-    assert (kept.code, kept.stage) == ("worker_killed", "drain")
+    assert (dead_letter.delivery_id, bytes(dead_letter.body)) == (poison.delivery_id, poison.delivery.body)
+    assert (dead_letter.code, dead_letter.stage) == ("worker_killed", "drain")
 
 
-def _nobody_holds_the_shelf() -> bool:
-    """Whether PostgreSQL has noticed that the process died."""
+def _no_inbox_row_is_locked() -> bool:
+    """Whether PostgreSQL has released the locks of the killed process."""
     with session(), database.atomic():
         free = models.Inbox.select(models.Inbox.id).for_update(skip_locked=True)
         return len(list(free)) == inbox.depth()
 
 
-def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: Settings) -> None:
+def test_a_job_that_cannot_be_dead_lettered_yet_stays_in_its_registry(redis: Redis, settings: Settings) -> None:
     delivery = accepted()
-    take_in(redis, delivery)
+    enqueue_deliveries(redis, delivery)
     redis.delete("rq:queue:alerts")
     redis.zadd("rq:failed:alerts", {delivery.delivery_id: 2e10})
     open_database("postgresql://127.0.0.1:1/nowhere")
@@ -256,116 +257,117 @@ def test_what_cannot_be_set_aside_yet_stays_where_it_is(redis: Redis, settings: 
         assert FailedDelivery.select().count() == 1
 
 
-def test_a_redis_that_is_back_is_asked_at_once_if_nobody_else_can_take_a_delivery(
+def test_a_recovered_redis_is_used_at_once_if_postgresql_is_unavailable(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
-    """The breaker would leave it alone for two seconds more, which is right only while PostgreSQL is there."""
-    door = web(environ)
+    """The breaker would stay open for two seconds more, which is right only while PostgreSQL is available."""
+    client = web(environ)
     servers.redis.kill()
-    assert send(door, sample()).status_code == 202  # onto the shelf; the breaker is open
+    assert send(client, sample()).status_code == 202  # into the inbox; the breaker is open
     servers.redis.start()
     with no_database(environ["DATABASE_URL"]):
-        assert send(door, sample()).status_code == 202
+        assert send(client, sample()).status_code == 202
     assert redis.llen("rq:queue:alerts") == 1
 
 
-def test_with_both_hanging_the_answer_is_a_503_within_a_second(
+def test_with_both_frozen_the_response_is_a_503_within_a_second(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
-    door = web(environ)
-    assert send(door, sample()).status_code == 202
+    client = web(environ)
+    assert send(client, sample()).status_code == 202
     servers.redis.freeze()
     servers.postgres.freeze()
     try:
         for _ in range(5):
             began = time.monotonic()
-            assert send(door, sample()).status_code == 503
+            assert send(client, sample()).status_code == 503
             assert time.monotonic() - began < 1
     finally:
         servers.redis.thaw()
         servers.postgres.thaw()
     time.sleep(2.1)
-    assert send(door, sample()).status_code == 202
+    assert send(client, sample()).status_code == 202
     assert redis.ping()
 
 
-def test_a_redis_that_stumbled_is_asked_again_where_there_is_no_shelf(
+def test_a_recovered_redis_is_used_at_once_without_an_inbox(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
-    door = web(environ, INGEST_DURABILITY="redis")
+    client = web(environ, INGEST_DURABILITY="redis")
     servers.redis.freeze()
-    assert send(door, sample()).status_code == 503  # and the breaker is open
+    assert send(client, sample()).status_code == 503  # and the breaker is open
     servers.redis.thaw()
-    assert send(door, sample()).status_code == 202
+    assert send(client, sample()).status_code == 202
     assert redis.llen("rq:queue:alerts") == 1
 
 
-def test_while_lists_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
+def test_while_api_requests_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
-    door = web(environ)
-    assert send(door, sample()).status_code == 202
-    assert ask(door, "/groups").status_code == 200
+    client = web(environ)
+    assert send(client, sample()).status_code == 202
+    assert ask(client, "/groups").status_code == 200
     servers.postgres.freeze()
     hanging = [
-        threading.Thread(target=ask, args=(door, "/groups"), daemon=True) for _ in range(bulkhead.MAX_API_REQUESTS)
+        threading.Thread(target=ask, args=(client, "/groups"), daemon=True)
+        for _ in range(thread_budgets.MAX_API_REQUESTS)
     ]
     try:
         for thread in hanging:
             thread.start()
         time.sleep(0.3)
-        assert ask(door, "/groups").status_code == 503, "no more of these"
-        assert door.get("/healthz").status_code == 200
-        assert send(door, sample()).status_code == 202
+        assert ask(client, "/groups").status_code == 503, "the limit is reached"
+        assert client.get("/healthz").status_code == 200
+        assert send(client, sample()).status_code == 202
     finally:
         servers.postgres.thaw()
     for thread in hanging:
         thread.join(10)
-    assert ask(door, "/groups").status_code == 200
+    assert ask(client, "/groups").status_code == 200
     assert redis.llen("rq:queue:alerts") == 2
 
 
-def test_a_frozen_postgresql_costs_whoever_reads_the_metrics_two_seconds_and_its_own_gauges(
+def test_a_frozen_postgresql_costs_a_scrape_two_seconds_and_its_own_gauges(
     environ: dict[str, str],
     servers: embedded_servers.Servers,
     redis: Redis,  # noqa: ARG001 - for the workspace
 ) -> None:
-    door = web(environ)
-    assert b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data
+    client = web(environ)
+    assert b"signalcraft_inbox_depth 0.0" in client.get("/metrics").data
     servers.postgres.freeze()
     try:
         for _ in range(3):
             began = time.monotonic()
-            scraped = door.get("/metrics").data
+            scraped = client.get("/metrics").data
             assert time.monotonic() - began < 2.5
             assert b"\nsignalcraft_inbox_depth " not in scraped
             assert b'\nsignalcraft_queue_depth{queue="alerts"} ' in scraped
     finally:
         servers.postgres.thaw()
-    wait_until(lambda: b"signalcraft_inbox_depth 0.0" in door.get("/metrics").data, seconds=10)
+    wait_until(lambda: b"signalcraft_inbox_depth 0.0" in client.get("/metrics").data, seconds=10)
 
 
-def test_a_worker_sees_a_frozen_postgresql_as_one_that_is_away(servers: embedded_servers.Servers, redis: Redis) -> None:
-    told: list[str] = []
-    watch = IncidentMonitor(lambda reason, _: told.append(reason), redis, away_seconds=0)
-    watch.look()
-    assert told == []
+def test_a_worker_reports_a_frozen_postgresql_as_unavailable(servers: embedded_servers.Servers, redis: Redis) -> None:
+    notified: list[str] = []
+    monitor = IncidentMonitor(lambda reason, _: notified.append(reason), redis, unavailable_seconds=0)
+    monitor.check()
+    assert notified == []
     servers.postgres.freeze()
     try:
-        watch.look()
+        monitor.check()
     finally:
         servers.postgres.thaw()
-    assert told == ["database_away"]
+    assert notified == ["database_away"]
 
 
-def test_told_to_stop_while_postgresql_is_frozen_a_worker_ends_in_time_and_gives_back_what_it_has(
+def test_a_worker_stops_in_time_while_postgresql_is_frozen_and_requeues_its_jobs(
     idle_worker: Redis,
     servers: embedded_servers.Servers,
     started: list[subprocess.Popen[bytes]],
 ) -> None:
     servers.postgres.freeze()
     deliveries = [accepted() for _ in range(3)]
-    take_in(idle_worker, *deliveries)
+    enqueue_deliveries(idle_worker, *deliveries)
     wait_until(lambda: idle_worker.zcard("rq:wip:alerts") > 0, seconds=10)
     (process,) = started
     process.terminate()

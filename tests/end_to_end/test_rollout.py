@@ -1,4 +1,4 @@
-"""The ``Procfile`` on a machine of our own: what a platform would do with it, and what a sender sees meanwhile."""
+"""The ``Procfile`` as a platform runs it, and the responses that a sender gets meanwhile."""
 
 import json
 import os
@@ -31,15 +31,15 @@ from tests.support.waiting import wait_until
 from tests.support.web_client import SECRET, TOKEN, sample
 
 #: What Kubernetes and Docker give a process before they kill it; Heroku gives thirty.
-DRAIN_SECONDS = 10
+SHUTDOWN_TIMEOUT_SECONDS = 10
 #: Heroku's smallest PostgreSQL allows twenty connections.
-SMALLEST_PLAN = 20
+MAX_CONNECTIONS = 20
 PROCFILE = parse_procfile((ROOT / "Procfile").read_text()).processes
 
 
 @dataclass
 class Platform:
-    """Runs lines of a Procfile as a platform would; what still runs at the end is killed."""
+    """Run lines of a Procfile as a platform does; processes still running at the end are killed."""
 
     environ: dict[str, str]
     directory: Path
@@ -104,28 +104,28 @@ def platform(database_url: str, redis_url: str, clean_redis: Redis, tmp_path: Pa
 
 
 def connections(watching: Any) -> int:  # noqa: ANN401 - psycopg2 ships no types
-    """How many there are to its database, but for itself."""
+    """Return the number of connections to its database, except its own."""
     with watching.cursor() as cursor:
         cursor.execute("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()")
         return int(cursor.fetchone()[0])
 
 
 def stop(process: subprocess.Popen[bytes]) -> float:
-    """Tell it to; how many seconds it took."""
+    """Terminate it; return how many seconds it took."""
     began = time.monotonic()
     process.terminate()
-    process.wait(DRAIN_SECONDS + 5)
+    process.wait(SHUTDOWN_TIMEOUT_SECONDS + 5)
     return time.monotonic() - began
 
 
-def test_release_web_worker_and_notifier_are_a_deployment_and_each_leaves_in_time(platform: Platform) -> None:
+def test_release_web_worker_and_notifier_are_a_deployment_and_each_stops_in_time(platform: Platform) -> None:
     platform.release()
     processes = {name: platform.start(PROCFILE[name]) for name in ("web", "worker", "notifier")}
     wait_until(platform.is_up)
     assert platform.deliver() == 202
     wait_until(platform.has_group)
     for name, process in processes.items():
-        assert stop(process) < DRAIN_SECONDS, name
+        assert stop(process) < SHUTDOWN_TIMEOUT_SECONDS, name
         assert process.returncode == 0, name
 
 
@@ -146,30 +146,30 @@ def test_it_stays_within_the_connections_of_a_small_plan(platform: Platform) -> 
                 most = max(most, connections(watching))
                 time.sleep(0.05)
     assert {one.result() for one in reading} <= {200, 503}
-    assert 3 <= most <= SMALLEST_PLAN, most
+    assert 3 <= most <= MAX_CONNECTIONS, most
 
 
-def test_a_release_that_fails_starts_nothing_new_and_says_why(platform: Platform) -> None:
+def test_a_failed_release_exits_nonzero_and_logs_the_reason(platform: Platform) -> None:
     platform.environ["DATABASE_URL"] = "postgresql://127.0.0.1:1/nowhere"
     assert platform.start(PROCFILE["release"]).wait(60) != 0
     assert "connection to server" in (platform.directory / "processes.log").read_text()
 
 
-def test_one_dyno_runs_all_of_it_and_leaves_nothing_behind(platform: Platform) -> None:
+def test_one_dyno_runs_everything_and_stops_every_process(platform: Platform) -> None:
     platform.release()
     honcho = platform.start("honcho start --no-prefix -f Procfile.one")
     wait_until(platform.is_up)
     assert platform.deliver() == 202
     wait_until(platform.has_group)
     family = psutil.Process(honcho.pid).children(recursive=True)
-    assert stop(honcho) < DRAIN_SECONDS
-    said = (platform.directory / "processes.log").read_text()
-    assert said.count("stopped (rc=0)") == 3, "it must wait for them, and not for a shell in front of them"
+    assert stop(honcho) < SHUTDOWN_TIMEOUT_SECONDS
+    log = (platform.directory / "processes.log").read_text()
+    assert log.count("stopped (rc=0)") == 3, "it must wait for them, and not for a shell in front of them"
     wait_until(lambda: not any(process.is_running() for process in family), seconds=5)
 
 
 def test_a_rolling_restart_under_load_refuses_nothing_and_loses_nothing(platform: Platform) -> None:
-    """A new gunicorn on the same socket before the old one leaves, then the workers one after the other."""
+    """A new gunicorn on the same socket before the old one stops, then the workers one after the other."""
     platform.environ["WEB_CONCURRENCY"] = "2"
     platform.release()
     web, *workers = (platform.start(PROCFILE[name]) for name in ("web", "worker", "worker"))
@@ -181,12 +181,12 @@ def test_a_rolling_restart_under_load_refuses_nothing_and_loses_nothing(platform
             web = roll(web)
             for number, worker in enumerate(workers):
                 workers[number] = platform.start(PROCFILE["worker"])
-                assert stop(worker) < DRAIN_SECONDS
+                assert stop(worker) < SHUTDOWN_TIMEOUT_SECONDS
         time.sleep(1)
-    findings = checking.check(senders.history, platform.environ["DATABASE_URL"], patience_seconds=30)
+    findings = checking.check(senders.history, platform.environ["DATABASE_URL"], timeout_seconds=30)
     assert findings.sent > 300
-    assert set(findings.answers) <= {200, 202}, findings.answers
-    assert findings.held, "\n".join(findings.lines())
+    assert set(findings.responses) <= {200, 202}, findings.responses
+    assert findings.guarantees_hold, "\n".join(findings.lines())
     os.kill(web.pid, signal.SIGTERM)
 
 
@@ -212,7 +212,7 @@ def test_what_the_image_holds_is_enough_to_run(platform: Platform, tmp_path: Pat
 
 
 def roll(web: "subprocess.Popen[bytes] | psutil.Process") -> psutil.Process:
-    """Have gunicorn start its successor, and leave once that one serves: https://gunicorn.org/signals/."""
+    """Have gunicorn start its successor, and stop it once the successor serves: https://gunicorn.org/signals/."""
     old = psutil.Process(web.pid)
     before = {child.pid for child in old.children()}
     asked = 0.0
@@ -220,7 +220,7 @@ def roll(web: "subprocess.Popen[bytes] | psutil.Process") -> psutil.Process:
     def successor() -> psutil.Process | None:
         nonlocal asked
         new = [child for child in old.children() if child.pid not in before]
-        if not new and time.monotonic() - asked > 2:  # one that has just taken over hears nothing for a second
+        if not new and time.monotonic() - asked > 2:  # a new master ignores signals for a second
             old.send_signal(signal.SIGUSR2)
             asked = time.monotonic()
         return next((child for child in new if child.children()), None)
@@ -229,7 +229,7 @@ def roll(web: "subprocess.Popen[bytes] | psutil.Process") -> psutil.Process:
     new = successor()
     assert new is not None
     wait_until(lambda: len(new.children()) == 2)
-    time.sleep(1)  # its workers say nowhere that they listen
+    time.sleep(1)  # its workers report nowhere that they listen
     old.terminate()
-    wait_until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, seconds=DRAIN_SECONDS)
+    wait_until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, seconds=SHUTDOWN_TIMEOUT_SECONDS)
     return new

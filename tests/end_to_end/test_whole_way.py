@@ -1,4 +1,4 @@
-"""The product: a signed request goes in over HTTP and comes out as a group in JSON, worked off by a real RQ worker."""
+"""The product: a signed request goes in over HTTP and comes out as a group in JSON, processed by a real RQ worker."""
 
 import hmac
 import json
@@ -35,7 +35,7 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 @pytest.fixture
 def deliver(client: FlaskClient) -> Deliver:
-    """Send a sample and come back with the status."""
+    """Send a sample and return the status."""
 
     def post(name: str = "event_alert.triggered", *, path: str = PATH, **params: object) -> int:
         return send(client, sample(name, **params), path).status_code
@@ -45,7 +45,7 @@ def deliver(client: FlaskClient) -> Deliver:
 
 @pytest.fixture
 def work(clean_redis: Redis, settings: Settings) -> Callable[[], None]:
-    """Let a worker work off all that waits."""
+    """Process all queued jobs."""
 
     def run() -> None:
         tasks.configure_worker(settings, clean_redis)
@@ -61,14 +61,14 @@ def work(clean_redis: Redis, settings: Settings) -> Callable[[], None]:
 
 
 def listed(client: FlaskClient, query: str = "", token: str = TOKEN) -> list[Json]:
-    answer = ask(client, f"/groups{query}", token)
-    assert answer.status_code == 200
-    found: list[Json] = answer.get_json()["groups"]
+    response = ask(client, f"/groups{query}", token)
+    assert response.status_code == 200
+    found: list[Json] = response.get_json()["groups"]
     return found
 
 
 def make_older(minutes: float) -> None:
-    """As if all that is stored had come in so much earlier."""
+    """Move all stored timestamps ``minutes`` back."""
     shift = timedelta(minutes=minutes)
     with session():
         AlertGroup.update(
@@ -166,8 +166,8 @@ class TestTheSixScenarios:
         status: int,
         code: str,
     ) -> None:
-        answer = post_signed(client, body)
-        assert (answer.status_code, code_of(answer)) == (status, code)
+        response = post_signed(client, body)
+        assert (response.status_code, code_of(response)) == (status, code)
         assert deliver() == 202
         work()
         assert [group["count"] for group in listed(client)] == [1]
@@ -244,8 +244,8 @@ def test_what_is_no_alert_is_verified_and_ignored(
     work: Callable[[], None],
     name: str,
 ) -> None:
-    answer = send(client, sample(name))
-    assert (answer.status_code, answer.get_json()["status"]) == (200, "ignored")
+    response = send(client, sample(name))
+    assert (response.status_code, response.get_json()["status"]) == (200, "ignored")
     work()
     assert listed(client) == []
 
@@ -279,10 +279,10 @@ def test_numbers_that_nothing_can_hold_are_accepted_and_lose_nothing(
     body = sample().body
     start = body.index(b'"timestamp":') + len(b'"timestamp":')
     body = body[:start] + number + body[body.index(b",", start) :]
-    answer = post_signed(client, body)
-    assert answer.status_code in {202, 400}
+    response = post_signed(client, body)
+    assert response.status_code in {202, 400}
     work()
-    if answer.status_code == 202:
+    if response.status_code == 202:
         with session():
             assert AlertEvent.select().count() + FailedDelivery.select().count() == 1
 
@@ -301,7 +301,7 @@ def test_an_event_can_be_read_with_its_tags_and_what_was_sent(
     assert whole["payload"] == json.loads(sent.body)
 
 
-def test_the_legacy_plugin_is_let_in_by_its_token_alone(
+def test_the_legacy_plugin_is_authenticated_by_its_token_alone(
     client: FlaskClient,
     environ: dict[str, str],
     work: Callable[[], None],
@@ -332,14 +332,14 @@ def test_one_id_follows_a_delivery_from_the_request_to_its_group(client: FlaskCl
         receipt = send(client, sent).get_json()
         work()
     (group,) = listed(client)
-    answered, worked_off = (
+    answered, processed = (
         next(line for line in lines if line["event"] == event) for event in ("delivery answered", "delivery processed")
     )
-    assert answered["delivery_id"] == worked_off["delivery_id"] == receipt["delivery_id"]
+    assert answered["delivery_id"] == processed["delivery_id"] == receipt["delivery_id"]
     both = {"workspace": "default", "source": "sentry", "resource": "event_alert", "bytes": len(sent.body)}
     assert both.items() <= answered.items()
-    assert both.items() <= worked_off.items()
+    assert both.items() <= processed.items()
     assert (answered["stage"], answered["status"], answered["address"]) == ("receive", 202, "127.0.0.1")
-    assert (worked_off["stage"], worked_off["group_id"], worked_off["decision"]) == ("store", group["id"], "new")
-    assert worked_off["event_id"] > 0
-    assert min(answered["duration_ms"], worked_off["duration_ms"]) > 0
+    assert (processed["stage"], processed["group_id"], processed["decision"]) == ("store", group["id"], "new")
+    assert processed["event_id"] > 0
+    assert min(answered["duration_ms"], processed["duration_ms"]) > 0

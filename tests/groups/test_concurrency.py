@@ -1,6 +1,6 @@
-"""Sixteen processes store at once, on hot keys, with copies and a window that keeps expiring, while a user acts.
+"""Sixteen processes record alerts at once, on hot keys, with duplicates and a window that keeps expiring.
 
-So does the source: it resolves issues, and takes it back.
+Meanwhile a user updates groups, and the source resolves and unresolves issues.
 """
 
 import multiprocessing
@@ -34,12 +34,12 @@ NEVER_SNOOZED = ("0", "2", "4", "6", "8", "10")
 
 
 def _minute_now() -> float:
-    """A clock that runs 120 times as fast, so that windows of a minute expire all the while."""
+    """Return the time of a clock 120 times as fast, so that windows of a minute keep expiring."""
     return (time.time() % 86_400) * 2
 
 
 def _store_batches(url: str, seed: int) -> None:
-    """What one process does: hot keys, and one alert in ten a copy of one that some process sends too."""
+    """Record batches on hot keys; one alert in ten is a duplicate that other processes send too."""
     open_database(url)
     chance = random.Random(seed)
     for number in range(BATCHES):
@@ -59,7 +59,7 @@ def _store_batches(url: str, seed: int) -> None:
 
 
 def _until_done(work: Callable[[], object]) -> None:
-    """As a worker: what another transaction came before is done again. There were deadlocks if the log says so."""
+    """Retry as a worker does when another transaction came first. PostgreSQL's log shows deadlocks."""
     while True:
         try:
             with session():
@@ -71,7 +71,7 @@ def _until_done(work: Callable[[], object]) -> None:
 
 
 def _act_as_user(url: str, stop: Event) -> None:
-    """Change the status of one group after the other, old ones too, as PATCH does."""
+    """Update the status of random groups, old ones too, as PATCH does."""
     open_database(url)
     chance = random.Random(0)
     while not stop.is_set():
@@ -96,24 +96,24 @@ def _change(group_id: int, status: GroupStatus) -> None:
 
 
 def _act_as_source(url: str, stop: Event) -> None:
-    """Say of one issue after the other that it is resolved, or is not, as a worker carries it out."""
+    """Resolve or unresolve random issues, as a worker applies status changes."""
     open_database(url)
     chance = random.Random(1)
     while not stop.is_set():
-        said = StatusChange(
+        change = StatusChange(
             source="sentry",
             change=chance.choice((Change.RESOLVED, Change.UNRESOLVED)),
             project="api",
             fingerprint=f"issue:{chance.randrange(12)}",
             received_at=NOON + timedelta(minutes=_minute_now()),
         )
-        _until_done(partial(source_updates.apply_status_changes, [(1, said)]))
+        _until_done(partial(source_updates.apply_status_changes, [(1, change)]))
         time.sleep(0.005)
 
 
 @pytest.fixture
-def stormed(clean_database: str) -> str:
-    """The database after the storm."""
+def loaded(clean_database: str) -> str:
+    """The database after all processes have ended."""
     with session():
         Workspace.create(slug="one")
     context = multiprocessing.get_context("spawn")
@@ -134,13 +134,13 @@ def stormed(clean_database: str) -> str:
 
 @pytest.fixture
 def logged_before(servers: embedded_servers.Servers) -> int:
-    """How much PostgreSQL had written before the storm: other tests have deadlocks on purpose."""
+    """The size of PostgreSQL's log before the load: other tests cause deadlocks on purpose."""
     return servers.postgres.log.stat().st_size
 
 
-def test_counts_are_true_and_nobody_deadlocks(
+def test_counts_are_exact_and_no_transaction_deadlocks(
     logged_before: int,
-    stormed: str,  # noqa: ARG001 - the storm
+    loaded: str,  # noqa: ARG001 - the storm
     servers: embedded_servers.Servers,
 ) -> None:
     with session():
@@ -160,11 +160,11 @@ def test_counts_are_true_and_nobody_deadlocks(
     current = Counter(group.group_key for group in groups if group.is_current)
     assert max(current.values(), default=0) <= 1
     assert len(groups) > len({group.group_key for group in groups})
-    _, deadlock, told = servers.postgres.log.read_bytes()[logged_before:].partition(b"deadlock detected")
-    assert not deadlock, told[:9000].decode()
+    _, deadlock, details = servers.postgres.log.read_bytes()[logged_before:].partition(b"deadlock detected")
+    assert not deadlock, details[:9000].decode()
 
 
-def test_no_alert_joined_past_the_window_or_into_a_group_resolved_before(stormed: str) -> None:  # noqa: ARG001 - the storm
+def test_no_alert_joined_past_the_window_or_into_a_group_resolved_before(loaded: str) -> None:  # noqa: ARG001 - the storm
     late = """
         SELECT count(*) FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
         WHERE g.status = 'resolved' AND e.received_at > g.resolved_at"""

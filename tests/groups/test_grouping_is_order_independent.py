@@ -1,4 +1,4 @@
-"""The law of grouping: the same alerts, inside one window, make the same groups, however they arrive."""
+"""Grouping is independent of order: the same alerts within one window make the same groups, in any order."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.support.builders import pending_event
 
 POLICY = grouping.GroupingPolicy(spike_count=4, spike_minutes=5)
-#: What may differ is only what numbers the rows.
+#: Only row ids may differ.
 COLUMNS = [column for column in AlertGroup._meta.sorted_fields if column.name not in {"id", "previous_group"}]
 
 alerts = st.builds(
@@ -34,16 +34,16 @@ alerts = st.builds(
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[list[PendingEvent], list[list[PendingEvent]]]:
-    """Distinct alerts; and the same with copies, shuffled and cut into batches."""
-    distinct = draw(st.lists(alerts, min_size=1, max_size=25, unique_by=lambda one: one.identity))
-    copies = draw(st.lists(st.sampled_from(distinct), max_size=15))
+    """Draw distinct alerts, and the same alerts with duplicates, shuffled and cut into batches."""
+    distinct = draw(st.lists(alerts, min_size=1, max_size=25, unique_by=lambda event: event.identity))
+    duplicates = draw(st.lists(st.sampled_from(distinct), max_size=15))
     rules = st.sampled_from((("a",), ("b",), ()))
-    mixed = draw(st.permutations(distinct + [replace(copy, rules=draw(rules)) for copy in copies]))
+    mixed = draw(st.permutations(distinct + [replace(alert, rules=draw(rules)) for alert in duplicates]))
     cuts = sorted(draw(st.lists(st.integers(0, len(mixed)), max_size=5)))
     return distinct, [mixed[i:j] for i, j in zip([0, *cuts], [*cuts, len(mixed)], strict=True)]
 
 
-def start_over() -> None:
+def clear_tables() -> None:
     with session():
         database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
 
@@ -54,7 +54,7 @@ def store_batch(batch: Sequence[PendingEvent]) -> None:
 
 
 def rows() -> list[tuple[object, ...]]:
-    """The groups without their numbers, and which events each holds."""
+    """Return the groups without their ids, each with its event ids."""
     with session():
         found = AlertGroup.select(*COLUMNS, AlertGroup.id).order_by(AlertGroup.workspace_id, AlertGroup.group_key)
         return [(*row[:-1], *sorted(_event_ids(row[-1]))) for row in found.tuples()]
@@ -82,12 +82,12 @@ def test_any_order_any_duplication_and_any_batches_make_the_same_groups(
     pending: tuple[list[PendingEvent], list[list[PendingEvent]]],
 ) -> None:
     distinct, batches = pending
-    start_over()
-    for one in sorted(distinct, key=lambda one: one.alert.received_at):
-        store_batch([one])
+    clear_tables()
+    for event in sorted(distinct, key=lambda event: event.alert.received_at):
+        store_batch([event])
     expected = rows()
     assert len(distinct) == sum(count_of(row) for row in expected)
-    start_over()
+    clear_tables()
     for batch in batches:
         store_batch(batch)
     assert rows() == expected
@@ -95,15 +95,15 @@ def test_any_order_any_duplication_and_any_batches_make_the_same_groups(
 
 @settings(relaxed, max_examples=40)
 @given(deliveries())
-def test_any_number_of_workers_at_once_make_the_same_groups(
+def test_concurrent_workers_make_the_same_groups(
     workspaces: None,  # noqa: ARG001 - for the rows
     pending: tuple[list[PendingEvent], list[list[PendingEvent]]],
 ) -> None:
     distinct, batches = pending
-    start_over()
+    clear_tables()
     store_batch(distinct)
     expected = rows()
-    start_over()
+    clear_tables()
     with ThreadPoolExecutor(4) as workers:
         list(workers.map(store_batch, batches))
     assert rows() == expected

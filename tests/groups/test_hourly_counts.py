@@ -1,4 +1,4 @@
-"""Statistics: counted by the hour as alerts are stored, and told over HTTP."""
+"""Statistics: counted per hour as alerts are recorded, and served over HTTP."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,42 +25,44 @@ def client(environ: dict[str, str]) -> FlaskClient:
     return web(environ)
 
 
-def told(client: FlaskClient, period: str = DAY) -> dict[str, Any]:
-    answer: dict[str, Any] = ask(client, f"/stats?{period}").get_json()
-    return answer
+def stats(client: FlaskClient, period: str = DAY) -> dict[str, Any]:
+    body: dict[str, Any] = ask(client, f"/stats?{period}").get_json()
+    return body
 
 
 def sums(row: dict[str, Any]) -> tuple[object, ...]:
     return tuple(row[name] for name in COUNTS)
 
 
-def test_alerts_are_counted_with_what_became_of_them(client: FlaskClient) -> None:
-    record(pending_event("a", 0), pending_event("a", 0), pending_event("b", 1))  # opens a group; a copy; joins it
+def test_alerts_are_counted_by_outcome(client: FlaskClient) -> None:
+    record(
+        pending_event("a", 0), pending_event("a", 0), pending_event("b", 1)
+    )  # opens a group; a duplicate; joins the group
     record(
         pending_event("a", 0), pending_event("c", 2), pending_event("d", 3)
-    )  # a copy; two join a group that was there
-    assert sums(told(client)) == (6, 2, 3, 1, 1, 0.8333)
+    )  # a duplicate; two join an existing group
+    assert sums(stats(client)) == (6, 2, 3, 1, 1, 0.8333)
 
 
-def test_they_are_divided_by_hour_severity_environment_and_project(client: FlaskClient) -> None:
+def test_counts_are_divided_by_hour_severity_environment_and_project(client: FlaskClient) -> None:
     record(
         pending_event("a", 0),
         pending_event("b", 70, issue="2", severity=Severity.LOW),
         pending_event("c", 59, environment="dev"),
     )
-    answer = told(client)
-    assert [(row["hour"], row["alerts"]) for row in answer["by_hour"]] == [
+    body = stats(client)
+    assert [(row["hour"], row["alerts"]) for row in body["by_hour"]] == [
         ("2026-03-01T12:00:00.000000Z", 2),
         ("2026-03-01T13:00:00.000000Z", 1),
     ]
-    assert [(row["severity"], row["alerts"]) for row in answer["by_severity"]] == [("high", 2), ("low", 1)]
-    assert [(row["environment"], row["alerts"]) for row in answer["by_environment"]] == [("dev", 1), ("prod", 2)]
-    assert [(row["project"], *sums(row)) for row in answer["by_project"]] == [("api", 3, 0, 0, 3, 0, 0.0)]
+    assert [(row["severity"], row["alerts"]) for row in body["by_severity"]] == [("high", 2), ("low", 1)]
+    assert [(row["environment"], row["alerts"]) for row in body["by_environment"]] == [("dev", 1), ("prod", 2)]
+    assert [(row["project"], *sums(row)) for row in body["by_project"]] == [("api", 3, 0, 0, 3, 0, 0.0)]
 
 
-def test_the_largest_groups_are_named(client: FlaskClient) -> None:
+def test_the_largest_groups_are_listed(client: FlaskClient) -> None:
     record(pending_event("a", 0), pending_event("b", 1), pending_event("c", 0, issue="2"))
-    assert [(group["count"], group["title"]) for group in told(client)["top_groups"]] == [
+    assert [(group["count"], group["title"]) for group in stats(client)["top_groups"]] == [
         (2, "title of b"),
         (1, "title of c"),
     ]
@@ -68,21 +70,21 @@ def test_the_largest_groups_are_named(client: FlaskClient) -> None:
 
 def test_a_period_is_widened_to_full_hours(client: FlaskClient) -> None:
     record(pending_event("a", 0), pending_event("b", 61))
-    answer = told(client, "since=2026-03-01T12:10:00Z&until=2026-03-01T12:20:00Z")
-    assert (answer["since"], answer["until"]) == ("2026-03-01T12:00:00.000000Z", "2026-03-01T13:00:00.000000Z")
-    assert answer["alerts"] == 1
+    body = stats(client, "since=2026-03-01T12:10:00Z&until=2026-03-01T12:20:00Z")
+    assert (body["since"], body["until"]) == ("2026-03-01T12:00:00.000000Z", "2026-03-01T13:00:00.000000Z")
+    assert body["alerts"] == 1
 
 
-def test_of_a_quiet_day_all_is_zero(client: FlaskClient) -> None:
-    answer = told(client, "")
-    assert sums(answer) == (0, 0, 0, 0, 0, 0.0)
-    assert answer["by_hour"] == answer["top_groups"] == []
+def test_all_counts_of_a_day_without_alerts_are_zero(client: FlaskClient) -> None:
+    body = stats(client, "")
+    assert sums(body) == (0, 0, 0, 0, 0, 0.0)
+    assert body["by_hour"] == body["top_groups"] == []
 
 
 def test_a_preview_is_not_counted(client: FlaskClient) -> None:
     with session():
         groups_record.preview([pending_event("a", 0)], grouping.GroupingPolicy())
-    assert told(client)["alerts"] == 0
+    assert stats(client)["alerts"] == 0
 
 
 def test_another_workspace_is_not_counted(client: FlaskClient) -> None:
@@ -105,14 +107,14 @@ def test_another_workspace_is_not_counted(client: FlaskClient) -> None:
         ("project=api", "project"),
     ],
 )
-def test_a_bad_period_is_named(client: FlaskClient, query: str, parameter: str) -> None:
+def test_the_invalid_parameter_of_a_period_is_named(client: FlaskClient, query: str, parameter: str) -> None:
     response = ask(client, f"/stats?{query}")
     assert (response.status_code, code_of(response)) == (422, "fields_invalid")
     assert list(response.get_json()["errors"]) == [parameter]
 
 
 @pytest.mark.usefixtures("client")
-def test_many_workers_count_true_and_never_wait_in_a_circle() -> None:
+def test_concurrent_workers_count_exactly_and_never_deadlock() -> None:
     def store_some(round_: int) -> None:
         alerts = [pending_event(f"{round_}-{n}", n * 7, issue=str(n), environment=f"e{n % 4}") for n in range(20)]
         record(*(alerts if round_ % 2 else alerts[::-1]))

@@ -1,4 +1,4 @@
-"""Reading for the API: what each question finds, within one workspace."""
+"""Queries of the API: what each one returns, within one workspace."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ def workspace(clean_database: str) -> Iterator[int]:
 
 
 def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
-    """A group with a title of its own, and with ``columns`` as they are given."""
+    """Open a group titled ``name``, with ``columns`` set; return its id."""
     recorded = record(pending_event(f"event-of-{name}", minute, issue=name))
     (group_id,) = recorded.groups
     change_group(group_id, title=name, **columns)
@@ -36,13 +36,13 @@ def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: AN
 
 
 def titles(
-    wanted: GroupFilter | None = None,
+    group_filter: GroupFilter | None = None,
     *,
     order: Order | None = None,
     now: datetime = LATER,
     workspace_id: int = 1,
 ) -> list[str]:
-    page = queries.groups(workspace_id, wanted or GroupFilter(), order or Order(), limit=200, after=None, now=now)
+    page = queries.groups(workspace_id, group_filter or GroupFilter(), order or Order(), limit=200, after=None, now=now)
     return [row["title"] for row in page.rows]
 
 
@@ -63,12 +63,12 @@ def test_without_filters_all_groups_are_listed_last_seen_first() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_each_filter_keeps_what_it_names_and_drops_what_it_excludes() -> None:
+def test_each_filter_selects_included_values_and_drops_excluded_ones() -> None:
     open_group("a", 1, environment="prod", project="api", severity="high", assignee_user_id="sentry:user:1")
     open_group("b", 2, environment="staging", project="web", severity="low", source="grafana")
 
-    def by(column: str, choice: ValueFilter) -> list[str]:
-        return titles(replace(GroupFilter(), **{column: choice}))  # type: ignore[arg-type] # each is a choice
+    def by(column: str, value_filter: ValueFilter) -> list[str]:
+        return titles(replace(GroupFilter(), **{column: value_filter}))  # type: ignore[arg-type] # each is a choice
 
     for column, value, other in (
         ("environment", "prod", "staging"),
@@ -85,23 +85,23 @@ def test_each_filter_keeps_what_it_names_and_drops_what_it_excludes() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_not_being_one_of_some_people_is_also_said_of_what_nobody_has() -> None:
+def test_an_unassigned_group_passes_the_exclusion_of_an_assignee() -> None:
     open_group("mine", 1, assignee_user_id="sentry:user:1")
-    open_group("nobodys", 2)
-    assert titles(GroupFilter(assignee=without("sentry:user:1"))) == ["nobodys"]
+    open_group("unassigned", 2)
+    assert titles(GroupFilter(assignee=without("sentry:user:1"))) == ["unassigned"]
     assert titles(GroupFilter(assignee=without("none"))) == ["mine"]
-    assert titles(GroupFilter(assignee=only("none"))) == ["nobodys"]
+    assert titles(GroupFilter(assignee=only("none"))) == ["unassigned"]
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_least_severity_keeps_it_and_the_worse_ones() -> None:
+def test_a_minimum_severity_selects_it_and_higher_ones() -> None:
     for minute, severity in enumerate(Severity):
         open_group(severity.value, minute, severity=severity.value)
     assert titles(GroupFilter(severity_min=Severity.MED)) == ["critical", "high", "med"]
 
 
 @pytest.mark.usefixtures("workspace")
-def test_current_groups_can_be_told_from_the_others() -> None:
+def test_groups_can_be_filtered_by_whether_they_are_current() -> None:
     open_group("old", 0, is_current=False)
     open_group("new", 1)
     assert titles(GroupFilter(current=True)) == ["new"]
@@ -109,7 +109,7 @@ def test_current_groups_can_be_told_from_the_others() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_times_are_bounded_from_and_before() -> None:
+def test_since_is_inclusive_and_until_is_exclusive() -> None:
     for minute in range(4):
         open_group(str(minute), minute)
     assert titles(GroupFilter(since=at(1), until=at(3))) == ["2", "1"]
@@ -130,33 +130,33 @@ def test_times_are_bounded_from_and_before() -> None:
         ("caf\u00c9", ["caf\u00e9"]),
     ],
 )
-def test_a_search_is_a_piece_of_the_title_letter_by_letter(q: str, found: list[str]) -> None:
+def test_a_search_matches_a_literal_part_of_the_title(q: str, found: list[str]) -> None:
     for name in ("100% of it", "a_b", "axb", "c\\d", "it's", "caf\u00e9"):
         open_group(name)
     assert titles(GroupFilter(q=q)) == found
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_snooze_past_its_end_reads_as_open_in_filters_too() -> None:
+def test_an_expired_snooze_counts_as_open_in_filters_too() -> None:
     ends = at(100)
     group_id = open_group("sleeper", status="snoozed", snoozed_until=ends)
     open_group("for-ever", status="snoozed")
-    for now, awake in ((at(99), False), (ends, True)):
+    for now, expired in ((at(99), False), (ends, True)):
         row = queries.group(1, group_id, now=now)
         assert row is not None
-        assert (row["status"], row["snoozed_until"]) == (("open", None) if awake else ("snoozed", ends))
+        assert (row["status"], row["snoozed_until"]) == (("open", None) if expired else ("snoozed", ends))
         for status in ("open", "snoozed", "ack"):
-            kept = titles(GroupFilter(status=only(status)), now=now)
+            selected = titles(GroupFilter(status=only(status)), now=now)
             dropped = titles(GroupFilter(status=without(status)), now=now)
-            assert ("sleeper" in kept) == (status == row["status"])
-            assert sorted(kept + dropped) == ["for-ever", "sleeper"]
+            assert ("sleeper" in selected) == (status == row["status"])
+            assert sorted(selected + dropped) == ["for-ever", "sleeper"]
     assert titles(GroupFilter(status=only("open", "snoozed")), now=ends) == ["for-ever", "sleeper"]
 
 
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize("key", SortKey)
 @pytest.mark.parametrize("descending", [True, False])
-def test_every_order_goes_both_ways_and_pages_hold_each_group_once(key: SortKey, *, descending: bool) -> None:
+def test_every_order_works_in_both_directions_and_pages_list_each_group_once(key: SortKey, *, descending: bool) -> None:
     for number, severity in enumerate([*Severity, *Severity]):
         open_group(str(number), number // 3, severity=severity.value, count=number // 2 + 1)
     order = Order(key=key, descending=descending)
@@ -175,14 +175,14 @@ def test_every_order_goes_both_ways_and_pages_hold_each_group_once(key: SortKey,
 
 
 @pytest.mark.usefixtures("workspace")
-def test_severities_are_sorted_by_how_bad_they_are() -> None:
+def test_severities_are_sorted_by_rank() -> None:
     for severity in Severity:
         open_group(severity.value, severity=severity.value)
     assert titles(order=Order(key=SortKey.SEVERITY)) == ["critical", "high", "med", "low", "info"]
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_page_stays_whole_while_rows_arrive() -> None:
+def test_pages_stay_complete_while_rows_arrive() -> None:
     for number in range(6):
         open_group(str(number), number)
     first = queries.groups(1, GroupFilter(), Order(), limit=3, after=None, now=LATER)
@@ -203,7 +203,7 @@ def test_another_workspace_is_never_seen(workspace: int) -> None:
     assert queries.event(workspace, events.rows[0]["id"]) is not None
 
 
-def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone(workspace: int) -> None:
+def test_pages_of_events_are_newest_first_and_only_a_single_event_has_its_payload(workspace: int) -> None:
     for minute in range(5):
         record(pending_event(f"e{minute}", minute))
     (group,) = AlertGroup.select()
@@ -218,7 +218,7 @@ def test_events_are_newest_first_page_by_page_and_carry_their_payload_only_alone
 
 
 @pytest.mark.parametrize("descending", [True, False])
-def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
+def test_a_search_continues_by_cursor_past_titles_without_a_match(
     workspace: int, monkeypatch: pytest.MonkeyPatch, *, descending: bool
 ) -> None:
     monkeypatch.setattr(queries, "MAX_TITLES", 4)
@@ -231,9 +231,9 @@ def test_a_search_goes_on_by_cursor_past_titles_that_have_nothing_of_it(
         if page.end is None:
             break
         after = page.end
-    found = [issue for one in pages for issue in one]
+    found = [issue for issues in pages for issue in issues]
     assert found == ([12, 6, 0] if descending else [0, 6, 12])
-    assert [] in pages, "one of them had nothing"
+    assert [] in pages, "one page was empty"
 
 
 def test_a_search_that_ends_with_the_titles_has_no_next_page(workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Lists and storing stay fast as tables grow: EXPLAIN, on 100,000 groups, says by which way rows are found."""
+"""Query plans on 100,000 groups: lists and recording stay fast as tables grow."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ _LOAD = """
     FROM generate_series(1, 100000) AS n, (SELECT '{info,low,med,high,critical}'::text[]) AS of (scale)"""
 
 
-#: 100,000 more, spread over the groups but for 2,000 of one, and as many changes of that one.
+#: 100,000 events: 2,000 of one group, the others spread over all groups; and as many changes of that group.
 _EVENTS = """
     INSERT INTO alert_event (
         workspace_id, alert_group_id, source, source_event_id, delivery_id, project, environment, severity, fingerprint,
@@ -54,7 +54,7 @@ _CHANGES = """
 
 @pytest.fixture(scope="module")
 def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
-    """Loaded once for the tests of this file, and taken away again."""
+    """Load the tables once for the tests of this file, and truncate them afterwards."""
     with session():
         database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
     for number in range(WORKSPACES):
@@ -71,16 +71,16 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
 
 
 @pytest.fixture
-def explained(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
-    """The plans of what ``retrieval`` asks, as they were carried out."""
+def query_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of the queries that ``queries`` runs, as executed."""
     plans: list[dict[str, Any]] = []
-    ask = queries._rows
+    fetch_rows = queries._rows
 
     def explain(query: Any) -> Any:  # noqa: ANN401 - as Peewee has it
         sql, parameters = query.sql()
         ((found,),) = database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
         plans.append(found[0]["Plan"])
-        return ask(query)
+        return fetch_rows(query)
 
     monkeypatch.setattr(queries, "_rows", explain)
     return plans
@@ -93,16 +93,16 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check(plan: dict[str, Any]) -> None:
-    told = json.dumps(plan, indent=1)
+    printed = json.dumps(plan, indent=1)
     for node in nodes(plan):
-        assert node["Node Type"] != "Seq Scan", told
+        assert node["Node Type"] != "Seq Scan", printed
         if "Sort" in node["Node Type"]:
-            assert max(inner["Actual Rows"] for inner in node["Plans"]) <= 2 * (PAGE + 1), told
+            assert max(inner["Actual Rows"] for inner in node["Plans"]) <= 2 * (PAGE + 1), printed
 
 
-def page(wanted: GroupFilter | None = None, order: Order | None = None, after: Any = None) -> Page:  # noqa: ANN401 - a position
+def page(group_filter: GroupFilter | None = None, order: Order | None = None, after: Any = None) -> Page:  # noqa: ANN401 - a position
     with session():
-        return queries.groups(7, wanted or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
+        return queries.groups(7, group_filter or GroupFilter(), order or Order(), limit=PAGE, after=after, now=NOW)
 
 
 def only(value: str) -> ValueFilter:
@@ -111,20 +111,20 @@ def only(value: str) -> ValueFilter:
 
 @pytest.mark.parametrize("key", SortKey)
 @pytest.mark.parametrize("descending", [True, False])
-def test_the_first_page_and_the_tenth_of_every_order(
-    explained: list[dict[str, Any]], key: SortKey, *, descending: bool
+def test_the_first_ten_pages_of_every_order_use_an_index(
+    query_plans: list[dict[str, Any]], key: SortKey, *, descending: bool
 ) -> None:
     order = Order(key=key, descending=descending)
     after = None
     for _ in range(10):
         after = page(order=order, after=after).end
-    for plan in explained:
+    for plan in query_plans:
         check(plan)
         assert sum(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) == 0
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "group_filter",
     [
         GroupFilter(status=only("ack")),
         GroupFilter(status=only("open")),
@@ -148,45 +148,47 @@ def test_the_first_page_and_the_tenth_of_every_order(
         GroupFilter(q="in no title", status=only("open")),
     ],
 )
-def test_the_first_page_of_every_filter(explained: list[dict[str, Any]], wanted: GroupFilter) -> None:
-    page(wanted)
-    assert explained
-    for plan in explained:
+def test_the_first_page_of_every_filter_uses_an_index(
+    query_plans: list[dict[str, Any]], group_filter: GroupFilter
+) -> None:
+    page(group_filter)
+    assert query_plans
+    for plan in query_plans:
         check(plan)
 
 
-def test_an_export_walks_by_id(explained: list[dict[str, Any]]) -> None:
+def test_an_export_scans_by_id(query_plans: list[dict[str, Any]]) -> None:
     with session():
         first = queries.groups_by_id(7, GroupFilter(), after=None, now=NOW)
         queries.groups_by_id(7, GroupFilter(), after=first.end, now=NOW)
-    for plan in explained:
+    for plan in query_plans:
         assert {node["Node Type"] for node in nodes(plan)} <= {"Limit", "Index Scan"}
 
 
 @pytest.mark.usefixtures("large")
-def test_an_estimate_is_near_the_truth() -> None:
+def test_an_estimate_is_close_to_the_real_number() -> None:
     with session():
         assert 4_000 < queries.estimate(7, GroupFilter(), now=NOW) < 6_000
 
 
-def test_a_group_an_event_and_the_pages_of_a_groups_events_and_changes(explained: list[dict[str, Any]]) -> None:
+def test_a_group_an_event_and_pages_of_events_and_changes_use_an_index(query_plans: list[dict[str, Any]]) -> None:
     with session():
         assert queries.group(7, 6, now=NOW)
         assert queries.event(7, queries.events(7, 6, limit=1, after=None).rows[0]["id"])
-        for ask in (queries.events, queries.history):
-            first = ask(7, 6, limit=PAGE, after=None)
-            second = ask(7, 6, limit=PAGE, after=first.end)
+        for list_page in (queries.events, queries.history):
+            first = list_page(7, 6, limit=PAGE, after=None)
+            second = list_page(7, 6, limit=PAGE, after=first.end)
             assert [len(found.rows) for found in (first, second)] == [PAGE, PAGE]
-    assert len(explained) == 7
-    for plan in explained:
+    assert len(query_plans) == 7
+    for plan in query_plans:
         check(plan)
         for node in nodes(plan):
             assert node["Actual Rows"] <= PAGE + 1, json.dumps(node, indent=1)
 
 
 @pytest.fixture
-def storing(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
-    """The plans of what ``store`` asks, each tried, taken back and then carried out."""
+def recording_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of the statements that ``record`` runs: EXPLAIN first, rolled back, then the statement."""
     plans: list[dict[str, Any]] = []
     execute = database.execute_sql
 
@@ -202,20 +204,20 @@ def storing(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
     return plans
 
 
-def test_alerts_whose_groups_are_long_quiet_read_no_groups_but_their_own(storing: list[dict[str, Any]]) -> None:
+def test_alerts_of_inactive_groups_read_only_their_own_groups(recording_plans: list[dict[str, Any]]) -> None:
     keys = [3 * number for number in range(1, 21)]
     pending = [
         replace(pending_event(f"quiet-{key}", 6000), workspace_id=1 + key % WORKSPACES, group_key=f"v1:{key}")
         for key in keys
     ]
-    with session(), database.atomic() as everything:
+    with session(), database.atomic() as transaction:
         recorded = record.record(pending, grouping.GroupingPolicy())
-        everything.rollback()
+        transaction.rollback()
     assert recorded.created == len(keys)
-    for plan in storing:
+    for plan in recording_plans:
         for node in nodes(plan):
-            told = json.dumps(node, indent=1)
+            printed = json.dumps(node, indent=1)
             if node.get("Relation Name") == "alert_group":
-                assert node["Node Type"] != "Seq Scan", told
-                assert node["Actual Rows"] * node["Actual Loops"] <= 2 * len(keys), told
-            assert node.get("Rows Removed by Filter", 0) <= len(keys), told
+                assert node["Node Type"] != "Seq Scan", printed
+                assert node["Actual Rows"] * node["Actual Loops"] <= 2 * len(keys), printed
+            assert node.get("Rows Removed by Filter", 0) <= len(keys), printed

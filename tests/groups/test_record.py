@@ -38,7 +38,7 @@ class TestCounting:
         assert (group.first_seen_at, group.last_seen_at, group.is_current) == (at(0), at(0), True)
         assert (recorded.created, recorded.updated, recorded.duplicates) == (1, 0, 0)
 
-    def test_one_more_of_its_like_joins_it(self) -> None:
+    def test_a_second_alert_of_the_same_key_joins_it(self) -> None:
         record(pending_event("a", 0))
         recorded = record(pending_event("b", 10))
         (group,) = groups()
@@ -46,19 +46,19 @@ class TestCounting:
         assert (group.count, group.first_seen_at, group.last_seen_at) == (2, at(0), at(10))
         assert (recorded.created, recorded.updated) == (0, 1)
 
-    def test_the_same_alert_again_counts_once_for_ever(self) -> None:
+    def test_a_duplicate_is_never_counted_however_late(self) -> None:
         record(pending_event("a", 0))
         for minute in (0, 1, 10_000):
             recorded = record(pending_event("a", minute))
             assert (len(recorded.events), recorded.duplicates, recorded.groups) == (0, 1, {})
         assert [group.count for group in groups()] == [1]
 
-    def test_copies_within_one_batch_count_once(self) -> None:
+    def test_duplicates_within_one_batch_count_once(self) -> None:
         recorded = record(pending_event("a", 1), pending_event("a", 0), pending_event("b", 2), pending_event("a", 2))
         assert [group.count for group in groups()] == [2]
         assert recorded.duplicates == 2
 
-    def test_another_workspace_is_another_world(self) -> None:
+    def test_workspaces_are_separate(self) -> None:
         recorded = record(pending_event("a", 0), pending_event("a", 0, workspace_id=2))
         assert [(group.workspace_id, group.count) for group in groups()] == [(1, 1), (2, 1)]
         assert recorded.created == 2
@@ -67,7 +67,7 @@ class TestCounting:
         record(pending_event("a"), pending_event("b", environment="staging"), pending_event("c", issue="2"))
         assert [group.count for group in groups()] == [1, 1, 1]
 
-    def test_the_rules_that_fired_gather_on_the_one_event(self) -> None:
+    def test_an_event_collects_the_rules_that_fired(self) -> None:
         record(pending_event("a", rule="b rule"))
         record(pending_event("a", rule="a rule"))
         record(pending_event("a", rule="a rule"), pending_event("a"))
@@ -75,18 +75,18 @@ class TestCounting:
         assert event.triggered_rules == ["a rule", "b rule"]
         assert event.delivery_id == "delivery-of-a"
 
-    def test_every_event_points_at_its_group(self) -> None:
+    def test_every_event_references_its_group(self) -> None:
         record(*(pending_event(f"{number}", number, issue=str(number % 3)) for number in range(30)))
         with session():
             for group in AlertGroup.select():
                 assert AlertEvent.select().where(AlertEvent.alert_group == group).count() == group.count == 10
 
-    def test_nothing_at_all_is_stored_if_one_of_a_batch_cannot_be(self) -> None:
+    def test_nothing_is_stored_if_one_alert_of_a_batch_is_refused(self) -> None:
         with pytest.raises(NotStorable, match="workspace does not exist"):
             record(pending_event("a"), pending_event("b", workspace_id=99))
         assert groups() == events() == []
 
-    def test_title_and_link_are_the_latest_alerts_whatever_the_order(self) -> None:
+    def test_title_and_link_come_from_the_latest_alert_in_any_order(self) -> None:
         record(pending_event("b", 5))
         record(pending_event("a", 9))
         record(pending_event("c", 2))
@@ -97,18 +97,18 @@ class TestCounting:
 
 class TestWindow:
     @pytest.mark.parametrize(("minute", "decision"), [(60, Decision.JOINED), (60.01, Decision.WINDOW_EXPIRED)])
-    def test_it_slides_with_the_last_alert(self, minute: float, decision: Decision) -> None:
+    def test_the_window_slides_with_the_last_alert(self, minute: float, decision: Decision) -> None:
         record(pending_event("a", -50), pending_event("b", 0))
         assert decisions(record(pending_event("c", minute))) == {"c": decision}
 
-    def test_a_group_whose_window_is_over_stays_as_it_is_and_is_named_by_the_next(self) -> None:
+    def test_a_group_with_an_expired_window_is_unchanged_and_linked_from_the_next(self) -> None:
         record(pending_event("a", 0))
         record(pending_event("b", 100))
         old, new = groups()
         assert (old.count, old.status, old.is_current) == (1, "open", False)
         assert (new.count, new.is_current, new.previous_group_id) == (1, True, old.id)
 
-    def test_a_batch_with_gaps_makes_the_groups_that_single_alerts_would_have(self) -> None:
+    def test_a_batch_with_gaps_makes_the_same_groups_as_single_alerts(self) -> None:
         recorded = record(
             pending_event("c", 130), pending_event("a", 0), pending_event("d", 500), pending_event("b", 60)
         )
@@ -127,14 +127,14 @@ class TestWindow:
         assert (present.count, present.is_current) == (1, True)
         assert (past.count, past.is_current, past.last_seen_at) == (2, False, at(10))
 
-    def test_it_is_as_long_as_the_settings_say(self) -> None:
+    def test_the_window_is_configurable(self) -> None:
         policy = grouping.GroupingPolicy(window=timedelta(minutes=5))
         record(pending_event("a", 0), pending_event("b", 5), pending_event("c", 11), policy=policy)
         assert [group.count for group in groups()] == [2, 1]
 
 
 class TestStatuses:
-    def test_after_a_resolution_an_alert_opens_a_regression(self) -> None:
+    def test_an_alert_after_a_resolution_opens_a_new_group(self) -> None:
         record(pending_event("a", 0))
         change_group(1, status="resolved", resolved_at=at(5), is_current=False)
         assert decisions(record(pending_event("b", 6))) == {"b": Decision.AFTER_RESOLVED}
@@ -160,14 +160,14 @@ class TestStatuses:
         assert recorded.groups[1].escalated
         assert recorded.groups[1].status is GroupStatus.OPEN
 
-    def test_a_snooze_without_an_end_outlasts_the_window_and_counts_on(self) -> None:
+    def test_a_snooze_without_an_end_outlasts_the_window_and_alerts_still_count(self) -> None:
         record(pending_event("a", 0))
         change_group(1, status="snoozed")
         assert decisions(record(pending_event("b", 5_000))) == {"b": Decision.JOINED}
         (group,) = groups()
         assert (group.status, group.count) == ("snoozed", 2)
 
-    def test_an_alert_after_the_end_of_a_snooze_finds_an_open_group(self) -> None:
+    def test_an_alert_after_the_end_of_a_snooze_reopens_the_group(self) -> None:
         record(pending_event("a", 0))
         change_group(1, status="snoozed", snoozed_until=at(10))
         record(pending_event("b", 9))
@@ -176,7 +176,7 @@ class TestStatuses:
         (group,) = groups()
         assert (group.status, group.snoozed_until, group.count) == ("open", None, 3)
 
-    def test_after_a_snooze_and_a_window_a_new_group_says_that_the_snooze_ended(self) -> None:
+    def test_after_a_snooze_and_the_window_a_new_group_has_decision_snooze_ended(self) -> None:
         record(pending_event("a", 0))
         change_group(1, status="snoozed", snoozed_until=at(100))
         assert decisions(record(pending_event("b", 200))) == {"b": Decision.SNOOZE_ENDED}
@@ -191,21 +191,21 @@ class TestStatuses:
 
 
 class TestSeverity:
-    def test_a_group_has_the_highest_of_its_alerts_and_it_never_falls(self) -> None:
+    def test_a_group_has_the_highest_severity_of_its_alerts_and_never_a_lower_one(self) -> None:
         record(pending_event("a", severity=Severity.LOW))
         record(pending_event("b", severity=Severity.CRITICAL), pending_event("c", severity=Severity.MED))
         recorded = record(pending_event("d", severity=Severity.INFO))
         assert groups()[0].severity == groups()[0].alert_severity == "critical"
         assert not recorded.groups[1].escalated
 
-    def test_a_group_that_a_batch_opened_has_not_escalated(self) -> None:
+    def test_a_group_opened_by_the_same_batch_has_not_escalated(self) -> None:
         assert not record(pending_event("a"), pending_event("b", 1, severity=Severity.CRITICAL)).groups[1].escalated
 
 
 class TestSpikes:
     POLICY = grouping.GroupingPolicy(spike_count=10, spike_minutes=5)
 
-    def test_as_many_alerts_in_one_bucket_are_one_step_worse(self) -> None:
+    def test_a_spike_in_one_bucket_raises_the_severity_by_one_step(self) -> None:
         record(*(pending_event(f"{number}", number / 10) for number in range(9)), policy=self.POLICY)
         assert not groups()[0].spiked
         recorded = record(pending_event("last", 4), policy=self.POLICY)
@@ -213,11 +213,11 @@ class TestSpikes:
         assert (group.spiked, group.severity, group.alert_severity) == (True, "critical", "high")
         assert recorded.groups[1].escalated
 
-    def test_the_same_spread_over_two_buckets_is_no_spike(self) -> None:
+    def test_the_same_number_over_two_buckets_is_no_spike(self) -> None:
         record(*(pending_event(f"{number}", number) for number in range(10)), policy=self.POLICY)
         assert not groups()[0].spiked
 
-    def test_a_bucket_filled_out_of_order_and_batch_by_batch_is_one(self) -> None:
+    def test_a_bucket_filled_out_of_order_over_several_batches_is_a_spike(self) -> None:
         for number in range(10):
             record(
                 pending_event(f"{number}", number / 10),
@@ -226,7 +226,7 @@ class TestSpikes:
             )
         assert groups()[0].spiked
 
-    def test_a_spike_stays_one_step_above_a_worse_alert_and_no_further(self) -> None:
+    def test_a_spike_stays_one_step_above_the_highest_severity_up_to_critical(self) -> None:
         record(*(pending_event(f"{n}", n / 10, severity=Severity.LOW) for n in range(10)), policy=self.POLICY)
         assert groups()[0].severity == "med"
         record(pending_event("worse", 2, severity=Severity.HIGH), policy=self.POLICY)
@@ -234,21 +234,21 @@ class TestSpikes:
         record(pending_event("worst", 3, severity=Severity.CRITICAL), policy=self.POLICY)
         assert groups()[0].severity == "critical"
 
-    def test_it_can_be_off(self) -> None:
+    def test_spike_detection_can_be_disabled(self) -> None:
         record(*(pending_event(f"{number}", 0) for number in range(50)), policy=grouping.GroupingPolicy(spike_count=0))
         assert not groups()[0].spiked
 
 
-def test_alerts_that_a_current_group_refuses_land_in_a_batch_as_they_would_one_by_one() -> None:
-    """12:15 joins the group that was resolved at 12:20, 12:50 the current one, which then reaches on to 13:40."""
+def test_alerts_refused_by_the_current_group_are_assigned_in_a_batch_as_one_by_one() -> None:
+    """12:15 joins the group resolved at 12:20; 12:50 joins the current one, which then covers 13:40."""
 
-    def setting() -> None:
+    def set_up() -> None:
         record(pending_event("before", 10, issue="1"), pending_event("before-2", 10, issue="2"))
         for group_id in (1, 2):
             change_group(group_id, status="resolved", resolved_at=at(20), is_current=False)
         record(pending_event("after", 30, issue="1"), pending_event("after-2", 30, issue="2"))
 
-    setting()
+    set_up()
     record(*(pending_event(f"batch-{minute}", minute, issue="1") for minute in (15, 50, 100)))
     for minute in (15, 50, 100):
         record(pending_event(f"single-{minute}", minute, issue="2"))
@@ -259,7 +259,7 @@ def test_alerts_that_a_current_group_refuses_land_in_a_batch_as_they_would_one_b
     assert by_issue["1"] == by_issue["2"] == [(2, at(10), at(15)), (3, at(30), at(100))]
 
 
-def test_old_alerts_in_one_batch_open_as_many_groups_as_one_by_one_and_each_knows_the_one_before() -> None:
+def test_old_alerts_in_one_batch_open_the_same_linked_groups_as_one_by_one() -> None:
     for issue in ("1", "2"):
         record(pending_event(f"now-{issue}", 5000, issue=issue))
         change_group(len(groups()), began_after=at(4000))
@@ -269,12 +269,13 @@ def test_old_alerts_in_one_batch_open_as_many_groups_as_one_by_one_and_each_know
         record(pending_event(f"single-{minute}", minute, issue="2"))
     shapes = {}
     for issue in ("1", "2"):
-        ours = [group for group in groups() if group.issue_id == issue]
-        place_of = {
-            group.id: position for position, group in enumerate(sorted(ours, key=lambda one: one.first_seen_at))
+        of_issue = [group for group in groups() if group.issue_id == issue]
+        position_of = {
+            group.id: position for position, group in enumerate(sorted(of_issue, key=lambda one: one.first_seen_at))
         }
         shapes[issue] = sorted(
-            (place_of[group.id], group.count, group.is_current, place_of.get(group.previous_group_id)) for group in ours
+            (position_of[group.id], group.count, group.is_current, position_of.get(group.previous_group_id))
+            for group in of_issue
         )
     assert shapes["1"] == shapes["2"]
     assert len(shapes["1"]) == 4

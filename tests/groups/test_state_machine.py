@@ -1,4 +1,4 @@
-"""PostgreSQL against a model in plain Python: alerts, redeliveries, a user and the clock, in any order."""
+"""PostgreSQL compared with a plain Python model: alerts, redeliveries, a user and the clock, in any order."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ ISSUES = ("1", "2")
 
 @dataclass(eq=False)
 class Group:
-    """What a group should be."""
+    """The expected state of a group."""
 
     issue: str
     first: datetime
@@ -42,15 +42,15 @@ class Group:
     current: bool = True
     previous: "Group | None" = None
 
-    def takes(self, moment: datetime) -> bool:
-        asleep = self.status == "snoozed" and (self.until is None or self.until > moment)
-        return asleep or moment <= self.last + WINDOW
+    def accepts(self, moment: datetime) -> bool:
+        snoozed = self.status == "snoozed" and (self.until is None or self.until > moment)
+        return snoozed or moment <= self.last + WINDOW
 
     def join(self, moment: datetime, severity: Severity) -> None:
         self.last, self.count = moment, self.count + 1
         worse = severity.rank > self.severity.rank
-        overslept = self.status == "snoozed" and self.until is not None and self.until <= moment
-        if worse or overslept:
+        snooze_expired = self.status == "snoozed" and self.until is not None and self.until <= moment
+        if worse or snooze_expired:
             self.status, self.until = "open", None
         if worse:
             self.severity = severity
@@ -58,7 +58,7 @@ class Group:
 
 @dataclass
 class Model:
-    """The groups as they should be, in the order in which they were opened."""
+    """The expected groups, in the order in which they were opened."""
 
     groups: list[Group] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class Model:
 
     def ingest(self, issue: str, moment: datetime, severity: Severity) -> None:
         group = self.current(issue)
-        if group is not None and group.takes(moment):
+        if group is not None and group.accepts(moment):
             group.join(moment, severity)
             return
         previous = next((one for one in reversed(self.groups) if one.issue == issue), None)
@@ -77,7 +77,7 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    """Time only goes forward here; what comes late is the law's and ``grouping.place``'s to test."""
+    """Time only moves forward here; late alerts are tested in ``test_grouping_is_order_independent``."""
 
     sent = Bundle("sent")
 
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=sent, issue=st.sampled_from(ISSUES), severities=st.lists(st.sampled_from(Severity), max_size=4))
     def ingest(self, issue: str, severities: list[Severity]) -> object:
-        """A batch of alerts a second apart."""
+        """Record a batch of alerts, one second apart."""
         batch = []
         for severity in severities:
             self.now += timedelta(seconds=1)
@@ -140,7 +140,7 @@ class Machine(RuleBasedStateMachine):
             return list(AlertGroup.select().order_by(AlertGroup.first_seen_at))
 
     @invariant()
-    def the_tables_are_as_the_model_says(self) -> None:
+    def the_tables_match_the_model(self) -> None:
         stored = self.stored()
         number = {group.id: position for position, group in enumerate(stored)}
         found = [
@@ -166,7 +166,7 @@ def workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is cle
         Workspace.create(slug="one")
 
 
-def test_postgresql_does_what_the_model_does(workspace: None) -> None:  # noqa: ARG001 - for the rows
+def test_postgresql_behaves_like_the_model(workspace: None) -> None:  # noqa: ARG001 - for the rows
     run_state_machine_as_test(
         Machine,
         settings=settings(

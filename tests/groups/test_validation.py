@@ -14,11 +14,11 @@ from tests.support.builders import pending_event, record
 
 
 def with_field(**fields: object) -> PendingEvent:
-    one = pending_event()
-    return replace(one, alert=replace(one.alert, **fields))  # type: ignore[arg-type]
+    event = pending_event()
+    return replace(event, alert=replace(event.alert, **fields))  # type: ignore[arg-type]
 
 
-def test_an_ordinary_alert_passes() -> None:
+def test_a_valid_alert_passes() -> None:
     validation.validate(pending_event())
     validation.validate(with_field(title="Größe 🐘", tags=[("ключ", "значение")]))
 
@@ -41,19 +41,19 @@ def test_an_ordinary_alert_passes() -> None:
         ("occurred_at", datetime(2026, 1, 1), "has no time zone"),  # noqa: DTZ001 - likewise
     ],
 )
-def test_what_the_tables_cannot_hold_is_stopped_by_name(field: str, value: object, problem: str) -> None:
-    with pytest.raises(NotStorable) as stopped:
+def test_a_field_that_cannot_be_stored_is_refused_by_name(field: str, value: object, problem: str) -> None:
+    with pytest.raises(NotStorable) as refused:
         validation.validate(with_field(**{field: value}))
-    assert stopped.value.field == field
-    assert str(stopped.value) == f"{field}: {problem}"
+    assert refused.value.field == field
+    assert str(refused.value) == f"{field}: {problem}"
 
 
-def test_a_refusal_of_postgresql_names_what_is_wrong(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+def test_a_constraint_violation_has_a_readable_message(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with pytest.raises(NotStorable, match="the workspace does not exist"):
         record(pending_event(workspace_id=7))
 
 
-def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constraint(clean_database: str) -> None:  # noqa: ARG001 - likewise
+def test_a_constraint_without_a_message_is_named(clean_database: str) -> None:  # noqa: ARG001 - likewise
     with session():
         Workspace.create(slug="one")
     record(pending_event())
@@ -65,18 +65,18 @@ def test_a_refusal_by_a_constraint_without_a_word_of_its_own_names_the_constrain
         AlertGroup.update(count=0).execute()
 
 
-def test_a_value_that_is_out_of_range_will_never_be_stored(database_url: str) -> None:  # noqa: ARG001 - for that it is open
+def test_a_value_out_of_range_is_not_storable(database_url: str) -> None:  # noqa: ARG001 - for that it is open
     with session(), pytest.raises(NotStorable), translate_constraint_errors():
         database.execute_sql("SELECT 10::bigint ^ 400::numeric::bigint * 1e400::float8")
 
 
 def wide(length: int) -> str:
-    """Characters of four bytes, in no order that could be kept shorter."""
+    """Return incompressible text of four-byte characters."""
     chance = random.Random(length)
     return "".join(chr(chance.randrange(0x10000, 0x30000)) for _ in range(length))
 
 
-def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+def test_the_longest_valid_values_fit_into_every_index(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with session():
         Workspace.create(slug="one")
     longest = with_field(**{field: wide(length) for field, length in validation.MAX_LENGTHS.items()})
@@ -84,15 +84,15 @@ def test_the_longest_that_passes_fits_into_every_index(clean_database: str) -> N
     record(longest)
 
 
-def test_what_is_too_large_for_an_index_will_never_be_stored(clean_database: str) -> None:  # noqa: ARG001 - likewise
-    """To the driver it is the same kind of error as a lost connection, and a worker would hold it for ever."""
+def test_a_value_too_large_for_an_index_is_not_storable(clean_database: str) -> None:  # noqa: ARG001 - likewise
+    """The driver raises the same error as for a lost connection, so a worker would retry for ever."""
     with session():
         Workspace.create(slug="one")
     with pytest.raises(NotStorable, match="too large"):
         record(with_field(fingerprint=wide(1_000)))
 
 
-def test_who_comes_second_tries_again(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+def test_the_second_of_two_conflicting_transactions_must_retry(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
     with session():
         Workspace.create(slug="one")
     record(pending_event(minute=0), pending_event(minute=500))

@@ -1,6 +1,6 @@
-"""Counting what is let in: in memory at once, in Redis a moment later.
+"""Rate limit counters: in memory at once, in Redis after the next synchronization.
 
-Each test has keys of its own, since the thread of an earlier one may still be telling Redis of its.
+Each test has its own keys, since the thread of an earlier test may still be synchronizing.
 """
 
 import time
@@ -41,7 +41,7 @@ def test_a_window_ends(clean_redis: Redis) -> None:
     assert counters.incr("window", 1) <= 2
 
 
-def test_redis_holds_the_sum_of_all_and_each_learns_it(clean_redis: Redis) -> None:
+def test_redis_holds_the_sum_of_all_processes_and_each_reads_it(clean_redis: Redis) -> None:
     one, other = storage(clean_redis), storage(clean_redis)
     for _ in range(5):
         one.incr("sum", 60)
@@ -64,13 +64,13 @@ def test_a_clock_that_is_set_back_makes_no_window_longer(monkeypatch: pytest.Mon
     assert counters.get_expiry("back") <= time.time() + 60
 
 
-def test_a_window_of_redis_that_a_clock_made_longer_is_cut(clean_redis: Redis) -> None:
+def test_a_window_in_redis_that_a_clock_made_longer_is_shortened(clean_redis: Redis) -> None:
     clean_redis.set("signalcraft:rate:cut", 5, ex=3600)
     storage(clean_redis).incr("cut", 60)
     wait_for(lambda: clean_redis.ttl("signalcraft:rate:cut") <= 60)
 
 
-def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
+def test_windows_can_be_dropped(clean_redis: Redis) -> None:
     counters = storage(clean_redis)
     counters.incr("forgotten", 60)
     counters.incr("forgotten-2", 60)
@@ -81,7 +81,7 @@ def test_windows_can_be_forgotten(clean_redis: Redis) -> None:
     assert counters.get_expiry("forgotten-2") <= time.time()
 
 
-def test_hits_wait_for_a_redis_that_is_away(clean_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hits_are_synchronized_when_redis_is_back(clean_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signalcraft.ingest.rate_limits.PAUSE_SECONDS", 0.01)
     counters = storage(redis_clients.for_web("redis://127.0.0.1:1/0"))
     assert [counters.incr("away", 60) for _ in range(3)] == [1, 2, 3]

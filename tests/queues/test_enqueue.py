@@ -1,4 +1,4 @@
-"""Taking in through Redis: one script, an ordinary RQ job, once."""
+"""Enqueueing: one script, ordinary RQ jobs, each delivery once."""
 
 import json
 import socket
@@ -27,9 +27,9 @@ from signalcraft.resilience import CircuitBreaker
 from tests.support.builders import accepted
 
 _TIMES = ("created_at", "enqueued_at")
-#: What goes without saying, of all jobs and of a delivery's.
-_UNSAID = ("retry_intervals", "timeout", "result_ttl")
-_UNSAID_OF_DELIVERIES = ("failure_ttl",)
+#: Fields that are not written, of all jobs and of a delivery's job.
+_OMITTED = ("retry_intervals", "timeout", "result_ttl")
+_OMITTED_OF_DELIVERIES = ("failure_ttl",)
 
 
 def queued(redis: Redis) -> list[str]:
@@ -37,17 +37,17 @@ def queued(redis: Redis) -> list[str]:
 
 
 def fields_of(redis: Redis, job_id: str) -> dict[str, Any]:
-    """Its data unpacked: how hard it is compressed, and which blanks JSON has, is nobody's business."""
+    """Return the fields of a job with ``data`` decompressed and parsed: compression level and whitespace may differ."""
     fields = {as_text(name): value for name, value in redis.hgetall(f"rq:job:{job_id}").items()}
     fields["data"] = json.loads(zlib.decompress(fields["data"]))
     return {name: value for name, value in fields.items() if name not in _TIMES}
 
 
-def said(fields: dict[str, Any], *unsaid: str) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value and name not in (*_UNSAID, *unsaid)}
+def written(fields: dict[str, Any], *omitted: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value and name not in (*_OMITTED, *omitted)}
 
 
-def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_without_saying(
+def test_a_job_has_the_fields_that_rq_writes_except_for_empty_and_default_ones(
     clean_redis: Redis,
 ) -> None:
     delivery = accepted()
@@ -65,34 +65,34 @@ def test_a_job_is_field_for_field_what_rq_itself_would_write_but_for_what_goes_w
         retry=Retry(max=jobs.MAX_RETRIES, enqueue_at_front=True),
         description="sentry event_alert",
     )
-    assert ours == said(fields_of(clean_redis, delivery.delivery_id), *_UNSAID_OF_DELIVERIES)
+    assert ours == written(fields_of(clean_redis, delivery.delivery_id), *_OMITTED_OF_DELIVERIES)
     assert our_queue == queued(clean_redis)
     assert our_queues == clean_redis.smembers("rq:queues")
     assert clean_redis.ttl(f"rq:job:{delivery.delivery_id}") == -1
 
 
-def test_a_notification_is_field_for_field_what_rq_itself_would_write(clean_redis: Redis) -> None:
-    notice = {"reason": "new", "group_id": 7}
-    enqueue.enqueue_notification(clean_redis, notice, description="new group 7")
+def test_a_notification_has_the_fields_that_rq_writes(clean_redis: Redis) -> None:
+    notification = {"reason": "new", "group_id": 7}
+    enqueue.enqueue_notification(clean_redis, notification, description="new group 7")
     (job_id,) = clean_redis.lrange("rq:queue:notifications", 0, -1)
     ours, ttl = fields_of(clean_redis, job_id.decode()), clean_redis.ttl(f"rq:job:{job_id.decode()}")
     our_queues = clean_redis.smembers("rq:queues")
     clean_redis.flushdb()
     Queue("notifications", connection=clean_redis, serializer=JSONSerializer).enqueue(
         "signalcraft.tasks.notify",
-        notice,
+        notification,
         job_id=job_id.decode(),
         ttl=enqueue.NOTIFY_TTL_SECONDS,
         result_ttl=0,
         failure_ttl=enqueue.NOTIFY_TTL_SECONDS,
         description="new group 7",
     )
-    assert ours == said(fields_of(clean_redis, job_id.decode()))
+    assert ours == written(fields_of(clean_redis, job_id.decode()))
     assert our_queues == clean_redis.smembers("rq:queues")
     assert ttl == clean_redis.ttl(f"rq:job:{job_id.decode()}")
 
 
-def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis) -> None:
+def test_omitted_fields_have_their_defaults_when_a_job_is_read(clean_redis: Redis) -> None:
     delivery = accepted()
     enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     job = jobs.queue(clean_redis, jobs.ALERTS).fetch_job(delivery.delivery_id)
@@ -102,17 +102,17 @@ def test_what_goes_without_saying_is_there_when_a_job_is_read(clean_redis: Redis
     assert (job.failure_ttl, job.enqueue_at_front_on_retry) == (jobs.FAILURE_TTL_SECONDS, True)
 
 
-def test_a_waiting_job_takes_little_of_redis_beside_its_compressed_body(clean_redis: Redis) -> None:
-    """On average: Redis rounds each allocation up. ``bench`` measures it over a thousand jobs."""
+def test_a_waiting_job_takes_little_memory_besides_its_compressed_body(clean_redis: Redis) -> None:
+    """The average counts, because Redis rounds up each allocation. ``bench`` measures it over a thousand jobs."""
     deliveries = [accepted() for _ in range(100)]
     for delivery in deliveries:
         enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
         assert len(clean_redis.hgetall(f"rq:job:{delivery.delivery_id}")) <= 8, "a ninth field doubles the table"
     keys = [key for key in clean_redis.scan_iter() if key.startswith((b"rq:job:", b"signalcraft:delivery:"))]
     assert len(keys) == 2 * len(deliveries)
-    taken = sum(clean_redis.memory_usage(key, samples=0) or 0 for key in keys)
+    used = sum(clean_redis.memory_usage(key, samples=0) or 0 for key in keys)
     bodies = sum(len(zlib.compress(delivery.delivery.body)) for delivery in deliveries)
-    assert (taken - bodies) / len(deliveries) < 1_500
+    assert (used - bodies) / len(deliveries) < 1_500
 
 
 def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) -> None:
@@ -124,7 +124,7 @@ def test_the_times_of_a_job_are_written_as_rq_writes_them(clean_redis: Redis) ->
     assert abs(datetime.now(UTC) - job.enqueued_at) < timedelta(seconds=5)
 
 
-def test_a_delivery_key_is_taken_in_once_and_its_second_bearer_learns_the_first_ones_id(clean_redis: Redis) -> None:
+def test_a_second_delivery_with_the_same_key_is_a_duplicate_and_gets_the_id_of_the_first(clean_redis: Redis) -> None:
     first, second = accepted(event_id="a" * 32), accepted(event_id="a" * 32)
     assert enqueue.enqueue_once(clean_redis, first, ttl_seconds=60) == enqueue.EnqueueResult(
         is_duplicate=False, delivery_id=first.delivery_id
@@ -135,25 +135,25 @@ def test_a_delivery_key_is_taken_in_once_and_its_second_bearer_learns_the_first_
     assert not clean_redis.exists(f"rq:job:{second.delivery_id}")
 
 
-def test_a_delivery_key_is_forgotten_after_its_time(clean_redis: Redis) -> None:
+def test_a_delivery_key_expires(clean_redis: Redis) -> None:
     enqueue.enqueue_once(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
     (key,) = clean_redis.keys("signalcraft:delivery:*")
     assert 0 < clean_redis.ttl(key) <= 60
 
 
-def test_a_job_that_could_not_be_queued_leaves_no_delivery_key_behind(clean_redis: Redis) -> None:
+def test_a_failed_enqueue_leaves_no_delivery_key(clean_redis: Redis) -> None:
     clean_redis.set("rq:queue:alerts", "not a list")
     with pytest.raises(QueueUnavailable):
         enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     assert clean_redis.keys("signalcraft:delivery:*") == []
 
 
-def test_the_script_is_loaded_again_after_redis_forgot_it(clean_redis: Redis) -> None:
+def test_the_script_is_loaded_again_after_a_script_flush(clean_redis: Redis) -> None:
     clean_redis.script_flush()
     assert not enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60).is_duplicate
 
 
-def test_a_description_holds_nothing_of_the_event(clean_redis: Redis) -> None:
+def test_a_job_description_has_no_event_data(clean_redis: Redis) -> None:
     delivery = accepted(title="CanaryError: do not log me")
     enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     description = fields_of(clean_redis, delivery.delivery_id)["description"]
@@ -169,7 +169,7 @@ def frozen(servers: embedded_servers.Servers) -> Iterator[embedded_servers.Serve
         servers.redis.thaw()
 
 
-def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded_servers.Servers) -> None:
+def test_a_frozen_redis_takes_half_a_second_at_most(frozen: embedded_servers.Servers) -> None:
     with redis_clients.for_web(frozen.redis_url) as redis:
         for _ in range(2):
             began = time.monotonic()
@@ -178,8 +178,8 @@ def test_a_frozen_redis_costs_half_a_second_at_most(frozen: embedded_servers.Ser
             assert time.monotonic() - began < 0.55
 
 
-def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_url: str) -> None:
-    """Each in time for itself: a password, a database, the script, and the script once more."""
+def test_all_replies_of_a_slow_redis_together_take_half_a_second_at_most(redis_url: str) -> None:
+    """Each reply alone is within the timeout: AUTH, SELECT, EVALSHA and EVAL."""
     url = urlsplit(redis_url)
     with slowed(url.hostname or "", url.port or 0, seconds=0.2) as port:
         slow = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}", path="/3").geturl()
@@ -192,28 +192,28 @@ def test_all_answers_of_a_slow_redis_together_cost_half_a_second_at_most(redis_u
 
 @contextmanager
 def slowed(host: str, port: int, *, seconds: float) -> Iterator[int]:
-    """A port that is another one's, but for that answers take so long."""
+    """Run a proxy whose responses are delayed by ``seconds``; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def carry(source: socket.socket, target: socket.socket, pause: float) -> None:
+        def forward(source: socket.socket, target: socket.socket, pause: float) -> None:
             with suppress(OSError):
-                while piece := source.recv(65_536):
+                while chunk := source.recv(65_536):
                     time.sleep(pause)
-                    target.sendall(piece)
+                    target.sendall(chunk)
 
         def serve() -> None:
             with suppress(OSError):
                 while True:
-                    near, _ = server.accept()
-                    far = socket.create_connection((host, port))
-                    for source, target, pause in ((near, far, 0.0), (far, near, seconds)):
-                        threading.Thread(target=carry, args=(source, target, pause), daemon=True).start()
+                    client, _ = server.accept()
+                    upstream = socket.create_connection((host, port))
+                    for source, target, pause in ((client, upstream, 0.0), (upstream, client, seconds)):
+                        threading.Thread(target=forward, args=(source, target, pause), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
         yield int(server.getsockname()[1])
 
 
-def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
+def test_a_redis_that_refuses_connections_takes_next_to_no_time() -> None:
     with redis_clients.for_web("redis://127.0.0.1:1/0") as redis:
         began = time.monotonic()
         with pytest.raises(QueueUnavailable):
@@ -221,7 +221,7 @@ def test_a_redis_that_is_not_there_costs_next_to_nothing() -> None:
         assert time.monotonic() - began < 0.25
 
 
-def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None:
+def test_a_redis_that_refuses_writes_is_unavailable(clean_redis: Redis) -> None:
     clean_redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(QueueUnavailable):
@@ -231,7 +231,7 @@ def test_a_redis_that_takes_no_writes_is_unavailable(clean_redis: Redis) -> None
     assert not enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60).is_duplicate
 
 
-def test_a_certificate_that_nobody_signed_is_taken_unless_the_url_says_otherwise() -> None:
+def test_a_self_signed_certificate_is_accepted_unless_the_url_requires_verification() -> None:
     for connect in (redis_clients.for_web, redis_clients.for_worker):
         with connect("rediss://localhost") as lenient, connect("rediss://localhost?ssl_cert_reqs=required") as strict:
             assert lenient.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
@@ -249,7 +249,7 @@ def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis
 
 
 def plant(redis: Redis, function: str = jobs.PROCESS_DELIVERY, **options: Any) -> AllowedJob:  # noqa: ANN401 - as RQ takes them
-    """A job that somebody who can write to Redis put there, as a worker reads it."""
+    """Enqueue a job as a client with write access to Redis could, and return it as a worker reads it."""
     queue = Queue("alerts", connection=redis, serializer=JSONSerializer)
     planted = queue.enqueue(function, accepted().as_job_argument(), **options)
     job = AllowedJob.fetch(planted.id, connection=redis, serializer=JSONSerializer)
@@ -333,13 +333,13 @@ class Clock:
         return self.now
 
 
-def test_a_breaker_leaves_what_failed_alone_for_a_moment() -> None:
+def test_a_breaker_is_open_for_a_pause_after_a_failure() -> None:
     clock = Clock()
     breaker = CircuitBreaker(QueueUnavailable, pause_seconds=2, clock=clock)
     with pytest.raises(QueueUnavailable, match="frozen"), breaker.guard():
         raise QueueUnavailable("frozen")
     with pytest.raises(QueueUnavailable, match="a moment ago"), breaker.guard():
-        pytest.fail("asked while open")
+        pytest.fail("called while open")
     clock.now = 2.0
     with breaker.guard():
         pass
@@ -357,7 +357,7 @@ def test_a_half_open_breaker_lets_one_caller_through() -> None:
         pytest.fail("two at once")
 
 
-def test_a_breaker_minds_nothing_but_its_own_failure() -> None:
+def test_a_breaker_ignores_other_exceptions() -> None:
     breaker = CircuitBreaker(QueueUnavailable)
     with pytest.raises(ZeroDivisionError), breaker.guard():
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Whoever can write to Redis can stop us, but cannot make us run anything of theirs."""
+"""A client with write access to Redis can stop the worker, but cannot make it run other code."""
 
 import json
 import pickle
@@ -25,13 +25,13 @@ from tests.support import web_client
 from tests.support.builders import accepted
 
 Build = Callable[[Settings], BaseWorker]
-WORKERS = [(jobs.ALERTS, worker_module._batching_worker), (jobs.NOTIFICATIONS, worker_module._notifier)]
+WORKERS = [(jobs.ALERTS, worker_module._batch_worker), (jobs.NOTIFICATIONS, worker_module._notification_worker)]
 
 both = pytest.mark.parametrize(("queue", "build"), WORKERS, ids=[name for name, _ in WORKERS])
 
 
 class Bomb:
-    """What is unpickled as a file being made."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,7 +42,7 @@ class Bomb:
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """A file that is there once something of the attacker's has run."""
+    """Path of a file that exists once the attacker's code has run."""
     return tmp_path / "ran"
 
 
@@ -75,10 +75,10 @@ def stored() -> int:
 @both
 def test_a_worker_reads_jobs_as_allow_listed_ones_and_as_json(settings: Settings, queue: str, build: Build) -> None:
     built = build(settings)
-    assert [one.name for one in built.queues] == [queue]
+    assert [read.name for read in built.queues] == [queue]
     assert built.job_class is AllowedJob
     assert built.serializer is JSONSerializer
-    assert all(one.job_class is AllowedJob and one.serializer is JSONSerializer for one in built.queues)
+    assert all(read.job_class is AllowedJob and read.serializer is JSONSerializer for read in built.queues)
 
 
 @both
@@ -95,7 +95,7 @@ def test_a_function_that_is_not_ours_does_not_run(
 
 @both
 @pytest.mark.parametrize("callback", ["on_success", "on_failure", "on_stopped"])
-def test_a_callback_of_a_good_and_of_a_bad_job_does_not_run(
+def test_a_callback_of_an_allowed_or_a_forbidden_job_does_not_run(
     settings: Settings, clean_redis: Redis, trace: Path, queue: str, build: Build, callback: str
 ) -> None:
     calling: dict[str, Any] = {callback: Callback("tests.queues.test_hostile_redis.leave_a_trace")}
@@ -111,7 +111,7 @@ def leave_a_trace(job: AllowedJob, *_: object) -> None:
 
 @both
 @pytest.mark.parametrize("field", ["data", "meta", "dependency_ids", "webhooks", "result", "worker_name"])
-def test_a_pickle_in_a_job_is_never_unpickled_and_the_next_job_is_worked_off(
+def test_a_pickle_in_a_job_is_never_unpickled_and_the_next_job_is_processed(
     settings: Settings, clean_redis: Redis, trace: Path, queue: str, build: Build, field: str
 ) -> None:
     pickled = pickle.dumps(Bomb(trace))
@@ -120,14 +120,14 @@ def test_a_pickle_in_a_job_is_never_unpickled_and_the_next_job_is_worked_off(
         clean_redis.hset(f"rq:job:{job_id}", field, value)
     good = accepted()
     enqueue.enqueue_once(clean_redis, good, ttl_seconds=60)
-    for _ in range(3):  # a job that cannot even be read may end a worker; another one begins
+    for _ in range(3):  # an unreadable job may end a worker; the next one starts
         work(build, settings)
     assert not trace.exists()
     assert clean_redis.llen(f"rq:queue:{queue}") == 0
     assert stored() == (1 if queue == jobs.ALERTS else 0)
 
 
-def test_the_pickle_would_have_worked_on_a_plain_worker(clean_redis: Redis, trace: Path) -> None:
+def test_the_pickle_runs_on_a_plain_worker(clean_redis: Redis, trace: Path) -> None:
     queue = Queue("plain", connection=clean_redis)
     job = queue.enqueue("builtins.len", "x")
     clean_redis.hset(job.key, "data", zlib.compress(pickle.dumps(Bomb(trace))))
@@ -136,7 +136,7 @@ def test_the_pickle_would_have_worked_on_a_plain_worker(clean_redis: Redis, trac
 
 
 @both
-def test_what_is_no_job_at_all_does_not_stop_the_next_one(
+def test_an_entry_that_is_no_job_does_not_stop_the_next_job(
     settings: Settings, clean_redis: Redis, queue: str, build: Build
 ) -> None:
     clean_redis.rpush(f"rq:queue:{queue}", "nowhere", "", b"\xff\xfe", "a:b")
@@ -149,12 +149,10 @@ def test_what_is_no_job_at_all_does_not_stop_the_next_one(
 
 
 @pytest.mark.parametrize("registry", ["wip", "failed"])
-def test_a_registry_that_cannot_be_read_keeps_nobody_from_working(
-    settings: Settings, clean_redis: Redis, registry: str
-) -> None:
+def test_an_unreadable_registry_does_not_stop_the_worker(settings: Settings, clean_redis: Redis, registry: str) -> None:
     clean_redis.zadd(f"rq:{registry}:{jobs.ALERTS}", {b"\xff\xfe:lease": 1 if registry == "wip" else 2**40})
     enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
-    work(worker_module._batching_worker, settings)
+    work(worker_module._batch_worker, settings)
     assert stored() == 1
 
 
@@ -179,29 +177,29 @@ _BODY = {"action": "created", "data": {"error": {}}}
     ],
     ids=str,
 )
-def test_a_job_that_could_not_even_be_set_aside_is_none_of_ours_and_costs_no_other(
+def test_a_job_that_cannot_be_dead_lettered_is_refused_and_does_not_affect_others(
     settings: Settings, clean_redis: Redis, poison: dict[str, object]
 ) -> None:
     argument = accepted().as_job_argument() | {"body": json.dumps(_BODY)} | poison
     plant(clean_redis, jobs.ALERTS, jobs.PROCESS_DELIVERY, argument)
     enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
-    work(worker_module._batching_worker, settings)  # one: it does not end
+    work(worker_module._batch_worker, settings)  # a single worker: it does not end
     assert stored() == 1
 
 
 @pytest.mark.parametrize(("field", "value"), [("timeout", "abc"), ("created_at", b"\xff"), ("retries_left", "x")])
-def test_a_job_with_a_field_that_cannot_be_read_costs_no_other(
+def test_a_job_with_an_unreadable_field_does_not_affect_others(
     settings: Settings, clean_redis: Redis, field: str, value: bytes
 ) -> None:
     job_id = plant(clean_redis, jobs.ALERTS, "builtins.len", "x")
     clean_redis.hset(f"rq:job:{job_id}", field, value)
     enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
-    work(worker_module._batching_worker, settings)
+    work(worker_module._batch_worker, settings)
     assert stored() == 1
 
 
 @pytest.mark.parametrize("intervals", ["{}", "5", '["x"]', "[]"])
-def test_a_job_of_theirs_that_was_abandoned_keeps_no_other_from_being_put_back(
+def test_a_planted_job_that_is_abandoned_does_not_stop_others_from_being_requeued(
     settings: Settings, clean_redis: Redis, intervals: str
 ) -> None:
     theirs, good = plant(clean_redis, jobs.ALERTS, "builtins.len", "x"), accepted()
@@ -211,13 +209,13 @@ def test_a_job_of_theirs_that_was_abandoned_keeps_no_other_from_being_put_back(
         clean_redis.hset(f"rq:job:{job_id}", "status", "started")
     clean_redis.delete(f"rq:queue:{jobs.ALERTS}")
     clean_redis.zadd(f"rq:wip:{jobs.ALERTS}", {f"{theirs}:lease": 1, f"{good.delivery_id}:lease": 2})
-    work(worker_module._batching_worker, settings)
+    work(worker_module._batch_worker, settings)
     assert stored() == 1
 
 
 @both
 @pytest.mark.parametrize("field", ["data", "exc_info"])
-def test_a_job_that_would_become_gigabytes_is_not_unpacked(
+def test_a_decompression_bomb_is_not_decompressed(
     settings: Settings, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch, queue: str, build: Build, field: str
 ) -> None:
     monkeypatch.setattr(jobs, "MAX_DECOMPRESSED_BYTES", 100_000)
@@ -231,21 +229,21 @@ def test_a_job_that_would_become_gigabytes_is_not_unpacked(
     assert stored() == (1 if queue == jobs.ALERTS else 0)
 
 
-def bounded(unpack: Callable[[bytes], bytes], most: int) -> Callable[[bytes], bytes]:
-    """``unpack``, on a machine that has no more memory than that."""
+def bounded(decompress: Callable[[bytes], bytes], limit: int) -> Callable[[bytes], bytes]:
+    """``decompress`` on a machine with ``limit`` bytes of memory."""
 
-    def unpacked(packed: bytes) -> bytes:
-        found = unpack(packed)
-        if len(found) > most:
+    def bounded_decompress(packed: bytes) -> bytes:
+        result = decompress(packed)
+        if len(result) > limit:
             raise SystemExit("out of memory")
-        return found
+        return result
 
-    return unpacked
+    return bounded_decompress
 
 
-def test_no_job_of_ours_names_a_sender_s_words(settings: Settings, clean_redis: Redis) -> None:
+def test_no_job_description_has_text_of_a_sender(settings: Settings, clean_redis: Redis) -> None:
     enqueue.enqueue_once(clean_redis, accepted(title="CanaryError: words"), ttl_seconds=60)
-    work(worker_module._batching_worker, settings)
+    work(worker_module._batch_worker, settings)
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     assert described
     assert all(b"Canary" not in (description or b"") for description in described)

@@ -1,4 +1,4 @@
-"""What Redis would forget is said at start and at ``/readyz``, plainly, also where nobody knows."""
+"""Risks of losing deliveries in Redis are reported at start and by ``/readyz``, unknown ones too."""
 
 import pytest
 from redis import Redis
@@ -10,12 +10,16 @@ from signalcraft.web import health
 GOOD = {"aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
 
-def test_a_redis_as_it_should_be_loses_nothing() -> None:
-    assert list(redis_persistence.judge(GOOD)) == []
+def risks(info: dict[str, object]) -> list[str]:
+    return [judgement.loss for judgement in redis_persistence.judge(info) if not judgement.is_safe]
+
+
+def test_a_safe_configuration_has_no_risks() -> None:
+    assert risks(GOOD) == []
 
 
 @pytest.mark.parametrize(
-    ("differs", "says"),
+    ("differences", "expected"),
     [
         ({"aof_enabled": 0}, "appendonly is off"),
         ({"aof_enabled": None}, "unknown whether appendonly"),
@@ -23,13 +27,13 @@ def test_a_redis_as_it_should_be_loses_nothing() -> None:
         ({"maxmemory_policy": None}, "maxmemory-policy is unknown"),
     ],
 )
-def test_each_difference_is_said_plainly(differs: dict[str, object], says: str) -> None:
-    (loss,) = redis_persistence.judge(GOOD | differs)
-    assert says in loss
+def test_each_risk_is_reported(differences: dict[str, object], expected: str) -> None:
+    (loss,) = risks(GOOD | differences)
+    assert expected in loss
     assert "a restart of Redis loses" in loss or "a full Redis forgets" in loss
 
 
-def test_a_real_one_is_asked_at_start_and_by_readyz(clean_redis: Redis) -> None:
+def test_risks_are_logged_at_start_and_reported_by_readyz(clean_redis: Redis) -> None:
     before = clean_redis.config_get("maxmemory-policy")["maxmemory-policy"]
     clean_redis.config_set("maxmemory-policy", "volatile-lru")
     try:
@@ -42,13 +46,13 @@ def test_a_real_one_is_asked_at_start_and_by_readyz(clean_redis: Redis) -> None:
     assert any("volatile-lru" in loss for loss in losses)
 
 
-def test_with_everything_on_the_shelf_it_does_not_matter(clean_redis: Redis) -> None:
+def test_with_all_deliveries_in_the_inbox_there_are_no_risks(clean_redis: Redis) -> None:
     with capture_logs() as lines:
         redis_persistence.report(clean_redis, "inbox")
     assert lines == []
 
 
-def test_a_redis_that_is_away_stops_no_start() -> None:
+def test_an_unavailable_redis_does_not_stop_the_start() -> None:
     with capture_logs() as lines:
         redis_persistence.report(redis_clients.for_web("redis://127.0.0.1:1/0"), "fallback")
     assert [line["reason"] for line in lines] == ["ConnectionError"]

@@ -1,4 +1,4 @@
-"""Deliveries that are Sentry's for sure, and of which nobody here knows what they mean."""
+"""Deliveries with a valid signature of Sentry and an unknown meaning."""
 
 import hmac
 import json
@@ -37,7 +37,7 @@ def unhandled() -> list[UnhandledDelivery]:
         ("issue", {"action": "exploded", "data": {"issue": {"id": "1", "title": "x"}}}, "action_unknown"),
     ],
 )
-def test_they_are_answered_ignored_and_kept_raw(
+def test_they_are_ignored_in_the_response_and_stored_raw(
     client: FlaskClient,
     clean_redis: Redis,
     resource: str,
@@ -51,24 +51,24 @@ def test_they_are_answered_ignored_and_kept_raw(
         "Sentry-Hook-Signature": hmac.new(SECRET.encode(), raw, "sha256").hexdigest(),
     }
     for _ in range(2):
-        answer = client.post(PATH, data=raw, headers=headers)
-        assert (answer.status_code, answer.get_json()) == (200, {"status": "ignored", "reason": reason})
+        response = client.post(PATH, data=raw, headers=headers)
+        assert (response.status_code, response.get_json()) == (200, {"status": "ignored", "reason": reason})
     work(clean_redis)
-    (kept,) = unhandled()
-    assert (kept.resource, bytes(kept.body)) == (resource, raw)
+    (stored,) = unhandled()
+    assert (stored.resource, bytes(stored.body)) == (resource, raw)
     with session():
         assert AlertEvent.select().count() == FailedDelivery.select().count() == 0
 
 
-def test_what_is_known_to_be_no_alert_is_not_kept(client: FlaskClient, clean_redis: Redis) -> None:
+def test_a_known_resource_without_alerts_is_not_stored(client: FlaskClient, clean_redis: Redis) -> None:
     assert web_client.send(client, web_client.sample("comment.created")).status_code == 200
     assert clean_redis.llen("rq:queue:alerts") == 0
 
 
-def test_a_workspace_keeps_its_newest_and_no_more(client: FlaskClient) -> None:  # noqa: ARG001 - for the workspace
+def test_only_the_newest_of_a_workspace_are_stored(client: FlaskClient) -> None:  # noqa: ARG001 - for the workspace
     with session():
         for _ in range(3):
             dead_letters.add_unhandled([accepted() for _ in range(400)])
-    kept = unhandled()
-    assert len(kept) == dead_letters.MAX_UNHANDLED
-    assert kept[0].id == 201
+    stored = unhandled()
+    assert len(stored) == dead_letters.MAX_UNHANDLED
+    assert stored[0].id == 201

@@ -1,4 +1,4 @@
-"""What any sender's values go through: text, slugs, environments, levels, times, tags."""
+"""Cleaning of values: text, slugs, environments, levels, times, tags."""
 
 import math
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def is_storable(value: str) -> bool:
         (["a"], None),
     ],
 )
-def test_a_line_is_one_line_of_what_people_read(sent: object, kept: str | None) -> None:
+def test_a_line_is_one_line_of_printable_text(sent: object, kept: str | None) -> None:
     assert cleaning.line(sent, 100) == kept
 
 
@@ -78,25 +78,25 @@ def test_a_text_keeps_its_lines(sent: object, kept: str | None) -> None:
         ("e" + "\u0301" * 50, 10, "…"),
     ],
 )
-def test_a_cut_falls_between_characters_and_shows(sent: str, limit: int, kept: str) -> None:
+def test_a_cut_falls_between_characters_and_ends_in_an_ellipsis(sent: str, limit: int, kept: str) -> None:
     assert cleaning.cut(sent, limit) == kept
     assert cleaning.line(sent, limit) == kept
     assert cleaning.text(sent, limit) == kept
 
 
-def test_a_text_of_megabytes_is_cut_without_being_read() -> None:
+def test_a_text_of_megabytes_is_cut_quickly() -> None:
     assert cleaning.text("x" * 5_000_000, 8_000) == "x" * 7_999 + "…"
     assert cleaning.line("\x00" * 5_000_000, 500) == "…"
 
 
 @given(st.text(st.characters(), max_size=60), st.integers(1, 40))
-def test_whatever_is_kept_is_storable_and_short(sent: str, limit: int) -> None:
+def test_every_result_is_storable_and_short(sent: str, limit: int) -> None:
     for kept in (cleaning.line(sent, limit), cleaning.text(sent, limit)):
         assert kept is None or (0 < len(kept) <= limit and is_storable(kept))
 
 
 @given(st.text(st.characters(), max_size=60))
-def test_a_line_that_was_cleaned_is_clean(sent: str) -> None:
+def test_cleaning_a_line_twice_changes_nothing(sent: str) -> None:
     once = cleaning.line(sent, 40)
     assert once is None or cleaning.line(once, 40) == once
 
@@ -174,7 +174,7 @@ def test_every_alias_is_known(alias: str, ours: str) -> None:
     assert cleaning.canonical_environment(ours, Vocabulary()) == (ours, True)
 
 
-def test_a_workspace_has_words_of_its_own() -> None:
+def test_a_workspace_has_its_own_aliases() -> None:
     vocabulary = Vocabulary(default_environment="green", environment_aliases=MappingProxyType({"blue": "canary"}))
     assert cleaning.canonical_environment("blue", vocabulary) == ("canary", True)
     assert cleaning.canonical_environment("green", vocabulary) == ("green", True)
@@ -219,7 +219,7 @@ def test_a_workspace_has_words_of_its_own() -> None:
         ({}, None),
     ],
 )
-def test_a_level_in_words_or_numbers_is_a_severity(sent: object, meant: Severity | None) -> None:
+def test_a_level_by_name_or_number_is_a_severity(sent: object, meant: Severity | None) -> None:
     assert cleaning.severity(sent) is meant
 
 
@@ -272,7 +272,7 @@ WHOLE = MOMENT.replace(microsecond=0)
         ("\u0661\u0662", None),
     ],
 )
-def test_a_time_in_any_spelling_is_aware_utc(sent: object, meant: datetime | None) -> None:
+def test_a_time_in_any_format_is_aware_utc(sent: object, meant: datetime | None) -> None:
     got = cleaning.time(sent)
     assert got == meant
     assert got is None or got.tzinfo is UTC
@@ -339,7 +339,7 @@ def test_a_tag_that_nests_beyond_recursion_is_kept_without_its_value() -> None:
 
 
 @given(ANYTHING)
-def test_nothing_makes_a_reader_raise(value: object) -> None:
+def test_no_value_makes_a_function_raise(value: object) -> None:
     assert cleaning.line(value, 9) is None or isinstance(value, str)
     assert cleaning.text(value, 9) is None or isinstance(value, str)
     assert cleaning.severity(value) in {None, *Severity}

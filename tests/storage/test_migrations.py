@@ -1,4 +1,4 @@
-"""The migrations and the models describe one database."""
+"""Migrations and models create the same schema."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ _CATALOG = """
 
 
 def catalog(url: str) -> set[tuple[str | None, ...]]:
-    """Every column, constraint and index, but for the migrations' own table."""
+    """Return every column, constraint and index, except those of the migrations' own table."""
     connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
@@ -44,7 +44,7 @@ def empty_url(database_url: str) -> Iterator[str]:
     embedded_servers.drop_database(database_url, "signalcraft_schema")
 
 
-def test_models_and_migrations_make_the_same_tables(database_url: str, empty_url: str) -> None:
+def test_models_and_migrations_create_the_same_tables(database_url: str, empty_url: str) -> None:
     database.close_all()
     open_database(empty_url)
     with session():
@@ -54,7 +54,7 @@ def test_models_and_migrations_make_the_same_tables(database_url: str, empty_url
     assert by_models == catalog(database_url)
 
 
-def test_down_undoes_up_and_up_can_be_done_again(empty_url: str) -> None:
+def test_down_reverts_up_and_up_can_run_again(empty_url: str) -> None:
     before = catalog(empty_url)
     applied = migrations.apply(empty_url)
     after = catalog(empty_url)
@@ -80,7 +80,7 @@ _OLD_EVENT = """
             'new', '{"a":"café"}')"""
 
 
-def test_bodies_survive_the_way_from_text_to_bytes_and_back(empty_url: str) -> None:
+def test_bodies_survive_the_migration_from_text_to_bytes_and_back(empty_url: str) -> None:
     database.close_all()
     open_database(empty_url)
     with session():

@@ -30,8 +30,8 @@ def ids() -> list[str]:
 
 def payloads() -> list[str]:
     with session():
-        kept = AlertEvent.select().where(AlertEvent.payload_json.is_null(is_null=False))
-        return [event.source_event_id for event in kept.order_by(AlertEvent.received_at)]
+        with_payload = AlertEvent.select().where(AlertEvent.payload_json.is_null(is_null=False))
+        return [event.source_event_id for event in with_payload.order_by(AlertEvent.received_at)]
 
 
 def delete_events(minute: float) -> int:
@@ -39,7 +39,7 @@ def delete_events(minute: float) -> int:
         return sum(retention.delete_events(at(minute)))
 
 
-def test_old_events_go_but_a_groups_first_and_last_and_its_count_stay() -> None:
+def test_old_events_are_deleted_but_the_first_and_last_of_a_group_and_its_count_stay() -> None:
     record(*(pending_event(f"{number}", number) for number in range(10)))
     assert delete_events(1_000) == 8
     assert ids() == ["0", "9"]
@@ -53,13 +53,13 @@ def test_the_events_that_opened_a_group_stay() -> None:
     assert ids() == ["late", "0", "4"]
 
 
-def test_events_that_are_young_enough_stay() -> None:
+def test_events_younger_than_the_retention_stay() -> None:
     record(*(pending_event(f"{number}", number) for number in range(10)))
     assert delete_events(5) == 4
     assert ids() == ["0", "5", "6", "7", "8", "9"]
 
 
-def test_it_goes_in_transactions_of_a_bounded_size() -> None:
+def test_a_purge_runs_in_transactions_of_bounded_size() -> None:
     for hundred in range(12):
         record(*(pending_event(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
     with session():
@@ -69,7 +69,7 @@ def test_it_goes_in_transactions_of_a_bounded_size() -> None:
     assert max(sizes) <= retention.BATCH_SIZE
 
 
-def test_payloads_go_earlier_than_events() -> None:
+def test_payloads_are_dropped_earlier_than_events() -> None:
     record(*(pending_event(f"{number}", number) for number in range(4)))
     with session():
         assert retention.count(Purge(events_before=at(2), payloads_before=at(3))) == (1, 3)
@@ -78,11 +78,11 @@ def test_payloads_go_earlier_than_events() -> None:
     assert (ids(), payloads()) == (["0", "1", "2", "3"], ["3"])
 
 
-def test_with_nothing_stored_there_is_nothing_to_do() -> None:
+def test_a_purge_of_empty_tables_deletes_nothing() -> None:
     assert delete_events(0) == 0
 
 
-def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
+def test_inactive_open_and_acknowledged_groups_are_resolved_but_snoozed_ones_are_not() -> None:
     record(
         pending_event("a", 0, issue="1"),
         pending_event("b", 0, issue="2"),
@@ -94,8 +94,8 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
     change_group(by_issue["3"], status="snoozed")
     with session():
         assert retention.resolve_inactive(at(5), at(1_000)) == 2
-        traces = GroupChange.select().order_by(GroupChange.from_value.desc())
-        assert [(one.actor, one.changed_by, one.from_value, one.to_value) for one in traces] == [
+        changes = GroupChange.select().order_by(GroupChange.from_value.desc())
+        assert [(change.actor, change.changed_by, change.from_value, change.to_value) for change in changes] == [
             ("clock", "AUTO_RESOLVE_DAYS", before, "resolved") for before in ("open", "ack")
         ]
     assert {group.version for group in groups() if group.status == "resolved"} == {2}
@@ -107,7 +107,7 @@ def test_the_clock_resolves_what_is_open_and_long_quiet_and_no_snooze() -> None:
     }
 
 
-def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_database: str) -> None:
+def test_all_inactive_groups_are_resolved_except_locked_ones(clean_database: str) -> None:
     record(*(pending_event(issue=str(number)) for number in range(450)))
     with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor, session():
         cursor.execute("SELECT FROM alert_group WHERE id IN (1, 250) FOR UPDATE")
@@ -117,7 +117,7 @@ def test_however_many_are_quiet_all_are_resolved_but_those_in_other_hands(clean_
         assert retention.resolve_inactive(at(5), at(1_000)) == 2
 
 
-def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
+def test_all_old_source_updates_are_purged_over_several_transactions() -> None:
     fixed = {"workspace": 1, "source": "sentry", "project": "", "change": "resolved"}
     with session():
         LatestSourceUpdate.insert_many(
@@ -127,7 +127,9 @@ def test_however_much_was_said_long_ago_all_of_it_is_forgotten() -> None:
         assert LatestSourceUpdate.select().count() == 250
 
 
-def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Settings, clean_redis: Redis) -> None:
+def test_daily_maintenance_runs_once_a_day_in_the_first_process_to_start_it(
+    settings: Settings, clean_redis: Redis
+) -> None:
     record(*(pending_event(f"{number}", number) for number in range(5)))
     now = at(0) + timedelta(days=settings.retention_days + 1)
     assert maintenance.run_daily_maintenance(settings, clean_redis, now)
@@ -137,7 +139,7 @@ def test_the_chores_are_done_once_a_day_by_whoever_comes_first(settings: Setting
     assert 0 < clean_redis.ttl("signalcraft:chores") <= 86_400
 
 
-def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Redis, database_url: str) -> None:
+def test_failed_daily_maintenance_is_retried(settings: Settings, clean_redis: Redis, database_url: str) -> None:
     database.close_all()
     open_database("postgresql://127.0.0.1:1/nowhere")
     try:
@@ -147,7 +149,7 @@ def test_chores_that_failed_are_tried_again(settings: Settings, clean_redis: Red
     assert maintenance.run_daily_maintenance(settings, clean_redis, at(0))
 
 
-def test_the_events_that_were_worse_than_all_before_stay() -> None:
+def test_events_with_a_higher_severity_than_all_before_stay() -> None:
     severities = (
         Severity.LOW,
         Severity.LOW,

@@ -1,4 +1,4 @@
-"""Slow queries are logged by who asked them, and never with what they asked about."""
+"""Slow queries are logged with the calling function, never with their parameters."""
 
 import io
 import json
@@ -20,7 +20,7 @@ def lines(clean_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.S
     add_workspace()
     stream = io.StringIO()
     logs.configure("INFO", "json", stream=stream)
-    monkeypatch.setattr(slow_queries, "log", structlog.get_logger("slowness"))  # a logger keeps its first stream
+    monkeypatch.setattr(slow_queries, "log", structlog.get_logger("slow_queries"))  # a logger keeps its first stream
     yield stream
     database.query_hooks.clear()
 
@@ -30,7 +30,7 @@ def logged(stream: io.StringIO) -> list[dict[str, object]]:
     return [line for line in found if line["event"] == "slow query"]
 
 
-def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: io.StringIO) -> None:
+def test_a_slow_query_is_logged_with_its_calling_function_and_its_duration(lines: io.StringIO) -> None:
     slow_queries.watch(0)
     record(pending_event("secret event"))
     names = [line["query"] for line in logged(lines)]
@@ -39,13 +39,13 @@ def test_a_slow_query_is_logged_with_the_name_of_who_asked_and_its_time(lines: i
     assert "secret event" not in lines.getvalue()
 
 
-def test_a_quick_one_is_not(lines: io.StringIO) -> None:
+def test_a_fast_query_is_not_logged(lines: io.StringIO) -> None:
     slow_queries.watch(60_000)
     record(pending_event())
     assert logged(lines) == []
 
 
-def test_the_limit_is_in_milliseconds(lines: io.StringIO) -> None:
+def test_the_threshold_is_in_milliseconds(lines: io.StringIO) -> None:
     slow_queries.watch(100)
     with session():
         database.execute_sql("SELECT pg_sleep(0.02)")
@@ -53,7 +53,7 @@ def test_the_limit_is_in_milliseconds(lines: io.StringIO) -> None:
     assert [100 < float(str(line["duration_ms"])) < 2_000 for line in logged(lines)] == [True]
 
 
-def test_one_that_fails_says_so_and_fails_all_the_same(lines: io.StringIO) -> None:
+def test_a_failing_query_is_logged_as_failed_and_still_raises(lines: io.StringIO) -> None:
     slow_queries.watch(0)
     with pytest.raises(PeeweeException), session():
         database.execute_sql("SELECT 1 / 0")

@@ -1,4 +1,4 @@
-"""Workspaces, secrets and tokens, and how the web process knows them."""
+"""Workspaces, secrets and tokens, and the credential cache of the web process."""
 
 import time
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ def test_workspaces_are_listed_by_slug() -> None:
     assert tenants.workspaces() == ["acme", "b-team"]
 
 
-def test_a_slug_is_given_once(workspace: str) -> None:
+def test_a_slug_is_unique(workspace: str) -> None:
     with pytest.raises(TenancyError, match="already"):
         tenants.create_workspace(workspace)
 
 
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("slug", ["", "Acme", "-acme", "a b", "a" * 64, "acme\n"])
-def test_a_slug_has_a_form(slug: str) -> None:
+def test_an_invalid_slug_is_refused(slug: str) -> None:
     with pytest.raises(TenancyError, match="slug"):
         tenants.create_workspace(slug)
 
@@ -58,7 +58,7 @@ def test_a_secret_is_stored_encrypted_and_listed_without_its_value(workspace: st
     assert tenants.cipher([KEY]).decrypt(row.value_encrypted.encode()) == b"s3cret-value"
 
 
-def test_names_are_made_up_where_none_is_given(workspace: str) -> None:
+def test_a_secret_without_a_name_gets_a_generated_one(workspace: str) -> None:
     names = [tenants.add_secret(workspace, "integration", str(n), [KEY]) for n in range(2)]
     assert names == ["integration-1", "integration-2"]
     assert tenants.add_secret(workspace, "legacy", "x", [KEY], "mine") == "mine"
@@ -87,7 +87,7 @@ def test_a_secret_is_retired_once(workspace: str) -> None:
         tenants.retire_secret(workspace, "old")
 
 
-def test_a_token_is_shown_once_and_kept_as_a_hash(workspace: str) -> None:
+def test_a_token_is_returned_once_and_stored_as_a_hash(workspace: str) -> None:
     token = tenants.create_token(workspace, can_write=False, name="grafana")
     (row,) = ApiToken.select()
     assert len(token) >= 43
@@ -118,7 +118,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def directory(environ: dict[str, str], clock: Clock) -> CredentialCache:
+def cache(environ: dict[str, str], clock: Clock) -> CredentialCache:
     add_workspace("default")
     add_workspace("acme")
     settings = Settings.from_environ({**environ, "ENCRYPTION_KEY": f"{KEY},{OTHER_KEY}", "SENTRY_CLIENT_SECRET": "a,b"})
@@ -126,13 +126,13 @@ def directory(environ: dict[str, str], clock: Clock) -> CredentialCache:
 
 
 @pytest.fixture
-def database_away(database_url: str) -> Iterator[None]:
+def database_unavailable(database_url: str) -> Iterator[None]:
     with no_database(database_url):
         yield
 
 
-def names(directory: CredentialCache, workspace: str) -> list[str]:
-    return [secret.name for secret in directory.secrets_of(workspace).secrets if secret.name != "decoy"]
+def names(cache: CredentialCache, workspace: str) -> list[str]:
+    return [secret.name for secret in cache.secrets_of(workspace).secrets if secret.name != "decoy"]
 
 
 def add_secret(name: str = "mine", *, key: str = KEY) -> None:
@@ -140,113 +140,111 @@ def add_secret(name: str = "mine", *, key: str = KEY) -> None:
         tenants.add_secret("acme", "integration", "value", [key], name)
 
 
-def test_the_environments_secrets_are_the_default_workspaces_alone(directory: CredentialCache) -> None:
-    assert names(directory, "default") == ["SENTRY_CLIENT_SECRET-1", "SENTRY_CLIENT_SECRET-2"]
-    assert names(directory, "acme") == []
+def test_secrets_from_the_environment_belong_to_the_default_workspace_only(cache: CredentialCache) -> None:
+    assert names(cache, "default") == ["SENTRY_CLIENT_SECRET-1", "SENTRY_CLIENT_SECRET-2"]
+    assert names(cache, "acme") == []
 
 
-def test_stored_secrets_are_read_with_any_of_the_keys(directory: CredentialCache) -> None:
+def test_stored_secrets_are_read_with_any_of_the_keys(cache: CredentialCache) -> None:
     add_secret("new")
     add_secret("old", key=OTHER_KEY)
-    assert names(directory, "acme") == ["new", "old"]
+    assert names(cache, "acme") == ["new", "old"]
 
 
-def test_a_secret_that_no_key_opens_is_left_out_and_does_no_harm(directory: CredentialCache) -> None:
+def test_a_secret_that_no_key_decrypts_is_skipped_and_breaks_nothing(cache: CredentialCache) -> None:
     add_secret("lost", key=Fernet.generate_key().decode())
     add_secret("mine")
-    assert names(directory, "acme") == ["mine"]
+    assert names(cache, "acme") == ["mine"]
 
 
-def test_every_workspace_has_as_many_secrets_to_try_also_one_that_does_not_exist(directory: CredentialCache) -> None:
-    kinds = [sorted(s.kind for s in directory.secrets_of(slug).secrets) for slug in ("default", "acme", "nobody")]
+def test_every_workspace_has_equally_many_secrets_to_try_even_an_unknown_one(cache: CredentialCache) -> None:
+    kinds = [sorted(s.kind for s in cache.secrets_of(slug).secrets) for slug in ("default", "acme", "nobody")]
     assert kinds[0] == kinds[1] == kinds[2] == ["integration", "integration", "legacy", "servicehook"]
-    assert directory.secrets_of("nobody").workspace_id == 0
+    assert cache.secrets_of("nobody").workspace_id == 0
 
 
-def test_a_default_workspace_that_was_not_made_yet_has_no_secrets(environ: dict[str, str]) -> None:
-    directory = CredentialCache(Settings.from_environ(environ))
-    assert directory.secrets_of("default").workspace_id == 0
-    assert names(directory, "default") == []
-    assert directory.caller("test-api-token") is None
+def test_a_default_workspace_that_does_not_exist_yet_has_no_secrets(environ: dict[str, str]) -> None:
+    cache = CredentialCache(Settings.from_environ(environ))
+    assert cache.secrets_of("default").workspace_id == 0
+    assert names(cache, "default") == []
+    assert cache.caller("test-api-token") is None
 
 
-def wait_for_reader(directory: CredentialCache) -> None:
-    assert directory._reader is not None
-    directory._reader.join(5)
+def wait_for_refresh(cache: CredentialCache) -> None:
+    assert cache._refreshes._in_flight is not None
+    cache._refreshes._in_flight.result(5)
 
 
-def test_what_is_known_is_read_anew_after_ten_seconds_beside_the_requests(
-    directory: CredentialCache, clock: Clock
-) -> None:
-    assert names(directory, "acme") == []
+def test_credentials_are_refreshed_in_the_background_after_ten_seconds(cache: CredentialCache, clock: Clock) -> None:
+    assert names(cache, "acme") == []
     add_secret()
     clock.now += 10
-    assert names(directory, "acme") == []
+    assert names(cache, "acme") == []
     clock.now += 0.1
-    names(directory, "acme")
-    wait_for_reader(directory)
-    assert names(directory, "acme") == ["mine"]
+    names(cache, "acme")
+    wait_for_refresh(cache)
+    assert names(cache, "acme") == ["mine"]
 
 
-def test_whoever_would_be_refused_is_looked_up_again_once_a_second(directory: CredentialCache, clock: Clock) -> None:
-    assert names(directory, "acme") == []
+def test_credentials_are_refreshed_before_a_refusal_at_most_once_a_second(cache: CredentialCache, clock: Clock) -> None:
+    assert names(cache, "acme") == []
     add_secret()
-    assert not directory.refresh()
+    assert not cache.refresh()
     clock.now += 1
-    assert directory.refresh()
-    assert names(directory, "acme") == ["mine"]
-    assert not directory.refresh()
+    assert cache.refresh()
+    assert names(cache, "acme") == ["mine"]
+    assert not cache.refresh()
 
 
-def test_nothing_known_and_no_database_is_unavailable(
+def test_an_empty_cache_without_a_database_is_unavailable(
     environ: dict[str, str], clock: Clock, request: pytest.FixtureRequest
 ) -> None:
-    request.getfixturevalue("database_away")
-    directory = CredentialCache(Settings.from_environ(environ), clock=clock)
+    request.getfixturevalue("database_unavailable")
+    cache = CredentialCache(Settings.from_environ(environ), clock=clock)
     with pytest.raises(DatabaseUnavailable):
-        directory.secrets_of("default")
+        cache.secrets_of("default")
     with pytest.raises(DatabaseUnavailable):
-        directory.caller("test-api-token")
+        cache.caller("test-api-token")
 
 
-def test_what_is_known_is_served_while_the_database_is_away(
-    directory: CredentialCache, clock: Clock, request: pytest.FixtureRequest
+def test_cached_credentials_are_served_while_the_database_is_unavailable(
+    cache: CredentialCache, clock: Clock, request: pytest.FixtureRequest
 ) -> None:
     add_secret()
-    assert names(directory, "acme") == ["mine"]
-    request.getfixturevalue("database_away")
+    assert names(cache, "acme") == ["mine"]
+    request.getfixturevalue("database_unavailable")
     clock.now += 3600
-    began = time.monotonic()
-    assert names(directory, "acme") == ["mine"]
-    assert time.monotonic() - began < 0.1
-    wait_for_reader(directory)
-    assert names(directory, "acme") == ["mine"]
+    started = time.monotonic()
+    assert names(cache, "acme") == ["mine"]
+    assert time.monotonic() - started < 0.1
+    wait_for_refresh(cache)
+    assert names(cache, "acme") == ["mine"]
 
 
-def test_tokens_name_their_workspace_and_scope(directory: CredentialCache) -> None:
+def test_tokens_name_their_workspace_and_scope(cache: CredentialCache) -> None:
     with database.session():
         reading = tenants.create_token("acme", can_write=False, name="grafana")
         writing = tenants.create_token("acme", can_write=True, name="oncall")
         revoked = tenants.create_token("acme", can_write=True, name="gone")
         tenants.revoke_token("acme", "gone")
-    callers = [directory.caller(token) for token in (reading, writing)]
+    callers = [cache.caller(token) for token in (reading, writing)]
     assert [(c.workspace, c.token, c.can_write) for c in callers if c] == [
         ("acme", "grafana", False),
         ("acme", "oncall", True),
     ]
     for unknown in (revoked, "", "grafana", tenants.token_sha256(reading), "\udcff"):
-        assert directory.caller(unknown) is None
+        assert cache.caller(unknown) is None
 
 
-def test_the_environments_token_opens_the_default_workspace(directory: CredentialCache) -> None:
-    caller = directory.caller("test-api-token")
+def test_the_token_from_the_environment_is_for_the_default_workspace(cache: CredentialCache) -> None:
+    caller = cache.caller("test-api-token")
     assert caller is not None
     assert (caller.workspace, caller.can_write) == ("default", True)
 
 
-def test_no_secret_shows_in_a_repr(directory: CredentialCache) -> None:
+def test_no_secret_shows_in_a_repr(cache: CredentialCache) -> None:
     add_secret()
-    directory.secrets_of("acme")
-    assert "value" not in repr([secret.name for secret in directory.secrets_of("acme").secrets])
-    assert "b'value'" not in repr(directory.secrets_of("acme"))
-    assert "b'value'" not in repr(directory._known)
+    cache.secrets_of("acme")
+    assert "value" not in repr([secret.name for secret in cache.secrets_of("acme").secrets])
+    assert "b'value'" not in repr(cache.secrets_of("acme"))
+    assert "b'value'" not in repr(cache._snapshot)

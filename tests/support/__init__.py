@@ -1,4 +1,4 @@
-"""What tests share: builders, clients, processes that crash."""
+"""Helpers for tests: builders, clients, crashing processes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Short ways to make the values that many tests need. Minutes are counted from ``NOON``."""
+"""Builders of the values that many tests need. Minutes are counted from ``NOON``."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count

@@ -1,4 +1,4 @@
-"""Drive ``crashing_process``: a process that dies at a chosen step."""
+"""Control ``crashing_process``: a process that is killed at a chosen step."""
 
 import json
 import os
@@ -12,16 +12,16 @@ from tests.support import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
-    """How a process ended; ``steps`` of one that lived, ``answer`` where it answered a request."""
+class RunResult:
+    """How a process ended: its ``steps`` unless it was killed, and the ``status`` of its HTTP response, if any."""
 
     killed: bool
     steps: int = 0
-    answer: int = 0
+    status: int = 0
 
 
 class CrashingProcess:
-    """``tests.support.crashing_process``, at the other end of a pipe."""
+    """A ``tests.support.crashing_process``, connected by pipes."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -34,18 +34,18 @@ class CrashingProcess:
             text=True,
         )
 
-    def play(self, role: str, step: int, **order: object) -> Fate:
+    def play(self, role: str, step: int, **order: object) -> RunResult:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps({"role": role, "step": step, **order}) + "\n")
         self._process.stdin.flush()
-        said: dict[str, Any] = {}
-        while "killed" not in said:
+        report: dict[str, Any] = {}
+        while "killed" not in report:
             line = self._process.stdout.readline()
-            assert line, "the process that forks them is dead"
-            said |= json.loads(line)
-        assert said["killed"] or "steps" in said, f"{role} failed at step {step}"
-        return Fate(**said)
+            assert line, "the parent process is dead"
+            report |= json.loads(line)
+        assert report["killed"] or "steps" in report, f"{role} failed at step {step}"
+        return RunResult(**report)
 
     def end(self) -> None:
         self._process.kill()

@@ -1,9 +1,9 @@
-"""Processes that die at a step: ``python -m tests.support.crashing_process``, for the crash sweep.
+"""Processes that are killed at a step: ``python -m tests.support.crashing_process``, for the crash sweep.
 
-One line of standard input is a role and the step at which to die, by SIGKILL: before or after a Redis command, before
-or after a statement of SQL (BEGIN and COMMIT too), before or after a step of taking in. The line that comes back says
-how many steps there were, and whether the process lived. Each role runs in a fork of this process, which has
-everything imported and never connects to anything.
+One line of standard input names a role and the step at which it is killed by SIGKILL: before or after a Redis command,
+before or after a statement of SQL (BEGIN and COMMIT too), before or after a step of receiving. The output reports
+how many steps there were, and whether the process was killed. Each role runs in a fork of this process, which has
+everything imported and never connects to any server.
 """
 
 import json
@@ -30,15 +30,15 @@ from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
 
-#: The threads that do the work; others run beside it.
-_COUNTED = ("MainThread", "storing", "patience")
+#: The threads whose steps count; background threads do not.
+_COUNTED = ("MainThread", "storing", "bounded-call")
 
 
 class _Steps:
-    """Counts the steps of the work, and ends everything at one of them."""
+    """Counts the steps of the process, and kills it at one of them."""
 
     def __init__(self, last: int) -> None:
-        """``last`` is the step at which to die; 0 lives."""
+        """Kill the process at the step ``last``; 0: never."""
         self.passed = 0
         self._last = last
 
@@ -50,10 +50,10 @@ class _Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, with a step before and one after it."""
+        """Return ``function`` with a step before and a step after it."""
 
         @wraps(function)
-        def between(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever it is
+        def between(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - of any type
             self.step()
             try:
                 return function(*arguments, **keywords)
@@ -63,8 +63,8 @@ class _Steps:
         return between
 
 
-def _watch(steps: _Steps) -> None:
-    """Count what goes to Redis and PostgreSQL."""
+def _count_commands(steps: _Steps) -> None:
+    """Count commands to Redis and PostgreSQL as steps."""
     AbstractConnection.send_packed_command = steps.around(AbstractConnection.send_packed_command)  # type: ignore[method-assign]
     AbstractConnection.read_response = steps.around(AbstractConnection.read_response)  # type: ignore[method-assign]
 
@@ -75,7 +75,7 @@ def _watch(steps: _Steps) -> None:
 
 
 def _work(settings: Settings, order: Mapping[str, Any]) -> None:
-    """Everything that waits, as a worker with --burst does."""
+    """Process everything in the queue, like a worker with --burst."""
     redis = redis_clients.for_worker(settings.redis_url)
     tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
 
@@ -84,16 +84,16 @@ def _work(settings: Settings, order: Mapping[str, Any]) -> None:
     BatchWorker(jobs.ALERTS, connection=redis, stages=stages, batch_size=batch_size).work(burst=True)
 
 
-def _drain(settings: Settings, order: Mapping[str, Any]) -> None:
-    """All that is on the shelf."""
+def _consume_inbox(settings: Settings, order: Mapping[str, Any]) -> None:
+    """Process everything in the inbox."""
     tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
-    drainer = InboxConsumer(_stages(order.get("poison")), batch_size=200)
-    while drainer.drain():
+    consumer = InboxConsumer(_stages(order.get("poison")), batch_size=200)
+    while consumer.consume_batch():
         pass
 
 
-def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stands for them
-    """The worker's; ``poison`` is a delivery that kills whoever reads it."""
+def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace with their methods
+    """Return the worker's stages; ``poison`` is the id of a delivery that kills its process."""
 
     def prepare(deliveries: Sequence[AcceptedDelivery]) -> processor.Batch:
         if poison in {delivery.delivery_id for delivery in deliveries}:
@@ -104,18 +104,18 @@ def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace that stand
     return SimpleNamespace(prepare=prepare, record=stages.record, reapply=stages.reapply, conclude=stages.conclude)
 
 
-def _take_in(settings: Settings, order: Mapping[str, Any]) -> None:
-    """One delivery over HTTP; the status goes out as the process would have sent it, or not."""
+def _receive(settings: Settings, order: Mapping[str, Any]) -> None:
+    """Receive one delivery over HTTP; report the status unless the process is killed before it responds."""
     client = app.create_app(settings).test_client()
-    answer = client.post("/webhooks/sentry", data=order["body"], headers=order["headers"])
-    sys.stdout.write(f"{json.dumps({'answer': answer.status_code})}\n")
+    response = client.post("/webhooks/sentry", data=order["body"], headers=order["headers"])
+    sys.stdout.write(f"{json.dumps({'status': response.status_code})}\n")
     sys.stdout.flush()
 
 
-_ROLES = {"worker": _work, "drainer": _drain, "web": _take_in}
+_ROLES = {"worker": _work, "inbox_consumer": _consume_inbox, "web": _receive}
 
 
-def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
+def _run(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     settings = Settings.from_environ(environ)
     steps = _Steps(order["step"])
     open_database(settings.database_url)
@@ -124,13 +124,13 @@ def _play(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
         durable_enqueue.enqueue_durably = steps.around(durable_enqueue.enqueue_durably)
         enqueue.enqueue_once = steps.around(enqueue.enqueue_once)
 
-        def open_and_watch(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - whatever it takes
+        def open_and_count(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - as open_database takes them
             open_database(*arguments, **keywords)
-            _watch(steps)
+            _count_commands(steps)
 
-        app.open_database = open_and_watch
+        app.open_database = open_and_count
     else:
-        _watch(steps)
+        _count_commands(steps)
     _ROLES[order["role"]](settings, order)
     sys.stdout.write(f"{json.dumps({'steps': steps.passed})}\n")
     sys.stdout.flush()
@@ -144,7 +144,7 @@ def main() -> None:
         order = json.loads(line)
         child = os.fork()
         if not child:
-            _play(order, environ | order.get("environ", {}))
+            _run(order, environ | order.get("environ", {}))
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{json.dumps({'killed': os.WIFSIGNALED(status)})}\n")
         sys.stdout.flush()

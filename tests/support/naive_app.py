@@ -1,7 +1,7 @@
-"""SignalCraft with a door as one would build it first: SET NX on the delivery key, then ``Queue.enqueue``.
+"""SignalCraft with the naive way to enqueue: SET NX on the delivery key, then ``Queue.enqueue``.
 
-Served by ``make chaos``, whose second run has to see deliveries get lost. Between the two steps the web process or
-Redis can go away; the sender, who heard nothing or a 503, sends again, and is told that it is a duplicate.
+``make chaos`` serves it in its second run, which must detect lost deliveries. Between the two steps the web process
+or Redis can fail; the sender receives no response or a 503, sends again, and the response is "duplicate".
 """
 
 import os
@@ -16,7 +16,7 @@ from signalcraft.settings import Settings
 from signalcraft.web.app import create_app
 
 
-def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> EnqueueResult:
+def enqueue_in_two_steps(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> EnqueueResult:
     key = queues_enqueue._delivery_key(accepted)
     with redis_clients.redis_errors_as_unavailable():
         if not redis.set(key, accepted.delivery_id, nx=True, ex=ttl_seconds):
@@ -27,5 +27,5 @@ def take_in(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) -> En
     return EnqueueResult(is_duplicate=False, delivery_id=accepted.delivery_id)
 
 
-queues_enqueue.enqueue_once = take_in
+queues_enqueue.enqueue_once = enqueue_in_two_steps
 app = create_app(Settings.from_environ(os.environ))

@@ -1,4 +1,4 @@
-"""Fill the queue and the inbox, and process what waits in them, in this process."""
+"""Fill the queue and the inbox, and process them, in this process."""
 
 from redis import Redis
 
@@ -9,14 +9,14 @@ from signalcraft.storage.database import session
 from signalcraft.worker.batch_worker import BatchWorker
 
 
-def take_in(redis: Redis, *deliveries: AcceptedDelivery) -> None:
+def enqueue_deliveries(redis: Redis, *deliveries: AcceptedDelivery) -> None:
     """Enqueue deliveries, none of which was enqueued before."""
     for delivery in deliveries:
         assert not enqueue.enqueue_once(redis, delivery, ttl_seconds=60).is_duplicate
 
 
 def work(redis: Redis, *, batch_size: int = 200, stages: object = None) -> None:
-    """Process what waits in the queue."""
+    """Process the queue."""
     BatchWorker(
         jobs.ALERTS,
         connection=redis,
@@ -26,7 +26,7 @@ def work(redis: Redis, *, batch_size: int = 200, stages: object = None) -> None:
 
 
 def work_after_a_crash(redis: Redis) -> None:
-    """Process what waits and what a worker that died held; a job that was handed out before is claimed alone."""
+    """Process the queue and the jobs of dead workers; a job that was claimed before is claimed alone."""
     for _ in range(20):
         let_time_pass(redis)
         work(redis)
@@ -36,7 +36,7 @@ def work_after_a_crash(redis: Redis) -> None:
 
 
 def let_time_pass(redis: Redis) -> None:
-    """Let leases and locks of dead workers end."""
+    """Expire the leases and locks of dead workers."""
     for entry, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True):
         redis.zadd("rq:wip:alerts", {entry: score - 3600})
     for job_id in redis.lrange("rq:queue:alerts:intermediate", 0, -1):
@@ -44,8 +44,8 @@ def let_time_pass(redis: Redis) -> None:
     redis.delete("rq:clean_registries:alerts")
 
 
-def shelve(*deliveries: AcceptedDelivery) -> None:
-    """Put deliveries into the inbox."""
+def add_to_inbox(*deliveries: AcceptedDelivery) -> None:
+    """Add deliveries to the inbox."""
     with session():
         for delivery in deliveries:
             inbox.add(delivery)

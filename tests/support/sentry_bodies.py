@@ -1,6 +1,6 @@
-"""Short ways to deliveries of Sentry's, whole and damaged, without any service.
+"""Builders of Sentry's deliveries, complete and damaged, without any service.
 
-``python -m tests.support.sentry_bodies`` writes ``tests/samples/sentry/`` anew.
+``python -m tests.support.sentry_bodies`` writes ``tests/samples/sentry/`` again.
 """
 
 import json
@@ -30,7 +30,7 @@ FIXED: dict[str, Any] = {
     "idempotency_key": "00112233445566778899aabbccddeeff",
 }
 
-#: Stands for "without this key".
+#: Marks a key to remove.
 ABSENT = object()
 
 
@@ -48,7 +48,7 @@ def deliver(name: str = "event_alert.triggered", **params: object) -> Delivery:
 
 
 def carrying(body: object, like: str = "event_alert.triggered", **headers: str | None) -> Delivery:
-    """A well-signed delivery of ``body``, its headers those of the sample ``like``; ``None`` takes one away."""
+    """A signed delivery of ``body`` with the headers of the sample ``like``; ``None`` removes a header."""
     raw = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
     original = _original(like)
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -59,20 +59,20 @@ def carrying(body: object, like: str = "event_alert.triggered", **headers: str |
     return Delivery(headers=kept, body=raw, received_at=RECEIVED_AT, url_token=original.url_token)
 
 
-@cache  # one builds thousands of bodies like it
+@cache  # thousands of bodies need the same headers
 def _original(name: str) -> Delivery:
     return deliver(name)
 
 
 def damaged(name: str, path: str, value: object = ABSENT) -> Delivery:
-    """The sample ``name`` with another value at ``path``, well signed."""
+    """The sample ``name`` with another value at ``path``, correctly signed."""
     return carrying(with_value(body_of(name), path, value), like=name)
 
 
 def with_value(body: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    *way, last = path.split(".")
+    *parent, last = path.split(".")
     part = body
-    for step in way:
+    for step in parent:
         part = part[int(step)] if isinstance(part, list) else part[step]
     if value is ABSENT:
         del part[last]
@@ -82,7 +82,7 @@ def with_value(body: dict[str, Any], path: str, value: object) -> dict[str, Any]
 
 
 def with_event(name: str = "event_alert.triggered", **fields: object) -> Delivery:
-    """The sample's event with other values; :data:`ABSENT` takes one away."""
+    """The sample's event with other values; :data:`ABSENT` removes a field."""
     body = body_of(name)
     own = {"event_alert.triggered": "event", "error.created": "error"}.get(name)
     event = body["data"][own] if own else body["event"]

@@ -1,4 +1,4 @@
-"""A worker whose reading of deliveries never ends, and never lets go of the interpreter. For ``test_worker``."""
+"""A worker whose normalization never ends and never releases the GIL. For ``test_batch_worker``."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Waiting for what happens in another process."""
+"""Wait for a condition in another process."""
 
 import time
 from collections.abc import Callable
@@ -7,5 +7,5 @@ from collections.abc import Callable
 def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Short ways to send things to the web process, in this one."""
+"""Send requests to the web application, in this process."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def add_workspace(slug: str = "default") -> int:
 
 @contextmanager
 def no_database(url: str) -> Iterator[None]:
-    """PostgreSQL out of reach while the block runs; afterwards it is the one at ``url`` again."""
+    """Make PostgreSQL unavailable during the block; then reconnect to ``url``."""
     open_database("postgresql://127.0.0.1:1/nowhere")
     database.close_idle()
     try:
@@ -36,7 +36,7 @@ def no_database(url: str) -> Iterator[None]:
 
 
 def web(environ: Mapping[str, str], **changes: str) -> FlaskClient:
-    """A client of an application of its own, set up by ``environ`` and ``changes``."""
+    """A client of a new application, configured by ``environ`` and ``changes``."""
     return create_app(Settings.from_environ({**environ, **changes})).test_client()
 
 
@@ -45,7 +45,7 @@ def sample(name: str = "event_alert.triggered", *, secret: str = SECRET, **param
 
 
 def send(client: FlaskClient, sent: Sample, path: str = PATH, **options: Any) -> TestResponse:  # noqa: ANN401 - as the client takes them
-    """Post a sample; ``headers`` among the options are added to its own, and win."""
+    """Post a sample; ``headers`` among the options override its own."""
     headers = {**sent.headers, **options.pop("headers", {})}
     return client.post(path, **{"data": sent.body, "headers": headers, **options})
 

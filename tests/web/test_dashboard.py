@@ -1,4 +1,4 @@
-"""rq-dashboard inside and beside the web process: it shows our queues, and changes nothing."""
+"""rq-dashboard in the web process and as a command: it shows our queues, read-only."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import tasks
+from signalcraft import tasks, thread_budgets
 from signalcraft.cli import main
 from signalcraft.dev import embedded_servers
 from signalcraft.ingest import context
@@ -40,7 +40,7 @@ def client(redis_url: str) -> Iterator[FlaskClient]:
 
 
 def snapshot(redis: Redis) -> dict[bytes, object]:
-    """All that Redis holds, but for rates: the web process of an earlier test may still be telling of its own."""
+    """Return all keys in Redis except rates: the web process of an earlier test may still be synchronizing its own."""
     read = {b"hash": redis.hgetall, b"set": redis.smembers, b"string": redis.get, b"stream": redis.xrange}
     read |= {b"list": lambda key: redis.lrange(key, 0, -1), b"zset": lambda key: redis.zrange(key, 0, -1)}
     return {key: read[redis.type(key)](key) for key in redis.scan_iter() if not key.startswith(b"signalcraft:rate:")}
@@ -48,7 +48,7 @@ def snapshot(redis: Redis) -> dict[bytes, object]:
 
 @pytest.mark.parametrize("path", ["/", "/0/view/workers", "/0/data/queues.json", "/static/css/bootstrap.min.css"])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic bm86"}, {"Authorization": "Bearer x"}])
-def test_nobody_sees_anything_without_the_password(client: FlaskClient, path: str, headers: dict[str, str]) -> None:
+def test_without_the_password_every_page_is_refused(client: FlaskClient, path: str, headers: dict[str, str]) -> None:
     response = client.get(path, headers=headers)
     assert (response.status_code, "Basic" in response.headers["WWW-Authenticate"]) == (401, True)
 
@@ -74,8 +74,8 @@ def test_it_shows_queues_jobs_and_workers_with_their_json_arguments(client: Flas
 
 
 @pytest.mark.parametrize("path", ["/", "/0/view/jobs", "/0/view/workers"])
-def test_its_policy_lets_run_what_its_pages_need_and_no_script_of_a_job(client: FlaskClient, path: str) -> None:
-    """Seen in a browser: a page whose templates may not be compiled says "Loading..." for ever."""
+def test_its_policy_allows_what_its_pages_need_and_no_script_of_a_job(client: FlaskClient, path: str) -> None:
+    """Seen in a browser: a page whose templates may not be compiled shows "Loading..." forever."""
     page = client.get(path, headers=WITH_PASSWORD)
     policy = page.headers["Content-Security-Policy"]
     (scripts,) = re.findall(r"script-src ([^;]+);", policy)
@@ -90,7 +90,7 @@ def test_its_policy_lets_run_what_its_pages_need_and_no_script_of_a_job(client: 
     assert client.get(path, headers=WITH_PASSWORD).headers["Content-Security-Policy"] != policy
 
 
-def test_no_page_offers_what_would_be_refused(client: FlaskClient, clean_redis: Redis) -> None:
+def test_no_page_has_a_button_that_would_be_refused(client: FlaskClient, clean_redis: Redis) -> None:
     waiting = accepted()
     enqueue.enqueue_once(clean_redis, waiting, ttl_seconds=60)
     lists = ("/0/view/jobs/alerts/queued/8/asc/1", "/0/view/jobs/alerts/failed/8/asc/1")
@@ -111,32 +111,32 @@ def test_without_the_name_of_a_queue_it_shows_the_jobs_of_alerts(client: FlaskCl
 
 
 @pytest.mark.parametrize("path", ["/0/view/job/gone", "/0/data/job/gone.json"])
-def test_a_job_that_is_worked_off_meanwhile_is_no_fault_of_ours(client: FlaskClient, path: str) -> None:
-    answer = client.get(path, headers=WITH_PASSWORD)
-    assert (answer.status_code, answer.text.startswith("There is no such job any more")) == (404, True)
+def test_a_job_that_was_processed_meanwhile_is_not_found(client: FlaskClient, path: str) -> None:
+    response = client.get(path, headers=WITH_PASSWORD)
+    assert (response.status_code, response.text.startswith("There is no such job any more")) == (404, True)
 
 
-def test_a_redis_that_is_away_is_said_in_a_line() -> None:
+def test_an_unavailable_redis_is_reported_in_a_line() -> None:
     client = dashboard.create_dashboard("redis://127.0.0.1:1", PASSWORD).test_client()
-    answer = client.get("/0/data/queues.json", headers=WITH_PASSWORD)
-    assert (answer.status_code, answer.text) == (503, "Redis cannot be reached.\n")
+    response = client.get("/0/data/queues.json", headers=WITH_PASSWORD)
+    assert (response.status_code, response.text) == (503, "Redis cannot be reached.\n")
 
 
-def test_passwords_cannot_be_tried_for_ever(environ: dict[str, str]) -> None:
+def test_password_attempts_are_limited(environ: dict[str, str]) -> None:
     client = web(environ, DASHBOARD_PASSWORD=PASSWORD, RATELIMIT_ADDRESS="3/minute")
     wrong = {"Authorization": "Basic " + b64encode(b"anybody:guess").decode()}
-    answers = [client.get("/rq/", headers=wrong) for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
-    assert int(answers[-1].headers["Retry-After"]) > 0
+    responses = [client.get("/rq/", headers=wrong) for _ in range(5)]
+    assert [response.status_code for response in responses] == [401, 401, 401, 429, 429]
+    assert int(responses[-1].headers["Retry-After"]) > 0
     assert client.get("/rq/").status_code == 401, "a browser that has not asked for the password yet"
-    assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 429, "else a guesser would be told which is right"
+    assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 429, "otherwise guessing would find the password"
     elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
     assert client.get("/rq/", headers=WITH_PASSWORD, environ_overrides=elsewhere).status_code == 200
     with client.application.app_context():
         context.current().redis.close()
 
 
-def test_junk_at_a_webhook_locks_nobody_out_who_knows_the_password(environ: dict[str, str]) -> None:
+def test_junk_at_the_api_does_not_block_the_right_password(environ: dict[str, str]) -> None:
     client = web(environ, DASHBOARD_PASSWORD=PASSWORD, RATELIMIT_ADDRESS="3/minute")
     assert [client.get("/api/v1/groups").status_code for _ in range(5)][-1] == 429
     assert client.get("/rq/", headers=WITH_PASSWORD).status_code == 200
@@ -144,7 +144,7 @@ def test_junk_at_a_webhook_locks_nobody_out_who_knows_the_password(environ: dict
         context.current().redis.close()
 
 
-def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, redis: Redis) -> None:
+def test_every_endpoint_that_changes_state_is_refused_with_any_method(client: FlaskClient, redis: Redis) -> None:
     failed = jobs.queue(redis, jobs.ALERTS).enqueue("no.such.thing", job_id="failed")
     BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=1).work(burst=True)
     before = snapshot(redis)
@@ -162,60 +162,60 @@ def test_whatever_changes_state_is_refused_by_any_method(client: FlaskClient, re
     assert snapshot(redis) == before
 
 
-def test_every_page_that_is_let_through_is_one_that_there_is() -> None:
+def test_every_allowed_page_exists() -> None:
     app = dashboard.create_dashboard("redis://127.0.0.1:1", PASSWORD)
     assert {rule.endpoint for rule in app.url_map.iter_rules()} >= dashboard._PAGES
     assert rq_dashboard.blueprint.name == "rq_dashboard"
 
 
-def test_a_third_request_at_the_same_time_is_turned_away() -> None:
-    inside, release = threading.Barrier(dashboard.MAX_REQUESTS + 1), threading.Event()
+def test_a_third_concurrent_request_is_refused() -> None:
+    inside, release = threading.Barrier(thread_budgets.MAX_DASHBOARD_REQUESTS + 1), threading.Event()
 
     def slow(_environ: object, _start_response: object) -> list[bytes]:
         inside.wait(5)
         release.wait(5)
         return [b"done"]
 
-    few = dashboard._ConcurrencyLimit(slow)
-    threads = [threading.Thread(target=few, args=({}, None)) for _ in range(dashboard.MAX_REQUESTS)]
+    limited = dashboard._ConcurrencyLimit(slow)
+    threads = [threading.Thread(target=limited, args=({}, None)) for _ in range(thread_budgets.MAX_DASHBOARD_REQUESTS)]
     for thread in threads:
         thread.start()
     inside.wait(5)
     statuses: list[str] = []
-    few({"REQUEST_METHOD": "GET"}, lambda status, _headers: statuses.append(status))
+    limited({"REQUEST_METHOD": "GET"}, lambda status, _headers: statuses.append(status))
     release.set()
     for thread in threads:
         thread.join()
     assert statuses == ["503 SERVICE UNAVAILABLE"]
 
 
-def test_a_page_gets_all_its_files_though_a_browser_asks_for_six_at_once() -> None:
+def test_six_concurrent_requests_for_static_files_are_served() -> None:
     together = threading.Barrier(6)
 
     def slow(_environ: object, _start_response: object) -> list[bytes]:
         together.wait(5)
         return [b"done"]
 
-    few, answers = dashboard._ConcurrencyLimit(slow), list[object]()
+    limited, responses = dashboard._ConcurrencyLimit(slow), list[object]()
 
     def ask() -> None:
-        answers.append(few({"REQUEST_METHOD": "GET", "PATH_INFO": "/static/js/jquery.js"}, lambda *_: None))
+        responses.append(limited({"REQUEST_METHOD": "GET", "PATH_INFO": "/static/js/jquery.js"}, lambda *_: None))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [[b"done"]] * 6
+    assert responses == [[b"done"]] * 6
 
 
 def test_its_redis_pool_is_its_own_and_has_two_connections(redis_url: str) -> None:
     pool = dashboard.create_dashboard(redis_url, PASSWORD).redis_conn.connection_pool  # type: ignore[attr-defined]  # likewise
-    assert pool.max_connections == dashboard.MAX_REQUESTS
+    assert pool.max_connections == thread_budgets.MAX_DASHBOARD_REQUESTS
     assert pool.connection_kwargs["socket_timeout"] < 1
 
 
-def test_the_web_process_has_it_only_if_there_is_a_password(environ: dict[str, str]) -> None:
+def test_the_web_process_serves_it_only_if_a_password_is_set(environ: dict[str, str]) -> None:
     assert web(environ).get("/rq/").status_code == 404
     client = web(environ, DASHBOARD_PASSWORD=PASSWORD)
     assert client.get("/rq/").status_code == 401
@@ -225,7 +225,7 @@ def test_the_web_process_has_it_only_if_there_is_a_password(environ: dict[str, s
     assert client.get("/healthz").status_code == 200
 
 
-def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_told_to(
+def test_the_command_asks_for_the_password_shows_the_queues_and_stops_on_sigterm(
     environ: dict[str, str], clean_redis: Redis
 ) -> None:
     enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
@@ -236,27 +236,27 @@ def test_the_command_asks_for_the_password_shows_the_queues_and_ends_when_it_is_
         command, cwd=ROOT, env={**os.environ, **known}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        wait_until(lambda: _asked(port, "/", {}) == (401, b"A password is needed.\n"), seconds=30)
-        status, queues = _asked(port, "/0/data/queues.json", WITH_PASSWORD)
+        wait_until(lambda: _get(port, "/", {}) == (401, b"A password is needed.\n"), seconds=30)
+        status, queues = _get(port, "/0/data/queues.json", WITH_PASSWORD)
         assert (status, b'"name":"alerts"' in queues, b'"count":1' in queues) == (200, True, True)
     finally:
         process.terminate()
         output, _ = process.communicate(timeout=10)
     assert f"http://127.0.0.1:{port}/" in output
-    assert _asked(port, "/", {}) is None
+    assert _get(port, "/", {}) is None
 
 
-def test_the_command_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_names_a_missing_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     result = CliRunner().invoke(main.main, ["dashboard"])
     assert (result.exit_code, result.stderr) == (1, "Error: REDIS_URL is not set.\n")
 
 
-def _asked(port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes] | None:
-    """The status and the body; None where nobody listens."""
+def _get(port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes] | None:
+    """Return the status and the body; None if nothing listens on ``port``."""
     try:
-        with urlopen(Request(f"http://127.0.0.1:{port}{path}", headers=headers), timeout=5) as answer:
-            return answer.status, answer.read()
+        with urlopen(Request(f"http://127.0.0.1:{port}{path}", headers=headers), timeout=5) as response:
+            return response.status, response.read()
     except HTTPError as error:
         with error:
             return error.code, error.read()

@@ -1,4 +1,4 @@
-"""``/readyz``: each part's state, within a second, whatever hangs."""
+"""``/readyz``: the state of each component, within a second, whatever hangs."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
 from tests.support.web_client import no_database, web
 
-PARTS = ("redis", "postgresql", "queue", "worker")
+COMPONENTS = ("redis", "postgresql", "queue", "worker")
 
 
 @contextmanager
 def application(environ: Mapping[str, str], **changes: str) -> Iterator[FlaskClient]:
-    """A client of an application that lets go of its connections at the end."""
+    """A client of an application that closes its connections at the end."""
     client = web(environ, **changes)
     yield client
     with client.application.app_context():
@@ -42,7 +42,7 @@ def client(environ: dict[str, str]) -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def worker(clean_redis: Redis, settings: Settings) -> BatchWorker:
-    """Registered, and not yet at work."""
+    """A registered worker that does not run."""
     tasks.configure_worker(settings, clean_redis)
     worker = BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=10)
     worker.register_birth()
@@ -68,8 +68,8 @@ def ask(client: FlaskClient) -> tuple[int, dict[str, Any]]:
 
 
 def states(client: FlaskClient) -> dict[str, str]:
-    _, told = ask(client)
-    return {name: told[name]["state"] for name in PARTS}
+    _, body = ask(client)
+    return {name: body[name]["state"] for name in COMPONENTS}
 
 
 def age_heartbeat(worker: BatchWorker, seconds: float) -> None:
@@ -78,20 +78,20 @@ def age_heartbeat(worker: BatchWorker, seconds: float) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_it_is_ready_when_every_part_works_and_each_says_how_long_it_took(client: FlaskClient) -> None:
-    status, told = ask(client)
-    assert (status, told["status"]) == (200, "ok")
-    for name in PARTS:
-        assert told[name]["state"] == "ok"
-        assert 0 < told[name]["ms"] < 800
+def test_it_is_ready_when_every_component_works_and_each_reports_its_duration(client: FlaskClient) -> None:
+    status, body = ask(client)
+    assert (status, body["status"]) == (200, "ok")
+    for name in COMPONENTS:
+        assert body[name]["state"] == "ok"
+        assert 0 < body[name]["ms"] < 800
 
 
 def test_it_is_not_ready_without_a_worker(client: FlaskClient) -> None:
-    status, told = ask(client)
-    assert (status, told["status"], told["worker"]["state"]) == (503, "unavailable", "missing")
+    status, body = ask(client)
+    assert (status, body["status"], body["worker"]["state"]) == (503, "unavailable", "missing")
 
 
-def test_a_worker_that_stopped_coming_round_is_none(client: FlaskClient, worker: BatchWorker) -> None:
+def test_a_worker_without_a_recent_heartbeat_is_missing(client: FlaskClient, worker: BatchWorker) -> None:
     age_heartbeat(worker, 44)
     assert states(client)["worker"] == "ok"
     age_heartbeat(worker, 46)
@@ -116,7 +116,7 @@ def test_a_job_that_has_waited_too_long_makes_it_not_ready(client: FlaskClient, 
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_redis_that_answers_and_takes_no_writes_is_away(client: FlaskClient, clean_redis: Redis) -> None:
+def test_a_redis_that_responds_and_refuses_writes_is_away(client: FlaskClient, clean_redis: Redis) -> None:
     clean_redis.config_set("min-replicas-to-write", 1)
     try:
         assert clean_redis.ping()
@@ -137,13 +137,13 @@ def test_a_database_that_lacks_a_migration_is_behind(client: FlaskClient) -> Non
     assert states(client)["postgresql"] == "ok"
 
 
-def test_parts_that_cannot_be_reached_are_away(environ: dict[str, str]) -> None:
+def test_unreachable_components_are_away(environ: dict[str, str]) -> None:
     with application(environ, REDIS_URL="redis://127.0.0.1:1/0") as client, no_database(environ["DATABASE_URL"]):
-        assert states(client) == dict.fromkeys(PARTS, "away")
+        assert states(client) == dict.fromkeys(COMPONENTS, "away")
 
 
 @pytest.mark.usefixtures("worker")
-def test_frozen_servers_cost_a_second_at_most_however_often_one_asks(
+def test_frozen_servers_cost_a_second_at_most_for_each_request(
     client: FlaskClient, environ: dict[str, str], servers: embedded_servers.Servers
 ) -> None:
     if urlsplit(environ["DATABASE_URL"]).netloc != urlsplit(servers.database_url).netloc:
@@ -155,5 +155,5 @@ def test_frozen_servers_cost_a_second_at_most_however_often_one_asks(
             assert found["redis"] in ("away", "silent")
     with frozen(servers.postgres):
         for _ in range(6):
-            assert states(client) | {"postgresql": ""} == dict.fromkeys(PARTS, "ok") | {"postgresql": ""}
+            assert states(client) | {"postgresql": ""} == dict.fromkeys(COMPONENTS, "ok") | {"postgresql": ""}
     assert set(states(client).values()) == {"ok"}

@@ -1,4 +1,4 @@
-"""The description of the API is true: of every route, every code and every answer."""
+"""The OpenAPI description matches every route, every code and every response."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from tests.support.builders import pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, code_of, web
 
 API_PAGE = ROOT / "docs" / "api.md"
-#: ``/readyz`` says 503 by being well; metrics of a test are as they may be.
+#: ``/readyz`` and ``/metrics`` are excluded below: a 503 of ``/readyz`` is correct, metrics of a test may be anything.
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 NO_LIMITS = {
     "RATELIMIT_API": "1000000/minute",
@@ -42,8 +42,10 @@ def routes(client: FlaskClient) -> list[tuple[str, str]]:
 
 
 def test_every_route_is_described(client: FlaskClient) -> None:
-    told = client.get("/openapi.json").get_json()
-    assert {(method, path) for path, methods in told["paths"].items() for method in methods} == set(routes(client))
+    description = client.get("/openapi.json").get_json()
+    assert {(method, path) for path, methods in description["paths"].items() for method in methods} == set(
+        routes(client)
+    )
     assert {rule.endpoint for rule in client.application.url_map.iter_rules()} == set(openapi.OPERATIONS)
 
 
@@ -56,18 +58,18 @@ def test_every_call_that_needs_a_token_says_so(client: FlaskClient) -> None:
             assert code_of(client.open(concrete, method=method.upper())) == "token_invalid"
 
 
-def test_every_field_of_an_answer_is_of_a_type_but_for_what_was_sent(client: FlaskClient) -> None:
+def test_every_response_field_has_a_type_except_the_payload(client: FlaskClient) -> None:
     shapes = client.get("/openapi.json").get_json()["components"]["schemas"]
     untyped = {
         (name, field)
         for name, shape in shapes.items()
-        for field, told in shape["properties"].items()
-        if not {"type", "$ref", "enum"} & set(told)
+        for field, schema in shape["properties"].items()
+        if not {"type", "$ref", "enum"} & set(schema)
     }
     assert untyped == {("EventWithPayload", "payload")}
 
 
-def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
+def test_the_html_page_loads_nothing_from_other_hosts(client: FlaskClient) -> None:
     response = client.get("/docs")
     page = response.get_data(as_text=True)
     assert response.mimetype == "text/html"
@@ -80,17 +82,17 @@ def test_the_page_to_read_is_of_this_host_alone(client: FlaskClient) -> None:
         assert f"<code>{code}</code>" in page
 
 
-def test_the_page_to_read_leads_to_every_call_and_every_shape(client: FlaskClient) -> None:
-    page, told = client.get("/docs").text, client.get("/openapi.json").get_json()
+def test_the_html_page_links_every_call_and_every_schema(client: FlaskClient) -> None:
+    page, description = client.get("/docs").text, client.get("/openapi.json").get_json()
     anchors = re.findall(r'id="([^"]+)"', page)
     links = set(re.findall(r'href="#([^"]+)"', page))
     assert len(anchors) == len(set(anchors))
     assert links <= set(anchors)
-    calls = {operation["operationId"] for methods in told["paths"].values() for operation in methods.values()}
+    calls = {operation["operationId"] for methods in description["paths"].values() for operation in methods.values()}
     assert calls | {"GroupsPage", "EditBody", "Stats"} <= links
 
 
-def test_the_page_to_read_has_good_answers_first_and_codes_as_code(client: FlaskClient) -> None:
+def test_the_html_page_lists_successes_first_and_codes_as_code(client: FlaskClient) -> None:
     page = client.get("/docs").text
     for call in page.split("<h2")[1:-2]:
         statuses = re.findall(r"<tr><td>(\d{3})</td>", call)
@@ -111,10 +113,10 @@ def test_the_page_in_the_repository_has_every_route_with_a_curl_line_and_every_c
 
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("token", [TOKEN, "of acme", "none"])
-def test_whatever_is_sent_the_answer_is_as_described(
+def test_every_response_matches_its_description(
     environ: dict[str, str], token: str, mode: schemathesis.GenerationMode
 ) -> None:
-    """A workspace with groups, one without any, and nobody; what is described, and what is not."""
+    """With the token of a workspace with groups, of one without, and with none; valid and invalid requests."""
     add_workspace()
     add_workspace("acme")
     record(*(pending_event(issue=str(number % 5)) for number in range(20)))

@@ -1,4 +1,4 @@
-"""Every no is a problem: RFC 9457, with a stable code, and never a word of what was sent."""
+"""Every refusal is an RFC 9457 problem with a stable code, and quotes nothing of the request."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -52,7 +52,7 @@ def test_each_refusal_is_a_problem_with_its_status_and_code(environ: dict[str, s
         (ClientDisconnected("secret-canary"), 400, "request_malformed"),
     ],
 )
-def test_every_other_exception_is_a_problem_that_tells_nothing(
+def test_every_other_exception_is_a_problem_without_details(
     environ: dict[str, str], error: Exception, status: int, code: str
 ) -> None:
     client = web(environ)
@@ -66,29 +66,29 @@ def test_every_other_exception_is_a_problem_that_tells_nothing(
     assert "secret-canary" not in response.get_data(as_text=True) + str(response.headers)
 
 
-def test_a_path_that_is_not_there_is_a_problem(client: FlaskClient) -> None:
+def test_an_unknown_path_is_a_problem(client: FlaskClient) -> None:
     for path in ("/", "/nowhere", "/webhooks", "/webhooks/github", "//webhooks/sentry", "/api/v1/nothing"):
         response = client.post(path)
         assert (response.status_code, code_of(response)) == (404, "not_found")
         assert "Location" not in response.headers
 
 
-def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_are(client: FlaskClient) -> None:
+def test_a_method_that_is_not_allowed_is_a_problem_with_the_allowed_ones(client: FlaskClient) -> None:
     response = client.delete("/api/v1/groups")
     assert (response.status_code, code_of(response)) == (405, "method_not_allowed")
     assert "GET" in response.headers["Allow"]
 
 
-def test_every_answer_tells_browsers_and_caches_to_leave_it_alone(client: FlaskClient) -> None:
+def test_every_response_forbids_sniffing_and_caching(client: FlaskClient) -> None:
     for response in (client.get("/healthz"), ask(client, "/groups"), client.get("/nowhere")):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Cache-Control"] == ("private, no-cache" if "ETag" in response.headers else "no-store")
 
 
-# --- the routes for whoever operates it
+# --- routes for operators
 
 
-def test_a_live_process_says_so(client: FlaskClient) -> None:
+def test_a_live_process_responds_ok(client: FlaskClient) -> None:
     assert client.get("/healthz").get_json() == {"status": "ok"}
 
 
@@ -100,7 +100,7 @@ def test_metrics_are_open_unless_they_have_a_token(environ: dict[str, str]) -> N
     assert client.get("/metrics", headers={"Authorization": "Bearer scrape"}).status_code == 200
 
 
-def test_without_redis_there_are_the_metrics_of_postgresql(environ: dict[str, str]) -> None:
+def test_without_redis_the_metrics_of_postgresql_remain(environ: dict[str, str]) -> None:
     """The inbox is in use just then: its alarm must see it."""
     response = web(environ, REDIS_URL="redis://127.0.0.1:1/0").get("/metrics")
     assert response.status_code == 200
@@ -108,17 +108,17 @@ def test_without_redis_there_are_the_metrics_of_postgresql(environ: dict[str, st
     assert "signalcraft_webhooks_total" not in response.text
 
 
-def test_a_call_of_the_api_is_a_line_in_the_log_without_its_query(client: FlaskClient) -> None:
+def test_an_api_call_is_logged_without_its_query_string(client: FlaskClient) -> None:
     with capture_logs() as lines:
         assert ask(client, "/groups?q=somebody").status_code == 200
         assert ask(client, "/groups/99").status_code == 404
         assert client.get("/api/v1/groups").status_code == 401
-    told = [line for line in lines if line["event"] == "request answered"]
-    assert [(one["path"], one["status"], one["code"]) for one in told] == [
+    logged = [line for line in lines if line["event"] == "request answered"]
+    assert [(line["path"], line["status"], line["code"]) for line in logged] == [
         ("/api/v1/groups", 200, None),
         ("/api/v1/groups/99", 404, "not_found"),
         ("/api/v1/groups", 401, "token_invalid"),
     ]
-    assert [one["workspace_id"] for one in told] == [1, 1, None]
-    assert all(one["duration_ms"] > 0 and one["address"] for one in told)
+    assert [line["workspace_id"] for line in logged] == [1, 1, None]
+    assert all(line["duration_ms"] > 0 and line["address"] for line in logged)
     assert "somebody" not in str(lines)

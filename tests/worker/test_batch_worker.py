@@ -1,4 +1,4 @@
-"""The worker on real parts: jobs are taken in by the script of ``jobs`` and worked off by ``BatchingWorker``."""
+"""``BatchWorker`` on real Redis and PostgreSQL, with jobs from ``enqueue``."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import AlertQueue, BatchWorker
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
-from tests.support.queues import take_in
+from tests.support.queues import enqueue_deliveries
 from tests.support.waiting import wait_until
 
 Work = Callable[..., BatchWorker]
@@ -41,11 +41,11 @@ Work = Callable[..., BatchWorker]
 
 @pytest.fixture
 def work(redis: Redis) -> Work:
-    """Work off what waits, in this process, and come back."""
+    """Process all waiting jobs in this process."""
 
     def run(**options: object) -> BatchWorker:
-        chosen: dict[str, object] = {"stages": tasks.processor(), "batch_size": 200, "connection": redis}
-        worker = BatchWorker(jobs.ALERTS, **chosen | options)  # type: ignore[arg-type]
+        defaults: dict[str, object] = {"stages": tasks.processor(), "batch_size": 200, "connection": redis}
+        worker = BatchWorker(jobs.ALERTS, **defaults | options)  # type: ignore[arg-type]
         worker.work(burst=True)
         return worker
 
@@ -57,7 +57,7 @@ def failed() -> list[FailedDelivery]:
         return list(FailedDelivery.select())
 
 
-def stages(**replaced: object) -> Any:  # noqa: ANN401 - some of Stages, the others as the worker has them
+def stages(**replaced: object) -> Any:  # noqa: ANN401 - the Stages of the worker, some of them replaced
     real = tasks.processor()
     return SimpleNamespace(**{"prepare": real.prepare, "record": real.record, "conclude": real.conclude} | replaced)
 
@@ -67,9 +67,9 @@ def count_events() -> int:
         return int(AlertEvent.select().count())
 
 
-def test_what_was_taken_in_is_stored_and_leaves_nothing_in_redis_but_its_key(redis: Redis, work: Work) -> None:
+def test_deliveries_are_stored_and_only_their_keys_stay_in_redis(redis: Redis, work: Work) -> None:
     deliveries = [accepted(issue=str(number % 3)) for number in range(30)]
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
     work()
     assert sorted(group.count for group in groups()) == [10, 10, 10]
     assert redis.exists(*(f"rq:job:{delivery.delivery_id}" for delivery in deliveries)) == 0
@@ -77,52 +77,52 @@ def test_what_was_taken_in_is_stored_and_leaves_nothing_in_redis_but_its_key(red
     assert len(redis.keys("signalcraft:delivery:*")) == 30
 
 
-def test_it_takes_what_waits_up_to_the_batch_size_and_never_waits_for_more(redis: Redis, work: Work) -> None:
+def test_a_batch_has_the_waiting_jobs_up_to_the_batch_size_and_never_waits_for_more(redis: Redis, work: Work) -> None:
     sizes: list[int] = []
 
     def prepare(deliveries: Sequence[AcceptedDelivery]) -> processor.Batch:
         sizes.append(len(deliveries))
         return tasks.processor().prepare(deliveries)
 
-    take_in(redis, *(accepted() for _ in range(25)))
+    enqueue_deliveries(redis, *(accepted() for _ in range(25)))
     work(stages=stages(prepare=prepare), batch_size=10)
     assert sizes == [10, 10, 5]
 
 
-def test_one_that_cannot_be_worked_off_is_set_aside_with_its_bytes_and_the_others_are_stored(
+def test_a_delivery_that_cannot_be_processed_is_dead_lettered_with_its_body_and_the_others_are_stored(
     redis: Redis,
     work: Work,
 ) -> None:
     bad = accepted()
     body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
     bad = replace(bad, delivery=replace(bad.delivery, body=body))
-    take_in(redis, accepted(), bad, accepted())
+    enqueue_deliveries(redis, accepted(), bad, accepted())
     work()
     assert count_events() == 2
-    (kept,) = failed()
-    assert (kept.delivery_id, bytes(kept.body), kept.stage) == (bad.delivery_id, body, "normalize")
-    assert kept.code == "identity_missing"
+    (letter,) = failed()
+    assert (letter.delivery_id, bytes(letter.body), letter.stage) == (bad.delivery_id, body, "normalize")
+    assert letter.code == "identity_missing"
 
 
-def test_a_batch_that_the_database_refuses_is_worked_off_one_by_one(redis: Redis, work: Work) -> None:
+def test_a_batch_that_the_database_refuses_is_processed_one_by_one(redis: Redis, work: Work) -> None:
     stranger = replace(accepted(), workspace_id=99)
     good = [accepted() for _ in range(3)]
-    take_in(redis, good[0], stranger, *good[1:])
+    enqueue_deliveries(redis, good[0], stranger, *good[1:])
     work()
     assert count_events() == 3
     assert redis.llen("rq:queue:alerts") == redis.zcard("rq:wip:alerts") == 0
 
 
-def test_working_off_the_same_delivery_again_changes_nothing(redis: Redis, work: Work) -> None:
+def test_processing_the_same_delivery_again_changes_nothing(redis: Redis, work: Work) -> None:
     delivery = accepted()
     for _ in range(3):
         redis.flushdb()
-        take_in(redis, delivery)
+        enqueue_deliveries(redis, delivery)
         work()
     assert [group.count for group in groups()] == [1]
 
 
-def test_while_postgresql_is_away_it_holds_the_batch_and_burns_no_retries(redis: Redis, work: Work) -> None:
+def test_while_postgresql_is_unavailable_a_batch_is_retried_without_job_retries(redis: Redis, work: Work) -> None:
     attempts: list[int] = []
 
     def record(batch: processor.Batch) -> processor.Outcome:
@@ -131,16 +131,16 @@ def test_while_postgresql_is_away_it_holds_the_batch_and_burns_no_retries(redis:
             raise DatabaseUnavailable
         return tasks.processor().record(batch)
 
-    take_in(redis, accepted(), accepted())
+    enqueue_deliveries(redis, accepted(), accepted())
     work(stages=stages(record=record))
     assert attempts == [2, 2, 2, 2]
     assert count_events() == 2
     assert Queue("alerts", connection=redis).failed_job_registry.count == 0
 
 
-def test_told_to_stop_while_it_holds_a_batch_it_gives_the_batch_back(redis: Redis, work: Work) -> None:
+def test_a_stop_request_during_the_retries_releases_the_batch(redis: Redis, work: Work) -> None:
     deliveries = [accepted() for _ in range(3)]
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
 
     def record(_: processor.Batch) -> processor.Outcome:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -158,9 +158,9 @@ def test_while_a_full_batch_is_stored_the_next_is_prepared_and_stored_after_it(r
     prepared, stored = threading.Semaphore(0), list[list[str]]()
     deliveries = [accepted() for _ in range(6)]
 
-    def prepare(some: Sequence[AcceptedDelivery]) -> processor.Batch:
+    def prepare(batch: Sequence[AcceptedDelivery]) -> processor.Batch:
         prepared.release()
-        return tasks.processor().prepare(some)
+        return tasks.processor().prepare(batch)
 
     def record(batch: processor.Batch) -> processor.Outcome:
         if not stored:
@@ -168,7 +168,7 @@ def test_while_a_full_batch_is_stored_the_next_is_prepared_and_stored_after_it(r
         stored.append([delivery.delivery_id for delivery in batch.prepared.deliveries])
         return tasks.processor().record(batch)
 
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
     work(stages=stages(prepare=prepare, record=record), batch_size=2)
     names = [delivery.delivery_id for delivery in deliveries]
     assert stored == [names[:2], names[2:4], names[4:]]
@@ -176,7 +176,7 @@ def test_while_a_full_batch_is_stored_the_next_is_prepared_and_stored_after_it(r
     assert redis.zcard("rq:wip:alerts") == 0
 
 
-def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis: Redis, work: Work) -> None:
+def test_a_prefetched_batch_waits_in_the_queue_while_postgresql_is_unavailable(redis: Redis, work: Work) -> None:
     attempts: list[tuple[int, int]] = []
 
     def record(batch: processor.Batch) -> processor.Outcome:
@@ -186,33 +186,33 @@ def test_what_is_claimed_ahead_waits_in_the_queue_while_postgresql_is_away(redis
             raise DatabaseUnavailable
         return tasks.processor().record(batch)
 
-    take_in(redis, *(accepted() for _ in range(4)))
+    enqueue_deliveries(redis, *(accepted() for _ in range(4)))
     work(stages=stages(record=record), batch_size=2)
     assert attempts[:3] == [(0, 4), (2, 2), (2, 2)]
     assert count_events() == 4
 
 
-def test_people_hear_of_a_batch_that_is_stored_though_redis_goes_away_at_that_moment(
+def test_a_stored_batch_is_notified_if_redis_becomes_unavailable_at_that_moment(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[object] = []
+    concluded: list[object] = []
 
-    def gone(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RedisConnectionError
 
     def record(batch: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
         outcome = tasks.processor().record(batch)
-        monkeypatch.setattr(Lease, "renewed", gone)
+        monkeypatch.setattr(Lease, "renewed", fail)
         return outcome
 
-    take_in(redis, *(accepted() for _ in range(4)))
-    work(stages=stages(record=record, conclude=told.append), batch_size=2)
+    enqueue_deliveries(redis, *(accepted() for _ in range(4)))
+    work(stages=stages(record=record, conclude=concluded.append), batch_size=2)
     assert count_events() == 2
-    assert len(told) == 1
+    assert len(concluded) == 1
 
 
-def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
+def test_the_lease_of_a_batch_that_takes_long_to_store_is_renewed(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("signalcraft.worker.batch_worker._POLL_INTERVAL_SECONDS", 0.05)
@@ -224,65 +224,63 @@ def test_a_batch_that_takes_long_to_store_stays_with_its_worker(
             time.sleep(0.1)
         return tasks.processor().record(batch)
 
-    take_in(redis, accepted(), accepted())
+    enqueue_deliveries(redis, accepted(), accepted())
     work(stages=stages(record=record))
     assert ends[0] < ends[-1], "the lease is renewed meanwhile"
     assert count_events() == 2
 
 
-def test_a_delivery_that_our_own_code_stumbles_over_is_set_aside_with_what_it_was(
+def test_a_delivery_that_triggers_a_bug_is_dead_lettered_with_the_exception(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, poison, better = (accepted() for _ in range(3))
     normalize = processing._normalize
 
-    def stumble(one: AcceptedDelivery, *others: Any) -> None:  # noqa: ANN401 - as it is
-        if one.delivery_id == poison.delivery_id:
-            raise ZeroDivisionError("a value of somebody's")
-        normalize(one, *others)
+    def fail_on_poison(delivery: AcceptedDelivery, *others: Any) -> None:  # noqa: ANN401 - as the original
+        if delivery.delivery_id == poison.delivery_id:
+            raise ZeroDivisionError("a value of a user")
+        normalize(delivery, *others)
 
-    monkeypatch.setattr(processing, "_normalize", stumble)
-    take_in(redis, good, poison, better)
+    monkeypatch.setattr(processing, "_normalize", fail_on_poison)
+    enqueue_deliveries(redis, good, poison, better)
     work()
-    (kept,) = failed()
-    assert (kept.delivery_id, kept.stage, kept.code) == (poison.delivery_id, "normalize", "delivery_unreadable")
-    assert kept.reason == "ZeroDivisionError"
+    (letter,) = failed()
+    assert (letter.delivery_id, letter.stage, letter.code) == (poison.delivery_id, "normalize", "delivery_unreadable")
+    assert letter.reason == "ZeroDivisionError"
     assert count_events() == 2
 
 
-def test_a_batch_is_bounded_in_bytes_and_what_had_no_room_keeps_its_place(
+def test_a_batch_is_bounded_in_bytes_and_the_other_jobs_keep_their_order(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliveries = [accepted() for _ in range(5)]
     monkeypatch.setattr(
-        "signalcraft.worker.batch_worker.MAX_BATCH_BYTES", 1 + max(len(one.delivery.body) for one in deliveries)
+        "signalcraft.worker.batch_worker.MAX_BATCH_BYTES", 1 + max(len(item.delivery.body) for item in deliveries)
     )
     seen: list[list[str]] = []
 
     def record(batch: processor.Batch) -> processor.Outcome:
-        seen.append([one.delivery_id for one in batch.prepared.deliveries])
+        seen.append([delivery.delivery_id for delivery in batch.prepared.deliveries])
         return tasks.processor().record(batch)
 
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
     work(stages=stages(record=record))
     names = [delivery.delivery_id for delivery in deliveries]
     assert seen == [names[:2], names[2:4], names[4:]]
     assert redis.zcard("rq:wip:alerts") == 0
 
 
-def test_a_body_that_our_code_never_gets_done_with_ends_the_process(
+def test_a_body_that_hangs_the_parser_ends_the_process(
     redis: Redis, worker_process: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    """The interpreter may be held by a regular expression, so nothing in Python could help."""
-    take_in(redis, accepted())
+    """A regular expression may hold the GIL, so no Python code could stop it."""
+    enqueue_deliveries(redis, accepted())
     process = worker_process("tests/support/stuck_worker.py")
     assert process.wait(timeout=30) == 1
-    assert redis.zcard("rq:wip:alerts") == 1, "it comes back when its lease is over"
+    assert redis.zcard("rq:wip:alerts") == 1, "it is requeued when its lease ends"
 
 
-def test_told_to_stop_while_a_batch_is_stored_it_finishes_that_and_gives_the_next_back(
-    redis: Redis, work: Work
-) -> None:
+def test_a_stop_request_while_a_batch_is_stored_finishes_it_and_releases_the_next(redis: Redis, work: Work) -> None:
     deliveries = [accepted() for _ in range(6)]
 
     def record(batch: processor.Batch) -> processor.Outcome:
@@ -290,7 +288,7 @@ def test_told_to_stop_while_a_batch_is_stored_it_finishes_that_and_gives_the_nex
         os.kill(os.getpid(), signal.SIGTERM)
         return tasks.processor().record(batch)
 
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
     work(stages=stages(record=record), batch_size=2)
     waiting = [name.decode() for name in redis.lrange("rq:queue:alerts", 0, -1)]
     assert waiting == [delivery.delivery_id for delivery in deliveries[2:]]
@@ -298,30 +296,30 @@ def test_told_to_stop_while_a_batch_is_stored_it_finishes_that_and_gives_the_nex
     assert count_events() == 2
 
 
-def test_jobs_that_went_into_other_hands_are_not_given_back(redis: Redis) -> None:
+def test_jobs_whose_lease_ended_are_not_released(redis: Redis) -> None:
     delivery = accepted()
-    take_in(redis, delivery)
+    enqueue_deliveries(redis, delivery)
     queue = AlertQueue(jobs.ALERTS, connection=redis)
-    claim = Lease.acquire("", queue, worker_name="slow", most=9)
-    redis.zremrangebyrank("rq:wip:alerts", 0, -1)  # its lease was over
-    claim.release()
+    lease = Lease.acquire("", queue, worker_name="slow", limit=9)
+    redis.zremrangebyrank("rq:wip:alerts", 0, -1)  # as after the end of the lease
+    lease.release()
     assert redis.llen("rq:queue:alerts") == 0
     assert redis.hget(f"rq:job:{delivery.delivery_id}", "status") == b"started"
 
 
 @pytest.mark.parametrize("wait_seconds", [1.0, 0.02], ids=["at once", "after a renewal"])
-def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
+def test_jobs_of_two_batches_in_flight_are_requeued_in_their_order(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch, wait_seconds: float
 ) -> None:
     monkeypatch.setattr("signalcraft.worker.batch_worker._POLL_INTERVAL_SECONDS", wait_seconds)
     deliveries = [accepted() for _ in range(5)]
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
 
     def record(_: processor.Batch) -> processor.Outcome:
         time.sleep(0.1)  # for the next batch to be claimed
-        raise KeyboardInterrupt  # as good as dead: nothing of it is finished or given back
+        raise KeyboardInterrupt  # like a crash: nothing is finished or released
 
-    work(stages=stages(record=record), batch_size=2)  # RQ's loop ends and says nothing
+    work(stages=stages(record=record), batch_size=2)  # RQ's loop ends without an error
     assert redis.zcard("rq:wip:alerts") == 4
     for entry, score in redis.zscan_iter("rq:wip:alerts"):
         redis.zadd("rq:wip:alerts", {entry: score - 3600})
@@ -332,33 +330,33 @@ def test_jobs_of_two_batches_in_hand_come_back_in_their_order(
 
 @pytest.mark.parametrize("function", ["os.system", "signalcraft.tasks.configure_worker", "no.such.thing"])
 def test_a_job_that_names_another_function_never_runs(redis: Redis, work: Work, function: str) -> None:
-    strange = jobs.queue(redis, jobs.ALERTS).enqueue(function, "echo", job_id="strange")
-    take_in(redis, accepted())
+    planted = jobs.queue(redis, jobs.ALERTS).enqueue(function, "echo", job_id="planted")
+    enqueue_deliveries(redis, accepted())
     work()
     assert count_events() == 1
-    assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == [strange.id]
+    assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == [planted.id]
 
 
 def test_a_job_whose_argument_is_no_delivery_fails_alone(redis: Redis, work: Work) -> None:
-    jobs.queue(redis, jobs.ALERTS).enqueue(jobs.PROCESS_DELIVERY, {"body": 1}, job_id="strange")
-    take_in(redis, accepted())
+    jobs.queue(redis, jobs.ALERTS).enqueue(jobs.PROCESS_DELIVERY, {"body": 1}, job_id="planted")
+    enqueue_deliveries(redis, accepted())
     work()
     assert count_events() == 1
-    assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == ["strange"]
+    assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == ["planted"]
 
 
-def test_rules_notice_new_groups_and_the_notification_is_a_job_of_its_own(redis: Redis, work: Work) -> None:
-    take_in(redis, accepted(issue="1"), accepted(issue="1", level="fatal"))
+def test_a_new_group_enqueues_a_notification_job(redis: Redis, work: Work) -> None:
+    enqueue_deliveries(redis, accepted(issue="1"), accepted(issue="1", level="fatal"))
     work()
-    notices = jobs.queue(redis, jobs.NOTIFICATIONS).jobs
-    assert [job.args[0]["reason"] for job in notices] == ["new"]
-    take_in(redis, accepted(issue="1", level="error"), accepted(issue="2"))
+    notifications = jobs.queue(redis, jobs.NOTIFICATIONS).jobs
+    assert [job.args[0]["reason"] for job in notifications] == ["new"]
+    enqueue_deliveries(redis, accepted(issue="1", level="error"), accepted(issue="2"))
     work()
     assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new", "new"]
 
 
 @pytest.mark.usefixtures("redis")
-def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning(settings: Settings) -> None:
+def test_while_redis_is_unavailable_a_notification_is_lost_with_a_warning(settings: Settings) -> None:
     context = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0")).context
     with capture_logs() as lines:
         processing.process([accepted()], context)
@@ -373,7 +371,7 @@ def test_while_redis_is_away_people_do_not_hear_of_a_group_and_that_is_a_warning
 
 @pytest.fixture
 def worker_process(environ: dict[str, str], redis: Redis) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:  # noqa: ARG001 - for the workspace
-    """Start ``python worker.py`` for real; what still runs at the end is killed."""
+    """Return a function that starts ``python worker.py``; kill what still runs at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
@@ -388,19 +386,19 @@ def worker_process(environ: dict[str, str], redis: Redis) -> Iterator[Callable[[
         process.wait()
 
 
-def test_a_worker_that_is_told_to_stop_leaves_within_seconds(
+def test_a_worker_exits_within_seconds_of_a_stop_request(
     redis: Redis,
     worker_process: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
     process = worker_process()
-    take_in(redis, accepted())
+    enqueue_deliveries(redis, accepted())
     wait_until(lambda: count_events() == 1, seconds=15)
     process.terminate()
     assert process.wait(timeout=10) == 0
 
 
 @pytest.mark.parametrize("variable", ["RULES", "NOTIFIER"])
-def test_a_rule_or_notifier_that_leads_nowhere_ends_the_start_with_one_line(
+def test_a_rule_or_notifier_that_cannot_be_imported_ends_the_start_with_one_line(
     environ: dict[str, str], variable: str
 ) -> None:
     command = [sys.executable, "worker.py", "--burst"]
@@ -411,14 +409,14 @@ def test_a_rule_or_notifier_that_leads_nowhere_ends_the_start_with_one_line(
     assert ended.stderr.splitlines() == [f"{variable} names no.such, which cannot be imported: No module named 'no'."]
 
 
-def test_the_jobs_of_a_killed_worker_are_worked_off_within_30_seconds(
+def test_the_jobs_of_a_killed_worker_are_processed_within_30_seconds(
     redis: Redis,
     worker_process: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
     with session(), database.atomic():
-        # The worker gets no further than the events while this is held.
+        # This lock blocks the worker at the insert of events.
         database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
-        take_in(redis, *(accepted() for _ in range(5)))
+        enqueue_deliveries(redis, *(accepted() for _ in range(5)))
         process = worker_process()
         wait_until(lambda: redis.zcard("rq:wip:alerts") >= 1, seconds=15)
         process.kill()

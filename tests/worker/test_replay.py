@@ -1,4 +1,4 @@
-"""Ways back: ``reconcile``, ``replay`` and ``failed``."""
+"""Recovery commands: ``reconcile``, ``replay`` and ``failed``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.worker import process as processing
 from signalcraft.worker.context import WorkerContext
 from tests.support.builders import NOON, accepted, groups
-from tests.support.queues import take_in, work
+from tests.support.queues import enqueue_deliveries, work
 
 Run = Callable[..., Result]
 
@@ -49,28 +49,28 @@ def run(environ: dict[str, str]) -> Run:
 
 
 def broken() -> AcceptedDelivery:
-    one = accepted()
+    delivery = accepted()
     body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
-    return replace(one, delivery=replace(one.delivery, body=body))
+    return replace(delivery, delivery=replace(delivery.delivery, body=body))
 
 
-def set_aside(*deliveries: AcceptedDelivery) -> None:
+def dead_letter(*deliveries: AcceptedDelivery) -> None:
     with session():
         for delivery in deliveries:
-            dead_letters.add_all([(delivery, MissingTitle("as yesterday's code had it"))], stage="normalize")
+            dead_letters.add_all([(delivery, MissingTitle("by older code"))], stage="normalize")
 
 
-def said(result: Result) -> str:
-    """The summary: in a test, log lines go before it."""
+def summary(result: Result) -> str:
+    """Return the last line: in a test, log lines come before it."""
     return result.stdout.splitlines()[-1]
 
 
 # --- reconcile
 
 
-def test_a_job_that_no_list_holds_is_put_back_and_worked_off(redis: Redis, run: Run) -> None:
+def test_a_job_that_no_list_holds_is_requeued_and_processed(redis: Redis, run: Run) -> None:
     deliveries = [accepted() for _ in range(3)]
-    take_in(redis, *deliveries)
+    enqueue_deliveries(redis, *deliveries)
     redis.lrem("rq:queue:alerts", 1, deliveries[1].delivery_id)
     assert run("reconcile").stdout == "1 jobs were put back.\n"
     assert run("reconcile").stdout == "0 jobs were put back.\n"
@@ -78,8 +78,8 @@ def test_a_job_that_no_list_holds_is_put_back_and_worked_off(redis: Redis, run: 
     assert sum(group.count for group in groups()) == 3
 
 
-def test_what_waits_is_worked_on_or_failed_is_not_lost(redis: Redis) -> None:
-    take_in(redis, *(accepted() for _ in range(4)))
+def test_a_job_that_waits_is_claimed_or_failed_is_not_lost(redis: Redis) -> None:
+    enqueue_deliveries(redis, *(accepted() for _ in range(4)))
     names = [name.decode() for name in redis.lrange("rq:queue:alerts", 0, -1)]
     redis.lmove("rq:queue:alerts", "rq:queue:alerts:intermediate")
     redis.lrem("rq:queue:alerts", 1, names[1])
@@ -107,27 +107,27 @@ def test_without_redis_it_fails_in_one_line(redis: Redis, environ: dict[str, str
 # --- replay
 
 
-def test_what_failed_is_replayed_by_todays_code_at_its_own_time_and_once(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
-    set_aside(accepted(issue="1", minute=5), accepted(issue="1", minute=7), broken())
-    assert said(run("replay", "--failed", "--dry-run")) == (
-        "3 deliveries: 2 alerts would be added, 1 cannot be worked off."
+def test_dead_letters_are_replayed_by_the_current_code_at_their_own_time_and_once(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+    dead_letter(accepted(issue="1", minute=5), accepted(issue="1", minute=7), broken())
+    assert summary(run("replay", "--failed", "--dry-run")) == (
+        "3 deliveries: 2 alerts would be added, 1 cannot be processed."
     )
     assert groups() == []
-    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
+    assert summary(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be processed."
     (group,) = groups()
     assert (group.count, group.first_seen_at) == (2, NOON + timedelta(minutes=5))
-    assert said(run("replay", "--failed")) == "1 deliveries: 0 alerts were added, 1 cannot be worked off."
+    assert summary(run("replay", "--failed")) == "1 deliveries: 0 alerts were added, 1 cannot be processed."
     assert [group.count for group in groups()] == [2]
 
 
-def test_people_are_told_of_what_a_replay_finds(redis: Redis, run: Run) -> None:
-    set_aside(accepted())
-    del tasks._Configured.processor, tasks._Configured.redis, tasks._Configured.breaker  # as in a process of its own
+def test_a_replay_queues_notifications(redis: Redis, run: Run) -> None:
+    dead_letter(accepted())
+    del tasks._Configured.processor, tasks._Configured.redis, tasks._Configured.breaker  # as in a separate process
     run("replay", "--failed")
     assert redis.llen("rq:queue:notifications") == 1
 
 
-def test_one_that_our_own_code_stumbles_over_costs_no_other(
+def test_a_delivery_that_triggers_a_bug_does_not_affect_others(
     redis: Redis,  # noqa: ARG001 - for the workspace
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,17 +135,17 @@ def test_one_that_our_own_code_stumbles_over_costs_no_other(
     poison = accepted()
     process = processing.process
 
-    def stumble(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> record.RecordResult:
-        if poison.delivery_id in {one.delivery_id for one in deliveries}:
+    def fail_on_poison(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> record.RecordResult:
+        if poison.delivery_id in {delivery.delivery_id for delivery in deliveries}:
             raise ZeroDivisionError
         return process(deliveries, context)
 
-    monkeypatch.setattr(processing, "process", stumble)
-    set_aside(accepted(), poison, accepted())
-    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
+    monkeypatch.setattr(processing, "process", fail_on_poison)
+    dead_letter(accepted(), poison, accepted())
+    assert summary(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be processed."
 
 
-def test_one_that_our_own_code_cannot_even_read_costs_no_other(
+def test_a_delivery_that_triggers_a_bug_in_normalizing_does_not_affect_others(
     redis: Redis,  # noqa: ARG001 - for the workspace
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,74 +153,76 @@ def test_one_that_our_own_code_cannot_even_read_costs_no_other(
     poison = accepted(title="poison")
     of = PendingEvent.of
 
-    def stumble(alert: NormalizedAlert, *arguments: Any, **options: Any) -> PendingEvent:  # noqa: ANN401 - as it is
+    def fail_on_poison(alert: NormalizedAlert, *arguments: Any, **options: Any) -> PendingEvent:  # noqa: ANN401 - as the original
         if alert.title == "poison":
             raise ZeroDivisionError
         return of(alert, *arguments, **options)
 
-    monkeypatch.setattr(PendingEvent, "of", stumble)
-    set_aside(accepted(), poison, accepted())
-    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
+    monkeypatch.setattr(PendingEvent, "of", fail_on_poison)
+    dead_letter(accepted(), poison, accepted())
+    assert summary(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be processed."
 
 
-def test_one_that_the_database_refuses_costs_no_other(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
-    set_aside(accepted(), replace(accepted(), workspace_id=99), accepted())
-    assert said(run("replay", "--failed", "--dry-run")) == (
-        "3 deliveries: 2 alerts would be added, 1 cannot be worked off."
+def test_a_delivery_that_the_database_refuses_does_not_affect_others(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+    dead_letter(accepted(), replace(accepted(), workspace_id=99), accepted())
+    assert summary(run("replay", "--failed", "--dry-run")) == (
+        "3 deliveries: 2 alerts would be added, 1 cannot be processed."
     )
-    assert said(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be worked off."
+    assert summary(run("replay", "--failed")) == "3 deliveries: 2 alerts were added, 1 cannot be processed."
     with session():
         assert FailedDelivery.select().where(FailedDelivery.replayed_at.is_null()).count() == 1
 
 
 def test_events_are_replayed_and_nothing_changes(redis: Redis, run: Run) -> None:
-    take_in(redis, *(accepted(issue=str(number % 2), minute=number) for number in range(5)))
+    enqueue_deliveries(redis, *(accepted(issue=str(number % 2), minute=number) for number in range(5)))
     work(redis)
     before = [(group.id, group.count, group.last_seen_at) for group in groups()]
-    assert said(run("replay")) == "5 deliveries: 0 alerts were added, 0 cannot be worked off."
+    assert summary(run("replay")) == "5 deliveries: 0 alerts were added, 0 cannot be processed."
     assert [(group.id, group.count, group.last_seen_at) for group in groups()] == before
 
 
-def test_since_and_until_choose_by_the_time_of_receiving(redis: Redis, run: Run) -> None:
-    take_in(redis, *(accepted(minute=number) for number in range(10)))
+def test_since_and_until_select_by_the_time_of_receipt(redis: Redis, run: Run) -> None:
+    enqueue_deliveries(redis, *(accepted(minute=number) for number in range(10)))
     work(redis)
-    chosen = run("replay", "--since", "2026-03-01T12:03", "--until", "2026-03-01 12:06:00", "--dry-run")
-    assert said(chosen) == "3 deliveries: 0 alerts would be added, 0 cannot be worked off."
+    selected = run("replay", "--since", "2026-03-01T12:03", "--until", "2026-03-01 12:06:00", "--dry-run")
+    assert summary(selected) == "3 deliveries: 0 alerts would be added, 0 cannot be processed."
 
 
-def test_an_event_that_is_gone_comes_back_from_what_failed_only(redis: Redis, run: Run) -> None:
-    take_in(redis, accepted())
+def test_an_event_without_a_body_is_not_replayed(redis: Redis, run: Run) -> None:
+    enqueue_deliveries(redis, accepted())
     work(redis)
     with session():
         AlertEvent.update(payload_json=None).execute()
-    assert said(run("replay")) == "0 deliveries: 0 alerts were added, 0 cannot be worked off."
+    assert summary(run("replay")) == "0 deliveries: 0 alerts were added, 0 cannot be processed."
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_a_body_alone_is_read_as_the_whole_delivery_was(name: str) -> None:
+def test_a_body_alone_is_normalized_like_the_whole_delivery(name: str) -> None:
     delivery = samples.build(name, secret="any").as_delivery(NOON)
     source = SOURCES["sentry"]
     recalled = source.recall(delivery.body, NOON)
-    meant = source.normalize(delivery, Vocabulary()).outcomes
-    again = source.normalize(recalled, Vocabulary()).outcomes
-    if not name.startswith("metric_alert"):  # of which a header is part of the name
-        assert again == meant
-    assert [getattr(one, "fingerprint", None) for one in again] == [getattr(one, "fingerprint", None) for one in meant]
+    expected = source.normalize(delivery, Vocabulary()).outcomes
+    actual = source.normalize(recalled, Vocabulary()).outcomes
+    if not name.startswith("metric_alert"):  # its event id contains a header
+        assert actual == expected
+    assert [getattr(outcome, "fingerprint", None) for outcome in actual] == [
+        getattr(outcome, "fingerprint", None) for outcome in expected
+    ]
 
 
-def test_an_event_named_by_a_header_that_is_gone_is_not_counted_again(redis: Redis, run: Run) -> None:
-    take_in(redis, accepted("metric_alert.critical"))
+def test_an_event_whose_id_came_from_a_header_is_not_counted_again(redis: Redis, run: Run) -> None:
+    enqueue_deliveries(redis, accepted("metric_alert.critical"))
     work(redis)
-    assert "1 events stay as they are" in said(run("replay"))
+    assert "1 events stay as they are" in summary(run("replay"))
     assert [group.count for group in groups()] == [1]
 
 
 # --- failed
 
 
-def test_what_failed_is_listed_and_shown(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+def test_dead_letters_are_listed_and_shown(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     bad = broken()
-    set_aside(bad)
+    dead_letter(bad)
     listed = run("failed", "list").stdout
     assert "title_missing" in listed
     assert "1 deliveries." in listed
@@ -232,6 +234,6 @@ def test_what_failed_is_listed_and_shown(redis: Redis, run: Run) -> None:  # noq
     assert run("failed", "show", str(row.id), "--body").stdout_bytes == bad.delivery.body
 
 
-def test_there_is_no_such_failure(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+def test_an_unknown_dead_letter_is_an_error(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     result = run("failed", "show", "77")
     assert (result.exit_code, "there is no failed delivery 77" in result.stderr) == (1, True)

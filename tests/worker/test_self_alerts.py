@@ -1,4 +1,4 @@
-"""Trouble of our own is told of through the notifier, once an episode, on real Redis and PostgreSQL."""
+"""Self-alerts: one notification per incident, on real Redis and PostgreSQL."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -22,8 +22,8 @@ from tests.support.web_client import add_workspace
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-class Told(list[str]):
-    """A notifier that keeps what it is told."""
+class RecordingNotifier(list[str]):
+    """A notifier that records the reasons."""
 
     def __call__(self, reason: str, group: GroupSnapshot) -> None:
         assert group.title
@@ -31,141 +31,143 @@ class Told(list[str]):
 
 
 @pytest.fixture(autouse=True)
-def _workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+def _workspace(clean_database: str) -> None:  # noqa: ARG001 - cleans the database
     add_workspace()
 
 
-def set_aside(number: int) -> None:
+def dead_letter(number: int) -> None:
     for _ in range(number):
         dead_letters.add(accepted(), MissingTitle("it has none"), stage="normalize")
 
 
 def let_time_pass() -> None:
-    """Nobody has seen anything for longer than an episode lasts."""
+    """Let more time pass than an incident lasts."""
     with session():
         FailedDelivery.update(failed_at=datetime.now(UTC) - timedelta(hours=1)).execute()
         Inbox.delete().execute()
 
 
-def test_fifty_deliveries_set_aside_are_told_of_once_however_many_workers_look(clean_redis: Redis) -> None:
-    told = Told()
-    workers = [IncidentMonitor(told, clean_redis) for _ in range(3)]
+def test_fifty_dead_letters_are_notified_once_however_many_workers_poll(clean_redis: Redis) -> None:
+    notified = RecordingNotifier()
+    workers = [IncidentMonitor(notified, clean_redis) for _ in range(3)]
     for worker in workers:
-        worker.look()
-    assert told == []
+        worker.check()
+    assert notified == []
     for _ in range(5):
-        set_aside(10)
+        dead_letter(10)
         for worker in workers:
-            worker.look()
-    assert told == ["deliveries_set_aside"]
+            worker.check()
+    assert notified == ["deliveries_set_aside"]
 
 
-def test_an_episode_is_over_when_it_was_not_seen_for_a_while_and_the_next_is_told_of_again(clean_redis: Redis) -> None:
-    told = Told()
-    watch = IncidentMonitor(told, clean_redis, over_after=1)
-    set_aside(1)
-    watch.look()
+def test_an_incident_ends_after_a_quiet_time_and_the_next_is_notified_again(clean_redis: Redis) -> None:
+    notified = RecordingNotifier()
+    monitor = IncidentMonitor(notified, clean_redis, resolved_after=1)
+    dead_letter(1)
+    monitor.check()
     let_time_pass()
-    watch.look()
+    monitor.check()
     time.sleep(1.1)
-    watch.look()
-    assert told == ["deliveries_set_aside"]
-    set_aside(1)
-    watch.look()
-    assert told == ["deliveries_set_aside"] * 2
+    monitor.check()
+    assert notified == ["deliveries_set_aside"]
+    dead_letter(1)
+    monitor.check()
+    assert notified == ["deliveries_set_aside"] * 2
 
 
-def test_deliveries_on_the_shelf_are_told_of_also_while_redis_is_away() -> None:
-    told = Told()
-    watch = IncidentMonitor(told, redis_clients.for_web(NOWHERE))
+def test_deliveries_in_the_inbox_are_notified_also_while_redis_is_unavailable() -> None:
+    notified = RecordingNotifier()
+    monitor = IncidentMonitor(notified, redis_clients.for_web(NOWHERE))
     with session():
         inbox.add(accepted())
     for _ in range(3):
-        watch.look()
-    assert told == ["inbox_in_use"]
+        monitor.check()
+    assert notified == ["inbox_in_use"]
 
 
-def test_a_shelf_that_is_worked_off_between_two_looks_is_told_of_too(clean_redis: Redis, settings: Settings) -> None:
-    """A drainer needs half a second, and looks are ten apart: without this nobody would hear that Redis is away."""
+def test_an_inbox_that_is_consumed_between_two_polls_is_notified_too(clean_redis: Redis, settings: Settings) -> None:
+    """A consumer needs half a second, and polls are ten seconds apart: an outage of Redis would stay unnoticed."""
     tasks.configure_worker(settings, clean_redis)
-    told, drainer = Told(), InboxConsumer(tasks.processor(), batch_size=10)
-    watch = IncidentMonitor(told, clean_redis, last_consumed_at=lambda: drainer.last_consumed_at)
-    watch.look()
-    assert told == []
+    notified, consumer = RecordingNotifier(), InboxConsumer(tasks.processor(), batch_size=10)
+    monitor = IncidentMonitor(notified, clean_redis, last_consumed_at=lambda: consumer.last_consumed_at)
+    monitor.check()
+    assert notified == []
     with session():
         inbox.add(accepted())
-    assert drainer.drain() == 1
+    assert consumer.consume_batch() == 1
     for _ in range(3):
-        watch.look()
-    assert told == ["inbox_in_use"]
+        monitor.check()
+    assert notified == ["inbox_in_use"]
 
 
-def test_a_shelf_that_was_worked_off_long_ago_is_not_told_of(clean_redis: Redis) -> None:
-    told = Told()
-    IncidentMonitor(told, clean_redis, over_after=1, last_consumed_at=lambda: time.monotonic() - 2).look()
-    assert told == []
+def test_an_inbox_that_was_consumed_long_ago_is_not_notified(clean_redis: Redis) -> None:
+    notified = RecordingNotifier()
+    IncidentMonitor(notified, clean_redis, resolved_after=1, last_consumed_at=lambda: time.monotonic() - 2).check()
+    assert notified == []
 
 
-def test_postgresql_out_of_reach_is_told_of_after_a_while_and_not_before(clean_redis: Redis, database_url: str) -> None:
-    told = Told()
-    watch = IncidentMonitor(told, clean_redis, away_seconds=0.3)
-    watch.look()
+def test_an_unavailable_postgresql_is_notified_after_a_while_and_not_before(
+    clean_redis: Redis, database_url: str
+) -> None:
+    notified = RecordingNotifier()
+    monitor = IncidentMonitor(notified, clean_redis, unavailable_seconds=0.3)
+    monitor.check()
     database.close_idle()
     open_database("postgresql://127.0.0.1:1/nowhere")
     try:
-        watch.look()
-        assert told == []
+        monitor.check()
+        assert notified == []
         time.sleep(0.4)
         for _ in range(3):
-            watch.look()
-        assert told == ["database_away"]
+            monitor.check()
+        assert notified == ["database_away"]
     finally:
         open_database(database_url)
 
 
-def test_what_could_not_be_told_is_told_with_the_next_look(clean_redis: Redis) -> None:
-    told = Told()
+def test_a_failed_notification_is_sent_with_the_next_poll(clean_redis: Redis) -> None:
+    notified = RecordingNotifier()
 
-    def tell(reason: str, group: GroupSnapshot) -> None:
+    def notify(reason: str, group: GroupSnapshot) -> None:
         if not attempts:
             attempts.append(reason)
             raise QueueUnavailable
-        told(reason, group)
+        notified(reason, group)
 
     attempts: list[str] = []
-    watch = IncidentMonitor(tell, clean_redis)
-    set_aside(1)
-    watch.look()
-    assert (told, attempts) == ([], ["deliveries_set_aside"])
-    watch.look()
-    watch.look()
-    assert told == ["deliveries_set_aside"]
+    monitor = IncidentMonitor(notify, clean_redis)
+    dead_letter(1)
+    monitor.check()
+    assert (notified, attempts) == ([], ["deliveries_set_aside"])
+    monitor.check()
+    monitor.check()
+    assert notified == ["deliveries_set_aside"]
 
 
-def test_the_built_in_notifier_makes_it_a_notification_like_any_other(clean_redis: Redis, settings: Settings) -> None:
+def test_the_built_in_notifier_enqueues_a_self_alert_as_a_notification(clean_redis: Redis, settings: Settings) -> None:
     tasks.configure_worker(settings, clean_redis)
-    set_aside(2)
-    IncidentMonitor(tasks.processor().context.queue_notification, clean_redis).look()
+    dead_letter(2)
+    IncidentMonitor(tasks.processor().context.queue_notification, clean_redis).check()
     assert backlog.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
 
 
-def test_that_the_inbox_is_in_use_is_told_while_redis_is_away_by_the_built_in_notifier(
+def test_the_built_in_notifier_logs_a_self_alert_while_redis_is_unavailable(
     settings: Settings,
 ) -> None:
     tasks.configure_worker(settings, redis_clients.for_web(NOWHERE))
     with session():
         inbox.add(accepted())
-    watch = IncidentMonitor(tasks.processor().context.queue_notification, redis_clients.for_web(NOWHERE))
+    monitor = IncidentMonitor(tasks.processor().context.queue_notification, redis_clients.for_web(NOWHERE))
     with capture_logs() as lines:
-        watch.look()
-        watch.look()
-    told = [line["reason"] for line in lines if line["event"] == "notification"]
-    assert told == ["inbox_in_use"]
+        monitor.check()
+        monitor.check()
+    notified = [line["reason"] for line in lines if line["event"] == "notification"]
+    assert notified == ["inbox_in_use"]
 
 
-def test_where_every_delivery_goes_through_the_inbox_it_is_no_trouble(clean_redis: Redis) -> None:
-    told = Told()
+def test_with_all_deliveries_in_the_inbox_its_use_is_no_incident(clean_redis: Redis) -> None:
+    notified = RecordingNotifier()
     with session():
         inbox.add(accepted())
-    IncidentMonitor(told, clean_redis, inbox_is_trouble=False).look()
-    assert told == []
+    IncidentMonitor(notified, clean_redis, inbox_is_incident=False).check()
+    assert notified == []

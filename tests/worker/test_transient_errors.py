@@ -1,6 +1,6 @@
-"""PostgreSQL gives a transaction up, or lets nobody in yet: what passes is tried again, and nothing else ever is.
+"""PostgreSQL aborts a transaction or refuses connections: transient errors are retried, permanent ones are not.
 
-Every failure here is one of PostgreSQL's own.
+PostgreSQL itself raises every failure here.
 """
 
 import os
@@ -32,22 +32,22 @@ from signalcraft.worker import process as processing
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
-from tests.support.queues import depth, shelve, take_in, work
+from tests.support.queues import add_to_inbox, depth, enqueue_deliveries, work
 from tests.support.waiting import wait_until
 
-needs_own_server = pytest.mark.skipif(bool(os.environ.get("TEST_DATABASE_URL")), reason="takes the server away")
+needs_own_server = pytest.mark.skipif(bool(os.environ.get("TEST_DATABASE_URL")), reason="restarts the server")
 
 
 @pytest.fixture
 def two_groups(redis: Redis) -> tuple[str, str]:  # noqa: ARG001 - for the workspace
-    """The issues of two groups that are there, in the order in which batches lock them."""
+    """Create two groups and return their issues in the order in which batches lock the groups."""
     tasks.processor().process([accepted(issue="1"), accepted(issue="2")])
     first, second = sorted(groups(), key=lambda group: group.group_key)
     return str(first.issue_id), str(second.issue_id)
 
 
 class Attempts:
-    """A worker's stages, as they are, that remember each attempt to store a batch."""
+    """The worker's stages, which also record each attempt to store a batch."""
 
     def __init__(self, after_failure: Callable[[], None] = lambda: None) -> None:
         self.times: list[float] = []
@@ -67,20 +67,22 @@ class Attempts:
 
     @property
     def codes(self) -> list[str | None]:
-        """What PostgreSQL called each failure."""
+        """SQLSTATE of each failure."""
         return [sqlstate(error) for error in self.failures]
 
 
 class Rival:
-    """A transaction that holds a group until somebody waits for it, may then want another, and commits."""
+    """A transaction that locks a group until another waits for it, may then lock a second group, and commits."""
 
-    def __init__(self, url: str, *, holds: str, then_wants: str = "") -> None:
+    def __init__(self, url: str, *, locks: str, then_locks: str = "") -> None:
         self._connection = psycopg2.connect(url)
-        self._then_wants = then_wants
-        self._thread = threading.Thread(target=self._meet)
-        self.waited: set[int] = set()
-        self._execute("SET deadlock_timeout = '1min'")  # the other one, which looks after a second, finds the circle
-        self._take(holds)
+        self._then_locks = then_locks
+        self._thread = threading.Thread(target=self._run)
+        self.blocked_pids: set[int] = set()
+        self._execute(
+            "SET deadlock_timeout = '1min'"
+        )  # so the other one, which checks after a second, detects the deadlock
+        self._lock(locks)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,20 +92,20 @@ class Rival:
         self._thread.join()
         self._connection.close()
 
-    def _meet(self) -> None:
-        wait_until(self._is_waited_for)
-        if self._then_wants:
-            self._take(self._then_wants)
+    def _run(self) -> None:
+        wait_until(self._is_blocking)
+        if self._then_locks:
+            self._lock(self._then_locks)
         self._connection.commit()
 
-    def _is_waited_for(self) -> bool:
-        waiting = self._execute(
+    def _is_blocking(self) -> bool:
+        blocked = self._execute(
             "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)) LIMIT 1",
         )
-        self.waited.update(pid for (pid,) in waiting)
-        return bool(waiting)
+        self.blocked_pids.update(pid for (pid,) in blocked)
+        return bool(blocked)
 
-    def _take(self, issue: str) -> None:
+    def _lock(self, issue: str) -> None:
         self._execute("UPDATE alert_group SET runbook_url = 'of the rival' WHERE issue_id = %s RETURNING id", issue)
 
     def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -124,21 +126,21 @@ def execute(statement: str, *values: object) -> None:
 
 
 def totals() -> dict[str, int]:
-    """What must be true together: events, what groups and hours count, and that nothing was set aside."""
+    """Return the counts that must agree: events, counts of groups and hours; and duplicates and dead letters."""
     with session():
         hours = list(HourlyCount.select())
         return {
             "events": AlertEvent.select().count(),
             "counted by groups": sum(group.count for group in AlertGroup.select()),
             "counted by hours": sum(hour.alerts for hour in hours),
-            "copies": sum(hour.duplicates for hour in hours),
-            "set aside": FailedDelivery.select().count(),
+            "duplicates": sum(hour.duplicates for hour in hours),
+            "dead letters": FailedDelivery.select().count(),
         }
 
 
-def all_true(events: int, *, set_aside: int = 0) -> dict[str, int]:
+def consistent(events: int, *, dead_letters: int = 0) -> dict[str, int]:
     counts = dict.fromkeys(("events", "counted by groups", "counted by hours"), events)
-    return counts | {"copies": 0, "set aside": set_aside}
+    return counts | {"duplicates": 0, "dead letters": dead_letters}
 
 
 def is_gone(pid: int) -> bool:
@@ -152,7 +154,7 @@ def is_clean(redis: Redis) -> bool:
 
 @contextmanager
 def isolated(level: str) -> Iterator[None]:
-    """New connections, and there are no others, isolate their transactions so."""
+    """Set the isolation level of all transactions in the block, by new connections."""
     alter = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I {}', current_database()); END $$"
     execute(alter.format(f"SET default_transaction_isolation = ''{level}''"))
     database.close_idle()
@@ -163,65 +165,67 @@ def isolated(level: str) -> Iterator[None]:
         database.close_idle()
 
 
-def test_the_victim_of_a_deadlock_is_held_and_stored_once(redis: Redis, two_groups: tuple[str, str]) -> None:
+def test_the_victim_of_a_deadlock_is_retried_and_stored_once(redis: Redis, two_groups: tuple[str, str]) -> None:
     first, second = two_groups
     attempts = Attempts()
-    take_in(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
-    with Rival(database.database, holds=second, then_wants=first) as rival:
+    enqueue_deliveries(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
+    with Rival(database.database, locks=second, then_locks=first) as rival:
         work(redis, stages=attempts)
     assert attempts.codes == ["40P01"]
-    assert totals() == all_true(5)
+    assert totals() == consistent(5)
     assert {group.issue_id: group.count for group in groups()} == {first: 2, second: 3}
-    assert {group.runbook_url for group in groups()} == {"of the rival"}, "and what the other one did stays"
+    assert {group.runbook_url for group in groups()} == {"of the rival"}, "the update of the rival stays"
     assert is_clean(redis)
-    (victim,) = rival.waited
-    wait_until(lambda: is_gone(victim))  # nobody knows in which state its connection was
+    (victim,) = rival.blocked_pids
+    wait_until(lambda: is_gone(victim))  # the state of its connection was unknown
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_batch_that_cannot_be_serialized_is_held_and_stored_once(
+def test_a_batch_that_cannot_be_serialized_is_retried_and_stored_once(
     redis: Redis, two_groups: tuple[str, str], level: str
 ) -> None:
     first, second = two_groups
     attempts = Attempts()
-    take_in(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
-    with isolated(level), Rival(database.database, holds=second) as rival:
+    enqueue_deliveries(redis, accepted(issue=first), accepted(issue=second), accepted(issue=second))
+    with isolated(level), Rival(database.database, locks=second) as rival:
         work(redis, stages=attempts)
-        (refused,) = rival.waited
+        (refused,) = rival.blocked_pids
         wait_until(lambda: is_gone(refused))
     assert attempts.codes == ["40001"]
-    assert totals() == all_true(5)
+    assert totals() == consistent(5)
     assert {group.issue_id: group.count for group in groups()} == {first: 2, second: 3}
     assert is_clean(redis)
 
 
-def test_a_shelf_that_meets_a_deadlock_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
+def test_an_inbox_batch_in_a_deadlock_is_rolled_back_and_processed_later(two_groups: tuple[str, str]) -> None:
     first, second = two_groups
-    shelve(accepted(issue=first), accepted(issue=second))
-    drainer = InboxConsumer(tasks.processor(), batch_size=9)
-    rival = Rival(database.database, holds=second, then_wants=first)
+    add_to_inbox(accepted(issue=first), accepted(issue=second))
+    consumer = InboxConsumer(tasks.processor(), batch_size=9)
+    rival = Rival(database.database, locks=second, then_locks=first)
     with rival, pytest.raises(DatabaseUnavailable, match="DeadlockDetected"):
-        drainer.drain()
-    assert (depth(), totals()) == (2, all_true(2))
-    assert drainer.drain() == 2
-    assert (depth(), totals()) == (0, all_true(4))
+        consumer.consume_batch()
+    assert (depth(), totals()) == (2, consistent(2))
+    assert consumer.consume_batch() == 2
+    assert (depth(), totals()) == (0, consistent(4))
 
 
-def test_a_shelf_that_cannot_be_serialized_is_left_as_it_was_and_worked_off_after(two_groups: tuple[str, str]) -> None:
+def test_an_inbox_batch_that_cannot_be_serialized_is_rolled_back_and_processed_later(
+    two_groups: tuple[str, str],
+) -> None:
     first, second = two_groups
-    shelve(accepted(issue=first), accepted(issue=second))
-    drainer = InboxConsumer(tasks.processor(), batch_size=9)
-    with isolated("serializable"), Rival(database.database, holds=second):
+    add_to_inbox(accepted(issue=first), accepted(issue=second))
+    consumer = InboxConsumer(tasks.processor(), batch_size=9)
+    with isolated("serializable"), Rival(database.database, locks=second):
         with pytest.raises(DatabaseUnavailable, match="SerializationFailure"):
-            drainer.drain()
+            consumer.consume_batch()
         assert depth() == 2
-        assert drainer.drain() == 2
-    assert (depth(), totals()) == (0, all_true(4))
+        assert consumer.consume_batch() == 2
+    assert (depth(), totals()) == (0, consistent(4))
 
 
 @contextmanager
 def starting_up(server: embedded_servers.Server) -> Iterator[Callable[[], None]]:
-    """PostgreSQL after a crash, in a recovery that waits for a file of its archive until it is let go."""
+    """Restart PostgreSQL into a crash recovery that waits for an archive file; yield a function that ends the wait."""
     held = server.log.parent / "data" / "held"
     execute("ALTER SYSTEM SET restore_command = 'while test -e held; do sleep 0.02; done; false'")
     server.kill()
@@ -239,7 +243,7 @@ def starting_up(server: embedded_servers.Server) -> Iterator[Callable[[], None]]
 
 
 def refusal() -> str:
-    """In which words PostgreSQL does not let us in."""
+    """Return PostgreSQL's message when it refuses a connection."""
     try:
         psycopg2.connect(database.database).close()
     except psycopg2.OperationalError as error:
@@ -248,47 +252,51 @@ def refusal() -> str:
 
 
 @needs_own_server
-def test_while_postgresql_starts_up_a_batch_is_held_longer_and_longer_and_stored_once(
+def test_while_postgresql_starts_up_a_batch_is_retried_with_growing_delays_and_stored_once(
     redis: Redis, servers: embedded_servers.Servers
 ) -> None:
-    with starting_up(servers.postgres) as let_go:
-        with pytest.raises(DatabaseUnavailable) as away, session():
+    with starting_up(servers.postgres) as finish_recovery:
+        with pytest.raises(DatabaseUnavailable) as caught, session():
             pass
-        assert "the database system is starting up" in str(away.value.__cause__)
-        attempts = Attempts(lambda: len(attempts.failures) == 4 and let_go())
-        take_in(redis, *(accepted(issue="1") for _ in range(5)))
+        assert "the database system is starting up" in str(caught.value.__cause__)
+        attempts = Attempts(lambda: len(attempts.failures) == 4 and finish_recovery())
+        enqueue_deliveries(redis, *(accepted(issue="1") for _ in range(5)))
         work(redis, stages=attempts)
     reasons = [str(error.__cause__) for error in attempts.failures]
     assert ["the database system is starting up" in reason for reason in reasons[:4]] == [True] * 4
-    assert all("the database system is" in reason for reason in reasons), "once let go it may not accept anybody yet"
+    assert all("the database system is" in reason for reason in reasons), (
+        "after the recovery it may still refuse connections"
+    )
     pauses = [after - before for before, after in zip(attempts.times, attempts.times[1:], strict=False)]
-    assert [pause >= delay / 2 for pause, delay in zip(pauses, batch_worker._FIRST_DELAYS, strict=False)] == [True] * 4
-    assert totals() == all_true(5)
+    assert [pause >= delay / 2 for pause, delay in zip(pauses, batch_worker._FIRST_DELAYS_SECONDS, strict=False)] == [
+        True
+    ] * 4
+    assert totals() == consistent(5)
     assert is_clean(redis)
 
 
 @needs_own_server
-def test_a_worker_that_starts_before_postgresql_is_up_stores_what_waits_once_it_is(
+def test_a_worker_that_starts_before_postgresql_stores_waiting_jobs_once_it_is_up(
     environ: dict[str, str], redis: Redis, servers: embedded_servers.Servers
 ) -> None:
-    with starting_up(servers.postgres) as let_go:
-        take_in(redis, *(accepted(issue="1") for _ in range(5)))
+    with starting_up(servers.postgres) as finish_recovery:
+        enqueue_deliveries(redis, *(accepted(issue="1") for _ in range(5)))
         process = subprocess.Popen([sys.executable, "worker.py"], cwd=ROOT, env=os.environ | environ)
         try:
             wait_until(lambda: redis.zcard("rq:wip:alerts") > 0)
             time.sleep(1)
             assert redis.zcard("rq:wip:alerts") > 0
-            let_go()
+            finish_recovery()
             wait_until(lambda: is_clean(redis))
         finally:
             process.terminate()
             process.wait(15)
-    assert totals() == all_true(5)
+    assert totals() == consistent(5)
 
 
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often it was tried to store each delivery, in a batch or alone."""
+    """Count the attempts to store each delivery, in a batch or alone."""
     tried: Counter[str] = Counter()
     record = processing.record
 
@@ -300,67 +308,67 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return tried
 
 
-def test_what_will_never_be_stored_is_tried_in_its_batch_and_alone_and_set_aside(
+def test_a_permanent_failure_is_tried_in_its_batch_and_alone_and_dead_lettered(
     redis: Redis, tries: Counter[str]
 ) -> None:
     stranger = replace(accepted(issue="1"), workspace_id=99)
     attempts = Attempts()
-    take_in(redis, accepted(issue="1"), stranger, accepted(issue="1"))
+    enqueue_deliveries(redis, accepted(issue="1"), stranger, accepted(issue="1"))
     work(redis, stages=attempts)
     work(redis, stages=attempts)
     assert sorted(tries.values()) == [2, 2, 2]
-    assert (len(attempts.times), attempts.failures) == (1, []), "nothing is held for it"
-    assert totals() == all_true(2, set_aside=1)
+    assert (len(attempts.times), attempts.failures) == (1, []), "the batch is not retried"
+    assert totals() == consistent(2, dead_letters=1)
     with session():
-        (kept,) = FailedDelivery.select()
-    assert (kept.delivery_id, kept.code) == (stranger.delivery_id, "not_storable")
+        (letter,) = FailedDelivery.select()
+    assert (letter.delivery_id, letter.code) == (stranger.delivery_id, "not_storable")
     assert is_clean(redis)
 
 
-def test_where_working_off_one_by_one_is_interrupted_it_goes_on_and_repeats_nothing(
+def test_interrupted_processing_one_by_one_continues_and_repeats_nothing(
     redis: Redis, two_groups: tuple[str, str], tries: Counter[str]
 ) -> None:
     held, _ = two_groups
     new, stranger, refused = accepted(issue="3"), replace(accepted(), workspace_id=99), accepted(issue=held)
     jobs.queue(redis, jobs.NOTIFICATIONS).empty()
     attempts = Attempts()
-    take_in(redis, new, stranger, refused)
-    with isolated("serializable"), Rival(database.database, holds=held):
+    enqueue_deliveries(redis, new, stranger, refused)
+    with isolated("serializable"), Rival(database.database, locks=held):
         work(redis, stages=attempts)
     assert attempts.codes == ["40001"]
     assert tries == {new.delivery_id: 2, stranger.delivery_id: 2, refused.delivery_id: 3}
-    assert totals() == all_true(4, set_aside=1)
+    assert totals() == consistent(4, dead_letters=1)
     assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new"]
 
 
-#: What PostgreSQL says of itself, and what it says of what we asked: SQLSTATEs by whether to ask again.
-PASSING = (
+#: SQLSTATEs of transient conditions of the server, and of permanent errors of a statement.
+TRANSIENT = (
     *("08000", "08003", "08006"),  # the connection is lost
-    *("40001", "40003", "40P01"),  # others came first
-    *("53000", "53100", "53200", "53300"),  # no room, no memory, no place
-    *("55006", "55P03", "57014"),  # somebody else holds it; it took too long
-    *("57P01", "57P02", "57P03", "57P05"),  # it ends, or begins
-    *("25006", "25P03", "25P04"),  # it takes no writes; the transaction took too long
-    *("58000", "58030"),  # its disk
+    *("40001", "40003", "40P01"),  # conflicts with other transactions
+    *("53000", "53100", "53200", "53300"),  # no disk space, memory or connection slot
+    *("55006", "55P03", "57014"),  # locked by others; timeout
+    *("57P01", "57P02", "57P03", "57P05"),  # shutdown or start
+    *("25006", "25P03", "25P04"),  # read-only; transaction timeout
+    *("58000", "58030"),  # I/O error
 )
 PERMANENT = ("0A000", "22001", "22P02", "23502", "23503", "23505", "23514", "42501", "42883", "54000", "54001", "XX000")
 
 
 def fail_with(code: str) -> None:
-    raising = "DO $$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = '{}'; END $$"
+    statement = "DO $$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = '{}'; END $$"
     with session(), database.atomic():
-        database.execute_sql(raising.format(code))
+        database.execute_sql(statement.format(code))
 
 
-@pytest.mark.parametrize("code", PASSING)
-def test_what_passes_may_be_tried_again(database_url: str, code: str) -> None:  # noqa: ARG001 - for that it is open
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_a_transient_error_is_recoverable(database_url: str, code: str) -> None:  # noqa: ARG001 - opens the database
     with pytest.raises(DatabaseUnavailable) as caught:
         fail_with(code)
     assert sqlstate(caught.value) == code
 
 
 @pytest.mark.parametrize("code", PERMANENT)
-def test_what_is_permanent_is_not_taken_for_absence(database_url: str, code: str) -> None:  # noqa: ARG001 - likewise
+def test_a_permanent_error_is_not_recoverable(database_url: str, code: str) -> None:  # noqa: ARG001 - likewise
     with pytest.raises(peewee.DatabaseError) as caught:
         fail_with(code)
     assert getattr(driver_error(caught.value), "pgcode", None) == code

@@ -1,9 +1,9 @@
-"""Sentry: who signed it, what it is, what it means.
+"""The source Sentry: verify, identify and normalize its deliveries.
 
-The three questions of a :class:`signalcraft.sources.Source`, and the table that answers the third. What
-is true of Sentry is in the modules beside: ``signature`` (families of requests), ``envelope`` (the
-resource proved), ``shapes`` (what must be there), ``fields`` (where each field is read),
-``events`` and ``changes`` (alerts and changes of state), ``keys``, ``fingerprint``, ``links``.
+The functions of a :class:`signalcraft.sources.Source`, and the table of handlers by resource and action.
+The modules next to this one hold the facts about Sentry: ``signature`` (families of requests), ``envelope``
+(proof of the resource), ``schemas`` (required fields), ``fields`` and ``field_paths`` (where each field is read),
+``alerts`` and ``status_changes`` (the handlers), ``identifiers``, ``delivery_keys``, ``fingerprint``, ``urls``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from signalcraft.sources.sentry.signature import verify as verify
 
 Handler = Callable[[Envelope, Reader, Vocabulary], Sequence[NormalizedAlert | StatusChange]]
 
-#: What becomes of a delivery, by resource and action. Whatever is not here is verified, counted and ignored.
+#: Handlers by resource and action. Any other delivery is verified, counted and ignored.
 DISPATCH: Mapping[tuple[str, str], Handler] = MappingProxyType(
     {
         ("event_alert", "triggered"): alerts.of_event,
@@ -50,13 +50,13 @@ _ALERTING = frozenset(resource for resource, _ in DISPATCH)
 
 
 def identify(delivery: Delivery) -> Identity:
-    """What ``delivery`` is, and the key that a redelivery of it shares.
+    """Return the resource, the action and the delivery key of ``delivery``.
 
     Raises:
-        BodyNotJson, BodyNotObject: there is nothing to read.
-        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: it is JSON made to hurt.
+        BodyNotJson, BodyNotObject: the body is no JSON object.
+        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: the JSON exceeds a bound.
         InvalidFields: ``action``, ``data`` or the resource's own object is missing or of another type.
-        ResourceMismatch: the header names a resource that the body is not.
+        ResourceMismatch: the body has the form of another resource than the header names.
         UiComponentRequest: it is a call of a UI component.
     """
     envelope = open_envelope(delivery)
@@ -73,10 +73,12 @@ def identify(delivery: Delivery) -> Identity:
 
 
 def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
-    """What ``delivery`` means: nothing, one alert (or copies of it, one for each rule), or a change of state.
+    """Return the outcomes of ``delivery``: none, one alert, or a status change.
+
+    An alert of the legacy plugin is repeated for each of its rules.
 
     Raises:
-        MissingIdentity, MissingTitle: something without which there is no alert is missing.
+        MissingIdentity, MissingTitle: a field that every alert needs is missing.
         UnexpectedShape: :func:`identify` would have refused it.
     """
     try:
@@ -92,7 +94,6 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
 
 
 def _ignored(envelope: Envelope) -> str:
-    """Why nothing will come of a delivery; empty where something will."""
     if envelope.resource not in _ALERTING:
         return NO_ALERT if envelope.resource in PROOFS else RESOURCE_UNKNOWN
     if (envelope.resource, envelope.action) not in DISPATCH:
@@ -103,6 +104,5 @@ def _ignored(envelope: Envelope) -> str:
 
 
 def _project(envelope: Envelope) -> str:
-    """The project's number, else its slug, as the body has it."""
     reader, fields = Reader(envelope.body), FIELDS.get(envelope.resource, OTHER)
     return identifiers.project_id(reader, fields) or identifiers.project_slug(reader, fields)

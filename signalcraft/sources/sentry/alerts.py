@@ -1,4 +1,4 @@
-"""Bodies that are an alert, read into ours. One reader for all kinds; what differs is in ``fields``."""
+"""Normalize bodies that are alerts. One function for all resources; ``fields`` holds the differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ MAX_RULES = 20
 
 #: A metric alert has no level: its action is its severity.
 METRIC_SEVERITIES: Mapping[str, Severity] = MappingProxyType({"critical": Severity.CRITICAL, "warning": Severity.MED})
-#: ``metric_alert.status`` of a critical incident (Sentry's ``IncidentStatus``); of ``open`` it is all we have.
+#: ``metric_alert.status`` of a critical incident (Sentry's ``IncidentStatus``); the only severity of an ``open`` one.
 CRITICAL_INCIDENT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One body on its way to an alert: where its fields are, how the workspace words things, what was odd."""
+    """Input of one normalization: the envelope, its field paths, the workspace's vocabulary, the reader."""
 
     envelope: Envelope
     fields: AlertFields
@@ -33,12 +33,12 @@ class Reading:
 
     @classmethod
     def of(cls, envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> "Reading":
-        """A reading by the fields of the envelope's resource."""
+        """Choose the field paths by the envelope's resource."""
         return cls(envelope=envelope, fields=FIELDS[envelope.resource], vocabulary=vocabulary, reader=reader)
 
 
 def of_event(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """One event: ``event_alert``, ``error`` and the service hook."""
+    """Normalize one event: ``event_alert``, ``error`` and the service hook."""
     reading = Reading.of(envelope, reader, vocabulary)
     event_id = identifiers.event_id(reader, reading.fields)
     if event_id is None:
@@ -48,14 +48,17 @@ def of_event(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequ
 
 
 def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """One event of the legacy plugin, once for each rule that sent it: the copies share an id, so they count once."""
+    """Normalize one event of the legacy plugin, once for each rule that sent it.
+
+    The copies share an id, so they count once.
+    """
     reading = Reading.of(envelope, reader, vocabulary)
     event_id = identifiers.event_id(reader, reading.fields)
     if event_id is None:
         issue_id = identifiers.issue_id(reader, reading.fields)
         if issue_id is None:
             raise MissingIdentity("there is neither an event id nor an issue id", field="event.event_id")
-        # The oldest senders name no event and send the same bytes each time: the moment tells two apart.
+        # The oldest senders name no event and send the same bytes each time: only the time distinguishes two events.
         event_id = f"legacy:{issue_id}:{envelope.delivery.received_at.isoformat()}"
     alert = _alert(reading, event_id)
     sent_by = envelope.body.get("triggering_rules")
@@ -68,7 +71,7 @@ def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
 
 
 def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """A new issue. It names no event, so it is an alert of its own, once in the life of the issue."""
+    """Normalize a new issue. It names no event, so it is one separate alert for each issue."""
     reading = Reading.of(envelope, reader, vocabulary)
     issue_id = identifiers.issue_id(reader, reading.fields)
     if issue_id is None:
@@ -77,7 +80,7 @@ def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> 
 
 
 def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """A metric alert that rose. One incident may rise twice, so what names the delivery is in the alert's name too."""
+    """Normalize a metric alert. One incident may rise twice, so the alert's id includes the delivery key."""
     reading = Reading.of(envelope, reader, vocabulary)
     incident = identifiers.event_id(reader, reading.fields) or metric_rule_id(reader, reading.fields)
     if incident is None:
@@ -87,8 +90,8 @@ def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
 
 
 def metric_rule_id(reader: Reader, fields: AlertFields) -> str | None:
-    """The id of the rule of a metric alert, which is what its incidents have in common."""
-    return reader.wanted(fields.rule_id, cleaning.identifier, "a rule's id")
+    """Return the id of a metric alert's rule, which all its incidents share."""
+    return reader.first_or_warn(fields.rule_id, cleaning.identifier, "a rule's id")
 
 
 def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
@@ -110,7 +113,7 @@ def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
         title=title,
         description=reader.first(fields.description, _description, "text") or "",
         tags=_tags(reading),
-        occurred_at=reader.wanted(fields.occurred_at, cleaning.time, "a time we can believe") or received_at,
+        occurred_at=reader.first_or_warn(fields.occurred_at, cleaning.time, "a time we can believe") or received_at,
         received_at=received_at,
         link=_link(reading, issue_id),
         issue_id=issue_id,
@@ -120,7 +123,7 @@ def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
 
 
 def headline(value: object) -> str | None:
-    """A title, given as text or to be made of the type and value of an exception."""
+    """Return a title, from text or from the type and value of an exception."""
     if not isinstance(value, dict):
         return cleaning.line(value, cleaning.TITLE_LIMIT)
     parts = (cleaning.line(value.get(key), cleaning.TITLE_LIMIT) for key in ("type", "value"))
@@ -135,12 +138,12 @@ def _triggered_rule(reading: Reading) -> str | None:
     fields = reading.fields
     if not fields.rule:
         return None
-    look = reading.reader.first if "rule" in fields.may_lack else reading.reader.wanted
-    return look(fields.rule, _rule, "a rule's label")
+    read = reading.reader.first if "rule" in fields.may_lack else reading.reader.first_or_warn
+    return read(fields.rule, _rule, "a rule's label")
 
 
 def _rule(value: object) -> str | None:
-    """A rule's label; the legacy plugin's list of them has its own reading, which follows."""
+    # Of the legacy plugin's list, of_legacy replaces this first label by each one in turn.
     return cleaning.line(value[0] if isinstance(value, list) and value else value, cleaning.RULE_LIMIT)
 
 
@@ -158,8 +161,8 @@ def _environment(reading: Reading) -> str:
     reader, fields, vocabulary = reading.reader, reading.fields, reading.vocabulary
     if not fields.environment:
         return vocabulary.default_environment
-    look = reader.first if "environment" in fields.may_lack else reader.wanted
-    sent = look(fields.environment, cleaning.environment, "an environment's name")
+    read = reader.first if "environment" in fields.may_lack else reader.first_or_warn
+    sent = read(fields.environment, cleaning.environment, "an environment's name")
     if sent is None:
         return vocabulary.default_environment
     name, known = cleaning.canonical_environment(sent, vocabulary)
@@ -172,7 +175,7 @@ def _severity(reading: Reading, environment: str) -> Severity:
     if reading.envelope.resource == "metric_alert":
         severity = _metric_severity(reading.envelope)
     else:
-        level = reading.reader.wanted(reading.fields.level, cleaning.severity, "a level that we know")
+        level = reading.reader.first_or_warn(reading.fields.level, cleaning.severity, "a level that we know")
         severity = level or Severity.MED
     steps = reading.vocabulary.severity_shift.get(environment, 0)
     return severity.shifted(steps) if steps else severity
@@ -189,16 +192,15 @@ def _fingerprint(reading: Reading, issue_id: str | None, title: str) -> str:
         return fingerprint.issue(issue_id)
     if reading.envelope.resource == "metric_alert" and (rule := metric_rule_id(reader, fields)):
         return fingerprint.metric_rule(rule)
-    words = (reader.first(places, headline, "text") or "" for places in (fields.kind, fields.culprit))
+    texts = (reader.first(paths, headline, "text") or "" for paths in (fields.kind, fields.culprit))
     return fingerprint.of_event(
         reader.first(fields.fingerprint, fingerprint.custom_parts, "a list of 1 to 32 texts"),
         reader.first(fields.hashes, fingerprint.first_hash, "a list of hashes"),
-        fingerprint.made(title, *words),
+        fingerprint.made(title, *texts),
     )
 
 
 def _tags(reading: Reading) -> Sequence[tuple[str, str]]:
-    """The tags; what could not be kept of them, and their absence, is noted."""
     for path in reading.fields.tags:
         value = path.follow(reading.reader.body)
         kept, incomplete = cleaning.tags(value)
@@ -213,7 +215,7 @@ def _tags(reading: Reading) -> Sequence[tuple[str, str]]:
 def _link(reading: Reading, issue_id: str | None) -> str | None:
     reader, fields = reading.reader, reading.fields
     if fields.url_as_link:
-        return reader.wanted(fields.url_as_link, urls.as_sent, "an http(s) URL")
+        return reader.first_or_warn(fields.url_as_link, urls.as_sent, "an http(s) URL")
     link = urls.issue_link(reader.each(fields.urls, urls.read), issue_id)
     if link is None:
         reader.warn(fields.urls[0], "names no organization to make a link of")

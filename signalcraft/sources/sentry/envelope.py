@@ -1,9 +1,9 @@
-"""The envelope: a body parsed, and what it is, proved from what is signed.
+"""The envelope: a parsed body, and its resource, proved from the signed part.
 
-``Sentry-Hook-Resource`` is not signed, so a resource is what the body has the shape of; the header
-chooses among those and must not contradict.
+``Sentry-Hook-Resource`` is not signed, so the shape of the body proves the resource; the header
+chooses between several proved resources and must not contradict the body.
 
-Reading a body again whose headers are gone: an event keeps the body that brought it, and nothing of the request.
+``recall`` rebuilds a delivery without its headers: an event stores the body of its delivery, and nothing else.
 """
 
 import re
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 LEGACY = "legacy"
 SERVICE_HOOK = "servicehook"
 
-#: The keys of ``data`` that prove a resource, the most telling first (2.2 to 2.10 of our paper on Sentry's webhooks).
+#: The keys of ``data`` that prove a resource, the most specific first.
 PROOFS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "event_alert": frozenset({"event"}),
@@ -39,7 +39,7 @@ PROOFS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 
-#: Every resource that we know by name; others are :data:`UNKNOWN` to whoever counts.
+#: Every known resource; metrics count all others as :data:`UNKNOWN`.
 RESOURCES = frozenset({*PROOFS, LEGACY, SERVICE_HOOK})
 
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
@@ -47,7 +47,7 @@ _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A delivery whose body is read and whose resource is proved. ``data`` is what the resource's fields stand in."""
+    """A delivery with parsed body and proved resource. ``data`` holds the fields of the resource."""
 
     delivery: Delivery
     resource: str
@@ -57,10 +57,10 @@ class Envelope:
 
 
 def open_envelope(delivery: Delivery) -> Envelope:
-    """Read the body and recognise it.
+    """Parse the body and prove its resource.
 
     Raises:
-        Refusal: as ``identify`` says.
+        Refusal: as in ``identify``.
     """
     body = parse(delivery.body)
     match family_of(delivery.headers):
@@ -77,7 +77,7 @@ def open_envelope(delivery: Delivery) -> Envelope:
 
 
 def _integration(delivery: Delivery, body: dict[str, Any]) -> Envelope:
-    schemas.DOOR.check(body)
+    schemas.INTEGRATION.check(body)
     action, data = body["action"], body["data"]
     resource = _proved_resource(delivery.headers.get(RESOURCE_HEADER, "").strip().lower(), action, data)
     if resource in schemas.DATA:
@@ -92,10 +92,10 @@ def _integration(delivery: Delivery, body: dict[str, Any]) -> Envelope:
 
 
 def _proved_resource(named: str, action: str, data: Mapping[str, Any]) -> str:
-    """The resource: the one that the header names if the body bears it out, the body's own if there is no header.
+    """Return the resource that the header names if the body proves it, else the body's own.
 
-    A name that we do not know stays: Sentry adds resources several times a year, some with a key
-    that we know (``activity_alert`` came with ``data.issue``).
+    An unknown name stays: Sentry adds resources several times a year, some with a known key
+    (``activity_alert`` was added with ``data.issue``).
     """
     if named and named not in PROOFS:
         return named if _NAME.fullmatch(named) else UNKNOWN
@@ -112,17 +112,16 @@ def _proved_resource(named: str, action: str, data: Mapping[str, Any]) -> str:
 def _proves(resource: str, action: str, data: Mapping[str, Any]) -> bool:
     if not PROOFS[resource] <= data.keys():
         return False
-    # The one body that bears two names: its action tells them apart, should Sentry give issue.* an activity.
+    # An activity alert has the keys of both resources; the action decides, should Sentry add an activity to issue.*.
     return not (resource == "issue" and action == "triggered" and "activity" in data)
 
 
 def recall(body: bytes, received_at: datetime) -> Delivery:
-    """The delivery that ``body`` was, with the header by which its family is told; it proves nothing any more."""
+    """Rebuild the delivery of ``body``, with an empty header that marks its family; it cannot be verified again."""
     return Delivery(headers={family: "" for family in [_family_of(body)] if family}, body=body, received_at=received_at)
 
 
 def _family_of(raw: bytes) -> Family:
-    """Told by the envelope, which each family has its own."""
     try:
         body = parse(raw)
     except Refusal:

@@ -1,7 +1,7 @@
-"""Where in a body a field is looked for, in which order, and what was odd about it.
+"""Paths of fields in a body, and a reader that tries them in order and records warnings.
 
-A path is written as people write it, ``data.event.exception.values[-1].type``: names, ``[-1]`` for
-the last of a list, ``[word]`` for the entry of a list that goes by that word (a tag's value, whether
+A path is written like ``data.event.exception.values[-1].type``: names, ``[-1]`` for
+the last entry of a list, ``[name]`` for the list entry of that name (a tag's value, whether
 tags are pairs or dictionaries; the service hook's entry of that ``type``).
 """
 
@@ -19,17 +19,17 @@ _STEP = re.compile(r"[^.\[\]]+|\[[^\]]+\]")
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One place in a body."""
+    """The path of one field in a body."""
 
     text: str
     steps: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Take the text apart once, so that following the path is only look-ups."""
+        """Split the text once, so that following the path needs only look-ups."""
         object.__setattr__(self, "steps", tuple(step.strip("[]") for step in _STEP.findall(self.text)))
 
     def follow(self, body: object) -> object:
-        """What stands there; ``None`` where nothing does, or something else does on the way."""
+        """Return the value at this path; ``None`` if it is missing or a step does not fit."""
         for step in self.steps:
             if isinstance(body, dict):
                 body = body.get(step)
@@ -44,39 +44,39 @@ Paths = tuple[Path, ...]
 
 
 def paths(*texts: str) -> Paths:
-    """Places to look, the best first."""
+    """Return the paths of one field, the best first."""
     return tuple(map(Path, texts))
 
 
-def _in_list(entries: list[Any], word: str) -> object:
-    if word == "-1":
+def _in_list(entries: list[Any], name: str) -> object:
+    if name == "-1":
         return entries[-1] if entries else None
     for entry in entries:
         if isinstance(entry, list):
-            if len(entry) == 2 and entry[0] in (word, f"sentry:{word}"):
+            if len(entry) == 2 and entry[0] in (name, f"sentry:{name}"):
                 return entry[1]
         elif isinstance(entry, dict):
-            if entry.get("type") == word:
+            if entry.get("type") == name:
                 return entry
-            if entry.get("key") in (word, f"sentry:{word}"):
+            if entry.get("key") in (name, f"sentry:{name}"):
                 return entry.get("value")
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads fields out of one body and gathers warnings about them. Never raises."""
+    """Reads the fields of one body and collects warnings. Never raises."""
 
     body: Mapping[str, Any]
     warnings: list[FieldWarning] = field(default_factory=list)
 
     def warn(self, path: Path, problem: str) -> None:
-        """Note that what stands at ``path`` is not as it should be. ``problem`` quotes nothing of it."""
+        """Add a warning about the field at ``path``. ``problem`` quotes nothing from the body."""
         self.warnings.append(FieldWarning(field=path.text, problem=problem))
 
-    def first(self, places: Paths, read: Callable[[object], T | None], expected: str) -> T | None:
-        """The first of ``places`` out of which ``read`` makes something; one that holds anything else is noted."""
-        for path in places:
+    def first(self, candidates: Paths, read: Callable[[object], T | None], expected: str) -> T | None:
+        """Return the first value that ``read`` accepts; warn about each value that it rejects."""
+        for path in candidates:
             value = path.follow(self.body)
             if value is None or value == "":
                 continue
@@ -86,17 +86,17 @@ class Reader:
             self.warn(path, f"is not {expected}")
         return None
 
-    def wanted(self, places: Paths, read: Callable[[object], T | None], expected: str) -> T | None:
-        """Like :meth:`first`, for a field that should be there: its absence is noted too."""
-        noted = len(self.warnings)
-        result = self.first(places, read, expected)
-        if result is None and len(self.warnings) == noted:
-            self.warn(places[0], "is missing")
+    def first_or_warn(self, candidates: Paths, read: Callable[[object], T | None], expected: str) -> T | None:
+        """Return the same as :meth:`first`; warn if the field is missing."""
+        warnings_before = len(self.warnings)
+        result = self.first(candidates, read, expected)
+        if result is None and len(self.warnings) == warnings_before:
+            self.warn(candidates[0], "is missing")
         return result
 
-    def each(self, places: Paths, read: Callable[[object], T | None]) -> Iterable[T]:
-        """All that ``read`` makes of the ``places``, lazily."""
-        for path in places:
+    def each(self, candidates: Paths, read: Callable[[object], T | None]) -> Iterable[T]:
+        """Yield every value that ``read`` accepts, lazily."""
+        for path in candidates:
             result = read(path.follow(self.body))
             if result is not None:
                 yield result

@@ -1,6 +1,6 @@
-"""Where each field of an alert is read, by kind of body, best place first.
+"""Paths of each field of an alert, by resource, best path first.
 
-``docs/sentry.md`` is made of these tables.
+``docs/sentry.md`` is generated from these tables.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -10,11 +10,11 @@ from signalcraft.sources.sentry.field_paths import Paths, paths
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFields:
-    """The places of one kind of body. An empty tuple: this kind never has it, and nobody is warned.
+    """The paths of one resource. An empty tuple: the resource never has the field, so its absence is no warning.
 
-    ``urls`` are any URLs of Sentry's; organization, project, issue and event are read off them where no field
-    has them. ``kind`` is the exception's type, or what comes closest; ``url_as_link`` is given on as it is.
-    ``may_lack`` names the fields whose absence is normal, which is no reason to warn.
+    ``urls`` are any URLs of Sentry's; organization, project, issue and event are read from them where no field
+    has them. ``kind`` is the exception's type, or the closest equivalent; ``url_as_link`` becomes the link unchanged.
+    ``may_lack`` names the fields whose absence is normal and causes no warning.
     """
 
     event_id: Paths = ()
@@ -40,13 +40,13 @@ class AlertFields:
     may_lack: frozenset[str] = frozenset()
 
     def read_in_order(self) -> dict[str, Paths]:
-        """The tables' rows: field to places, without the empty ones."""
+        """Return the paths by field, without the empty ones."""
         rows = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "may_lack"}
-        return {name: places for name, places in rows.items() if places}
+        return {name: candidates for name, candidates in rows.items() if candidates}
 
 
 def _event(at: str) -> AlertFields:
-    """A stored event and its extras: Sentry's ``_webhook_event_data``."""
+    # A stored event and its extras: Sentry's _webhook_event_data.
     return AlertFields(
         event_id=paths(f"{at}.event_id"),
         issue_id=paths(f"{at}.issue_id"),
@@ -122,7 +122,7 @@ METRIC_ALERT = AlertFields(
     may_lack=frozenset({"environment"}),
 )
 
-#: Sentry's ``LegacyWebhookPayload``; the flat keys are all that its oldest senders have.
+#: Sentry's ``LegacyWebhookPayload``; the oldest senders have only the flat keys.
 LEGACY = AlertFields(
     event_id=paths("event.event_id", "event.id"),
     issue_id=paths("id", "event.issue_id"),
@@ -165,7 +165,7 @@ LEGACY = AlertFields(
     may_lack=frozenset({"rule"}),
 )
 
-#: Sentry's ``get_payload_v0``: the event as the API shows it.
+#: Sentry's ``get_payload_v0``: the event in the API's format.
 SERVICE_HOOK = AlertFields(
     event_id=paths("event.eventID", "event.id"),
     issue_id=paths("group.id", "event.groupID"),
@@ -198,7 +198,7 @@ SERVICE_HOOK = AlertFields(
     count=paths("group.count"),
 )
 
-#: What is no alert may still name its project.
+#: Other resources may name their project.
 OTHER = AlertFields(
     title=(),
     project_id=paths("data.projectId"),

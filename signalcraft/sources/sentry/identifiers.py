@@ -1,4 +1,4 @@
-"""What a body is about: its event, its issue, its project. Fields first, URLs where no field says."""
+"""Ids of the event, the issue and the project of a body, read from fields, else from URLs."""
 
 import re
 
@@ -11,7 +11,7 @@ _DASHED = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def event_identifier(value: object) -> str | None:
-    """An event's id: 32 lower-case hex digits as Sentry writes it, whichever spelling of a UUID came."""
+    """Return an event id, any UUID as Sentry writes it: 32 lower-case hex digits."""
     name = cleaning.identifier(value)
     if name is None:
         return None
@@ -19,21 +19,22 @@ def event_identifier(value: object) -> str | None:
 
 
 def event_id(reader: Reader, fields: AlertFields) -> str | None:
-    """The id of the event that a body reports."""
+    """Return the id of the event, from a field or a URL."""
     found = reader.first(fields.event_id, event_identifier, "an event id")
     return found or next((url.event_id for url in reader.each(fields.urls, urls.read) if url.event_id), None)
 
 
 def issue_id(reader: Reader, fields: AlertFields) -> str | None:
-    """The id of the issue that a body is about."""
+    """Return the id of the issue, from a field or a URL."""
     found = reader.first(fields.issue_id, cleaning.identifier, "an issue id")
     return found or next((url.issue_id for url in reader.each(fields.urls, urls.read) if url.issue_id), None)
 
 
 def issue_of_occurrence(reader: Reader, fields: AlertFields) -> str | None:
-    """The issue of an event that is there because something occurred (slow queries, a missed check-in), else ``None``.
+    """Return the issue id of an event with an occurrence, else ``None``.
 
-    Such an event may be of several issues at a time; an error is of one.
+    Occurrences are e.g. slow queries or a missed check-in. Such an event may belong to several issues at a time; an
+    error belongs to one.
     """
     if not any(reader.each(fields.occurrence, _as_object)):
         return None
@@ -45,9 +46,9 @@ def _as_object(value: object) -> dict[str, object] | None:
 
 
 def project_slug(reader: Reader, fields: AlertFields) -> str:
-    """The slug of the project, empty where the body does not tell it.
+    """Return the slug of the project, empty if the body has none.
 
-    A metric alert may watch several projects: the first by name stands for them, however they are ordered.
+    A metric alert may watch several projects: the first by name represents them, in whatever order they are sent.
     """
     for path in fields.project:
         name = _slug_in(path.follow(reader.body))
@@ -61,12 +62,12 @@ def project_slug(reader: Reader, fields: AlertFields) -> str:
 
 
 def project_id(reader: Reader, fields: AlertFields) -> str:
-    """The number of the project, empty where the body does not tell it."""
+    """Return the number of the project, empty if the body has none."""
     return next(iter(reader.each(fields.project_id, cleaning.identifier)), "")
 
 
 def _slug_in(value: object) -> str:
-    """The slug in a field that may also hold a number, or a list of slugs."""
+    # The field may also hold a number, or a list of slugs.
     if isinstance(value, list):
         value = min((each for each in value if isinstance(each, str)), default="")
     return value if isinstance(value, str) and not value.isdigit() else ""

@@ -1,7 +1,7 @@
-"""What a delivery must have to be let in at the door, as marshmallow schemas, and nothing beyond that.
+"""Fields that a delivery must have to be accepted, as marshmallow schemas.
 
-A schema is asked for its words only when something is wrong. Whether something is takes a few
-``isinstance`` on the hot path; they are read off the same schema, so there is one definition.
+The hot path only needs a few ``isinstance`` checks, derived from the same schema so that there is one
+definition; marshmallow itself runs only to produce the error messages.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ _TYPES: Mapping[type[fields.Field[Any]], type] = MappingProxyType({fields.String
 
 
 def _expecting(what: str) -> dict[str, Any]:
-    """One wording for each way to be wrong: absent, null, of another type."""
     wrong = f"must be {what}"
     return {"required": f"is missing; {what} is expected", "null": wrong, "invalid": wrong}
 
@@ -27,14 +26,14 @@ def _object(*, required: bool = True) -> fields.Dict:
 
 
 class _Lenient(Schema):
-    """Sentry adds keys without notice: whatever is not named here is none of our business."""
+    """Accepts unknown keys: Sentry adds keys without notice."""
 
     class Meta:
         unknown = EXCLUDE
 
 
-class Door(_Lenient):
-    """What every delivery of an integration has (Sentry's ``AppPlatformEvent``)."""
+class Integration(_Lenient):
+    """Fields of every delivery of an integration (Sentry's ``AppPlatformEvent``)."""
 
     action = fields.String(required=True, error_messages=_expecting("text"))
     data = _object()
@@ -47,26 +46,26 @@ class ServiceHook(_Lenient):
 
 
 class Legacy(_Lenient):
-    """Sentry's ``LegacyWebhookPayload``. The oldest senders have no ``event``, but a message."""
+    """Sentry's ``LegacyWebhookPayload``. The oldest senders have a message and no ``event``."""
 
     event = _object(required=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A schema, and the types that it demands by key."""
+    """A schema, and the types that it requires by key."""
 
     schema: Schema
     types: tuple[tuple[str, type, bool], ...]
 
     @classmethod
     def of(cls, schema: type[Schema]) -> "Shape":
-        """The shape that ``schema`` demands."""
-        made = schema()
-        return cls(made, tuple((name, _TYPES[type(each)], each.required) for name, each in made.fields.items()))
+        """Derive the types from ``schema``."""
+        instance = schema()
+        return cls(instance, tuple((name, _TYPES[type(each)], each.required) for name, each in instance.fields.items()))
 
     def fits(self, part: Mapping[str, Any]) -> bool:
-        """Whether the schema would find nothing wrong with ``part``."""
+        """Return whether ``part`` is valid by the schema."""
         for name, expected, required in self.types:
             if name in part:
                 if not isinstance(part[name], expected):
@@ -76,10 +75,10 @@ class Shape:
         return True
 
     def check(self, part: Mapping[str, Any], under: str = "") -> None:
-        """Nothing, if ``part`` fits.
+        """Raise InvalidFields if a required field is missing or of another type.
 
         Raises:
-            InvalidFields: it does not; the errors are by path in the body, ``part`` standing ``under``.
+            InvalidFields: the errors are by path in the body; ``under`` is the prefix of ``part``.
         """
         if not self.fits(part):
             raise InvalidFields(
@@ -87,7 +86,7 @@ class Shape:
             )
 
 
-DOOR = Shape.of(Door)
+INTEGRATION = Shape.of(Integration)
 SERVICE_HOOK = Shape.of(ServiceHook)
 LEGACY = Shape.of(Legacy)
 LEGACY_EVENT = Shape.of(ServiceHook)

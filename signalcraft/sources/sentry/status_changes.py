@@ -1,4 +1,4 @@
-"""Bodies that tell what happened to the state of an issue or of a metric alert."""
+"""Normalize bodies that report a status change of an issue or of a metric alert."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from signalcraft.sources.sentry.envelope import Envelope
 from signalcraft.sources.sentry.field_paths import Path, Reader, paths
 from signalcraft.sources.sentry.fields import ISSUE, METRIC_ALERT
 
-#: What ``issue.*`` means. ``ignored`` is what ``archived`` was called, and some installations still send it.
+#: Changes by action of ``issue.*``. ``ignored`` is the former name of ``archived``; some installations still send it.
 ISSUE_ACTIONS: Mapping[str, Change] = MappingProxyType(
     {
         "resolved": Change.RESOLVED,
@@ -24,7 +24,7 @@ ISSUE_ACTIONS: Mapping[str, Change] = MappingProxyType(
     }
 )
 
-#: What the ``activity.type`` of an activity alert means, and the substatus it implies; others are no change.
+#: Change and implied substatus by ``activity.type`` of an activity alert; other types are no change.
 ACTIVITIES: Mapping[str, tuple[Change, str]] = MappingProxyType(
     {
         "status_resolved": (Change.RESOLVED, ""),
@@ -54,27 +54,30 @@ ASSIGNEE = paths("data.assignee", "data.issue.assignedTo")
 
 
 def of_issue(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
-    """``issue.resolved`` and its like. The action is the change; the state is of the moment of sending."""
+    """Normalize ``issue.*``. The action is the change; the body has the status at the time of sending."""
     change = ISSUE_ACTIONS[envelope.action]
-    names_somebody = change is Change.ASSIGNED and any(path.follow(reader.body) for path in ASSIGNEE)
-    if names_somebody and envelope.action != "unassigned" and _assignee(envelope, reader) is None:
-        return []  # somebody who cannot be read is not nobody
+    has_assignee = change is Change.ASSIGNED and any(path.follow(reader.body) for path in ASSIGNEE)
+    if has_assignee and envelope.action != "unassigned" and _assignee(envelope, reader) is None:
+        return []  # an unreadable assignee must not unassign the group
     return [_change(envelope, reader, change, "")]
 
 
 def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
-    """An activity alert, where it is about the status."""
+    """Normalize an activity alert about the status; others are no change."""
     meaning = meaning_of_activity(envelope)
     return [_change(envelope, reader, *meaning)] if meaning else []
 
 
 def meaning_of_activity(envelope: Envelope) -> tuple[Change, str] | None:
-    """The change that an activity is, with its substatus; ``None`` for Seer's, a pull request's and new ones."""
+    """Return the change and the substatus of an activity.
+
+    ``None`` for activities of Seer or of pull requests, and for unknown ones.
+    """
     return ACTIVITIES.get(_activity(envelope))
 
 
 def is_about_status(envelope: Envelope) -> bool:
-    """Whether an activity is a change of status, known or new."""
+    """Return whether an activity is a change of status, known or unknown."""
     return _activity(envelope).startswith("status_")
 
 
@@ -84,7 +87,7 @@ def _activity(envelope: Envelope) -> str:
 
 
 def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
-    """``metric_alert.resolved``: the rule's incident is over."""
+    """Normalize ``metric_alert.resolved``: the rule's incident is over."""
     rule = alerts.metric_rule_id(reader, METRIC_ALERT)
     if rule is None:
         raise MissingIdentity("there is no rule that could be resolved", field=METRIC_ALERT.rule_id[0].text)
@@ -118,7 +121,7 @@ def _change(envelope: Envelope, reader: Reader, change: Change, implied: str) ->
 
 
 def _substatus(reader: Reader, change: Change) -> str:
-    """The issue's substatus, where it goes with the change: by the time of sending the issue may have moved on."""
+    # The body has the status at the time of sending, which may be later than the change: then the two do not match.
     if change not in SUBSTATUSES:
         return ""
     sent = SUBSTATUS.follow(reader.body)
@@ -129,7 +132,7 @@ def _substatus(reader: Reader, change: Change) -> str:
 
 
 def _snoozed_until(reader: Reader, received_at: datetime) -> datetime | None:
-    """When an archiving ends by the clock. It may also end by a condition, or never: then ``None``."""
+    # None for an archiving that ends by a condition, or never.
     until = reader.first(IGNORE_UNTIL, cleaning.time, "a time we can believe")
     if until is not None:
         return until
@@ -144,7 +147,6 @@ def _snoozed_until(reader: Reader, received_at: datetime) -> datetime | None:
 
 
 def _assignee(envelope: Envelope, reader: Reader) -> str | None:
-    """Who has the issue now: ``sentry:user:31`` or ``sentry:team:7``; ``None`` for nobody."""
     return None if envelope.action == "unassigned" else reader.first(ASSIGNEE, _actor, "a user or a team")
 
 

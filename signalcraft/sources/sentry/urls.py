@@ -1,6 +1,6 @@
-"""What Sentry's URLs say, and the one form in which we give them on.
+"""Parse Sentry's URLs, and build canonical links.
 
-One issue has several spellings: ``https://{org}.sentry.io/issues/7/`` in issues, ``…/organizations/{org}/
+One issue has several URLs: ``https://{org}.sentry.io/issues/7/`` in issues, ``…/organizations/{org}/
 issues/7/events/…/`` in events, ``/{org}/{project}/issues/7/`` in old installations, and the API's. An
 event delivery has no field for the slug of its project or organization; its URLs have both.
 """
@@ -14,7 +14,8 @@ from signalcraft.sources.cleaning import LINK_LIMIT
 
 SAAS = "https://sentry.io"
 
-# Scheme, host and port, path of plain segments, anything. Each part ends where the next begins: linear.
+# Scheme, host and port, path of plain segments, anything. No part can match the start of the next, so the time is
+# linear.
 _URL = re.compile(
     r"(https?)://((?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)((?:/[\w.~-]*)*)(?:[?#].*)?",
     re.IGNORECASE | re.ASCII,
@@ -22,13 +23,13 @@ _URL = re.compile(
 _UNSAFE = re.compile(r'[ <>"\\`]')
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _EVENT = re.compile(r"[0-9a-f]{32}")
-# Subdomains of sentry.io that are no organization: regions and Sentry's own pages.
+# Subdomains of sentry.io that are not organizations: regions and Sentry's own pages.
 _NO_ORGANIZATION = frozenset({"www", "us", "us1", "us2", "de", "eu", "s4s", "s4s2"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentryUrl:
-    """The parts of one URL; a part it does not tell is empty. ``base`` is scheme, host, port and sub-path."""
+    """The parts of one URL; missing parts are empty. ``base`` is scheme, host, port and sub-path."""
 
     base: str
     org: str = ""
@@ -38,13 +39,13 @@ class SentryUrl:
 
 
 def read(value: object) -> SentryUrl | None:
-    """The parts of ``value``; ``None`` if it is no plain http(s) URL."""
+    """Return the parts of ``value``; ``None`` if it is no plain http(s) URL."""
     if not isinstance(value, str) or len(value) > LINK_LIMIT or not value.isascii():
         return None
     return _read(value)
 
 
-@lru_cache(maxsize=64)  # one URL is asked for its project and again for its link
+@lru_cache(maxsize=64)  # the project and the link read the same URL
 def _read(value: str) -> SentryUrl | None:
     match = _URL.fullmatch(value)
     if match is None:
@@ -73,7 +74,7 @@ def _parts(scheme: str, host: str, segments: list[str]) -> SentryUrl:
 
 
 def _owners(segments: list[str], at: Mapping[str, int]) -> tuple[str, str, int]:
-    """Organization, project, and how many segments of a sub-path come before."""
+    # Organization, project, and the number of segments of the sub-path before them.
     end = len(segments)
     api, organizations, issues = at.get("api", end), at.get("organizations", end), at.get("issues", 0)
     if organizations < end:
@@ -91,7 +92,7 @@ def _after(segments: list[str], position: int | None) -> str:
 
 
 def issue_link(urls: Iterable[SentryUrl], issue_id: str | None) -> str | None:
-    """The canonical link to an issue, under the organization that the first telling URL names."""
+    """Return the canonical link to an issue, under the first organization that a URL names."""
     if issue_id is None:
         return None
     for url in urls:
@@ -101,7 +102,7 @@ def issue_link(urls: Iterable[SentryUrl], issue_id: str | None) -> str | None:
 
 
 def as_sent(value: object) -> str | None:
-    """``value`` itself, where it is an http(s) URL that can be followed as it stands."""
+    """Return ``value`` unchanged if it is a usable http(s) URL, else ``None``."""
     if not isinstance(value, str) or read(value) is None:
         return None
     return value if value.isprintable() and not _UNSAFE.search(value) else None

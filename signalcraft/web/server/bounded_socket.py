@@ -9,58 +9,56 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from signalcraft import metrics
+from signalcraft.thread_budgets import MAX_BLOCKED_WRITERS
 
-#: How long a thread waits for an answer to be taken.
-SEND_SECONDS: Final = 5.0
-#: The most threads that wait at once for answers to be taken: with what else holds threads (``places``), some are left.
-MOST_UNHEARD: Final = 4
+#: How long a thread waits for a client to read its response.
+SEND_TIMEOUT_SECONDS: Final = 5.0
 
 
-class _Unheard:
-    """Answers that wait for the other end to take them. Past ``MOST_UNHEARD`` whoever has been deaf longest is cut off.
+class _BlockedWriters:
+    """Limit the threads blocked in ``send``: over the limit, the slowest reader is evicted.
 
-    Connections are cheap and threads are few: some dozen who ask and never listen would hold them all.
+    Connections are cheap and threads are few: some dozen clients that ask and never read would block them all.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[socket.socket, None] = {}  # the one that waits longest first
+        self._waiting: dict[socket.socket, None] = {}  # the longest first
 
     @contextlib.contextmanager
-    def wait(self, deaf: socket.socket) -> Iterator[None]:
-        """Let a thread wait for ``deaf`` in here; its connection may be cut off meanwhile."""
+    def wait(self, client: socket.socket) -> Iterator[None]:
+        """Let a thread wait for ``client``, whose connection may be shut down meanwhile."""
         with self._lock:
-            self._waiting[deaf] = None
-            if len(self._waiting) > MOST_UNHEARD:
-                self._cut_off(next(iter(self._waiting)))
+            self._waiting[client] = None
+            if len(self._waiting) > MAX_BLOCKED_WRITERS:
+                self._evict(next(iter(self._waiting)))
         try:
             yield
         finally:
             with self._lock:
-                self._waiting.pop(deaf, None)
+                self._waiting.pop(client, None)
 
-    def _cut_off(self, longest: socket.socket) -> None:
-        del self._waiting[longest]
+    def _evict(self, client: socket.socket) -> None:
+        del self._waiting[client]
         metrics.count("signalcraft_rejected_total", code="request_slow")
         with contextlib.suppress(OSError):
-            longest.shutdown(socket.SHUT_RDWR)  # which ends the wait of its thread
+            client.shutdown(socket.SHUT_RDWR)  # which ends the wait of its thread
 
 
-_unheard: Final = _Unheard()
+_blocked_writers: Final = _BlockedWriters()
 
 
 class BoundedSocket(socket.socket):
-    """A socket that no thread waits on without end: what gunicorn calls blocking is blocking for a while.
+    """A socket on which no thread waits for ever: what gunicorn calls blocking has a timeout.
 
-    However many pieces something comes in, a thread reads none after ``read_until`` (monotonic). Few threads at once
-    wait for what they send to be taken.
+    However many pieces a request comes in, a thread reads none after ``read_until`` (monotonic).
     """
 
     read_until = 0.0
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the standard library's signature
         """Set a timeout where the caller asks for blocking."""
-        self.settimeout(SEND_SECONDS if flag else 0)
+        self.settimeout(SEND_TIMEOUT_SECONDS if flag else 0)
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive until ``read_until`` at most."""
@@ -79,13 +77,13 @@ class BoundedSocket(socket.socket):
         if not rest:
             return
         try:
-            with _unheard.wait(self):
+            with _blocked_writers.wait(self):
                 super().sendall(rest, flags)
-        except TimeoutError:  # gunicorn would write a trace of it, which is for faults of ours
-            raise BrokenPipeError(errno.EPIPE, "nobody takes the answer") from None
+        except TimeoutError:  # gunicorn would log a traceback, which is for faults of ours
+            raise BrokenPipeError(errno.EPIPE, "the client does not read the response") from None
 
     def _send_what_fits(self, data: memoryview, flags: int) -> memoryview:
-        """Send without waiting; what was not taken. An answer to a delivery always fits."""
+        """Send without waiting; return the rest. A response to a delivery always fits."""
         bound = self.gettimeout()
         self.settimeout(0)
         try:

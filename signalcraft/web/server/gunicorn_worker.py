@@ -1,10 +1,10 @@
-"""gunicorn's worker, made so that nobody can keep the real sender out by being slow.
+"""gunicorn's threaded worker, with request buffering: protection against slow clients.
 
-gunicorn gives a connection a thread as soon as it is there, and the thread waits for what the other end sends, however
-slowly; it also closes connections politely in the one loop that accepts new ones, up to two seconds for each. A few
-dozen idle connections are then enough to lose alerts. Here the loop itself gathers each request, reading only what has
-come, and a thread gets it when all of it is there: being slow holds a connection and its bytes, both bounded, and no
-thread. Where too much is held, who has been at it longest is hung up on; a sender that is quick never is.
+gunicorn's ``gthread`` gives a connection a thread at once, and the thread waits for what the client sends, however
+slowly; it also drains closing connections in the one loop that accepts new ones, up to two seconds each. A few dozen
+idle connections are then enough to lose alerts. Here the loop buffers each request, reading only what has arrived, and
+a thread gets it when it is complete: a slow client holds a connection and its bytes, both bounded, and no thread.
+Over the bounds, the connection that has been incomplete for longest is closed; a quick sender's never is.
 """
 
 import contextlib
@@ -32,20 +32,20 @@ from signalcraft.domain.errors import Refusal
 from signalcraft.ingest import request
 from signalcraft.web import problem_details
 from signalcraft.web.server.bounded_socket import BoundedSocket
-from signalcraft.web.server.request_buffer import Arrival
-from signalcraft.web.server.thread_pool import Turns
+from signalcraft.web.server.request_buffer import RequestBuffer
+from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 
 log = structlog.get_logger(__name__)
 
 #: How long a request may take to arrive. Sentry gives up after one second.
-ARRIVAL_SECONDS: Final = 10.0
-#: How long a thread may read more of a request it was given: only where gunicorn and we disagree on where it ends.
-READ_SECONDS: Final = 0.2
-#: How long one that we hang up on may still read the answer.
-LINGER_SECONDS: Final = 2.0
-#: The most bytes of requests that a process holds, beside one request of the largest size.
-MOST_HELD: Final = 64 * 1024 * 1024
-MOST_LINGERING: Final = 64
+ARRIVAL_TIMEOUT_SECONDS: Final = 10.0
+#: How long a thread may read more of its request: only where gunicorn and we disagree on where it ends.
+READ_TIMEOUT_SECONDS: Final = 0.2
+#: How long a client whose connection we close may still read the response.
+LINGER_TIMEOUT_SECONDS: Final = 2.0
+#: Bytes of requests that a process holds, besides one request of the largest size.
+MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
+MAX_LINGERING: Final = 64
 
 _PIECE: Final = 65_536
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -54,14 +54,14 @@ _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """An answer of RFC 9457 to what never becomes a request."""
+    """A response of RFC 9457 to what never becomes a request."""
 
     status: int
     code: str
     title: str
 
     def as_bytes(self) -> bytes:
-        """All of the answer."""
+        """Return the whole response, head and body."""
         body = problem_details.as_json({"title": self.title, "status": self.status, "code": self.code}).encode()
         head = (
             f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: {problem_details.MEDIA_TYPE}\r\n"
@@ -86,30 +86,30 @@ _REFUSALS: Final = (
 )
 
 
-class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
-    """``gthread``, but for who waits for a request, and for whom."""
+class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
+    """``gthread`` with buffered requests, bounded connections and an adaptive thread pool."""
 
     #: Set by ``gunicorn.conf.py``: MAX_BODY_BYTES.
-    most_body_bytes = 5 * 1024 * 1024
+    max_body_bytes = 5 * 1024 * 1024
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """As gunicorn makes it, after the fork."""
+        """Take gunicorn's arguments, after the fork."""
         super().__init__(*args, **kwargs)
-        self._arriving: dict[Any, Arrival] = {}  # by connection, the one that has been at it longest first
+        self._buffering: dict[Any, RequestBuffer] = {}  # by connection, the oldest first
         self._lingering: dict[socket.socket, float] = {}  # until when
         self._held = 0
 
-    def get_thread_pool(self) -> Turns:
-        """As many threads as are configured, of which two work at once while that is enough."""
-        return Turns(self.cfg.threads)
+    def get_thread_pool(self) -> AdaptiveThreadPool:
+        """Return the pool of ``threads`` threads."""
+        return AdaptiveThreadPool(self.cfg.threads)
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection and begin to gather its first request."""
+        """Accept a connection and start to buffer its first request."""
         try:
             accepted, address = listener.accept()
         except OSError as error:
             if error.errno in _TOO_MANY_FILES:
-                self._give_up_one()
+                self._evict_one()
             elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
                 raise
             return
@@ -119,36 +119,36 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._make_room()
 
     def enqueue_req(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """Gather a request; here begin the first of a connection and each later one."""
-        arrival = Arrival(connection, time.monotonic(), self.most_body_bytes)
+        """Start to buffer a request: the first of a connection, or a later one."""
+        buffer = RequestBuffer(connection, time.monotonic(), self.max_body_bytes)
         early = connection.parser.unreader.take_buffered() if connection.parser else b""
-        if early and arrival.add(early):
-            self._hand_over(arrival)
+        if early and buffer.add(early):
+            self._dispatch(buffer)
             return
         connection.sock.settimeout(0)
-        self._arriving[connection] = arrival
+        self._buffering[connection] = buffer
         self._held += len(early)
-        self.poller.register(connection.sock, EVENT_READ, partial(self._gather, arrival))
-        self._gather(arrival, connection.sock)
+        self.poller.register(connection.sock, EVENT_READ, partial(self._receive, buffer))
+        self._receive(buffer, connection.sock)
 
     def on_client_socket_readable(self, connection: Any, client: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """Gather the next request of a connection, if it was not given up since the loop heard of it."""
+        """Buffer the next request of a connection, unless it was closed since the loop polled."""
         if connection in self.keepalived_conns:
             super().on_client_socket_readable(connection, client)
 
     def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
-        """Serve a request, in a thread. What it waited for one counts: the sender waited, too."""
-        request.set_arrival_time(connection.there_at)
+        """Serve a request, in a thread. Its wait for the thread counts as response time."""
+        request.set_arrival_time(connection.complete_at)
         return super().handle(connection)
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """A thread is done with a request, and its bytes are no longer held."""
+        """Release the bytes of a request that a thread has served."""
         self._held -= connection.held
         connection.held = 0
         super().finish_request(connection, outcome)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401, ARG002 - gunicorn's
-        """Refuse what is no request, in the words in which we say no to everything else. Nothing of it is logged."""
+        """Refuse what is no request with problem details. Nothing of it is logged."""
         is_theirs = isinstance(exc, ParseException) and not isinstance(exc, ConfigurationProblem)
         refusal = next((one for kind, one in _REFUSALS if isinstance(exc, kind)), _MALFORMED if is_theirs else _FAULT)
         metrics.count("signalcraft_rejected_total", code=refusal.code)
@@ -160,13 +160,13 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             client.sendall(refusal.as_bytes())
 
     def murder_pending(self) -> None:
-        """Hang up on whoever has had long enough. Called about once a second."""
+        """Close connections past their timeout. Called about once a second."""
         super().murder_pending()
         now = time.monotonic()
-        patience = ARRIVAL_SECONDS if self.alive else LINGER_SECONDS
-        slow = [connection for connection, arrival in self._arriving.items() if now - arrival.began_at > patience]
+        timeout = ARRIVAL_TIMEOUT_SECONDS if self.alive else LINGER_TIMEOUT_SECONDS
+        slow = [connection for connection, buffer in self._buffering.items() if now - buffer.began_at > timeout]
         for connection in slow:
-            self._hang_up_on(connection)
+            self._disconnect(connection)
         for lingering in [one for one, until in list(self._lingering.items()) if now > until]:
             self._close(lingering)
         if slow:
@@ -174,22 +174,22 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             log.warning("slow connections closed", stage="receive", connections=len(slow))
 
     def linger(self, ended: socket.socket) -> None:
-        """Close a connection whose other end may still be sending: hung up on at once, it would lose the answer."""
+        """Close a connection whose client may still be sending: closed at once, it would lose the response."""
         try:
             ended.settimeout(0)
             ended.shutdown(socket.SHUT_WR)
-            # First noted, then watched: once it is watched, the loop may close it at any moment.
-            self._lingering[ended] = time.monotonic() + LINGER_SECONDS
+            # Recorded before it is polled: from then on the loop may close it at any moment.
+            self._lingering[ended] = time.monotonic() + LINGER_TIMEOUT_SECONDS
             self.poller.register(ended, EVENT_READ, self._discard)
-        except (OSError, ValueError, RuntimeError):  # gone already; or the worker has stopped, and its poller with it
+        except (OSError, ValueError, RuntimeError):  # closed already; or the worker has stopped, and its poller with it
             self._lingering.pop(ended, None)
             ended.close()
             return
-        if len(self._lingering) > MOST_LINGERING:
+        if len(self._lingering) > MAX_LINGERING:
             self._close(next(iter(self._lingering)))
 
-    def _gather(self, arrival: Arrival, sock: socket.socket) -> None:
-        if arrival.connection not in self._arriving:  # hung up on since the loop heard of it
+    def _receive(self, buffer: RequestBuffer, sock: socket.socket) -> None:
+        if buffer.connection not in self._buffering:  # closed since the loop polled
             return
         try:
             piece = sock.recv(_PIECE)
@@ -198,35 +198,35 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         except OSError:
             piece = b""
         if not piece:
-            self._hang_up_on(arrival.connection)
+            self._disconnect(buffer.connection)
             return
-        head_was_here = arrival.expected is not None
+        had_head = buffer.expected is not None
         self._held += len(piece)
-        if arrival.add(piece):
-            self._hand_over(arrival)
-        elif not head_was_here and arrival.waits_for_our_word():
+        if buffer.add(piece):
+            self._dispatch(buffer)
+        elif not had_head and buffer.expects_continue():
             with contextlib.suppress(OSError):
                 sock.send(_CONTINUE)
-        while self._held > MOST_HELD + self.most_body_bytes and self._arriving:
-            self._hang_up_on(next(iter(self._arriving)))
+        while self._held > MAX_BUFFERED_BYTES + self.max_body_bytes and self._buffering:
+            self._disconnect(next(iter(self._buffering)))
 
-    def _hand_over(self, arrival: Arrival) -> None:
-        """Give the request to a thread, which finds all of it read already."""
-        connection = arrival.connection
+    def _dispatch(self, buffer: RequestBuffer) -> None:
+        """Hand the request to a thread, which finds all of it read already."""
+        connection = buffer.connection
         self._forget(connection)
-        if arrival.expected is None:
+        if buffer.expected is None:
             self._refuse(connection, _HEAD_TOO_LARGE)
             return
-        connection.held = len(arrival.received)
-        connection.there_at = time.monotonic()
+        connection.held = len(buffer.received)
+        connection.complete_at = time.monotonic()
         self._held += connection.held
         connection.init()
-        connection.sock.read_until = time.monotonic() + READ_SECONDS
-        connection.parser.unreader.unread(bytes(arrival.received))
+        connection.sock.read_until = time.monotonic() + READ_TIMEOUT_SECONDS
+        connection.parser.unreader.unread(bytes(buffer.received))
         super().enqueue_req(connection)
 
     def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's
-        """Answer in the loop, without a thread, and hang up."""
+        """Respond in the loop, without a thread, and close."""
         self.nr_conns -= 1
         metrics.count("signalcraft_rejected_total", code=refusal.code)
         with contextlib.suppress(OSError):
@@ -234,30 +234,30 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.close(graceful=True)
 
     def _keepalive_after(self, connection: Any, keepalive: bool) -> bool:  # noqa: ANN401, FBT001 - gunicorn's
-        """Whether the connection can be used again: not if there is more to throw away than has come."""
+        """Return whether the connection can be used again: not if unread bytes are still to come."""
         return bool(keepalive and connection.parser.finish_body(deadline=time.monotonic() + 0.01))
 
     def _make_room(self) -> None:
-        """Keep a connection free for the next one who comes."""
+        """Keep a connection free for the next client."""
         if self.nr_conns >= self.worker_connections - self.cfg.threads:
-            self._give_up_one()
+            self._evict_one()
 
-    def _give_up_one(self) -> None:
-        if self._arriving:
-            self._hang_up_on(next(iter(self._arriving)))
+    def _evict_one(self) -> None:
+        if self._buffering:
+            self._disconnect(next(iter(self._buffering)))
         elif self.keepalived_conns:
             self.keepalived_conns[0].timeout = 0.0
             self.murder_keepalived()
 
-    def _hang_up_on(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
+    def _disconnect(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
         self._forget(connection)
         self.nr_conns -= 1
         connection.close()
 
     def _forget(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
-        arrival = self._arriving.pop(connection, None)
-        if arrival:
-            self._held -= len(arrival.received)
+        buffer = self._buffering.pop(connection, None)
+        if buffer:
+            self._held -= len(buffer.received)
             self._unwatch(connection.sock)
 
     def _discard(self, ended: socket.socket) -> None:
@@ -276,19 +276,19 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         lingering.close()
 
     def _unwatch(self, sock: socket.socket) -> None:
-        """Watch a socket no more. That it is closed already, by a thread, must not end the worker."""
+        """Stop polling a socket. A thread may have closed it already, which must not end the worker."""
         with contextlib.suppress(KeyError, ValueError):
             self.poller.unregister(sock)
 
 
 class _Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
-    """A connection that is closed beside the loop, and not in it."""
+    """A connection that lingers outside the loop when it is closed."""
 
-    def __init__(self, worker: GatheringWorker, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401 - gunicorn's
+    def __init__(self, worker: BufferingWorker, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401 - gunicorn's
         super().__init__(worker.cfg, sock, client, server)
         self._worker = worker
-        self.held = 0  # bytes of the request that a thread has, or waits for one
-        self.there_at = time.monotonic()  # when all of that request was there
+        self.held = 0  # bytes of its request that a thread serves, or that waits for a thread
+        self.complete_at = time.monotonic()  # when all of that request had arrived
 
     def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         if graceful:

@@ -1,4 +1,4 @@
-"""Every field of an alert: where it is read, in which order, and what stands in for it."""
+"""Every field of an alert: its paths, their order, and its default."""
 
 import time
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ STORED_EVENTS = EVENTS[:2]
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_a_whole_event_is_read_whole_and_without_a_warning(name: str) -> None:
+def test_a_complete_event_is_read_without_a_warning(name: str) -> None:
     read = alert(deliver(name))
     tags = dict(read.tags)
     assert read == NormalizedAlert(
@@ -59,7 +59,7 @@ def test_a_whole_event_is_read_whole_and_without_a_warning(name: str) -> None:
     assert warned(deliver(name)) == []
 
 
-def test_a_new_issue_is_an_alert_of_its_own() -> None:
+def test_a_new_issue_is_a_separate_alert() -> None:
     assert alert(deliver("issue.created")) == NormalizedAlert(
         source="sentry",
         source_event_id=f"issue:{ISSUE}:created",
@@ -93,7 +93,7 @@ def test_a_new_issue_is_an_alert_of_its_own() -> None:
         ("open", "20", Severity.MED),
     ],
 )
-def test_a_metric_alert_is_as_bad_as_its_action_says(action: str, status: object, severity: Severity) -> None:
+def test_the_action_of_a_metric_alert_is_its_severity(action: str, status: object, severity: Severity) -> None:
     delivery = damaged(f"metric_alert.{action}", "data.metric_alert.status", status)
     digest = sentry.identify(delivery).delivery_key.partition(":")[2]
     assert alert(delivery) == NormalizedAlert(
@@ -117,7 +117,7 @@ def test_a_metric_alert_is_as_bad_as_its_action_says(action: str, status: object
     assert warned(delivery) == []
 
 
-# The names of an alert.
+# Identity.
 
 
 def test_one_event_is_one_alert_however_it_arrives() -> None:
@@ -135,35 +135,35 @@ def test_one_event_is_one_alert_however_it_arrives() -> None:
         (12345, "12345"),
     ],
 )
-def test_an_event_id_has_one_spelling(sent: object, kept: str) -> None:
+def test_an_event_id_has_one_canonical_form(sent: object, kept: str) -> None:
     assert alert(with_event(event_id=sent)).source_event_id == kept
 
 
 @pytest.mark.parametrize("sent", [ABSENT, None, "", "not an id", -1, 1.5, True, [], {}, "x" * 65, "\x00"])
-def test_an_event_without_an_id_is_named_by_its_url(sent: object) -> None:
+def test_an_event_without_an_id_is_identified_by_its_url(sent: object) -> None:
     assert alert(with_event(event_id=sent)).source_event_id == EVENT_ID
 
 
 @pytest.mark.parametrize("name", [*STORED_EVENTS, "servicehook.triggered"])
-def test_an_event_with_nothing_to_name_it_by_is_set_aside(name: str) -> None:
+def test_an_event_without_any_id_is_dead_lettered(name: str) -> None:
     gone = dict.fromkeys(("event_id", "eventID", "id", "url", "web_url", "issue_url"))
     with pytest.raises(MissingIdentity) as caught:
         sentry.normalize(with_event(name, **gone))
     assert caught.value.field.endswith(("event_id", "eventID"))
 
 
-def test_the_oldest_senders_events_are_told_apart_by_their_moment() -> None:
+def test_the_oldest_senders_events_are_distinguished_by_their_time() -> None:
     assert alert(deliver("legacy.ancient")).source_event_id == f"legacy:{ISSUE}:2026-03-01T12:00:03+00:00"
     with pytest.raises(MissingIdentity):
         sentry.normalize(damaged("legacy.ancient", "id"))
 
 
-def test_the_number_of_an_event_before_version_9_names_it() -> None:
+def test_an_event_before_version_9_is_identified_by_its_number() -> None:
     body = {"id": "7", "project": "shop", "message": "m", "event": {"id": 90210}}
     assert alert(carrying(body, like="legacy.modern")).source_event_id == "90210"
 
 
-def test_an_issue_or_incident_without_an_id_goes_by_what_else_names_it() -> None:
+def test_an_issue_or_incident_without_an_id_is_identified_by_other_fields() -> None:
     assert alert(damaged("issue.created", "data.issue.id")).source_event_id == f"issue:{ISSUE}:created"
     body = body_of("issue.created")
     body["data"]["issue"] |= {"id": None, "web_url": None, "permalink": None, "url": None}
@@ -185,7 +185,7 @@ def test_a_metric_alert_that_rises_again_is_new_and_its_redelivery_is_not() -> N
     assert alert(first).source_event_id == alert(again).source_event_id != alert(risen).source_event_id
 
 
-def test_the_legacy_plugins_rules_are_gathered_on_one_alert() -> None:
+def test_the_legacy_plugins_rules_share_one_alert() -> None:
     delivery = damaged("legacy.modern", "triggering_rules", ["one", "two", None])
     read = [outcome for outcome in outcomes(delivery) if isinstance(outcome, NormalizedAlert)]
     assert [each.triggered_rule for each in read] == ["one", "two", None]
@@ -211,7 +211,7 @@ def test_the_rule_is_kept_by_its_label(label: str, rule_id: int | None, kept: st
     assert alert(deliver(rule=label, rule_id=rule_id)).triggered_rule == kept
 
 
-def test_a_rule_without_a_label_goes_by_its_settings_title() -> None:
+def test_a_rule_without_a_label_has_the_title_of_its_settings() -> None:
     body = body_of("event_alert.triggered", rule="Errors", rule_id=7)
     del body["data"]["triggered_rule"]
     assert alert(carrying(body)).triggered_rule == "Errors"
@@ -243,18 +243,18 @@ def test_the_project_is_a_slug_or_a_number(fields: dict[str, object], project: s
 
 
 @pytest.mark.parametrize("projects", [["zeta", "alpha"], ["alpha", "zeta"], ["alpha", None, 7, "zeta"], "alpha"])
-def test_of_several_projects_the_first_by_name_stands_for_all(projects: object) -> None:
+def test_of_several_projects_the_first_by_name_represents_all(projects: object) -> None:
     assert alert(damaged("metric_alert.critical", "data.metric_alert.projects", projects)).project == "alpha"
 
 
 @pytest.mark.parametrize("projects", [[], None, [7], {}])
-def test_a_metric_alert_without_projects_asks_its_rule(projects: object) -> None:
+def test_a_metric_alert_without_projects_has_those_of_its_rule(projects: object) -> None:
     assert alert(damaged("metric_alert.critical", "data.metric_alert.projects", projects)).project == "checkout"
 
 
 @pytest.mark.parametrize(("alias", "ours"), ENVIRONMENT_ALIASES.items())
 @pytest.mark.parametrize("spell", [str, str.upper, " {} ".format])
-def test_every_alias_of_an_environment_is_understood(alias: str, ours: str, spell: "type[str]") -> None:
+def test_every_alias_of_an_environment_is_resolved(alias: str, ours: str, spell: "type[str]") -> None:
     delivery = with_event(environment=spell(alias))
     assert alert(delivery).environment == ours
     assert warned(delivery) == []
@@ -284,7 +284,7 @@ def test_the_environment_is_the_events_or_its_tags_or_the_default(
     assert any("environment" in field for field in warned(delivery)) == is_warned
 
 
-def test_where_no_environment_is_the_rule_nobody_is_warned() -> None:
+def test_a_normally_absent_environment_causes_no_warning() -> None:
     for name in ("issue.created", "metric_alert.critical"):
         delivery = deliver(name, environment=None)
         assert alert(delivery, Vocabulary(default_environment="green")).environment == "green"
@@ -338,7 +338,7 @@ def test_a_workspace_may_shift_the_severity_of_an_environment(steps: int, severi
     assert alert(deliver(environment="qa"), vocabulary).severity is Severity.HIGH
 
 
-def test_a_shift_holds_for_metric_alerts_too() -> None:
+def test_a_shift_applies_to_metric_alerts_too() -> None:
     vocabulary = Vocabulary(severity_shift=MappingProxyType({"prod": -1}))
     assert alert(deliver("metric_alert.critical"), vocabulary).severity is Severity.HIGH
 
@@ -367,7 +367,7 @@ def test_the_issue_is_sentrys_grouping_whatever_the_fingerprint() -> None:
         ({"issue_id": "not an id", "web_url": None, "issue_url": None}, None),
     ],
 )
-def test_the_issue_is_named_by_field_or_url(fields: dict[str, object], issue_id: str | None) -> None:
+def test_the_issue_id_is_read_from_a_field_or_a_url(fields: dict[str, object], issue_id: str | None) -> None:
     assert alert(with_event(**fields)).issue_id == issue_id
 
 
@@ -407,11 +407,11 @@ def test_a_custom_fingerprint_that_is_no_list_of_1_to_32_texts_is_ignored(custom
 
 
 @pytest.mark.parametrize("hashes", [ABSENT, None, [], ["no hash"], [7], "a" * 32, {}])
-def test_without_hashes_a_fingerprint_is_made_of_what_there_is(hashes: object) -> None:
+def test_without_hashes_a_fingerprint_is_made_of_texts(hashes: object) -> None:
     assert without_issue(hashes=hashes).fingerprint.startswith("made:")
 
 
-def test_a_made_fingerprint_does_not_see_numbers_and_ids() -> None:
+def test_a_made_fingerprint_ignores_numbers_and_ids() -> None:
     def made(title: str, **fields: object) -> str:
         return without_issue(hashes=ABSENT, title=title, **fields).fingerprint
 
@@ -422,17 +422,17 @@ def test_a_made_fingerprint_does_not_see_numbers_and_ids() -> None:
     assert made("t", metadata={"type": "A"}, exception=None) != made("t", metadata={"type": "B"}, exception=None)
 
 
-def test_parts_of_a_made_fingerprint_do_not_run_into_each_other() -> None:
+def test_parts_of_a_made_fingerprint_are_unambiguously_separated() -> None:
     assert fingerprint.made("a", "b c") != fingerprint.made("a b", "c")
 
 
-def test_a_metric_alert_without_a_rule_still_belongs_somewhere() -> None:
+def test_a_metric_alert_without_a_rule_still_has_a_fingerprint() -> None:
     delivery = damaged("metric_alert.critical", "data.metric_alert.alert_rule")
     assert alert(delivery).fingerprint.startswith("made:")
     assert "data.metric_alert.alert_rule.id" in warned(delivery)
 
 
-# Words.
+# Title and description.
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_title_is_found_or_made(fields: dict[str, object], title: str) -> None
 
 
 @pytest.mark.parametrize("name", STORED_EVENTS)
-def test_an_event_without_anything_to_call_it_is_set_aside(name: str) -> None:
+def test_an_event_without_any_title_is_dead_lettered(name: str) -> None:
     with pytest.raises(MissingTitle) as caught:
         sentry.normalize(with_event(name, title=None, metadata=None, exception=None, message="", logentry=None))
     assert caught.value.field.endswith(".title")
@@ -479,11 +479,11 @@ def test_an_event_without_anything_to_call_it_is_set_aside(name: str) -> None:
         ({"exception": None, "metadata": None, "culprit": None}, ""),
     ],
 )
-def test_a_description_is_the_first_that_says_something(fields: dict[str, object], description: str) -> None:
+def test_a_description_is_the_first_text_that_is_not_empty(fields: dict[str, object], description: str) -> None:
     assert alert(with_event(**fields)).description == description
 
 
-def test_an_exception_of_before_version_9_is_read() -> None:
+def test_an_exception_before_version_9_is_read() -> None:
     event = {"id": 1, "sentry.interfaces.Exception": {"values": [{"type": "KeyError", "value": "'sku'"}]}}
     body = {"id": "7", "project": "shop", "message": "", "event": event}
     assert alert(carrying(body, like="legacy.modern")).title == "KeyError: 'sku'"
@@ -527,7 +527,7 @@ def test_without_a_usable_url_there_is_no_link(url: object) -> None:
 
 
 @pytest.mark.parametrize("url", [None, "javascript:alert(1)", "https://x/<script>", 7])
-def test_a_metric_alerts_link_is_given_on_only_if_it_is_one(url: object) -> None:
+def test_a_metric_alerts_link_is_kept_only_if_it_is_a_url(url: object) -> None:
     assert alert(damaged("metric_alert.critical", "data.web_url", url)).link is None
 
 
@@ -559,14 +559,14 @@ def test_sentrys_own_count_is_kept(count: object, kept: int | None) -> None:
 @pytest.mark.parametrize(
     "field", ["level", "datetime", "timestamp", "culprit", "message", "environment", "issue_id", "tags"]
 )
-def test_what_cannot_be_stored_is_cleaned_or_left_out(field: str, literal: bytes) -> None:
+def test_values_that_cannot_be_stored_are_cleaned_or_dropped(field: str, literal: bytes) -> None:
     event = b'{"event_id":"1","title":"t","%s":%s}' % (field.encode(), literal)
     read = alert(carrying(b'{"action":"triggered","data":{"event":' + event + b"}}"))
     assert "\x00" not in repr(read)
     repr(read).encode()
 
 
-def test_a_warning_says_where_and_quotes_nothing() -> None:
+def test_a_warning_names_the_path_and_quotes_nothing() -> None:
     secret = "s3cret-in-the-payload"
     delivery = with_event(
         level=secret, tags=secret, datetime=secret, fingerprint=secret, url=secret, environment=secret
@@ -581,7 +581,7 @@ def test_normalize_is_a_pure_function() -> None:
         assert sentry.normalize(deliver(name)) == sentry.normalize(deliver(name))
 
 
-def test_masking_a_long_word_takes_no_time_worth_speaking_of() -> None:
+def test_masking_a_long_word_is_fast() -> None:
     began = time.process_time()
     fingerprint.made("a" * 500 + "g", "deadbeef-" * 60 + "g", "0" * 500)
     assert time.process_time() - began < 0.5, "it was minutes: many ways to match one text"
@@ -603,11 +603,11 @@ def test_two_titles_that_differ_in_a_number_or_an_id_are_alike(changing: str) ->
         ("metric_alert.critical", "data.web_url", "data.web_url"),
     ],
 )
-def test_what_should_be_there_and_is_not_is_noted_by_its_name(name: str, path: str, field: str) -> None:
+def test_a_missing_expected_field_causes_a_warning(name: str, path: str, field: str) -> None:
     assert field in warned(damaged(name, path))
 
 
-def test_an_alert_whose_issue_nothing_names_is_noted() -> None:
+def test_an_alert_without_any_issue_id_causes_a_warning() -> None:
     assert "data.event.issue_id" in warned(with_event(issue_id=ABSENT, issue_url=ABSENT, web_url=ABSENT))
 
 
@@ -617,6 +617,6 @@ def test_the_oldest_messages_of_the_legacy_plugin_have_a_title() -> None:
     assert alert(carrying(body, like="legacy.ancient")).title == "disk %s is full"
 
 
-def test_more_rules_than_are_kept_are_noted() -> None:
+def test_too_many_rules_cause_a_warning() -> None:
     body = body_of("legacy.modern") | {"triggering_rules": [f"rule {number}" for number in range(25)]}
     assert "triggering_rules" in warned(carrying(body, like="legacy.modern"))

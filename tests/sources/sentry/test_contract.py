@@ -1,4 +1,4 @@
-"""The contract: any delivery gets the right answer or the right error, and never another exception."""
+"""The contract: any delivery gets the right result or the right error, and never another exception."""
 
 import json
 import re
@@ -27,10 +27,10 @@ PROJECT = re.compile(r"[a-z0-9._-]{1,100}")
 
 INTEGRATIONS = frozenset(name for name in samples.NAMES if name.partition(".")[0] in samples.INTEGRATION)
 
-#: Values of every JSON type, the unpleasant ones among them.
+#: Values of every JSON type, including edge cases.
 VALUES = (None, "", "text", "\x00\ud800", 0, -1, 2**70, 1.5, float("nan"), True, [], {}, [[]], [None, {}], {"key": 1})
 
-#: Places that are read beside the tables of ``fields``.
+#: Paths that are read besides those in the tables of ``fields``.
 ALSO_READ = {
     "action",
     "data.metric_alert.status",
@@ -43,12 +43,12 @@ ALSO_READ = {
 
 
 def check(delivery: Delivery) -> Normalization | None:
-    """Run a well-signed delivery through; what it means, or ``None`` where it was refused or set aside."""
+    """Verify, identify and normalize a signed delivery; ``None`` if it was refused or dead-lettered."""
     sentry.verify(delivery, SECRETS)
     try:
         identity = sentry.identify(delivery)
     except Refusal as refusal:
-        assert_set_aside(delivery, refusal)
+        assert_dead_lettered(delivery, refusal)
         return None
     assert re.fullmatch(r"[a-z0-9_.-]{1,64}:[0-9a-f]{64}", identity.delivery_key)
     try:
@@ -57,21 +57,21 @@ def check(delivery: Delivery) -> Normalization | None:
         assert not identity.ignored
         return None
     unread = {warning.field for warning in meaning.warnings} & {path.text for path in ASSIGNEE}
-    assert bool(identity.ignored) == (not meaning.outcomes) or unread, "who cannot be read is warned of, not assigned"
+    assert bool(identity.ignored) == (not meaning.outcomes) or unread, "an unreadable assignee is only a warning"
     for outcome in meaning.outcomes:
-        assert_keepable(outcome)
+        assert_storable(outcome)
     return meaning
 
 
-def assert_set_aside(delivery: Delivery, refusal: Refusal) -> None:
-    """What the door refuses, the worker sets aside; only the depth is for the door alone."""
+def assert_dead_lettered(delivery: Delivery, refusal: Refusal) -> None:
+    """The worker dead-letters what the web process refuses; only the depth is checked by the web process alone."""
     assert 400 <= refusal.status < 500
     if not isinstance(refusal, BodyTooDeep):
         with pytest.raises(PermanentError):
             sentry.normalize(delivery)
 
 
-def assert_keepable(outcome: NormalizedAlert | StatusChange) -> None:
+def assert_storable(outcome: NormalizedAlert | StatusChange) -> None:
     assert outcome.source == "sentry"
     assert outcome.received_at == RECEIVED_AT
     assert FINGERPRINT.fullmatch(outcome.fingerprint)
@@ -95,45 +95,45 @@ def assert_keepable(outcome: NormalizedAlert | StatusChange) -> None:
     assert outcome.source_count is None or 0 <= outcome.source_count < 2**63
 
 
-def places(part: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Every place in a body."""
+def all_paths(part: object, parent: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every value in a body."""
     steps: Any = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
     for step, inner in steps:
-        yield (*way, step)
-        yield from places(inner, (*way, step))
+        yield (*parent, step)
+        yield from all_paths(inner, (*parent, step))
 
 
 @contextmanager
-def changed(body: dict[str, Any], place: tuple[str | int, ...], value: object) -> Iterator[None]:
-    """``body`` with another value at ``place``, or with none (:data:`ABSENT`), for a while."""
+def changed(body: dict[str, Any], path: tuple[str | int, ...], value: object) -> Iterator[None]:
+    """Replace the value at ``path`` during the block, or remove it (:data:`ABSENT`)."""
     part: Any = body
-    for step in place[:-1]:
+    for step in path[:-1]:
         part = part[step]
-    before = deepcopy(part) if value is ABSENT else part[place[-1]]
+    before = deepcopy(part) if value is ABSENT else part[path[-1]]
     if value is ABSENT:
-        del part[place[-1]]
+        del part[path[-1]]
         yield
         part.clear()
         part.update(before) if isinstance(part, dict) else part.extend(before)
     else:
-        part[place[-1]] = value
+        part[path[-1]] = value
         yield
-        part[place[-1]] = before
+        part[path[-1]] = before
 
 
-def is_read(resource: str, place: tuple[str | int, ...]) -> bool:
-    """Whether what stands at ``place`` may matter to the answer."""
+def is_read(resource: str, steps: tuple[str | int, ...]) -> bool:
+    """Whether the value at the path may change the result."""
     fields = FIELDS.get(resource)
     tables = [path.text for paths in fields.read_in_order().values() for path in paths] if fields else []
-    here = ".".join(str(step) for step in place)
+    here = ".".join(str(step) for step in steps)
     return any(
-        place_read == here or place_read.startswith((f"{here}.", f"{here}[")) or here.startswith(f"{place_read}.")
-        for place_read in (re.sub(r"\[.*", "", path) for path in (*tables, *ALSO_READ))
+        read == here or read.startswith((f"{here}.", f"{here}[")) or here.startswith(f"{read}.")
+        for read in (re.sub(r"\[.*", "", path) for path in (*tables, *ALSO_READ))
     ) or any(path.startswith(here) for path in (*tables, *ALSO_READ))
 
 
 def meaning_without_digest(meaning: Normalization | None) -> list[object]:
-    """The outcomes; a metric alert's name holds a digest of all bytes, which is not its meaning."""
+    """The outcomes without the digest of all bytes in the id of a metric alert."""
     outcomes = meaning.outcomes if meaning else ()
     return [
         replace(each, source_event_id=re.sub(r"[0-9a-f]{64}$", "", each.source_event_id))
@@ -144,34 +144,34 @@ def meaning_without_digest(meaning: Normalization | None) -> list[object]:
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_every_sample_means_something_or_is_ignored(name: str) -> None:
+def test_every_sample_has_one_outcome_or_is_ignored(name: str) -> None:
     meaning = check(deliver(name))
     assert meaning is not None
     assert len(meaning.outcomes) <= 1
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_the_samples_on_disk_are_those_that_are_built(name: str) -> None:
-    """``python -m tests.support.sentry_bodies`` writes them anew."""
+def test_the_samples_on_disk_equal_the_built_samples(name: str) -> None:
+    """``python -m tests.support.sentry_bodies`` writes them again."""
     raw = (FOLDER / f"{name}.json").read_bytes()
     assert raw == sample(name).body
     assert check(carrying(raw, like=name)) == sentry.normalize(deliver(name))
 
 
-def test_no_sample_on_disk_is_left_over() -> None:
+def test_every_sample_on_disk_is_still_built() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(samples.NAMES)
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_no_change_of_one_place_makes_anything_raise_and_what_is_not_read_does_not_matter(name: str) -> None:
+def test_no_change_of_one_value_raises_and_unread_values_do_not_matter(name: str) -> None:
     body = body_of(name)
     whole = meaning_without_digest(check(carrying(body, like=name)))
-    for place in tuple(places(body)):
-        matters = is_read(sample(name).resource, place)
+    for path in tuple(all_paths(body)):
+        matters = is_read(sample(name).resource, path)
         for value in (ABSENT, *VALUES):
-            with changed(body, place, value):
+            with changed(body, path, value):
                 meaning = check(carrying(body, like=name))
-            assert matters or meaning_without_digest(meaning) == whole, place
+            assert matters or meaning_without_digest(meaning) == whole, path
     assert meaning_without_digest(check(carrying(body, like=name))) == whole
 
 
@@ -179,9 +179,9 @@ def test_no_change_of_one_place_makes_anything_raise_and_what_is_not_read_does_n
 def test_keys_that_sentry_adds_do_not_matter(name: str) -> None:
     body = body_of(name)
     whole = meaning_without_digest(check(carrying(body, like=name)))
-    for place in ((), *places(body)):
+    for path in ((), *all_paths(body)):
         part: Any = body
-        for step in place:
+        for step in path:
             part = part[step]
         if isinstance(part, dict):
             part["newest_key"] = {"of": ["Sentry"]}
@@ -204,13 +204,13 @@ HEADERS = st.sampled_from([None, "newest", *samples.INTEGRATION])
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Delivery:
-    """A sample with up to five places changed or gone, one in four of an integration's under another header."""
+    """A sample with up to five values changed or removed; a quarter of an integration's with another header."""
     name = draw(st.sampled_from(samples.NAMES))
     body = body_of(name)
     for _ in range(draw(st.integers(1, 5))):
-        *way, last = draw(st.sampled_from(tuple(places(body))))
+        *parent, last = draw(st.sampled_from(tuple(all_paths(body))))
         part: Any = body
-        for step in way:
+        for step in parent:
             part = part[step]
         if draw(st.booleans()):
             part[last] = draw(JSON)
@@ -224,7 +224,7 @@ def mutated(draw: st.DrawFn) -> Delivery:
 
 @MANY
 @given(mutated())
-def test_no_mutation_makes_anything_raise(delivery: Delivery) -> None:
+def test_no_mutation_raises(delivery: Delivery) -> None:
     check(delivery)
 
 
@@ -233,7 +233,7 @@ def test_no_mutation_makes_anything_raise(delivery: Delivery) -> None:
     st.sampled_from(samples.NAMES),
     st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), min_size=1, max_size=4),
 )
-def test_no_damage_to_the_bytes_makes_anything_raise(name: str, cuts: list[tuple[int, bytes]]) -> None:
+def test_no_damage_to_the_bytes_raises(name: str, cuts: list[tuple[int, bytes]]) -> None:
     raw = sample(name).body
     for position, instead in cuts:
         at = position % (len(raw) + 1)
@@ -246,5 +246,5 @@ def test_no_damage_to_the_bytes_makes_anything_raise(name: str, cuts: list[tuple
     st.dictionaries(st.sampled_from(["action", "data", "event", "message", "id", "x"]), JSON),
     st.sampled_from(samples.NAMES),
 )
-def test_no_object_at_all_makes_anything_raise(body: dict[str, Any], name: str) -> None:
+def test_no_arbitrary_object_raises(body: dict[str, Any], name: str) -> None:
     check(carrying(json.dumps(body).encode(), like=name))

@@ -1,4 +1,4 @@
-"""What a delivery is, what is refused at the door, and what a redelivery shares."""
+"""Resource and action of a delivery, refusals, and the delivery key."""
 
 import json
 from dataclasses import replace
@@ -55,7 +55,9 @@ def key(delivery: Delivery) -> str:
         (b'{"action"', b'{"action":"created","action"', BodyDuplicateKey),
     ],
 )
-def test_a_body_that_is_no_json_within_bounds_is_refused(sent: bytes, instead: bytes, refused: type[Refusal]) -> None:
+def test_a_body_that_is_invalid_json_or_exceeds_a_bound_is_refused(
+    sent: bytes, instead: bytes, refused: type[Refusal]
+) -> None:
     assert type(refusal(carrying(sample().body.replace(sent, instead, 1)))) is refused
 
 
@@ -72,13 +74,13 @@ def test_normalize_survives_absurd_nesting(levels: int) -> None:
 
 
 @pytest.mark.parametrize("literal", ["9" * 5_000, "-" + "9" * 9_999, "NaN", "Infinity", "1e999"])
-def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str) -> None:
+def test_numbers_that_python_cannot_represent_are_accepted(literal: str) -> None:
     body = sample().body.replace(b'"time_spent":null', b'"time_spent":' + literal.encode())
     assert literal.encode() in body
     assert sentry.identify(carrying(body)).ignored == ""
 
 
-# The shape at the door.
+# Required fields.
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_numbers_that_python_does_not_hold_are_no_reason_to_refuse(literal: str)
     ],
 )
 @pytest.mark.parametrize("value", [ABSENT, None, 7, [], True])
-def test_what_must_be_there_is_named_with_what_was_expected(name: str, path: str, value: object) -> None:
+def test_a_missing_required_field_is_named_with_the_expected_type(name: str, path: str, value: object) -> None:
     refused = refusal(damaged(name, path, value))
     assert isinstance(refused, InvalidFields)
     (problem,) = refused.errors[path]
@@ -108,7 +110,7 @@ def test_what_must_be_there_is_named_with_what_was_expected(name: str, path: str
         sentry.normalize(damaged(name, path, value))
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
+def test_all_invalid_fields_are_named_at_once() -> None:
     assert set(refusal(carrying({"data": []})).errors) == {"action", "data"}
 
 
@@ -122,9 +124,9 @@ def test_a_call_of_a_ui_component_is_refused() -> None:
     assert type(refusal(Delivery(headers=headers, body=b"{}", received_at=RECEIVED_AT))) is UiComponentRequest
 
 
-@pytest.mark.parametrize("shape", [schemas.DOOR, schemas.LEGACY, *schemas.DATA.values()])
+@pytest.mark.parametrize("shape", [schemas.INTEGRATION, schemas.LEGACY, *schemas.DATA.values()])
 @pytest.mark.parametrize("value", [ABSENT, None, 1, "text", [], {}, True, 1.5])
-def test_the_fast_look_at_a_shape_agrees_with_its_schema(shape: schemas.Shape, value: object) -> None:
+def test_the_fast_check_of_a_shape_agrees_with_its_schema(shape: schemas.Shape, value: object) -> None:
     for name in shape.schema.fields:
         part = {key: {} if kind is dict else "" for key, kind, _ in shape.types} | {"more": 1, name: value}
         if value is ABSENT:
@@ -136,7 +138,7 @@ def test_the_fast_look_at_a_shape_agrees_with_its_schema(shape: schemas.Shape, v
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_every_sample_is_what_it_says_it_is(name: str) -> None:
+def test_every_sample_is_identified(name: str) -> None:
     made, identity = sample(name), sentry.identify(deliver(name))
     assert (identity.resource, identity.action) == (made.resource, made.action)
     assert identity.resource in sentry.RESOURCES
@@ -161,7 +163,7 @@ def test_a_header_that_contradicts_the_body_is_refused(name: str, named: str) ->
 
 
 @pytest.mark.parametrize("named", ["EVENT_ALERT", " event_alert "])
-def test_the_header_is_read_without_regard_to_case_and_blanks(named: str) -> None:
+def test_case_and_surrounding_blanks_of_the_header_do_not_matter(named: str) -> None:
     assert sentry.identify(carrying(sample().body, sentry_hook_resource=named)).resource == "event_alert"
 
 
@@ -176,7 +178,7 @@ def test_the_header_is_read_without_regard_to_case_and_blanks(named: str) -> Non
     ],
 )
 @pytest.mark.parametrize("name", ["event_alert.triggered", "issue.created", "comment.created"])
-def test_a_resource_that_we_do_not_know_is_ignored_under_its_name(named: str, resource: str, name: str) -> None:
+def test_an_unknown_resource_is_ignored_under_its_name(named: str, resource: str, name: str) -> None:
     delivery = carrying(sample(name).body, sentry_hook_resource=named)
     identity = sentry.identify(delivery)
     assert (identity.resource, identity.ignored) == (resource, "resource_unknown")
@@ -197,7 +199,7 @@ def test_a_body_that_proves_nothing_is_an_unknown_resource() -> None:
 @pytest.mark.parametrize(
     "name", ["installation.created", "comment.updated", "seer.pr_created", "size_analysis.completed"]
 )
-def test_what_is_no_alert_is_ignored(name: str) -> None:
+def test_resources_that_are_no_alert_are_ignored(name: str) -> None:
     resource, _, action = name.partition(".")
     data = {"buildId": "7"} if resource == "size_analysis" else body_of(name)["data"]
     delivery = carrying({"action": action, "data": data}, sentry_hook_resource=resource)
@@ -206,7 +208,7 @@ def test_what_is_no_alert_is_ignored(name: str) -> None:
 
 
 @pytest.mark.parametrize("action", ["", "exploded", "x" * 300, "a b", "ä", "\ud800", "\x00"])
-def test_an_action_that_we_do_not_know_is_ignored(action: str) -> None:
+def test_an_unknown_action_is_ignored(action: str) -> None:
     identity = sentry.identify(damaged("issue.created", "action", action))
     assert identity.ignored == "action_unknown"
     assert identity.action == ("exploded" if action == "exploded" else "unknown")
@@ -272,14 +274,14 @@ def test_a_redelivery_shares_the_key(name: str) -> None:
         ("activity_alert.triggered", True),
     ],
 )
-def test_the_idempotency_key_tells_apart_only_what_may_have_the_same_bytes(name: str, counts: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_the_idempotency_key_counts_only_where_two_deliveries_may_have_the_same_bytes(name: str, counts: bool) -> None:  # noqa: FBT001 - a column of the table
     body = sample(name).body
     one, other = (carrying(body, like=name, idempotency_key=each) for each in ("0" * 32, OTHER_KEY))
     assert (key(one) != key(other)) == counts
 
 
 @pytest.mark.parametrize("value", ["constant", OTHER_KEY.upper(), OTHER_KEY + "0", OTHER_KEY[:-1], "", None])
-def test_an_idempotency_key_that_is_not_sentrys_is_not_believed(value: str | None) -> None:
+def test_an_idempotency_key_in_another_format_than_sentrys_is_ignored(value: str | None) -> None:
     body = sample("issue.resolved").body
     without = carrying(body, like="issue.resolved", idempotency_key=None)
     assert key(carrying(body, like="issue.resolved", idempotency_key=value)) == key(without)
@@ -291,7 +293,7 @@ def test_the_same_event_by_two_rules_is_two_deliveries() -> None:
     assert len(keys) == 4
 
 
-def test_a_rule_goes_by_its_id_where_it_has_one() -> None:
+def test_a_rule_is_identified_by_its_id_if_it_has_one() -> None:
     assert key(deliver(rule="before", rule_id=5)) == key(deliver(rule="renamed", rule_id=5))
 
 
@@ -299,17 +301,17 @@ def test_the_same_event_as_error_and_as_alert_is_two_deliveries() -> None:
     assert key(deliver("error.created")) != key(deliver("event_alert.triggered"))
 
 
-def test_what_surrounds_the_event_does_not_change_its_key() -> None:
+def test_fields_around_the_event_do_not_change_its_key() -> None:
     assert key(with_event(time_spent=12, title="else")) == key(deliver())
 
 
-def test_an_event_without_an_id_goes_by_its_bytes() -> None:
+def test_an_event_without_an_id_is_identified_by_its_bytes() -> None:
     one, other = (with_event(event_id=None, url=None, web_url=None, title=title) for title in "ab")
     assert key(one) != key(other)
     assert key(one) == key(with_event(event_id=None, url=None, web_url=None, title="a"))
 
 
-def test_no_part_of_a_key_runs_into_another() -> None:
+def test_parts_of_a_key_are_unambiguously_separated() -> None:
     assert key(deliver(event_id="ab", rule="c")) != key(deliver(event_id="a", rule="bc"))
     assert key(deliver(rule="a\nb")) != key(deliver(rule="a"))
 
@@ -324,7 +326,7 @@ def test_a_key_is_short_plain_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["issue.resolved", "issue.archived", "issue.unresolved", "issue.assigned"])
-def test_a_second_attempt_at_a_change_shares_its_key_though_sentry_wrote_the_body_anew(name: str) -> None:
+def test_a_second_attempt_at_a_change_shares_its_key_although_its_body_differs(name: str) -> None:
     first, second = damaged(name, "data.issue.count", "41"), damaged(name, "data.issue.count", "42")
     assert first.body != second.body
     assert key(first) == key(second)
@@ -342,6 +344,6 @@ def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules
     assert alert(by_another_rule).source_event_id == alert(one).source_event_id
 
 
-def test_an_activity_about_the_status_that_we_do_not_know_is_kept() -> None:
+def test_an_unknown_activity_about_the_status_is_stored_raw() -> None:
     identity = sentry.identify(damaged("activity_alert.triggered", "data.activity.type", "status_on_the_moon"))
     assert (identity.ignored, identity.is_unknown) == (sentry.ACTION_UNKNOWN, True)

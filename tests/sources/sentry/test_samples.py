@@ -1,4 +1,4 @@
-"""The samples are what Sentry sends, and the mock sends them as Sentry does."""
+"""The samples equal Sentry's own deliveries, and the mock sends them as Sentry does."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def test_every_sample_is_signed_so_that_it_verifies(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_the_json_is_in_sentrys_spelling(name: str) -> None:
+def test_the_json_is_encoded_like_sentrys(name: str) -> None:
     raw = sample(name, title="Caf\u00e9Error: \U0001f440").body
     assert raw.isascii()
     assert raw == json.dumps(json.loads(raw), separators=(",", ":")).encode()
@@ -56,7 +56,7 @@ def test_an_integrations_request_has_sentrys_keys_and_headers(name: str) -> None
     assert abs(int(made.headers["Sentry-Hook-Timestamp"]) - time.time()) < 60
 
 
-def test_unsigned_senders_carry_a_token_and_service_hooks_their_own_headers() -> None:
+def test_unsigned_senders_have_a_token_and_service_hooks_their_own_headers() -> None:
     for name in ("legacy.modern", "legacy.ancient"):
         assert sample(name).url_token == SECRET
         assert not any("signature" in header.lower() for header in sample(name).headers)
@@ -81,7 +81,7 @@ def test_parameters_reach_the_alert(name: str) -> None:
     assert (read.title, read.description) == ("OddError: it is odd", "it is odd")
 
 
-def test_without_a_given_issue_sentrys_grouping_is_played() -> None:
+def test_without_a_given_issue_sentrys_grouping_is_simulated() -> None:
     def issue(**params: object) -> str | None:
         return alert(deliver(**{"issue": "", **params})).issue_id
 
@@ -105,7 +105,7 @@ def test_a_sample_grows_to_the_size_asked_for(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_a_large_event_is_large_by_its_stack(name: str) -> None:
+def test_a_large_event_grows_by_its_stack(name: str) -> None:
     assert sample(name, size=200_000).body.count(b'"context_line"') > 300
     assert 5_500 < len(sample(name).body) < 7_000
 
@@ -114,14 +114,14 @@ def test_an_event_may_lack_its_environment() -> None:
     assert "environment" not in dict(alert(deliver(environment=None)).tags)
 
 
-def test_what_there_is_no_sample_of_is_refused() -> None:
+def test_an_unknown_sample_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"event_alert\.triggered"):
         samples.build("event_alert.exploded", secret=SECRET)
     with pytest.raises(TypeError):
         samples.build("error.created", secret=SECRET, colour="red")
 
 
-def test_states_assignees_and_rules_can_be_asked_for() -> None:
+def test_states_assignees_and_rules_are_parameters() -> None:
     assert body_of("issue.archived", substatus="archived_forever")["data"]["issue"]["substatus"] == "archived_forever"
     assert body_of("issue.assigned", assignee=("team", 7))["data"]["assignee"]["id"] == 7
     assert "assignee" not in body_of("issue.assigned", assignee=None)["data"]
@@ -135,7 +135,7 @@ def test_states_assignees_and_rules_can_be_asked_for() -> None:
 
 @dataclass
 class Receiver:
-    """Answers with the given statuses in turn, the last for ever; 0 is no answer in time."""
+    """Responds with the given statuses in order, then always with the last; 0 is no response in time."""
 
     statuses: list[int]
     url: str = ""
@@ -166,7 +166,7 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     receiver.url = f"http://127.0.0.1:{server.server_port}/webhooks/sentry"
@@ -195,7 +195,7 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
         (503, False),
     ],
 )
-def test_a_redirect_is_taken_for_success_and_not_followed(status: int, succeeded: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_a_redirect_counts_as_success_and_is_not_followed(status: int, succeeded: bool) -> None:  # noqa: FBT001 - a column of the table
     with receiving(status) as receiver:
         (attempt,) = MockSentry(url=receiver.url).deliver(sample())
     assert (attempt.status, attempt.succeeded) == (status, succeeded)
@@ -218,7 +218,7 @@ def test_a_redirect_is_taken_for_success_and_not_followed(status: int, succeeded
         (True, [302], 1),
     ],
 )
-def test_only_a_published_integration_is_tried_again(published: bool, statuses: list[int], attempts: int) -> None:  # noqa: FBT001 - a column of the table
+def test_only_a_published_integration_is_retried(published: bool, statuses: list[int], attempts: int) -> None:  # noqa: FBT001 - a column of the table
     with receiving(*statuses) as receiver:
         made = MockSentry(url=receiver.url, published=published).deliver(sample())
     assert len(made) == len(receiver.bodies) == attempts
@@ -251,14 +251,14 @@ def test_sentry_waits_one_second() -> None:
     assert (attempt.status, attempt.failure, attempt.succeeded) == (None, "TimeoutError", False)
 
 
-def test_no_answer_is_tried_again_for_a_published_integration_only() -> None:
+def test_a_timeout_is_retried_only_for_a_published_integration() -> None:
     with receiving(202) as receiver:
         gone = receiver.url
     assert [attempt.failure for attempt in MockSentry(url=gone).deliver(sample())] == ["ConnectionRefusedError"]
     assert len(MockSentry(url=gone, published=True).deliver(sample())) == 3
 
 
-def test_the_legacy_plugin_sends_its_token_once_and_a_service_hook_is_tried_again() -> None:
+def test_the_legacy_plugin_sends_its_token_once_and_a_service_hook_is_retried() -> None:
     with receiving(500) as receiver:
         assert len(MockSentry(url=receiver.url, published=True).deliver(sample("legacy.modern"))) == 1
         assert len(MockSentry(url=f"{receiver.url}?a=1").deliver(sample("legacy.modern"))) == 1
@@ -267,7 +267,7 @@ def test_the_legacy_plugin_sends_its_token_once_and_a_service_hook_is_tried_agai
     assert receiver.paths[:3] == [f"/webhooks/sentry?{token}", f"/webhooks/sentry?a=1&{token}", "/webhooks/sentry"]
 
 
-def test_what_the_mock_sends_verifies_as_it_arrives() -> None:
+def test_deliveries_of_the_mock_verify_as_received() -> None:
     for name in EVENTS[:2]:
         with receiving(202) as receiver:
             MockSentry(url=receiver.url).deliver(sample(name))

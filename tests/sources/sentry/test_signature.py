@@ -1,4 +1,4 @@
-"""Who may speak for Sentry."""
+"""Verification of Sentry's signatures and tokens."""
 
 import hashlib
 import hmac
@@ -71,7 +71,7 @@ def test_anything_but_the_one_signature_is_refused(offered: str) -> None:
     assert is_refused(signed(offered), INTEGRATION)
 
 
-def test_every_flipped_byte_of_a_body_is_noticed() -> None:
+def test_a_body_with_any_flipped_bit_is_refused() -> None:
     for position in range(len(GOLDEN_BODY)):
         for bit in (0x01, 0x20, 0x80):
             body = bytearray(GOLDEN_BODY)
@@ -79,21 +79,21 @@ def test_every_flipped_byte_of_a_body_is_noticed() -> None:
             assert is_refused(signed(GOLDEN_SIGNATURE, bytes(body)), INTEGRATION)
 
 
-def test_a_body_encoded_anew_is_refused() -> None:
+def test_a_body_encoded_again_is_refused() -> None:
     again = json.dumps(json.loads(GOLDEN_BODY)).encode()
     assert is_refused(signed(GOLDEN_SIGNATURE, again), INTEGRATION)
     assert is_refused(signed(GOLDEN_SIGNATURE, GOLDEN_BODY + b"\n"), INTEGRATION)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, 3])
-def test_any_of_several_live_secrets_explains_a_delivery(position: int) -> None:
+def test_any_of_several_live_secrets_verifies_a_delivery(position: int) -> None:
     secrets = [Secret(name=f"s{number}", kind="integration", value=b"%d" % number) for number in range(4)]
     offered = signature.sign(GOLDEN_BODY, secrets[position].value)
     assert sentry.verify(signed(offered), secrets).name == f"s{position}"
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, None])
-def test_every_secret_is_tried_whichever_matches(monkeypatch: pytest.MonkeyPatch, position: int | None) -> None:
+def test_every_secret_is_tried_even_after_a_match(monkeypatch: pytest.MonkeyPatch, position: int | None) -> None:
     tried: list[bytes] = []
     original = signature.sign
     monkeypatch.setattr(signature, "sign", lambda body, secret: tried.append(secret) or original(body, secret))
@@ -112,12 +112,12 @@ def test_without_a_secret_the_same_work_is_done_and_nothing_is_accepted(monkeypa
     assert len(tried) == 1
 
 
-def test_the_stand_in_for_no_secret_opens_nothing() -> None:
-    nobody = signature._NOBODY.value
+def test_the_placeholder_secret_verifies_nothing() -> None:
+    placeholder = signature._PLACEHOLDER.value
     with pytest.raises(BadSignature):
-        sentry.verify(signed(signature.sign(GOLDEN_BODY, nobody)), [])
+        sentry.verify(signed(signature.sign(GOLDEN_BODY, placeholder)), [])
     with pytest.raises(BadSignature):
-        sentry.verify(replace(deliver("legacy.modern"), url_token=nobody.decode()), [])
+        sentry.verify(replace(deliver("legacy.modern"), url_token=placeholder.decode()), [])
 
 
 @pytest.mark.parametrize("kind", ["integration", "servicehook", "legacy"])
@@ -140,7 +140,7 @@ def test_an_empty_secret_matches_nothing(kind: str) -> None:
         ("legacy.modern", "legacy"),
     ],
 )
-def test_a_secret_opens_the_door_of_its_own_kind_only(name: str, kind: str) -> None:
+def test_a_secret_verifies_only_its_own_family(name: str, kind: str) -> None:
     assert sentry.verify(deliver(name), SECRETS).kind == kind
     assert is_refused(deliver(name), *[secret for secret in SECRETS if secret.kind != kind])
 
@@ -157,17 +157,17 @@ def test_a_wrong_token_is_refused(token: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["sentry-hook-signature", "sentry-app-signature", "x-servicehook-signature"])
-def test_a_signed_request_never_comes_in_by_the_token(header: str) -> None:
+def test_a_request_with_a_signature_is_never_accepted_by_its_token(header: str) -> None:
     assert is_refused(replace(signed("0" * 64, header=header), url_token=SECRET))
     assert is_refused(replace(signed("", header=header), url_token=SECRET))
 
 
-def test_a_good_signature_of_another_family_does_not_help_a_bad_one() -> None:
+def test_a_valid_signature_of_another_family_does_not_replace_an_invalid_one() -> None:
     hook = signature.sign(GOLDEN_BODY, SECRET.encode())
     assert is_refused(signed("0" * 64, x_servicehook_signature=hook, sentry_app_signature=hook))
 
 
-def test_a_ui_component_is_told_what_it_is_only_when_well_signed() -> None:
+def test_a_ui_component_request_is_named_only_if_its_signature_is_valid() -> None:
     offered = signed(GOLDEN_SIGNATURE, header="sentry-app-signature")
     with pytest.raises(UiComponentRequest):
         sentry.verify(offered, SECRETS)
@@ -177,7 +177,7 @@ def test_a_ui_component_is_told_what_it_is_only_when_well_signed() -> None:
     assert is_refused(signed(GOLDEN_SIGNATURE, header="sentry-app-signature", sentry_hook_resource="issue"))
 
 
-def test_what_is_not_signed_does_not_matter_to_the_signature() -> None:
+def test_unsigned_headers_do_not_affect_verification() -> None:
     headers = {**deliver().headers, "idempotency-key": "else", "request-id": "else"}
     assert sentry.verify(replace(deliver(), headers=headers), SECRETS).kind == "integration"
 

@@ -1,4 +1,4 @@
-"""What Sentry says about the state of an issue or a metric alert."""
+"""Sentry's status changes of an issue or a metric alert."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ ISSUE = "6120094511"
         ("activity_alert.triggered", Change.RESOLVED, ""),
     ],
 )
-def test_a_change_of_an_issue_acts_on_its_groups(name: str, meant: Change, substatus: str) -> None:
+def test_a_change_of_an_issue_applies_to_its_groups(name: str, meant: Change, substatus: str) -> None:
     assert change(deliver(name)) == StatusChange(
         source="sentry",
         change=meant,
@@ -35,7 +35,7 @@ def test_a_change_of_an_issue_acts_on_its_groups(name: str, meant: Change, subst
     assert warned(deliver(name)) == []
 
 
-def test_a_change_finds_the_groups_that_its_alerts_opened() -> None:
+def test_a_change_has_the_fingerprint_of_the_issues_alerts() -> None:
     for opened, changed in (
         ("event_alert.triggered", "issue.resolved"),
         ("metric_alert.open", "metric_alert.resolved"),
@@ -44,7 +44,7 @@ def test_a_change_finds_the_groups_that_its_alerts_opened() -> None:
         assert (one.source, one.project, one.fingerprint) == (other.source, other.project, other.fingerprint)
 
 
-def test_ignored_is_the_old_word_for_archived() -> None:
+def test_ignored_is_the_former_name_of_archived() -> None:
     assert change(deliver("issue.ignored")) == change(deliver("issue.archived"))
 
 
@@ -73,7 +73,7 @@ def test_every_substatus_of_archived_is_kept(substatus: str) -> None:
         ("issue.archived", ABSENT),
     ],
 )
-def test_the_action_counts_where_the_state_has_moved_on(name: str, substatus: object) -> None:
+def test_the_action_has_priority_over_a_later_state(name: str, substatus: object) -> None:
     delivery = damaged(name, "data.issue.substatus", substatus)
     assert change(delivery).substatus == ""
     assert warned(delivery) == ["data.issue.substatus"]
@@ -123,7 +123,7 @@ def test_an_activity_about_the_status_is_a_change(kind: str, meant: Change, subs
         ("x", None, False),
     ],
 )
-def test_an_archiving_ends_when_sentry_says_so(details: object, until: datetime | None, is_warned: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_an_archiving_ends_at_sentrys_time(details: object, until: datetime | None, is_warned: bool) -> None:  # noqa: FBT001 - a column of the table
     delivery = damaged("issue.archived", "data.issue.statusDetails", details)
     assert change(delivery).snoozed_until == until
     assert bool(warned(delivery)) == is_warned
@@ -147,7 +147,7 @@ def test_only_an_archiving_has_an_end() -> None:
         (None, None, None),
     ],
 )
-def test_an_assignee_is_a_user_a_team_or_nobody(assignee: object, assigned_to: object, named: str | None) -> None:
+def test_an_assignee_is_a_user_a_team_or_none(assignee: object, assigned_to: object, named: str | None) -> None:
     body = body_of("issue.assigned")
     body["data"]["issue"]["assignedTo"] = assigned_to
     body["data"]["assignee"] = assignee
@@ -157,7 +157,7 @@ def test_an_assignee_is_a_user_a_team_or_nobody(assignee: object, assigned_to: o
     assert (read.change, read.assignee) == (Change.ASSIGNED, named)
 
 
-def test_who_is_unassigned_is_nobody() -> None:
+def test_an_unassigned_issue_has_no_assignee() -> None:
     read = change(damaged("issue.assigned", "action", "unassigned"))
     assert (read.change, read.assignee) == (Change.ASSIGNED, None)
 
@@ -172,7 +172,7 @@ def test_a_resolved_metric_alert_resolves_its_rules_group() -> None:
     )
 
 
-def test_a_change_of_nothing_is_set_aside() -> None:
+def test_a_change_without_an_issue_or_rule_is_dead_lettered() -> None:
     body = body_of("issue.resolved")
     body["data"]["issue"] |= {"id": None, "web_url": None, "permalink": None, "url": None}
     with pytest.raises(MissingIdentity):
@@ -190,7 +190,7 @@ def test_without_a_project_the_fingerprint_alone_decides(project: object) -> Non
     "assignee",
     ["mira", {"type": "user"}, {"type": "user", "id": None}, {"type": ["user"], "id": 1}, {"type": "robot", "id": 7}],
 )
-def test_who_is_assigned_and_cannot_be_read_changes_nothing_and_is_noted(assignee: object) -> None:
+def test_an_unreadable_assignee_changes_nothing_and_causes_a_warning(assignee: object) -> None:
     body = body_of("issue.assigned")
     body["data"]["assignee"] = assignee
     body["data"]["issue"]["assignedTo"] = None
@@ -199,5 +199,5 @@ def test_who_is_assigned_and_cannot_be_read_changes_nothing_and_is_noted(assigne
     assert "data.assignee" in warned(delivery)
 
 
-def test_a_change_tells_how_often_sentry_has_seen_the_issue() -> None:
+def test_a_change_has_sentrys_count_of_the_issue() -> None:
     assert change(damaged("issue.resolved", "data.issue.count", "4100")).source_count == 4100

@@ -1,4 +1,4 @@
-"""What Sentry's URLs say."""
+"""Parts of Sentry's URLs, and canonical links."""
 
 import pytest
 from hypothesis import given
@@ -78,7 +78,7 @@ HOSTED = "https://sentry.corp.example"
         ("https://sentry.io/organizations", "", "", "", "", None),
     ],
 )
-def test_a_url_tells_its_parts(
+def test_a_url_is_split_into_its_parts(
     url: str,
     org: str,
     project: str,
@@ -120,7 +120,7 @@ def test_a_url_tells_its_parts(
         "https://sentry.io/organizations/acme/" + "x" * 2_000,
     ],
 )
-def test_what_is_no_plain_web_address_is_no_url(url: object) -> None:
+def test_anything_but_a_plain_web_address_is_no_url(url: object) -> None:
     assert sentry_urls.read(url) is None
     assert sentry_urls.as_sent(url) is None
 
@@ -137,7 +137,7 @@ def test_what_is_no_plain_web_address_is_no_url(url: object) -> None:
         ("https://acme.sentry.io/alerts/?q=\\", False),
     ],
 )
-def test_a_url_is_given_on_where_it_can_be_followed(url: str, followable: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_a_url_is_kept_if_it_can_be_followed(url: str, followable: bool) -> None:  # noqa: FBT001 - a column of the table
     assert sentry_urls.as_sent(url) == (url if followable else None)
 
 
@@ -159,7 +159,7 @@ def test_the_first_url_that_names_an_organization_decides() -> None:
         st.sampled_from(["https://", "sentry.io", "/", "api", "0", "organizations", "issues", "7", "events", "?", "."])
     )
 )
-def test_whatever_is_read_makes_a_plain_link(parts: list[str]) -> None:
+def test_every_parsed_url_makes_a_plain_link(parts: list[str]) -> None:
     read = sentry_urls.read("".join(parts))
     link = sentry_urls.issue_link([read], "7") if read else None
     assert link is None or sentry_urls.as_sent(link) == link

@@ -27,8 +27,8 @@ from redis import Redis
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
-from signalcraft.web.server.gunicorn_worker import GatheringWorker, _Connection
-from signalcraft.web.server.request_buffer import LARGEST_HEAD, Arrival
+from signalcraft.web.server.gunicorn_worker import BufferingWorker, _Connection
+from signalcraft.web.server.request_buffer import MAX_HEAD_BYTES, RequestBuffer
 from tests.support import ROOT
 from tests.support.web_client import PATH, SECRET, TOKEN, sample
 
@@ -166,7 +166,7 @@ def test_requests_that_are_sent_one_behind_the_other_are_answered_one_after_the_
     assert received.count(b"HTTP/1.1 202") == 2
 
 
-def test_who_waits_to_be_asked_for_the_body_is_asked(server: Server) -> None:
+def test_a_client_that_expects_continue_gets_it(server: Server) -> None:
     sent = sample()
     with server.connect() as connection:
         connection.sendall(head(sent, Expect="100-continue"))
@@ -180,7 +180,7 @@ def test_who_waits_to_be_asked_for_the_body_is_asked(server: Server) -> None:
 
 
 def test_memory_stays_bounded_whatever_is_sent(server: Server, record_property: Callable[[str, object], None]) -> None:
-    """Measured: it grew by 92 MB, of which 64 MB are MOST_HELD."""
+    """Measured: it grew by 92 MB, of which 64 MB are MAX_BUFFERED_BYTES."""
     worker = psutil.Process(server.pid).children()[0]
     deliver(server)
     before = worker.memory_info().rss
@@ -275,7 +275,7 @@ def test_a_name_with_underscores_is_not_taken_for_the_header(server: Server) -> 
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto", "X-Forwarded-Ssl"])
-def test_nobody_is_believed_about_our_own_path_or_scheme_for_being_on_this_machine(server: Server, name: str) -> None:
+def test_no_client_on_this_machine_is_believed_about_our_path_or_scheme(server: Server, name: str) -> None:
     sent = sample()
     status, _ = exchange(server, head(sent, **{name: "/elsewhere"}), sent.body)
     assert status == 202
@@ -288,7 +288,7 @@ def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
     assert exchange(server, packed, bomb) == (415, "media_unsupported")
 
 
-def test_a_body_that_ends_early_is_nobodys(server: Server) -> None:
+def test_a_body_that_ends_early_is_no_delivery(server: Server) -> None:
     sent = sample()
     with server.connect() as connection:
         connection.sendall(head(sent) + sent.body[:-1])
@@ -346,7 +346,7 @@ def kept_alive(connection: socket.socket) -> None:
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
-def deaf(connection: socket.socket) -> None:
+def client(connection: socket.socket) -> None:
     """Ask a thousand times and never listen."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(0.05)
@@ -366,7 +366,7 @@ def deaf(connection: socket.socket) -> None:
         (slow_to_be_asked, 80),
         (slow_to_leave, 80),
         (empty_lines, 80),
-        (deaf, 10),
+        (client, 10),
         (silent, 700),
         (slow_body, 700),
         (kept_alive, 700),
@@ -376,7 +376,7 @@ def deaf(connection: socket.socket) -> None:
 def test_slow_connections_do_not_keep_the_real_sender_out(
     server: Server, redis_url: str, be: Slow, number: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Measured: a median of 4 to 5 ms (30 ms beside ten that are deaf); with plain gthread each of them timed out."""
+    """Measured: a median of 4 to 5 ms (30 ms beside ten that are client); with plain gthread each of them timed out."""
     if number > 500 and resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1024:
         pytest.skip("the system allows too few files")
     Redis.from_url(redis_url).flushdb()
@@ -427,7 +427,7 @@ def test_however_many_ask_and_never_listen_the_real_sender_finds_a_thread(server
     assert sorted(seconds)[-2] < 1  # the machine that runs this may hiccup once
 
 
-def test_who_takes_too_long_is_hung_up_on_and_it_is_said_in_one_line(server: Server) -> None:
+def test_a_request_that_takes_too_long_is_closed_and_logged_in_one_line(server: Server) -> None:
     with server.connect(15) as connection:
         slow_body(connection)
         began = time.monotonic()
@@ -449,8 +449,8 @@ def test_nothing_of_all_this_is_a_fault_of_ours(server: Server) -> None:
 
 
 def arrived(*pieces: bytes) -> list[bool]:
-    arrival = Arrival(None, 0.0, most_body_bytes=10)
-    return [arrival.add(piece) for piece in pieces]
+    buffer = RequestBuffer(None, 0.0, max_body_bytes=10)
+    return [buffer.add(piece) for piece in pieces]
 
 
 @pytest.mark.parametrize(
@@ -462,8 +462,8 @@ def arrived(*pieces: bytes) -> list[bool]:
         ((b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /",), [True]),
         ((b"POST / HTTP/1.1\r\nContent-Length: 11\r\n\r\n",), [True]),
         ((b"POST / HTTP/1.1\r\nX: 1\r\n\r\nContent-Length: 3\r\n",), [True]),
-        ((b"x" * LARGEST_HEAD, b"x"), [False, True]),
-        ((b"\r\n" * LARGEST_HEAD,), [True]),
+        ((b"x" * MAX_HEAD_BYTES, b"x"), [False, True]),
+        ((b"\r\n" * MAX_HEAD_BYTES,), [True]),
     ],
 )
 def test_a_request_is_there_when_its_head_and_as_much_as_it_promised_are(
@@ -476,9 +476,9 @@ def test_a_request_is_there_when_its_head_and_as_much_as_it_promised_are(
 
 
 @pytest.fixture
-def worker() -> Iterator[GatheringWorker]:
+def worker() -> Iterator[BufferingWorker]:
     """As gunicorn makes one, without its loop."""
-    worker = GatheringWorker(0, os.getpid(), [], None, 30, Config(), None)
+    worker = BufferingWorker(0, os.getpid(), [], None, 30, Config(), None)
     worker.poller = selectors.DefaultSelector()
     yield worker
     worker.poller.close()
@@ -487,7 +487,7 @@ def worker() -> Iterator[GatheringWorker]:
 
 
 @pytest.fixture
-def connection(worker: GatheringWorker) -> Iterator[_Connection]:
+def connection(worker: BufferingWorker) -> Iterator[_Connection]:
     """One that a worker has accepted."""
     theirs, ours = socket.socketpair()
     worker.nr_conns += 1
@@ -496,20 +496,20 @@ def connection(worker: GatheringWorker) -> Iterator[_Connection]:
 
 
 def test_an_idle_connection_that_speaks_as_it_is_given_up_does_not_end_the_worker(
-    worker: GatheringWorker, connection: _Connection
+    worker: BufferingWorker, connection: _Connection
 ) -> None:
     worker.keepalived_conns.append(connection)
     worker.poller.register(connection.sock, selectors.EVENT_READ)
-    worker._give_up_one()
+    worker._evict_one()
     worker.on_client_socket_readable(connection, connection.sock)
-    assert (worker.nr_conns, list(worker.keepalived_conns), worker._arriving) == (0, [], {})
+    assert (worker.nr_conns, list(worker.keepalived_conns), worker._buffering) == (0, [], {})
 
 
 def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
-    worker: GatheringWorker, connection: _Connection
+    worker: BufferingWorker, connection: _Connection
 ) -> None:
     worker.enqueue_req(connection)
     heard_of = worker.poller.get_key(connection.sock)
-    worker._give_up_one()
+    worker._evict_one()
     heard_of.data(heard_of.fileobj)
-    assert (worker.nr_conns, worker._arriving) == (0, {})
+    assert (worker.nr_conns, worker._buffering) == (0, {})

@@ -1,4 +1,4 @@
-"""Threads that take turns: two at work, and others only where those leave the processor idle."""
+"""The adaptive limit of the thread pool: two threads run, and more while those hang or wait."""
 
 import threading
 import time
@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from signalcraft.web.server.thread_pool import AT_ONCE, Turns
+from signalcraft.thread_budgets import MIN_RUNNING
+from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 from tests.support.waiting import wait_until
 
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 def always_busy() -> float:
@@ -30,7 +31,7 @@ class Load:
 
 
 class Crowd:
-    """Counts who is inside at once; they stay until the doors open."""
+    """Count how many calls run at once; each stays until the crowd is opened."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -43,12 +44,12 @@ class Crowd:
             self.inside += 1
             self.most = max(self.most, self.inside)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_open, PATIENCE)
+            self._changed.wait_for(lambda: self._is_open, TIMEOUT_SECONDS)
             self.inside -= 1
 
     def grows_to(self, number: int) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self.inside >= number, PATIENCE)
+            return self._changed.wait_for(lambda: self.inside >= number, TIMEOUT_SECONDS)
 
     def open(self) -> None:
         with self._changed:
@@ -58,7 +59,7 @@ class Crowd:
 
 @contextmanager
 def crowd() -> Iterator[Crowd]:
-    """Whatever a test finds, the threads that it holds up come free."""
+    """Release the threads that a test blocks, whatever it finds."""
     held = Crowd()
     try:
         yield held
@@ -67,10 +68,10 @@ def crowd() -> Iterator[Crowd]:
 
 
 def all_done(futures: list[Future[None]]) -> bool:
-    return not wait(futures, PATIENCE).not_done
+    return not wait(futures, TIMEOUT_SECONDS).not_done
 
 
-def most_at_work(turns: Turns, number: int = 400) -> int:
+def most_at_work(pool: AdaptiveThreadPool, number: int = 400) -> int:
     """How many threads were at once at ``number`` pieces of work of a millisecond."""
     lock, inside = threading.Lock(), [0, 0]
 
@@ -84,43 +85,43 @@ def most_at_work(turns: Turns, number: int = 400) -> int:
         with lock:
             inside[0] -= 1
 
-    assert all_done([turns.submit(work) for _ in range(number)])
+    assert all_done([pool.submit(work) for _ in range(number)])
     return inside[1]
 
 
 #: On a slow machine some are held up now and then.
-FEW = AT_ONCE + 4
+FEW = MIN_RUNNING + 4
 
 
 def test_few_of_many_threads_work_at_once_while_the_processor_is_busy() -> None:
-    assert AT_ONCE <= most_at_work(Turns(16, processor=always_busy)) <= FEW
+    assert MIN_RUNNING <= most_at_work(AdaptiveThreadPool(16, processor=always_busy)) <= FEW
 
 
-def test_two_that_take_all_of_the_processor_keep_nobody_else_waiting() -> None:
-    turns = Turns(16, processor=always_busy)
+def test_two_busy_calls_do_not_block_others() -> None:
+    pool = AdaptiveThreadPool(16, processor=always_busy)
     with crowd() as held:
-        for _ in range(AT_ONCE):
-            turns.submit(held.stay)
-        assert held.grows_to(AT_ONCE)
+        for _ in range(MIN_RUNNING):
+            pool.submit(held.stay)
+        assert held.grows_to(MIN_RUNNING)
         for _ in range(5):
-            assert turns.submit(lambda: "served").result(PATIENCE) == "served"
-        assert turns.allowed > AT_ONCE
+            assert pool.submit(lambda: "served").result(TIMEOUT_SECONDS) == "served"
+        assert pool.allowed > MIN_RUNNING
 
 
-def test_who_is_held_up_keeps_nobody_else_waiting() -> None:
-    turns = Turns(16)
+def test_hanging_calls_do_not_block_others() -> None:
+    pool = AdaptiveThreadPool(16)
     with crowd() as held:
         for _ in range(10):
-            turns.submit(held.stay)
+            pool.submit(held.stay)
         assert held.grows_to(10)
         for _ in range(5):
-            assert turns.submit(lambda: "served").result(PATIENCE) == "served"
+            assert pool.submit(lambda: "served").result(TIMEOUT_SECONDS) == "served"
 
 
 def test_no_more_threads_are_held_up_than_there_are_and_what_waits_for_one_gets_it_later() -> None:
-    turns = Turns(5)
+    pool = AdaptiveThreadPool(5)
     with crowd() as held:
-        futures = [turns.submit(held.stay) for _ in range(12)]
+        futures = [pool.submit(held.stay) for _ in range(12)]
         assert held.grows_to(5)
         time.sleep(0.2)
         assert held.inside == 5
@@ -129,25 +130,25 @@ def test_no_more_threads_are_held_up_than_there_are_and_what_waits_for_one_gets_
     assert held.most == 5
 
 
-def test_those_who_helped_out_step_back_when_the_processor_is_busy_again() -> None:
+def test_the_limit_falls_when_the_processor_is_busy_again() -> None:
     load = Load()
-    turns = Turns(16, processor=load.used)
+    pool = AdaptiveThreadPool(16, processor=load.used)
     for _ in range(2):
         load.is_busy = False
         with crowd() as held:
-            futures = [turns.submit(held.stay) for _ in range(16)]
+            futures = [pool.submit(held.stay) for _ in range(16)]
             assert held.grows_to(16)
             held.open()
             assert all_done(futures)
         load.is_busy = True
-        most_at_work(turns)  # each of them may still do one thing
-        wait_until(lambda: all_done([turns.submit(lambda: None)]) and turns.allowed <= FEW)
-        most_at_work(turns, 50)
-        assert most_at_work(turns) <= FEW
+        most_at_work(pool)  # each of them may still do one thing
+        wait_until(lambda: all_done([pool.submit(lambda: None)]) and pool.allowed <= FEW)
+        most_at_work(pool, 50)
+        assert most_at_work(pool) <= FEW
 
 
 def test_first_come_first_served() -> None:
-    turns = Turns(16, processor=always_busy)
+    pool = AdaptiveThreadPool(16, processor=always_busy)
     begun: list[int] = []
     lock = threading.Lock()
 
@@ -155,12 +156,12 @@ def test_first_come_first_served() -> None:
         with lock:
             begun.append(number)
 
-    assert all_done([turns.submit(begin, number) for number in range(200)])
+    assert all_done([pool.submit(begin, number) for number in range(200)])
     assert all(abs(number - position) <= 20 for position, number in enumerate(begun)), "threads may pass each other"
 
 
 def test_a_pool_of_fewer_threads_than_work_at_once_still_has_those() -> None:
-    assert Turns(1).submit(lambda: 7).result(PATIENCE) == 7
+    assert AdaptiveThreadPool(1).submit(lambda: 7).result(TIMEOUT_SECONDS) == 7
 
 
 def refuse() -> None:
@@ -175,33 +176,33 @@ def leave() -> None:
 def test_what_is_raised_is_the_results_and_ends_no_thread(
     function: Callable[[], None], raised: type[BaseException]
 ) -> None:
-    turns = Turns(16)
+    pool = AdaptiveThreadPool(16)
     for _ in range(10):
-        assert isinstance(turns.submit(function).exception(PATIENCE), raised)
-    assert turns.submit(lambda: 7).result(PATIENCE) == 7
+        assert isinstance(pool.submit(function).exception(TIMEOUT_SECONDS), raised)
+    assert pool.submit(lambda: 7).result(TIMEOUT_SECONDS) == 7
 
 
 def test_what_is_called_off_in_time_is_not_done() -> None:
-    turns = Turns(AT_ONCE)  # nobody helps out before it is called off
+    pool = AdaptiveThreadPool(MIN_RUNNING)  # no further thread helps before it is cancelled
     with crowd() as held:
-        futures = [turns.submit(held.stay) for _ in range(AT_ONCE)]
-        assert held.grows_to(AT_ONCE)
+        futures = [pool.submit(held.stay) for _ in range(MIN_RUNNING)]
+        assert held.grows_to(MIN_RUNNING)
         done: list[int] = []
-        called_off = turns.submit(done.append, 1)
+        called_off = pool.submit(done.append, 1)
         assert called_off.cancel()
-        last = turns.submit(done.append, 2)
+        last = pool.submit(done.append, 2)
         held.open()
         assert all_done([*futures, last])
     assert done == [2]
 
 
 def test_a_pool_that_was_shut_takes_nothing_more_and_does_what_it_has() -> None:
-    turns = Turns(16, processor=always_busy)
+    pool = AdaptiveThreadPool(16, processor=always_busy)
     with crowd() as held:
-        futures = [turns.submit(held.stay) for _ in range(6)]
-        turns.shutdown(wait=False)
+        futures = [pool.submit(held.stay) for _ in range(6)]
+        pool.shutdown(wait=False)
         with pytest.raises(RuntimeError):
-            turns.submit(held.stay)
+            pool.submit(held.stay)
         held.open()
         assert all_done(futures)
 
@@ -211,15 +212,15 @@ def test_a_system_that_had_no_thread_to_spare_is_asked_again(monkeypatch: pytest
     refused: list[threading.Thread] = []
 
     def start(thread: threading.Thread) -> None:
-        if thread.name == f"turn-{AT_ONCE}" and not refused:
+        if thread.name == f"web-{MIN_RUNNING}" and not refused:
             refused.append(thread)
             raise RuntimeError("can't start new thread")
         begin(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    turns = Turns(16)
+    pool = AdaptiveThreadPool(16)
     with crowd() as held:
         for _ in range(8):
-            turns.submit(held.stay)
+            pool.submit(held.stay)
         assert held.grows_to(8)
     assert refused

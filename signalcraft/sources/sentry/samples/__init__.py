@@ -1,6 +1,6 @@
-"""Signed deliveries as Sentry makes them, for ``send``, the tests and the benchmarks.
+"""Signed sample deliveries in Sentry's own format, for ``send``, the tests and the benchmarks.
 
-Every resource and action of :data:`NAMES`, complete and in Sentry's own spelling: compact JSON, ASCII
+Every resource and action of :data:`NAMES`, complete and encoded like Sentry's: compact JSON, ASCII
 only, keys in the order ``action, installation, data, actor``, the signature over exactly these bytes.
 The values are made up. ``mock_sentry`` sends them the way Sentry does.
 """
@@ -21,7 +21,7 @@ from signalcraft.sources.sentry.signature import HEADERS, Family, sign
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One HTTP request of Sentry's. ``url_token`` is what the URL of a sender that cannot sign would end in."""
+    """One HTTP request of Sentry's. ``url_token`` is the token in the URL of a sender that cannot sign."""
 
     resource: str
     action: str
@@ -30,14 +30,14 @@ class Sample:
     url_token: str = field(default="", repr=False)
 
     def as_delivery(self, received_at: datetime) -> Delivery:
-        """The sample as the web process hands it on."""
+        """Return the sample as the web process would receive it."""
         headers = {name.lower(): value for name, value in self.headers.items() if name.lower() in HEADERS}
         return Delivery(headers=headers, body=self.body, received_at=received_at, url_token=self.url_token)
 
 
 Data = Callable[[Params, str], dict[str, Any]]
 
-#: ``data`` of the integration's deliveries, by resource, and the actions that Sentry sends of it.
+#: ``data`` of the integration's deliveries, by resource, and the actions that Sentry sends.
 INTEGRATION: Mapping[str, tuple[Data, tuple[str, ...]]] = MappingProxyType(
     {
         "event_alert": (events.event_alert, ("triggered",)),
@@ -61,7 +61,7 @@ FLAT: Mapping[str, tuple[Callable[[Params], dict[str, Any]], Family]] = MappingP
     }
 )
 
-#: All that :func:`build` can build.
+#: All names that :func:`build` accepts.
 NAMES: tuple[str, ...] = (
     *(f"{resource}.{action}" for resource, (_, actions) in INTEGRATION.items() for action in actions),
     *FLAT,
@@ -69,14 +69,14 @@ NAMES: tuple[str, ...] = (
 
 
 def build(name: str, *, secret: str, **params: Any) -> Sample:  # noqa: ANN401 - the fields of Params, checked there
-    """The sample called ``name``, signed with ``secret`` (or, where the sender cannot sign, with it as the token).
+    """Build the sample ``name``, signed with ``secret``.
 
-    ``params`` are the fields of :class:`signalcraft.samples.params.Params`. Event id, time and idempotency
-    key are new each time unless given.
+    A sender that cannot sign has ``secret`` as its token. ``params`` are the fields of :class:`Params`. Event id,
+    time and idempotency key are new each time unless given.
 
     Raises:
-        ValueError: there is no sample of that name.
-        TypeError: there is no such parameter.
+        ValueError: no sample has that name.
+        TypeError: a parameter is unknown.
     """
     if name not in NAMES:
         raise ValueError(f"no sample is called {name!r}; there are {', '.join(NAMES)}")
@@ -116,7 +116,7 @@ def _flat(name: str, values: Params, secret: str) -> Sample:
 
 
 def _request_headers() -> dict[str, str]:
-    """What Sentry's HTTP client puts on every request."""
+    # Sentry's HTTP client adds these to every request.
     return {
         "Content-Type": "application/json",
         "Request-ID": uuid.uuid4().hex,
@@ -132,12 +132,12 @@ def _stamped(prefix: str, body: bytes, secret: str) -> dict[str, str]:
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """``body`` in Sentry's spelling (its ``sentry.utils.json.dumps``)."""
+    """Encode ``body`` like Sentry's ``sentry.utils.json.dumps``."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def _padded(body: dict[str, Any], size: int) -> dict[str, Any]:
-    """``body`` grown to ``size`` bytes, if it is smaller: by frames where it has a stack, the rest by text."""
+    # A body with a stack grows by frames first: real large events are large because of their stacks.
     missing = size - len(encode(body))
     frames = events.frames_in(body)
     if frames and missing > 0:

@@ -1,11 +1,11 @@
-"""Bodies that report one event: the stored event, the legacy plugin's, and the API's as service hooks send it."""
+"""Sample bodies of one event: Sentry's stored event, the legacy plugin's, and the service hook's."""
 
 import json
 from typing import Any
 
 from signalcraft.sources.sentry.samples.params import Params
 
-_PLACES = (
+_FRAMES = (
     ("shop.http.middleware", "shop/http/middleware.py", "measure", "        response = self.app(request)"),
     ("shop.http.views.checkout", "shop/http/views/checkout.py", "post", "    receipt = orders.place(basket, card)"),
     ("shop.orders.placing", "shop/orders/placing.py", "place", "        charge = payments.charge(order, card)"),
@@ -15,7 +15,7 @@ _PLACES = (
 
 
 def event_alert(params: Params, _action: str) -> dict[str, Any]:
-    """``data`` of ``event_alert``: the event, and the rule that sent it."""
+    """Return ``data`` of ``event_alert``: the event, and the rule that sent it."""
     data: dict[str, Any] = {"event": stored_event(params), "triggered_rule": params.rule}
     data["event"]["datetime"] = params.with_z
     if params.rule_id is not None:
@@ -29,12 +29,12 @@ def event_alert(params: Params, _action: str) -> dict[str, Any]:
 
 
 def error(params: Params, _action: str) -> dict[str, Any]:
-    """``data`` of ``error``."""
+    """Return ``data`` of ``error``."""
     return {"error": stored_event(params)}
 
 
 def stored_event(params: Params) -> dict[str, Any]:
-    """Sentry's stored event with the extras of ``_webhook_event_data``."""
+    """Return Sentry's stored event with the extras of ``_webhook_event_data``."""
     issue_id = params.issue_id
     links = {
         "url": params.api(f"projects/{params.org}/{params.project}/events/{params.event_id}/"),
@@ -53,15 +53,15 @@ def stored_event(params: Params) -> dict[str, Any]:
         "message": "",
         "datetime": params.with_offset,
         "tags": _tags(params),
-        **_what_went_wrong(params),
-        **_where_it_went_wrong(params),
+        **_error(params),
+        **_environment(params),
         "environment": params.environment,
         **links,
     }
 
 
 def _tags(params: Params, prefix: str = "") -> list[list[str]]:
-    """Pairs, sorted by key. Sentry's own are stored under a prefix, which only the legacy plugin shows."""
+    # Sentry stores its own tags under a prefix, which only the legacy plugin shows.
     tags = [
         ["browser", "Firefox 151.0"],
         ["browser.name", "Firefox"],
@@ -81,7 +81,7 @@ def _tags(params: Params, prefix: str = "") -> list[list[str]]:
     return sorted(tags)
 
 
-def _what_went_wrong(params: Params) -> dict[str, Any]:
+def _error(params: Params) -> dict[str, Any]:
     moment = params.occurred_at.timestamp()
     return {
         "_metrics": {"bytes.ingested.event": 9127, "bytes.stored.event": 11804},
@@ -93,7 +93,7 @@ def _what_went_wrong(params: Params) -> dict[str, Any]:
                     "type": params.kind,
                     "value": params.value,
                     "module": "shop.payments.errors",
-                    "stacktrace": {"frames": [frame(number) for number in range(len(_PLACES))]},
+                    "stacktrace": {"frames": [frame(number) for number in range(len(_FRAMES))]},
                     "mechanism": {"type": "wsgi", "handled": False},
                 },
             ],
@@ -122,7 +122,7 @@ def _what_went_wrong(params: Params) -> dict[str, Any]:
     }
 
 
-def _where_it_went_wrong(params: Params) -> dict[str, Any]:
+def _environment(params: Params) -> dict[str, Any]:
     return {
         "contexts": {
             "browser": {"name": "Firefox", "version": "151.0", "type": "browser"},
@@ -163,20 +163,20 @@ def _where_it_went_wrong(params: Params) -> dict[str, Any]:
 
 
 def _breadcrumbs(moment: float) -> list[dict[str, Any]]:
-    said = (
+    entries = (
         ("query", "SELECT id, total FROM basket WHERE id = %s"),
         ("httplib", "GET https://stock.internal/articles?ids=11,17,42"),
         ("shop.payments", "charging 61.40 EUR, attempt 2 of 2"),
     )
     return [
         {"timestamp": moment - 3 + step, "type": "default", "category": category, "level": "info", "message": message}
-        for step, (category, message) in enumerate(said)
+        for step, (category, message) in enumerate(entries)
     ]
 
 
 def frame(number: int) -> dict[str, Any]:
-    """One frame of a stack, with its surroundings and variables."""
-    module, filename, function, source = _PLACES[number % len(_PLACES)]
+    """Return one stack frame, with source context and variables."""
+    module, filename, function, source = _FRAMES[number % len(_FRAMES)]
     return {
         "function": function,
         "module": module,
@@ -192,7 +192,7 @@ def frame(number: int) -> dict[str, Any]:
 
 
 def frames_of(size: int) -> list[dict[str, Any]]:
-    """As many frames as take at most ``size`` bytes as JSON."""
+    """Return as many frames as fit into ``size`` bytes of JSON."""
     frames: list[dict[str, Any]] = []
     while (size := size - len(json.dumps(one := frame(len(frames)), separators=(",", ":"))) - 1) >= 0:
         frames.append(one)
@@ -200,7 +200,7 @@ def frames_of(size: int) -> list[dict[str, Any]]:
 
 
 def frames_in(body: dict[str, Any]) -> list[Any]:
-    """The frames of a body made here; none where it reports no event."""
+    """Return the frames of a sample body; an empty list if it reports no event."""
     data = body.get("data", body)
     event = data.get("event") or data.get("error") or {}
     entries = event.get("entries", [])
@@ -210,7 +210,7 @@ def frames_in(body: dict[str, Any]) -> list[Any]:
 
 
 def legacy(params: Params) -> dict[str, Any]:
-    """The legacy plugin's body today: flat, unsigned, tags under their stored names."""
+    """Return the legacy plugin's current body: flat, unsigned, tags under their stored names."""
     event = stored_event(params)
     for name in ("datetime", "project", "url", "web_url", "issue_url", "issue_id"):
         event.pop(name, None)
@@ -230,7 +230,7 @@ def legacy(params: Params) -> dict[str, Any]:
 
 
 def legacy_ancient(params: Params) -> dict[str, Any]:
-    """What the first plugin sent, all of it."""
+    """Return the complete body of the first version of the plugin."""
     return {
         "id": params.issue_id,
         "project": params.project,
@@ -242,7 +242,7 @@ def legacy_ancient(params: Params) -> dict[str, Any]:
 
 
 def service_hook(params: Params) -> dict[str, Any]:
-    """A service hook's body (``get_payload_v0``): the event in the API's shape."""
+    """Return a service hook's body (``get_payload_v0``): the event in the API's format."""
     stored = stored_event(params)
     return {
         "project": {"slug": params.project, "name": params.project.title()},

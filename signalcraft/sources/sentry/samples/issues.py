@@ -1,4 +1,4 @@
-"""Bodies about an issue: what became of it, and the activity alerts."""
+"""Sample bodies about an issue: ``issue.*`` and the activity alerts."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _STATES = {
 
 
 def issue(params: Params, action: str) -> dict[str, Any]:
-    """``data`` of ``issue.*``: the group serializer's issue, and what the action adds."""
+    """Return ``data`` of ``issue.*``: the group serializer's issue, and the fields of the action."""
     data: dict[str, Any] = {"issue": _issue(params, action)}
     if action == "assigned" and params.assignee:
         kind, number = params.assignee
@@ -27,7 +27,7 @@ def issue(params: Params, action: str) -> dict[str, Any]:
 
 
 def activity_alert(params: Params, action: str) -> dict[str, Any]:
-    """``data`` of ``activity_alert``."""
+    """Return ``data`` of ``activity_alert``."""
     return {
         "issue": _issue(params, action),
         "activity": {
@@ -47,13 +47,13 @@ def activity_alert(params: Params, action: str) -> dict[str, Any]:
 def _issue(params: Params, action: str) -> dict[str, Any]:
     status, substatus = _STATES[action]
     moment = params.with_offset if action == "created" else params.with_z
-    # Pages of one issue stand on the organization's own domain, those of its events do not.
-    home = params.base.replace("https://sentry.io", f"https://{params.org}.sentry.io")
-    page = f"{home}/issues/{params.issue_id}/" if home != params.base else params.page(f"issues/{params.issue_id}/")
+    # Pages of an issue are on the organization's own domain, those of its events are not.
+    origin = params.base.replace("https://sentry.io", f"https://{params.org}.sentry.io")
+    page = f"{origin}/issues/{params.issue_id}/" if origin != params.base else params.page(f"issues/{params.issue_id}/")
     return {
         "url": params.api(f"organizations/{params.org}/issues/{params.issue_id}/"),
         "web_url": page,
-        "project_url": f"{home}/issues/?project={params.project_id}",
+        "project_url": f"{origin}/issues/?project={params.project_id}",
         "id": params.issue_id,
         "shareId": None,
         "shortId": f"{params.project.upper()}-3KD",
@@ -81,7 +81,7 @@ def _issue(params: Params, action: str) -> dict[str, Any]:
             "function": "charge",
             "initial_priority": 75,
         },
-        **_for_people(params, action),
+        **_user_fields(params, action),
         "issueType": "error",
         "issueCategory": "error",
         "priority": "high",
@@ -96,7 +96,7 @@ def _issue(params: Params, action: str) -> dict[str, Any]:
     }
 
 
-def _for_people(params: Params, action: str) -> dict[str, Any]:
+def _user_fields(params: Params, action: str) -> dict[str, Any]:
     assigned = None
     if action == "assigned" and params.assignee:
         kind, number = params.assignee

@@ -1,4 +1,4 @@
-"""Bodies about neither an event nor an issue: metric alerts, and what is no alert at all."""
+"""Sample bodies about neither an event nor an issue: metric alerts, and resources that are no alert."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ _STATUSES = {"open": 1, "resolved": 2, "warning": 10, "critical": 20}
 
 
 def metric_alert(params: Params, action: str) -> dict[str, Any]:
-    """``data`` of ``metric_alert``: the incident and its rule (``build_incident_attachment``)."""
+    """Return ``data`` of ``metric_alert``: the incident and its rule (``build_incident_attachment``)."""
     rule = _rule(params)
     status = _STATUSES[action] if params.incident_status is None else params.incident_status
     return {
@@ -78,7 +78,7 @@ def _rule(params: Params) -> dict[str, Any]:
 
 
 def installation(params: Params, action: str) -> dict[str, Any]:
-    """``data`` of ``installation``; the grant code is spent."""
+    """Return ``data`` of ``installation``; the grant code is no longer valid."""
     return {
         "installation": {
             "uuid": params.installation,
@@ -91,7 +91,7 @@ def installation(params: Params, action: str) -> dict[str, Any]:
 
 
 def comment(params: Params, _action: str) -> dict[str, Any]:
-    """``data`` of ``comment``; here the issue's id is a number."""
+    """Return ``data`` of ``comment``; here the issue's id is a number."""
     return {
         "comment_id": 550148,
         "issue_id": int(params.issue_id or 0),
@@ -102,7 +102,7 @@ def comment(params: Params, _action: str) -> dict[str, Any]:
 
 
 def seer(params: Params, action: str) -> dict[str, Any]:
-    """``data`` of ``seer``; here the issue is a group, and its id a number."""
+    """Return ``data`` of ``seer``; here the issue is a group, and its id a number."""
     data: dict[str, Any] = {
         "run_id": 771203,
         "sentry_run_id": "8f41b02c-0a6e-4a1d-b7d2-16a1d1c04a5e",
@@ -118,7 +118,7 @@ def seer(params: Params, action: str) -> dict[str, Any]:
 
 
 def preprod_artifact(params: Params, action: str) -> dict[str, Any]:
-    """``data`` of ``preprod_artifact``, the one in camel case."""
+    """Return ``data`` of ``preprod_artifact``, the only resource in camel case."""
     return {
         "buildId": "30418",
         "organizationSlug": params.org,

@@ -1,4 +1,4 @@
-"""What a sample can be asked to be like."""
+"""Parameters of a sample."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ TITLE: Final = "PaymentTimeout: card gateway did not answer within 5.0 s"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """The values of one delivery; the defaults tell of one error in one shop.
+    """The values of one delivery; the defaults describe one error in one shop.
 
-    ``issue`` empty: Sentry's grouping is played, one issue for each project, title and fingerprint;
+    ``issue`` empty: simulate Sentry's grouping, one issue for each project, title and fingerprint;
     ``None``: the body has no issue id, as in 2020. ``rule_id`` ``None``: the rule has no settings, so its
-    deliveries carry the label alone. ``size`` is in bytes, 0 for as it comes. ``status_details`` is Sentry's
+    deliveries have only the label. ``size`` is in bytes; 0: no padding. ``status_details`` is Sentry's
     ``statusDetails``; ``assignee`` is ``("user", 31)`` or ``("team", 7)``.
     """
 
@@ -48,45 +48,45 @@ class Params:
 
     @property
     def issue_id(self) -> str | None:
-        """The issue that the event belongs to."""
+        """Return the issue that the event belongs to."""
         return str(4_000_000_000 + int(self._digest()[:8], 16)) if self.issue == "" else self.issue
 
     @property
     def grouping_hash(self) -> str:
-        """Sentry's hash of it: 32 hex digits."""
+        """Return the event's grouping hash: 32 hex digits."""
         return self._digest()[:32]
 
     @property
     def kind(self) -> str:
-        """The exception's type: what is before the colon of the title."""
+        """Return the exception's type, the part of the title before the colon."""
         return self.title.partition(": ")[0]
 
     @property
     def value(self) -> str:
-        """The exception's value: what is after the colon of the title."""
+        """Return the exception's value, the part of the title after the colon."""
         return self.title.partition(": ")[2]
 
     @property
     def release(self) -> str:
-        """The version that was running."""
+        """Return the version that was running."""
         return f"{self.project}@4.18.2"
 
     def api(self, path: str) -> str:
-        """A URL of the API."""
+        """Return a URL of the API."""
         return f"{self.base}/api/0/{path}"
 
     def page(self, path: str) -> str:
-        """A page of the organization."""
+        """Return the URL of a page of the organization."""
         return f"{self.base}/organizations/{self.org}/{path}"
 
     @property
     def with_z(self) -> str:
-        """The moment, six digits of fraction and a literal ``Z``."""
+        """Return the time with six fractional digits and a literal ``Z``."""
         return self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     @property
     def with_offset(self) -> str:
-        """The moment in ``isoformat()``: ``+00:00``, and no fraction where there is none."""
+        """Return the time in ``isoformat()``: ``+00:00``, a fraction only if it is not 0."""
         return self.occurred_at.astimezone(UTC).isoformat()
 
     def _digest(self) -> str:
