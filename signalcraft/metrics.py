@@ -44,7 +44,7 @@ class Kind(StrEnum):
 class Declaration:
     """A metric that may be used.
 
-    ``closed`` says, for labels whose values come from outside, which ones are told apart; all others are ``other``.
+    ``closed`` has, for labels whose values come from outside, the values that are kept; all others are ``other``.
     ``buckets`` are upper bounds, ascending, without infinity.
     """
 
@@ -69,7 +69,7 @@ _RESOURCES = frozenset(
         "servicehook",
         "legacy",
         "activity_alert",
-        "canary",  # our own, told apart so that silence of a source stays visible
+        "canary",  # our own, separate so that silence of a source stays visible
         "unknown",  # nothing of it was verified
     }
 )
@@ -99,11 +99,11 @@ DECLARED = (
     _histogram("signalcraft_ack_seconds", "From a delivery's arrival to its answer; Sentry waits 1 s.", _ACK_SECONDS),
     _counter("signalcraft_rejected_total", "Requests that were refused.", "code"),
     _counter("signalcraft_rate_limited_total", "Requests over a rate limit.", "limit"),
-    _counter("signalcraft_secret_matches_total", "Deliveries that a secret explained.", "workspace", "secret"),
-    _counter("signalcraft_shelved_total", "Deliveries that PostgreSQL took because Redis did not."),
-    # Working off
+    _counter("signalcraft_secret_matches_total", "Deliveries that a secret verified.", "workspace", "secret"),
+    _counter("signalcraft_shelved_total", "Deliveries put into the inbox because Redis was unavailable."),
+    # Processing
     _histogram("signalcraft_stage_seconds", "Time in a stage; in the worker, of a whole batch.", _SECONDS, "stage"),
-    _histogram("signalcraft_batch_size", "Jobs that were worked off at once.", _SIZES),
+    _histogram("signalcraft_batch_size", "Jobs in a batch.", _SIZES),
     _counter("signalcraft_alerts_total", "Alerts stored."),
     _counter("signalcraft_duplicates_total", "Alerts that were stored already: same source event id."),
     _counter("signalcraft_decisions_total", "What grouping did with an alert.", "decision"),
@@ -111,16 +111,16 @@ DECLARED = (
     _counter("signalcraft_groups_updated_total", "Groups that took further alerts."),
     _counter("signalcraft_status_changes_total", "Groups whose status a source changed."),
     _counter("signalcraft_errors_total", "Failures of work; kind is recoverable or permanent.", "stage", "kind"),
-    # The way through, tried out (CANARY_SECONDS)
+    # Canaries
     _counter("signalcraft_canaries_total", "Canary deliveries; outcome is came_through or lost.", "outcome"),
     _histogram("signalcraft_canary_seconds", "From a canary's sending to its being stored.", _SECONDS),
     # What waits
     _gauge("signalcraft_queue_depth", "Jobs that wait.", "queue"),
     _gauge("signalcraft_queue_oldest_seconds", "Age of the oldest job that waits; 0 for none.", "queue"),
     _gauge("signalcraft_worker_heartbeat_seconds", "Since a worker last went to the queue for work.", "queue"),
-    _gauge("signalcraft_inbox_depth", "Deliveries that wait in PostgreSQL."),
+    _gauge("signalcraft_inbox_depth", "Deliveries that wait in the inbox."),
     _gauge("signalcraft_inbox_oldest_seconds", "Age of the oldest of those; 0 for none."),
-    _gauge("signalcraft_failed_deliveries", "Deliveries set aside and not replayed."),
+    _gauge("signalcraft_failed_deliveries", "Dead letters that were not replayed."),
     # PostgreSQL
     _gauge("signalcraft_database_connections", "Of the web process that answers; state: in_use, idle, most.", "state"),
     _gauge("signalcraft_table_rows", "Rows, as PostgreSQL's planner thinks; 0 before its first look.", "table"),
@@ -146,7 +146,7 @@ class Registry:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as a forked process must: what was buffered is its parent's to hand over."""
+        """Reset, as a forked process must: what was buffered is for its parent to flush."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._sums: defaultdict[str, float] = defaultdict(float)

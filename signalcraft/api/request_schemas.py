@@ -225,7 +225,7 @@ def _check_snooze_end(update: UpdateFields, now: datetime, name: str) -> None:
         raise ValidationError({name: ["Must be in the future."]})
 
 
-def _load(schema: Schema, args: Args) -> Any:  # noqa: ANN401 - what the schema makes of it
+def _load(schema: Schema, args: Args) -> Any:  # noqa: ANN401 - the schema says what
     """Parse ``args``. Repeated parameters become a list, which only filters accept."""
     given = {name: values if len(values) > 1 else values[0] for name, values in args.lists()}
     repeated = [name for name in given if isinstance(given[name], list) and not _is_choice(schema.fields.get(name))]

@@ -1,8 +1,8 @@
-"""A delivery of our own through the real path: signed, posted, queued, worked off, committed, and never seen.
+"""Send canaries: synthetic deliveries through the real path, signed, posted, queued, processed, and never listed.
 
-It is an alert of the reserved project ``signalcraft-canary``, said so in the signed body: nobody without a secret can
-make one. The worker stores it and takes it out again in one transaction, so PostgreSQL does all of its work and no
-list, count, metric of alerts or notification ever shows it. What proves that it came through is a key in Redis.
+It is an alert of the reserved project ``signalcraft-canary``, named in the signed body: no client without a secret
+can make one. The worker stores and removes it in one transaction, so PostgreSQL does all of its work and no list,
+count, metric of alerts or notification ever shows it. A key in Redis proves that it was stored.
 """
 
 import time
@@ -58,13 +58,13 @@ def post(url: str, secret: str) -> http_client.Response:
 
 
 def enqueue_canary(settings: Settings, redis: Redis) -> str:
-    """Put a canary of the default workspace where the web process puts what it takes in; its id.
+    """Enqueue a canary of the default workspace, as the web process does; return its delivery id.
 
     Raises:
         CanaryLost: there is no default workspace.
-        RecoverableError: PostgreSQL or Redis is away.
+        RecoverableError: PostgreSQL or Redis is unavailable.
     """
-    delivery = build("nobody looks at it").as_delivery(datetime.now(UTC))
+    delivery = build("never verified").as_delivery(datetime.now(UTC))
     with session():
         found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == settings.default_workspace).scalar()
     if found is None:

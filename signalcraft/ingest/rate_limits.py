@@ -67,7 +67,7 @@ class _Counter:
 class SharedCounters(Storage):
     """Fixed windows in memory, synchronized with Redis by a thread, for :mod:`limits`' fixed-window strategy."""
 
-    STORAGE_SCHEME = ("signalcraft",)  # type: ignore[assignment]  # limits' own classes have a list that nobody changes
+    STORAGE_SCHEME = ("signalcraft",)  # type: ignore[assignment]  # limits' own classes have a list that is never changed
 
     def __init__(self, _uri: str, *, redis: Any, **_: Any) -> None:  # noqa: ANN401 - limits hands options through
         """``redis`` is a client with a short timeout."""

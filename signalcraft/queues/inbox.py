@@ -11,7 +11,8 @@ from peewee import fn
 
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.storage.database import database
-from signalcraft.storage.models import Inbox, Workspace, columns_of, delivery_from_row
+from signalcraft.storage.models import Inbox, Workspace
+from signalcraft.storage.raw_deliveries import columns_of, delivery_from_row
 
 #: A batch ends with the body that reaches this size: a batch of the largest deliveries would take a gigabyte of memory.
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024

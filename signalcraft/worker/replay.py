@@ -13,7 +13,8 @@ from signalcraft.domain.errors import PermanentError, RecoverableError
 from signalcraft.groups import record, validation
 from signalcraft.groups.bursts import PendingEvent, pending_events
 from signalcraft.sources import SOURCES
-from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace, delivery_from_row
+from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
+from signalcraft.storage.raw_deliveries import delivery_from_row
 from signalcraft.worker import process
 from signalcraft.worker.context import WorkerContext
 

@@ -1,4 +1,4 @@
-"""A real gunicorn and whoever is slow, vague or wrong about what it sends: the real sender is answered all the same."""
+"""A real gunicorn and clients that are slow, vague or wrong: the real sender gets its response all the same."""
 
 import contextlib
 import gzip
