@@ -220,7 +220,7 @@ def test_a_url_of_another_secret_and_one_where_no_server_listens_fail(
 ) -> None:
     monkeypatch.setenv("SENTRY_CLIENT_SECRET", "another secret, long enough")
     assert "another SENTRY_CLIENT_SECRET" in lines(run("--url", url))["url"]
-    assert lines(run("--url", "http://127.0.0.1:1"))["url"].startswith("failure No answer")
+    assert lines(run("--url", "http://127.0.0.1:1"))["url"].startswith("failure No response")
 
 
 @pytest.fixture

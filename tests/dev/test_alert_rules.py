@@ -78,7 +78,7 @@ def test_every_alert_rule_is_tested() -> None:
 
 def test_the_dashboard_shows_the_pipeline_from_left_to_right_without_overlap() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    assert rows == ["Taken in", "Queued", "Worked off", "Stored", "Errors"]
+    assert rows == ["Received", "Queued", "Processed", "Stored", "Errors"]
     cells = [
         (x, y)
         for panel in panels()
