@@ -41,7 +41,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_serve
 
 @pytest.fixture(scope="session")
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A migrated database for this session; ``models.database`` is open on it."""
+    """A migrated database for this session; ``storage.database.database`` is open on it."""
     server_url = os.environ.get("TEST_DATABASE_URL") or request.getfixturevalue("servers").database_url
     name = f"signalcraft_test_{os.getpid()}"
     url = embedded_servers.create_database(server_url, name)
