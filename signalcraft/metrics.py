@@ -253,7 +253,7 @@ def start_flushing(redis: Redis, interval: float = 1.0) -> Callable[[], None]:
 
     def stop() -> None:
         atexit.unregister(stop)
-        stop_loop()
+        stop_loop()  # it may give up on a flush in progress; the next one waits for that
         if flush(redis):  # perhaps only what an earlier flush could not write
             flush(redis)
 

@@ -24,6 +24,7 @@ from peewee import DatabaseError, ProgrammingError, fn
 
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
+from signalcraft.logs import exception_fields
 from signalcraft.resilience import CircuitBreaker, SingleFlight
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
@@ -156,6 +157,8 @@ class CredentialCache:
             self._read()
         except DatabaseUnavailable as error:
             log.warning("serving stale credentials, database unavailable", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - no caller reads the result: an error would go unseen
+            log.critical("uncaught exception", **exception_fields(error))
         else:
             self._write_uses()
 

@@ -58,10 +58,10 @@ def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy
 def _canary_events(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[PendingEvent]:
     """Return the canary events of a delivery that contains the marker; empty if it is no canary."""
     try:
-        normalization = SOURCES[accepted.source].normalize(accepted.delivery, vocabulary)
+        pending = pending_events(SOURCES[accepted.source].normalize(accepted.delivery, vocabulary), accepted)
     except Exception:  # noqa: BLE001 - ``process`` dead-letters it with its reason
         return []
-    return [event for event in pending_events(normalization, accepted) if event.alert.project == CANARY_PROJECT]
+    return [event for event in pending if event.alert.project == CANARY_PROJECT]
 
 
 def _store_and_remove(pending: Sequence[PendingEvent], policy: grouping.GroupingPolicy) -> None:

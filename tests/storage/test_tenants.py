@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from cryptography.fernet import Fernet
+from structlog.testing import capture_logs
 
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
 from signalcraft.ingest.credential_cache import CredentialCache
@@ -173,6 +174,22 @@ def test_a_default_workspace_that_does_not_exist_yet_has_no_secrets(environ: dic
 def wait_for_refresh(cache: CredentialCache) -> None:
     assert cache._refreshes._in_flight is not None
     cache._refreshes._in_flight.result(5)
+
+
+def test_a_refresh_that_fails_by_a_bug_is_logged_and_the_snapshot_stays(
+    cache: CredentialCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    assert names(cache, "acme") == []
+    monkeypatch.setattr(cache, "_read", fail)
+    clock.now += 11
+    with capture_logs() as lines:
+        assert names(cache, "acme") == []
+        wait_for_refresh(cache)
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["error"]) == ("uncaught exception", "critical", "ZeroDivisionError")
 
 
 def test_credentials_are_refreshed_in_the_background_after_ten_seconds(cache: CredentialCache, clock: Clock) -> None:
