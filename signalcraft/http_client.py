@@ -26,12 +26,18 @@ class Response:
 
     @property
     def accepted(self) -> bool:
-        """Return whether the status is 2xx: a redirect is no success."""
+        """Return whether the status is 2xx.
+
+        A redirect is no success.
+        """
         return 200 <= self.status < 300
 
     @property
     def summary(self) -> str:
-        """Return the HTTP status with the ``status`` of a success or the ``code`` of a problem."""
+        """Return the HTTP status with ``status`` or ``code``.
+
+        A success has a ``status``, a problem a ``code``.
+        """
         return f"{self.status} {self.body.get('status' if self.accepted else 'code', '')}".strip()
 
 
@@ -45,7 +51,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Response:
 
 
 def get(url: str, *, token: str = "") -> Response:
-    """GET ``url``, with ``token`` as bearer token unless it is empty.
+    """Send a GET request to ``url``.
+
+    ``token`` is sent as bearer token unless it is empty.
 
     Raises:
         ServerUnreachable: no server responds.

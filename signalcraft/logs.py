@@ -51,10 +51,10 @@ _COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
-    """Send all log lines of this process to ``stream`` (standard error) as ``fmt``: ``json`` or ``console``.
+    """Send all log lines of this process to ``stream``.
 
-    Call it before RQ starts a worker: RQ brings its own coloured handlers only where the root logger has none
-    (``rq.logutils.setup_loghandlers``).
+    Its default is standard error. ``fmt`` is ``json`` or ``console``. Call it before RQ starts a worker: RQ brings its
+    own coloured handlers only where the root logger has none (``rq.logutils.setup_loghandlers``).
     """
     stream = stream or cast("TextIO | None", sys.stderr) or _null_stream()
     exceptions = structlog.processors.ExceptionRenderer(_format_without_database_messages)
@@ -77,19 +77,28 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
 
 @cache
 def _null_stream() -> TextIO:
-    """Replace a standard error that was closed before the start: logging must not fail a delivery."""
+    """Replace a standard error that was closed before the start.
+
+    Logging must not fail a delivery.
+    """
     return Path(os.devnull).open("w", encoding="ascii")
 
 
 def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Make all fields safe to write: escape control characters, mask secrets, truncate long texts."""
+    """Make all fields safe to write.
+
+    Control characters are escaped, secrets masked, and long texts truncated.
+    """
     ordered = {name: event[name] for name in _FIRST_FIELDS if name in event}
     ordered.update(event)
     return {name: _scrubbed(name, value) for name, value in ordered.items()}
 
 
 def exception_fields(error: BaseException) -> dict[str, str]:
-    """Return type and traceback of an exception, without its message, which can quote a row."""
+    """Return type and traceback of an exception.
+
+    Its message is left out: it can quote a row.
+    """
     return {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
 
 
@@ -112,7 +121,10 @@ class _LineWriter:
         self.name = name
 
     def write(self, line: str) -> None:
-        """Write one line and flush; a full disk or a closed pipe must not fail a delivery."""
+        """Write one line and flush.
+
+        A full disk or a closed pipe must not fail a delivery.
+        """
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -211,7 +223,10 @@ def _safe(text: str, *, keep: str = "") -> str:
 
 
 def _may_hold_secrets(text: str) -> bool:
-    """Pre-filter texts: running the regular expression on each doubled the time of a line."""
+    """Return whether secrets must be searched for in the text.
+
+    Running the regular expression on each text doubled the time of a line.
+    """
     return "@" in text or "=" in text or "://" in text or (" " in text and bool(_HEADER_TEXT.search(text)))
 
 

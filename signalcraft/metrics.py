@@ -146,7 +146,10 @@ class Registry:
         self.forget()
 
     def forget(self) -> None:
-        """Reset, as a forked process must: what was buffered is for its parent to flush."""
+        """Reset, as a forked process must.
+
+        What was buffered is for its parent to flush.
+        """
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._sums: defaultdict[str, float] = defaultdict(float)
@@ -188,9 +191,10 @@ class Registry:
             self.observe(name, time.perf_counter() - began, **labels)
 
     def flush(self, redis: Redis) -> bool:
-        """Hand what is buffered to Redis; whether that worked. What did not go waits for the next time.
+        """Hand what is buffered to Redis; return whether that worked.
 
-        A script takes a batch only once, whatever became of the answer: sums stay true through lost connections.
+        What did not go waits for the next time. A script takes a batch only once, whatever became of the answer: sums
+        stay true through lost connections.
         """
         with self._flushing:
             if not self._unsent:
@@ -210,7 +214,10 @@ class Registry:
             return True
 
     def _introduce(self, name: str, labels: Mapping[str, str], kind: Kind) -> _Series | None:
-        """Return a new series; None if there are too many already."""
+        """Return a new series.
+
+        None if there are too many already.
+        """
         declaration = self.declared.get(name)
         if declaration is None or declaration.kind is not kind or set(labels) != set(declaration.labels):
             raise LookupError(f"{name} with labels {sorted(labels)} is not a declared {kind}")
@@ -248,7 +255,10 @@ flush = _registry.flush
 
 
 def start_flushing(redis: Redis, interval: float = 1.0) -> Callable[[], None]:
-    """Flush every ``interval`` seconds and at exit; return what stops it, with a last flush. Call it after a fork."""
+    """Flush every ``interval`` seconds and at exit.
+
+    What is returned stops it, with a last flush. Call it after a fork.
+    """
     stop_loop = every(interval, lambda: flush(redis), name="metrics")
 
     def stop() -> None:

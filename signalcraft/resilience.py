@@ -30,7 +30,10 @@ class CircuitBreaker:
         pause_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``unavailable`` is the failure that opens the breaker, and what it raises while it is open."""
+        """Create a closed breaker.
+
+        ``unavailable`` is the failure that opens it, and what it raises while it is open.
+        """
         self._unavailable = unavailable
         self._pause_seconds = pause_seconds
         self._clock = clock
@@ -64,7 +67,10 @@ class CircuitBreaker:
 
 
 def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
-    """Run ``call`` in a daemon thread, which does not keep the process from ending if it hangs."""
+    """Run ``call`` in a daemon thread.
+
+    The thread does not keep the process from ending if ``call`` hangs.
+    """
     future: Future[T] = Future()
 
     def run() -> None:
@@ -123,7 +129,10 @@ class SingleFlight(Generic[T]):
         self._in_flight: Future[T] | None = None
 
     def start(self, call: Callable[[], T]) -> Future[T]:
-        """Start ``call``, unless one is in flight; return the one that is in flight then."""
+        """Start ``call``, unless one is in flight.
+
+        The one that is in flight is returned then.
+        """
         with self._lock:
             if self._in_flight is None or self._in_flight.done():
                 self._in_flight = in_thread(call, name=self._name)
@@ -138,10 +147,11 @@ def every(
     delay: float | None = None,
     stop_timeout: float = 1.0,
 ) -> Callable[[], None]:
-    """Call ``work`` every so many seconds in a daemon thread; return what stops it.
+    """Call ``work`` every so many seconds in a daemon thread.
 
-    The first call comes after ``delay`` seconds, else after one interval. A ``work`` that returns a float says itself
-    how long the next pause is. Stopping waits up to ``stop_timeout`` seconds for a call in progress.
+    What is returned stops it. The first call comes after ``delay`` seconds, else after one interval. A ``work`` that
+    returns a float says itself how long the next pause is. Stopping waits up to ``stop_timeout`` seconds for a call in
+    progress.
     """
     stopped = threading.Event()
 

@@ -29,7 +29,9 @@ class _Configured:
 
 
 def configure_worker(settings: Settings, redis: Redis) -> Processor:
-    """Configure this process as a worker; ``redis`` is a client without retries, for calls that must not wait.
+    """Configure this process as a worker.
+
+    ``redis`` is a client without retries, for calls that must not wait.
 
     Raises:
         InvalidSetting: RULES or NOTIFIER cannot be imported.

@@ -38,7 +38,10 @@ class Scene:
 
 
 def scenes() -> list[Scene]:
-    """Return the scenes in order. Event ids are new each time, so that they can be sent again to the same data."""
+    """Return the scenes in order.
+
+    Event ids are new each time, so that they can be sent again to the same data.
+    """
     event_id, other_event_id = uuid.uuid4().hex, uuid.uuid4().hex
     timeout = {"title": "PaymentTimeout: card gateway did not answer within 5.0 s"}
     catalog = {"project": "catalog", "fingerprint": ["{{ default }}"]}
@@ -93,7 +96,7 @@ def scenes() -> list[Scene]:
 
 
 def play(stack: Deployment, console: Console) -> None:
-    """Send all scenes, wait until they are processed, and print the groups.
+    """Send all scenes, await their processing, and print the groups.
 
     Raises:
         DeploymentError: a delivery got an unexpected response, or the groups do not add up.
@@ -128,7 +131,10 @@ def _deliver(scene: Scene, stack: Deployment) -> str:
 
 
 def _wait_for(alerts: int, stack: Deployment) -> list[Mapping[str, Any]]:
-    """Poll the groups until their counts add up and the resolved issue is resolved."""
+    """Poll the groups until all scenes have been processed.
+
+    That is when their counts add up and the resolved issue is resolved.
+    """
     deadline = time.monotonic() + _PROCESSING_TIMEOUT_SECONDS
     while True:
         stack.check()

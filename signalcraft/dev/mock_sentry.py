@@ -43,12 +43,18 @@ class Attempt:
 
     @property
     def succeeded(self) -> bool:
-        """Return whether Sentry counts it as success: ``raise_for_status`` passes, redirects included."""
+        """Return whether Sentry counts the attempt as a success.
+
+        It does if ``raise_for_status`` passes, redirects included.
+        """
         return self.status is not None and self.status < HTTPStatus.BAD_REQUEST
 
     @property
     def may_be_retried(self) -> bool:
-        """Return whether the retry policy covers the failure: no response, or a server error that is not final."""
+        """Return whether the retry policy covers the failure.
+
+        It covers no response, and a server error that is not final.
+        """
         if self.status is None:
             return True
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in FINAL_SERVER_ERRORS
@@ -67,7 +73,10 @@ class MockSentry:
     pause: float = 0.0
 
     def deliver(self, sample: Sample) -> tuple[Attempt, ...]:
-        """Send ``sample`` as often as Sentry would; the last attempt decides whether Sentry counts it as delivered."""
+        """Send ``sample`` as often as Sentry would.
+
+        The last attempt decides whether Sentry counts it as delivered.
+        """
         family = family_of({name.lower(): value for name, value in sample.headers.items()})
         retries = self.published if family is Family.INTEGRATION else family is Family.SERVICE_HOOK
         attempts: list[Attempt] = []
@@ -80,7 +89,10 @@ class MockSentry:
         return tuple(attempts)
 
     def _attempt(self, sample: Sample, family: Family) -> Attempt:
-        """Send once. Request id and timestamp are new; body, signature and idempotency key are the sample's."""
+        """Send the sample once.
+
+        Request id and timestamp are new; body, signature and idempotency key are the sample's.
+        """
         request_id = uuid.uuid4().hex
         stamps = {"Request-ID": request_id}
         if family in _TIMESTAMPS:
@@ -92,7 +104,10 @@ class MockSentry:
         return Attempt(request_id=request_id, status=status, body=body)
 
     def _post(self, sample: Sample, headers: dict[str, str], timeout: float) -> tuple[int, bytes]:
-        """POST, and return status and body of the response; redirects are not followed."""
+        """Send a POST request; return the response's status and body.
+
+        Redirects are not followed.
+        """
         url = urlsplit(self.url)
         secure = url.scheme == "https"
         connection_type = http.client.HTTPSConnection if secure else http.client.HTTPConnection

@@ -16,9 +16,9 @@ from signalcraft.dev.embedded_servers import Server, Servers
 
 
 def host(directory: Path, commands: Iterable[str], output: TextIO) -> None:
-    """Run both servers on ``directory``, and execute commands until ``commands`` ends.
+    """Run both servers, and execute commands until ``commands`` ends.
 
-    The first line written to ``output`` is a JSON object with the servers' URLs.
+    ``directory`` holds the servers' data. The first line written to ``output`` is a JSON object with the servers' URLs.
 
     Raises:
         EmbeddingError: a server does not start.

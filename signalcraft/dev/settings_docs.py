@@ -11,7 +11,10 @@ _TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOT
 
 
 def env_example() -> str:
-    """Return ``.env.example``: required settings with an example, the others commented out with their default."""
+    """Return the text of ``.env.example``.
+
+    Required settings have an example; the others are commented out with their default.
+    """
     blocks = [
         "# Every setting. A line that is commented out shows the default, or an example if the default is empty.\n"
     ]
@@ -33,7 +36,10 @@ def settings_table() -> str:
 
 
 def with_settings_table(text: str) -> str:
-    """Return ``text`` with the table between its two ``settings`` comments replaced."""
+    """Return ``text`` with its settings table replaced.
+
+    The table is what stands between the two ``settings`` comments.
+    """
     return _TABLE.sub(lambda _: settings_table(), text)
 
 

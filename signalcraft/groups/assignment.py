@@ -61,7 +61,10 @@ class _JoinedGroup:
 
 
 def assign_events(events: Mapping[int, PendingEvent], window: timedelta) -> Assignments:
-    """Assign each event, by id, to an existing or new group."""
+    """Assign each event to an existing or new group.
+
+    ``events`` are by id.
+    """
     assignments = Assignments()
     for bursts in burst_rounds(events, window):
         opened, refused = _upsert(bursts, window, assignments)
@@ -136,7 +139,7 @@ def _link_previous_groups(opened: Mapping[int, Burst], assignments: Assignments)
 
 
 def _assign_individually(bursts: Sequence[Burst], window: timedelta, assignments: Assignments) -> None:
-    """Assign events one by one among all groups of their key.
+    """Assign events singly among all groups of their key.
 
     Events with the same group are written together.
     """
@@ -237,7 +240,10 @@ def _with_previous_id(part: Burst, opened: Sequence[int]) -> Burst:
 
 
 def _lock_spans(bursts: Sequence[Burst], window: timedelta) -> Mapping[tuple[int, str], Sequence[Span]]:
-    """Lock all groups that the events may belong to; return them by key."""
+    """Lock all groups to which the events may belong.
+
+    They are returned by key.
+    """
     spans: dict[tuple[int, str], list[Span]] = defaultdict(list)
     since = [(*burst.key, burst.first_seen_at - window) for burst in bursts]
     for workspace_id, group_key, *row in query(record_sql.LOCK_SPANS, record_sql.SPAN_LOOKUP_COLUMNS, since):

@@ -48,12 +48,15 @@ class PendingEvent:
 
     @property
     def identity(self) -> tuple[int, str, str]:
-        """The unique key of the alert: workspace, source, the source's event id."""
+        """Return the unique key of the alert.
+
+        It consists of the workspace, the source and the source's event id.
+        """
         return self.workspace_id, self.alert.source, self.alert.source_event_id
 
 
 def pending_events(normalization: Normalization, accepted: AcceptedDelivery) -> list[PendingEvent]:
-    """Build the pending events of a delivery: one for each alert that it means."""
+    """Build a pending event for each alert of a delivery."""
     workspace_id, delivery_id = accepted.workspace_id, accepted.delivery_id
     return [
         PendingEvent.of(outcome, accepted.delivery, workspace_id=workspace_id, delivery_id=delivery_id)

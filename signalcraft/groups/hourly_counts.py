@@ -75,7 +75,7 @@ class Period:
 
     @classmethod
     def covering(cls, since: datetime, until: datetime) -> Self:
-        """Return the shortest period of full hours that covers these moments."""
+        """Return the shortest period of full hours covering these moments."""
         return cls(since=_full_hour(since), until=_full_hour(until + timedelta(hours=1) - timedelta.resolution))
 
 
@@ -99,7 +99,10 @@ class Sums:
 
     @property
     def dedup_ratio(self) -> float:
-        """The share of alerts that opened no group: duplicates and joined ones; 0 without alerts."""
+        """Return the share of alerts that opened no group.
+
+        These are the duplicates and the joined ones. Without alerts, the share is 0.
+        """
         return round((self.duplicates + self.joined) / self.alerts, 4) if self.alerts else 0.0
 
 
@@ -127,7 +130,10 @@ def of(workspace_id: int, period: Period) -> Statistics:
 
 
 def _top_groups(workspace_id: int, period: Period) -> list[tuple[int, str, int]]:
-    """Return the largest groups last seen in the period: id, title, count."""
+    """Return the largest groups last seen in the period.
+
+    Each is a tuple of id, title and count.
+    """
     seen = (AlertGroup.last_seen_at >= period.since) & (AlertGroup.last_seen_at < period.until)
     query = AlertGroup.select(AlertGroup.id, AlertGroup.title, AlertGroup.count)
     query = query.where((AlertGroup.workspace == workspace_id) & seen)

@@ -29,9 +29,9 @@ def preview(
     policy: GroupingPolicy,
     vocabulary: Vocabulary,
 ) -> tuple[Sequence[Preview], Sequence[FieldWarning]]:
-    """Return what processing ``delivery`` now would do, and its field warnings.
+    """Return what processing ``delivery`` now would do.
 
-    The signature is not verified, and nothing is stored.
+    Its field warnings are returned with it. The signature is not verified, and nothing is stored.
 
     Raises:
         Refusal: the delivery would be refused on receipt, or dead-lettered by the worker.

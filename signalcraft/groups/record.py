@@ -54,7 +54,10 @@ class RecordResult:
 
     @property
     def decisions(self) -> Mapping[int, Decision]:
-        """The decision for each group: why it was opened, else that it was joined."""
+        """Return the decision for each group.
+
+        It says why the group was opened, else that it was joined.
+        """
         decisions = {stored.group_id: stored.decision for stored in self.events}
         return decisions | {
             stored.group_id: stored.decision for stored in self.events if stored.decision is not Decision.JOINED

@@ -63,9 +63,9 @@ def _one_step_up(severity: str) -> str:
 
 
 def _merge_into_group(new: str) -> str:
-    """Return the SET list for a group ``g`` joined by ``new``.
+    """Return the SET list for a group joined by ``new``.
 
-    ``new`` is a burst. Severity and status are not included.
+    The group is ``g``. ``new`` is a burst. Severity and status are not included.
     """
     is_latest = f"({new}.last_seen_at, {new}.latest_event_id) >= (g.last_seen_at, g.latest_event_id)"
     return f"""

@@ -111,7 +111,9 @@ class _Group:
 def update_group(
     workspace_id: int, group_id: int, update: GroupUpdate, *, versions: Collection[int] | None = None
 ) -> None:
-    """Update one group, if its version is in ``versions`` (None: any).
+    """Update one group, if its version is in ``versions``.
+
+    ``None`` allows any version.
 
     Raises:
         NotFound: the workspace has no such group.

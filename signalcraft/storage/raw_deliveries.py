@@ -21,7 +21,10 @@ def columns_of(accepted: AcceptedDelivery) -> dict[str, Any]:
 
 
 def delivery_from_row(row: Mapping[str, Any]) -> AcceptedDelivery:
-    """Return the delivery of such columns and the workspace's slug: the inverse of ``columns_of``."""
+    """Return the delivery of such columns and the workspace's slug.
+
+    This is the inverse of ``columns_of``.
+    """
     return AcceptedDelivery(
         workspace_id=row["workspace_id"],
         workspace=row["workspace"],

@@ -96,7 +96,10 @@ class AlertQueue(Queue):
         return _QuickIntermediateQueue(self.key, connection=self.connection)
 
     def acquire_maintenance_lock(self) -> bool:
-        """Return whether this worker cleans up. RQ's lock lasts 15 minutes even if its worker is killed."""
+        """Return whether this worker cleans up.
+
+        RQ's lock lasts 15 minutes even if its worker is killed.
+        """
         return once_per(self.connection, self.registry_cleaning_key, seconds=MAINTENANCE_INTERVAL_SECONDS)
 
 
@@ -115,7 +118,10 @@ class BatchWorker(SimpleWorker):
         stages: Stages,
         batch_size: int,
     ) -> None:
-        """Create a worker; it starts nothing and sends nothing to Redis yet."""
+        """Create a worker.
+
+        It starts nothing and sends nothing to Redis yet.
+        """
         super().__init__(
             [queue],
             connection=connection,
@@ -128,15 +134,19 @@ class BatchWorker(SimpleWorker):
         self._batch_size = batch_size
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Claim, prepare, store and finish; a stop request takes effect after the batch."""
+        """Claim, prepare, store and finish a batch.
+
+        A stop request takes effect after the batch.
+        """
         self.set_state(WorkerStatus.BUSY)
         self._process(self._prepare(Lease.acquire(job.id, queue, worker_name=self.name, limit=self._batch_size)))
         self.set_state(WorkerStatus.IDLE)
 
     def clean_registries(self) -> None:
-        """Requeue the jobs of dead workers; dead-letter those requeued too often.
+        """Requeue the jobs of dead workers.
 
-        Entries that RQ cannot read do not stop the worker: waiting jobs are processed all the same.
+        Those requeued too often are dead-lettered. Entries that RQ cannot read do not stop the worker: waiting jobs are
+        processed all the same.
         """
         try:
             super().clean_registries()  # type: ignore[no-untyped-call] # RQ's
@@ -148,16 +158,25 @@ class BatchWorker(SimpleWorker):
             log.error("registry cleanup failed", stage="store", **exception_fields(error))  # noqa: TRY400
 
     def handle_warm_shutdown_request(self) -> None:
-        """Request a shutdown that ends the process even if Redis is frozen."""
+        """Request a shutdown.
+
+        It ends the process even if Redis is frozen.
+        """
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
         watchdog.request_shutdown()
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
-        """Return the heartbeat TTL in seconds of jobs that RQ runs by its own path."""
+        """Return the heartbeat TTL in seconds.
+
+        It is for jobs that RQ runs by its own path.
+        """
         return LEASE_SECONDS
 
     def _process(self, batch: _PreparedBatch | None) -> None:
-        """Store a batch and, under a backlog, the next ones, until maintenance is due in RQ's loop."""
+        """Store a batch and, under a backlog, the next ones.
+
+        It returns when maintenance is due in RQ's loop.
+        """
         until = time.monotonic() + MAINTENANCE_INTERVAL_SECONDS
         in_flight = self._begin(batch)
         while in_flight:
@@ -181,7 +200,10 @@ class BatchWorker(SimpleWorker):
         return None
 
     def _prepare(self, lease: Lease) -> _PreparedBatch | None:
-        """Read and prepare the jobs of ``lease`` without those that are not ours; None if no job is left."""
+        """Read and prepare the jobs of ``lease``.
+
+        Jobs that are not ours are left out; None if no job is left.
+        """
         deliveries, refused, unread = _read(lease.jobs)
         if unread:
             lease.of(unread).release()
@@ -195,7 +217,10 @@ class BatchWorker(SimpleWorker):
             return _PreparedBatch(lease, self._stages.prepare(deliveries))
 
     def _prefetch(self, lease: Lease, until: float) -> _PreparedBatch | None:
-        """Claim and prepare the next batch if ``lease`` is a full one and it is not ``until`` yet."""
+        """Claim and prepare the next batch under a backlog.
+
+        That is if ``lease`` is a full one and it is not ``until`` yet.
+        """
         if not 1 < self._batch_size <= len(lease.jobs) or self._stop_requested or time.monotonic() >= until:
             return None
         try:
@@ -205,7 +230,10 @@ class BatchWorker(SimpleWorker):
             return None
 
     def _renew(self, following: _PreparedBatch | None) -> _PreparedBatch | None:
-        """Renew the lease of the next batch; release it after a stop request."""
+        """Renew the lease of the next batch.
+
+        After a stop request, release it instead.
+        """
         if following is None:
             return None
         if self._stop_requested:
@@ -226,7 +254,9 @@ class BatchWorker(SimpleWorker):
         return _InFlightBatch(batch, in_thread(partial(self._stages.record, batch.prepared), name="storing"))
 
     def _await(self, in_flight: _InFlightBatch, following: _PreparedBatch | None) -> Any:  # noqa: ANN401 - of the stages
-        """Wait for the outcome of storing, and renew the leases meanwhile.
+        """Wait for the outcome of storing.
+
+        The leases are renewed meanwhile.
 
         Raises:
             RecoverableError: as ``record``, or storing takes too long after a stop request.
@@ -247,9 +277,9 @@ class BatchWorker(SimpleWorker):
         return in_flight.outcome.result()
 
     def _retry_with_backoff(self, batch: _PreparedBatch, error: RecoverableError) -> None:
-        """Retry under the same lease while PostgreSQL is unavailable; release it after a stop request.
+        """Retry under the same lease while PostgreSQL is unavailable.
 
-        This consumes none of the jobs' retries.
+        After a stop request, the lease is released. This consumes none of the jobs' retries.
         """
         delays = chain(_FIRST_DELAYS_SECONDS, repeat(_MAX_DELAY_SECONDS))
         while True:
@@ -277,7 +307,10 @@ class BatchWorker(SimpleWorker):
         batch.lease.finish(self.key)
 
     def _refuse(self, claimed: LeasedJob, queue: Queue, error: ForbiddenJob) -> None:
-        """Fail a job that is not ours by RQ's own path, without retries."""
+        """Fail a job that is not ours, without retries.
+
+        It fails by RQ's own path.
+        """
         log.error("job refused", stage="store", job_id=claimed.job_id, reason=str(error))
         try:
             job = AllowedJob.fetch(claimed.job_id, connection=self.connection, serializer=self.serializer)
@@ -295,7 +328,10 @@ def _release(batch: _PreparedBatch | None) -> None:
 def _read(
     jobs: Sequence[LeasedJob],
 ) -> tuple[list[AcceptedDelivery], dict[LeasedJob, ForbiddenJob], Sequence[LeasedJob]]:
-    """Return the deliveries, the jobs that are not ours, and the jobs beyond ``MAX_BATCH_BYTES``."""
+    """Return the deliveries, the foreign jobs and the excess jobs.
+
+    Foreign jobs are those that are not ours; excess jobs are those beyond ``MAX_BATCH_BYTES``.
+    """
     deliveries: list[AcceptedDelivery] = []
     refused: dict[LeasedJob, ForbiddenJob] = {}
     bytes_left = MAX_BATCH_BYTES
@@ -313,7 +349,10 @@ def _read(
 
 
 def _dead_letter_abandoned(queue: Queue) -> None:
-    """Dead-letter the deliveries in RQ's registry of failed jobs; jobs that are not ours stay there."""
+    """Dead-letter the deliveries in RQ's registry of failed jobs.
+
+    Jobs that are not ours stay there.
+    """
     registry = queue.failed_job_registry
     for job_id in registry.get_job_ids(cleanup=False):
         try:

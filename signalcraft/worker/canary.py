@@ -41,7 +41,9 @@ def find_canaries(deliveries: Iterable[AcceptedDelivery], vocabulary: Vocabulary
 
 
 def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy, redis: Redis) -> None:
-    """Store and remove each canary, and write its proof to Redis.
+    """Store and remove each canary.
+
+    Its proof is written to Redis.
 
     Raises:
         RecoverableError: PostgreSQL is unavailable or busy.
@@ -56,7 +58,10 @@ def process_canaries(canaries: Iterable[Canary], policy: grouping.GroupingPolicy
 
 
 def _canary_events(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[PendingEvent]:
-    """Return the canary events of a delivery that contains the marker; empty if it is no canary."""
+    """Return the canary events of a delivery containing the marker.
+
+    The list is empty if the delivery is no canary.
+    """
     try:
         pending = pending_events(SOURCES[accepted.source].normalize(accepted.delivery, vocabulary), accepted)
     except Exception:  # noqa: BLE001 - ``process`` dead-letters it with its reason
@@ -65,7 +70,10 @@ def _canary_events(accepted: AcceptedDelivery, vocabulary: Vocabulary) -> list[P
 
 
 def _store_and_remove(pending: Sequence[PendingEvent], policy: grouping.GroupingPolicy) -> None:
-    """Store the events as any others and delete all their rows, in one transaction."""
+    """Store the events and delete all their rows.
+
+    They are stored as any others; both happen in one transaction.
+    """
     with session(), database.atomic():
         recorded = record.record(pending, policy)
         AlertEvent.delete().where(AlertEvent.id.in_([stored.event_id for stored in recorded.events])).execute()

@@ -32,7 +32,9 @@ class WorkerContext:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Create the context of ``settings``; import rules and notifier by their dotted paths.
+        """Create the context of ``settings``.
+
+        Rules and notifier are imported by their dotted paths.
 
         Raises:
             InvalidSetting: a path cannot be imported.
@@ -66,7 +68,10 @@ class InboxStages(Stages, Protocol):
     """Stages for a ``record`` inside a larger transaction, invisible to others until that commits."""
 
     def reapply(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
-        """Apply, after the commit, status changes that were invisible inside the transaction; raises as ``record``."""
+        """Apply the missed status changes after the commit.
+
+        They were invisible inside the transaction. Raises as ``record``.
+        """
 
 
 #: Paths of earlier releases that settings may contain, and the current ones.

@@ -35,7 +35,10 @@ class InboxConsumer:
     """Processes the inbox in batches, oldest first, concurrently with other workers."""
 
     def __init__(self, stages: InboxStages, *, batch_size: int) -> None:
-        """Create a consumer that runs ``stages``, the same as for jobs, over rows."""
+        """Create a consumer that runs ``stages`` over rows.
+
+        The stages are the same as for jobs.
+        """
         self._stages = stages
         self._batch_size = batch_size
         self._attempted_ids: Sequence[int] = []
@@ -44,9 +47,9 @@ class InboxConsumer:
         self._unconcluded: list[Any] = []
 
     def start(self) -> Callable[[], None]:
-        """Consume in a thread; return what stops it after the current batch.
+        """Consume in a thread; return what stops it.
 
-        If PostgreSQL hangs, stopping gives up: the transaction ends with the process.
+        It stops after the current batch. If PostgreSQL hangs, stopping gives up: the transaction ends with the process.
         """
         return every(
             _POLL_INTERVAL_SECONDS, self._poll, name="inbox-consumer", delay=0, stop_timeout=_STOP_TIMEOUT_SECONDS
@@ -73,7 +76,10 @@ class InboxConsumer:
         return len(rows)
 
     def _conclude(self) -> None:
-        """Reapply status changes and notify for committed batches; the next call retries after a failure."""
+        """Reapply status changes and notify for committed batches.
+
+        The next call retries after a failure.
+        """
         while self._unconcluded:
             outcome = self._unconcluded.pop()
             try:
@@ -84,7 +90,10 @@ class InboxConsumer:
             self._stages.conclude(outcome)
 
     def _begin_attempt(self) -> None:
-        """Count the next attempt; undo the last one if it failed without a crash."""
+        """Count the next attempt.
+
+        The last one is undone if it failed without a crash.
+        """
         with database.atomic():
             inbox.undo_attempt(self._attempted_ids)
             attempted_ids = inbox.begin_attempt(self._batch_size)
@@ -103,7 +112,7 @@ class InboxConsumer:
         return [self._stages.record(batch)]
 
     def _poll(self) -> float:
-        """Consume a batch and return the seconds to wait until the next poll."""
+        """Consume a batch; return the seconds until the next poll."""
         try:
             consumed = self.consume_batch()
         except RecoverableError as error:

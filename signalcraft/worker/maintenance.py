@@ -25,7 +25,10 @@ _POLL_INTERVAL_SECONDS: Final = 300
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
-    """Check every few minutes, in a thread, whether today's maintenance was done; return what stops it."""
+    """Start the maintenance thread; return what stops it.
+
+    Every few minutes it checks whether today's maintenance was done.
+    """
     return every(
         _POLL_INTERVAL_SECONDS,
         lambda: run_daily_maintenance(settings, redis, datetime.now(UTC)),
@@ -34,7 +37,10 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
 
 
 def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime) -> bool:
-    """Run maintenance unless a worker has in the last day; return whether it ran. A failure is retried later."""
+    """Run maintenance if it is due; return whether it ran.
+
+    It is due unless a worker has run it in the last day. A failure is retried later.
+    """
     try:
         if not leases.once_per(redis, _LEADER_KEY, seconds=_DAY_SECONDS):
             return False

@@ -15,9 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 def notify(recorded: record.RecordResult, context: WorkerContext) -> None:
-    """Evaluate the rules for each changed group and queue a notification per reason.
+    """Evaluate the rules for each changed group and queue notifications.
 
-    Rules and notifiers may be users' code: what they raise is logged and counted, and affects nothing else.
+    There is one notification per reason. Rules and notifiers may be users' code: what they raise is logged and counted,
+    and affects nothing else.
     """
     for group_id, decision in recorded.decisions.items():
         group = recorded.groups[group_id]

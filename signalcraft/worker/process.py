@@ -59,7 +59,10 @@ def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> g
 
 
 def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> PreparedBatch:
-    """Normalize ``deliveries``; uses no storage, so it may run while another batch is stored."""
+    """Normalize ``deliveries``.
+
+    This uses no storage, so it may run while another batch is stored.
+    """
     prepared = PreparedBatch(deliveries)
     with metrics.timed("signalcraft_stage_seconds", stage="normalize"):
         for accepted in deliveries:
@@ -75,7 +78,9 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
 
 
 def record(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
-    """Store a batch; once this returns, no delivery of it can be lost.
+    """Store a batch.
+
+    Once this returns, no delivery of it can be lost.
 
     Raises:
         RecoverableError: PostgreSQL is unavailable or busy: try again later.
@@ -141,7 +146,10 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
 
 
 def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
-    """Store the alerts, then apply missed and new status changes, each in a transaction of its own."""
+    """Store the alerts, then apply missed and new status changes.
+
+    Each step is in a transaction of its own.
+    """
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
             prepared.recorded = (

@@ -38,7 +38,10 @@ class Processor:
     """The stages by which a worker process turns deliveries into stored alerts."""
 
     def __init__(self, context: WorkerContext, redis: Redis) -> None:
-        """Create a processor; ``redis`` is a client without retries, for calls that must not wait."""
+        """Create a processor.
+
+        ``redis`` is a client without retries, for calls that must not wait.
+        """
         self.context = context
         self._redis = redis
 
@@ -59,7 +62,9 @@ class Processor:
         return Batch(process.prepare(others, vocabulary), canaries)
 
     def record(self, batch: Batch) -> Outcome:
-        """Store a batch; if that fails, store its deliveries one by one and dead-letter the bad ones.
+        """Store a batch.
+
+        If that fails, its deliveries are stored one by one and the bad ones dead-lettered.
 
         Raises:
             RecoverableError: PostgreSQL is unavailable or busy. Some may be stored; a second call stores the others.
@@ -85,7 +90,9 @@ class Processor:
             return self._record_one_by_one(batch)
 
     def reapply(self, outcome: Outcome) -> None:
-        """Apply the status changes that were invisible while ``record`` was part of a larger transaction.
+        """Apply the status changes that ``record`` could not see.
+
+        They were invisible while ``record`` was part of a larger transaction.
 
         Raises:
             RecoverableError: as ``record``.

@@ -70,7 +70,10 @@ def count(period: Period, *, failed: bool) -> int:
 
 
 def retained_deliveries(period: Period, *, failed: bool) -> Iterator[Sequence[RetainedDelivery]]:
-    """Yield pages of dead letters, or of events and unhandled deliveries, oldest row first."""
+    """Yield pages of retained deliveries, oldest row first.
+
+    These are dead letters if ``failed``, otherwise events and unhandled deliveries.
+    """
     slugs = {workspace.id: workspace.slug for workspace in Workspace.select()}
     if failed:
         yield from _pages(
@@ -110,7 +113,10 @@ def _pages(
 
 
 def _raw(row: dict[str, Any], slugs: dict[int, str]) -> AcceptedDelivery:
-    """Read a row of a table of raw deliveries; its workspace column is a foreign key or a number."""
+    """Read a row of a table of raw deliveries.
+
+    Its workspace column is a foreign key or a number.
+    """
     workspace_id = row.get("workspace_id") or row["workspace"]
     return delivery_from_row(row | {"workspace_id": workspace_id, "workspace": slugs.get(workspace_id, "")})
 
@@ -130,7 +136,9 @@ def _of_event(row: dict[str, Any], slugs: dict[int, str]) -> AcceptedDelivery:
 def replay(
     page: Sequence[RetainedDelivery], context: WorkerContext, total: ReplayResult, *, dry_run: bool = False
 ) -> None:
-    """Process ``page`` with the original times of receipt, and add to ``total``.
+    """Process ``page`` and add to ``total``.
+
+    The original times of receipt are kept.
 
     Raises:
         DatabaseUnavailable: PostgreSQL is unavailable; start again later.
@@ -163,7 +171,10 @@ def replay(
 
 
 def _preview(pending: Sequence[PendingEvent], context: WorkerContext, total: ReplayResult) -> None:
-    """Count what would be stored: all at once, or one by one if the database refuses some."""
+    """Count what would be stored.
+
+    This tries all at once, or one by one if the database refuses some.
+    """
     try:
         total.alerts += len(record.preview(pending, context.policy).events) if pending else 0
     except PermanentError:
@@ -175,7 +186,9 @@ def _preview(pending: Sequence[PendingEvent], context: WorkerContext, total: Rep
 
 
 def _validated_events(accepted: AcceptedDelivery, context: WorkerContext) -> list[PendingEvent]:
-    """Return the validated events that a delivery has with the current code.
+    """Return the validated events of a delivery.
+
+    They are those that it has with the current code.
 
     Raises:
         PermanentError: the delivery cannot be normalized, or an event cannot be stored.
@@ -187,7 +200,10 @@ def _validated_events(accepted: AcceptedDelivery, context: WorkerContext) -> lis
 
 
 def _process(page: Sequence[RetainedDelivery], context: WorkerContext) -> int:
-    """Process ``page``, mark its dead letters as replayed, and return the number of new alerts."""
+    """Process ``page`` and return the number of new alerts.
+
+    Its dead letters are marked as replayed.
+    """
     recorded = process.process([retained.accepted for retained in page], context)
     done = [retained.failed_id for retained in page if retained.failed_id is not None]
     if done:

@@ -65,10 +65,11 @@ class IncidentMonitor:
         inbox_is_incident: bool = True,
         last_consumed_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
-        """``queue_notification`` is the configured notifier; ``redis`` a client with short timeouts.
+        """Create a monitor.
 
-        ``last_consumed_at`` says when this worker last took something from the inbox: what comes between two polls is
-        gone by the second. With INGEST_DURABILITY=inbox a delivery in the inbox is no incident: all are there.
+        ``queue_notification`` is the configured notifier; ``redis`` a client with short timeouts. ``last_consumed_at``
+        says when this worker last took something from the inbox: what comes between two polls is gone by the second.
+        With INGEST_DURABILITY=inbox a delivery in the inbox is no incident: all are there.
         """
         self._inbox_is_incident = inbox_is_incident
         self._last_consumed_at = last_consumed_at
@@ -81,7 +82,7 @@ class IncidentMonitor:
         self._bounded = BoundedCall(DatabaseUnavailable)
 
     def check(self) -> None:
-        """Detect the incidents that are open now; notify of the new ones."""
+        """Detect the open incidents and notify of new ones."""
         for incident in self._detect():
             if self._is_new(incident):
                 self._notify(incident)
@@ -101,7 +102,10 @@ class IncidentMonitor:
         return [incident for incident, is_on in found.items() if is_on]
 
     def _is_new(self, incident: Incident) -> bool:
-        """Return whether no worker has seen it lately; mark it as seen."""
+        """Return whether no worker has seen ``incident`` lately.
+
+        It is marked as seen.
+        """
         before, now = self._seen_at.get(incident), time.monotonic()
         self._seen_at[incident] = now
         known_here = before is not None and now - before < self._resolved_after
@@ -112,7 +116,10 @@ class IncidentMonitor:
         return not known and not known_here
 
     def _notify(self, incident: Incident) -> None:
-        """Call the notifier; whatever it raises, the next check tries again."""
+        """Call the notifier.
+
+        Whatever it raises, the next check tries again.
+        """
         log.error("incident started", stage="watch", episode=incident.value)
         try:
             self._queue_notification(incident.value, _as_group(incident))
@@ -131,7 +138,10 @@ class IncidentMonitor:
 
 
 def _query_inbox_and_dead_letters(lately: datetime) -> tuple[bool, bool]:
-    """Return whether the inbox has rows, and whether a delivery was dead-lettered since ``lately``."""
+    """Return whether the inbox has rows, and dead letters too.
+
+    Each has its own answer; dead letters count if they were added since ``lately``.
+    """
     with session():
         return inbox.has_rows(), dead_letters.any_since(lately)
 
@@ -143,7 +153,10 @@ def start(
     inbox_is_incident: bool,
     last_consumed_at: Callable[[], float],
 ) -> Callable[[], None]:
-    """Check every few seconds, in a thread; return what stops it."""
+    """Check every few seconds; return what stops it.
+
+    The checks run in a thread.
+    """
     monitor = IncidentMonitor(
         queue_notification, redis, inbox_is_incident=inbox_is_incident, last_consumed_at=last_consumed_at
     )
@@ -151,7 +164,10 @@ def start(
 
 
 def _as_group(incident: Incident) -> GroupSnapshot:
-    """Return what a notifier is handed: a group that is in no table, of no workspace."""
+    """Return the group that a notifier is handed.
+
+    It is in no table and of no workspace.
+    """
     now = datetime.now(UTC)
     return GroupSnapshot(
         id=0,

@@ -26,7 +26,10 @@ request_shutdown = _shutdown_requested.set
 
 @contextmanager
 def kill_process_after(seconds: float) -> Iterator[None]:
-    """End the process with a traceback of every thread and exit code 1 if the block takes longer."""
+    """End the process if the block takes longer.
+
+    It ends with a traceback of every thread and exit code 1.
+    """
     token = object()
     with _lock:
         _deadlines[token] = time.monotonic() + seconds
@@ -40,9 +43,9 @@ def kill_process_after(seconds: float) -> Iterator[None]:
 
 
 def force_exit_after_shutdown(seconds: float) -> None:
-    """End the process ``seconds`` after ``request_shutdown``, even if it waits for a frozen Redis.
+    """End the process ``seconds`` after ``request_shutdown``.
 
-    Its claimed jobs are requeued as those of a killed worker.
+    It ends even if it waits for a frozen Redis. Its claimed jobs are requeued as those of a killed worker.
     """
 
     def run() -> None:
