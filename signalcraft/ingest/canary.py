@@ -58,7 +58,9 @@ def post(url: str, secret: str) -> http_client.Response:
 
 
 def enqueue_canary(settings: Settings, redis: Redis) -> str:
-    """Enqueue a canary of the default workspace, as the web process does; return its delivery id.
+    """Enqueue a canary of the default workspace.
+
+    It is enqueued as the web process does it. Returns its delivery id.
 
     Raises:
         CanaryLost: there is no default workspace.
@@ -83,9 +85,10 @@ def enqueue_canary(settings: Settings, redis: Redis) -> str:
 
 
 def start(settings: Settings, redis: Redis) -> Callable[[], None]:
-    """Send a canary every CANARY_SECONDS to this machine's web process, from a thread; return what stops it.
+    """Start a thread that sends a canary every CANARY_SECONDS.
 
-    Of many processes one sends: the leader that Redis names.
+    It goes to this machine's web process. Returns what stops the thread. Of many processes one sends: the leader that
+    Redis names.
     """
     if settings.canary_seconds and settings.sentry_client_secrets:
         interval = min(_MAX_INTERVAL_SECONDS, settings.canary_seconds)
@@ -96,7 +99,10 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
 
 
 def send_if_leader(settings: Settings, redis: Redis) -> None:
-    """Send one canary and time it, unless another process did within CANARY_SECONDS."""
+    """Send one canary and time it.
+
+    Nothing is sent if another process did so within CANARY_SECONDS.
+    """
     try:
         if not leases.once_per(redis, _LEADER_KEY, seconds=settings.canary_seconds):
             return

@@ -95,7 +95,9 @@ class CredentialCache:
         self._decoys = [Secret(name="decoy", kind=kind, value=randomness.token_bytes(32)) for kind in KINDS]
 
     def secrets_of(self, workspace: str) -> WorkspaceSecrets:
-        """Return the secrets of ``workspace``, or decoys if it is unknown.
+        """Return the secrets of ``workspace``.
+
+        Decoys if it is unknown.
 
         Raises:
             DatabaseUnavailable: nothing is cached yet and PostgreSQL is unavailable.
@@ -105,7 +107,9 @@ class CredentialCache:
         return snapshot.workspaces.get(workspace, unknown)
 
     def caller(self, token: str) -> Caller | None:
-        """Return the caller with the bearer token ``token``; None if it is unknown.
+        """Return the caller with the bearer token ``token``.
+
+        None if it is unknown.
 
         Raises:
             DatabaseUnavailable: as for :meth:`secrets_of`.
@@ -117,9 +121,9 @@ class CredentialCache:
         return snapshot.callers.get(token_sha256(token))
 
     def record_use(self, workspace_secrets: WorkspaceSecrets, secret: Secret) -> None:
-        """Note that ``secret`` verified a delivery; ``secret list`` shows when each was last used.
+        """Note that ``secret`` verified a delivery.
 
-        Written in the background, at most once a minute for each secret.
+        ``secret list`` shows when each was last used. Written in the background, at most once a minute for each secret.
         """
         row = self._snapshot.rows.get((workspace_secrets.workspace, secret)) if self._snapshot else None
         if (
@@ -132,7 +136,10 @@ class CredentialCache:
         self._refresh_in_background()
 
     def refresh(self) -> bool:
-        """Wait briefly for a newer snapshot if the current one may be outdated; return whether one arrived."""
+        """Wait briefly for a newer snapshot.
+
+        It does so only if the current one may be outdated. Returns whether one arrived.
+        """
         before = self._snapshot
         if self._clock() - self._refreshed_at < MIN_AGE_SECONDS:
             return False
@@ -163,7 +170,10 @@ class CredentialCache:
             self._write_uses()
 
     def _write_uses(self) -> None:
-        """Write when secrets were last used. A read-only database must not stop reading."""
+        """Write when secrets were last used.
+
+        A read-only database must not stop reading.
+        """
         uses = dict(self._uses)
         try:
             with session(), database.atomic():
@@ -201,7 +211,10 @@ class CredentialCache:
 
 @contextmanager
 def _missing_tables_as_unavailable() -> Iterator[None]:
-    """Treat missing tables as an unavailable database: a release may start before its migrations have run."""
+    """Treat missing tables as an unavailable database.
+
+    A release may start before its migrations have run.
+    """
     try:
         yield
     except ProgrammingError as error:
@@ -213,9 +226,9 @@ def _count(secrets: Sequence[Secret], kind: str) -> int:
 
 
 def _live_secrets(settings: Settings) -> tuple[dict[str, list[Secret]], dict[tuple[str, Secret], int]]:
-    """Return the live secrets by slug, and row ids by slug and secret.
+    """Return the live secrets by slug, and their row ids.
 
-    Secrets from the environment belong to the default workspace and have no row.
+    The row ids are by slug and secret. Secrets from the environment belong to the default workspace and have no row.
     """
     live: dict[str, list[Secret]] = {}
     rows: dict[tuple[str, Secret], int] = {}

@@ -32,7 +32,9 @@ _bounded: Final = BoundedCall(DatabaseUnavailable)
 
 
 def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueResult:
-    """Enqueue ``accepted`` in Redis or add it to PostgreSQL's inbox, as INGEST_DURABILITY says.
+    """Enqueue ``accepted`` in Redis or PostgreSQL's inbox.
+
+    INGEST_DURABILITY says in which.
 
     Raises:
         Unavailable: neither stored it. Nothing was acknowledged.
@@ -64,9 +66,10 @@ def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> Enque
 
 
 def _retry_redis(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueResult:
-    """Try Redis although the circuit breaker is open: it may be back, and nothing else can store the delivery.
+    """Try Redis although the circuit breaker is open.
 
-    Limited to a few at a time, since each may last until the Redis timeout.
+    It may be back, and nothing else can store the delivery. Limited to a few at a time, since each may last until the
+    Redis timeout.
     """
     if not _retry_slots.acquire(timeout=_RETRY_SLOT_TIMEOUT_SECONDS):
         raise Unavailable(retry_after=RETRY_AFTER_SECONDS)
@@ -79,7 +82,10 @@ def _retry_redis(accepted: AcceptedDelivery, context: IngestContext) -> EnqueueR
 
 
 def _add_to_inbox(accepted: AcceptedDelivery) -> EnqueueResult:
-    """Insert within the time left, since PostgreSQL may hang. A row inserted after the timeout does no harm."""
+    """Insert within the time left, since PostgreSQL may hang.
+
+    A row inserted after the timeout does no harm.
+    """
     try:
         stored_id = _bounded.run(
             partial(_insert, accepted), timeout=max(_MIN_INBOX_TIMEOUT_SECONDS, _seconds_left(accepted))
@@ -90,7 +96,10 @@ def _add_to_inbox(accepted: AcceptedDelivery) -> EnqueueResult:
 
 
 def _seconds_left(accepted: AcceptedDelivery) -> float:
-    """Return at most ``_RESPONSE_TIMEOUT_SECONDS``: the clock may have been set back since arrival."""
+    """Return the time left, at most ``_RESPONSE_TIMEOUT_SECONDS``.
+
+    Without that limit it could be more: the clock may have been set back since arrival.
+    """
     waited = (datetime.now(UTC) - accepted.delivery.received_at).total_seconds()
     return _RESPONSE_TIMEOUT_SECONDS - max(0.0, waited)
 

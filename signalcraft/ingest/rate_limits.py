@@ -80,7 +80,10 @@ class SharedCounters(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """Return the exceptions that this storage may raise: none of its own."""
+        """Return the exceptions that this storage may raise.
+
+        It has none of its own.
+        """
         return RedisError
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
@@ -204,7 +207,10 @@ class Rate:
             raise TooManyRequests(headers={"Retry-After": str(max(1, round(window.reset_time - time.time())))})
 
     def _report(self, key: str) -> None:
-        """Count each request over the limit, and log one a second: a flood must not fill the disk."""
+        """Count each request over the limit.
+
+        One a second is logged: a flood must not fill the disk.
+        """
         metrics.count("signalcraft_rate_limited_total", limit=self._name)
         now = time.monotonic()
         if now - self._logged_at >= 1:
@@ -213,9 +219,9 @@ class Rate:
 
 
 def network_of(address: str | None) -> str:
-    """Return the key that an unverified request counts against: an IPv4 address or an IPv6 /64.
+    """Return the key that an unverified request counts against.
 
-    An IPv6 host usually has all addresses of a /64.
+    It is an IPv4 address or an IPv6 /64. An IPv6 host usually has all addresses of a /64.
     """
     try:
         parsed = ip_address(address or "")

@@ -30,7 +30,9 @@ def verify(delivery: Delivery, source: Source, workspace: str, credentials: Cred
 
 
 def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: IngestContext) -> ReceiveResult:
-    """Verify ``delivery`` for the workspace with the slug ``workspace``, and enqueue it once.
+    """Verify ``delivery`` and enqueue it once.
+
+    ``workspace`` is the slug of the workspace that it is verified for.
 
     Raises:
         Refusal: the delivery is refused, and nothing of it is stored.

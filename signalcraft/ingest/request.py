@@ -24,19 +24,23 @@ _arrival = _ArrivalTime()
 
 
 def set_arrival_time(at: float) -> None:
-    """Set when the request that this thread serves had arrived (monotonic); it may have waited for the thread."""
+    """Set the arrival time of this thread's request.
+
+    It is monotonic; the request may have waited for the thread.
+    """
     _arrival.at = at
 
 
 def seconds_waited() -> float:
-    """Return for how many seconds the request of this thread has been complete."""
+    """Return how many seconds this thread's request has been complete."""
     return 0.0 if _arrival.at is None else time.monotonic() - _arrival.at
 
 
 def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) -> Delivery:
-    """Read the delivery in ``request``. The body is neither decoded nor parsed: its bytes are what is signed.
+    """Read the delivery in ``request``.
 
-    ``kept_headers`` are lower-case. A header that came twice was joined with a comma by WSGI, and proves nothing.
+    The body is neither decoded nor parsed: its bytes are what is signed. ``kept_headers`` are lower-case. A header that
+    came twice was joined with a comma by WSGI, and proves nothing.
 
     Raises:
         LengthRequired, BodyTooLarge, UnsupportedMedia: it is not acceptable.
@@ -60,9 +64,10 @@ def _variable(header: str) -> str:
 
 
 def _read_body(request: Request, environ: Mapping[str, Any], max_body_bytes: int) -> bytes:
-    """Read a body of known length: without one, Werkzeug would cut it at the limit silently.
+    """Read a body of known length.
 
-    Nothing is read of one that is too large; ``web.server`` drains the connection.
+    Without a length, Werkzeug would cut it at the limit silently. Nothing is read of one that is too large;
+    ``web.server`` drains the connection.
     """
     length = environ.get("CONTENT_LENGTH", "")
     if "HTTP_TRANSFER_ENCODING" in environ or not length.isdecimal():

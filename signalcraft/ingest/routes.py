@@ -27,7 +27,10 @@ webhooks = Blueprint("webhooks", __name__)
 
 @webhooks.before_request
 def start_delivery() -> None:
-    """Assign a delivery id and start the timer, including the time spent waiting for a thread."""
+    """Assign a delivery id and start the timer.
+
+    It includes the time spent waiting for a thread.
+    """
     g.delivery_id = uuid4().hex
     g.started_at = time.perf_counter() - ingest_request.seconds_waited()
 
@@ -55,7 +58,10 @@ def receive_delivery(workspace: str = "") -> ResponseReturnValue:
 
 @webhooks.after_request
 def log_delivery(response: Response) -> Response:
-    """Log and count each delivery, also a refused one; of an unverified delivery, nothing that it contains."""
+    """Log and count each delivery, also a refused one.
+
+    Of an unverified delivery, nothing that it contains is logged or counted.
+    """
     result: ReceiveResult | None = g.get("receive_result")
     identity = result.identity if result else None
     answer = result.status.value if result else g.get("problem_code", "none")
@@ -83,7 +89,10 @@ def log_delivery(response: Response) -> Response:
 
 
 def _resource_label(identity: Identity | None) -> str:
-    """Return the resource, or ``canary``: our own canary must not hide that a source stopped sending."""
+    """Return the resource, or ``canary``.
+
+    Our own canary must not hide that a source stopped sending.
+    """
     if identity is None:
         return "unknown"
     return "canary" if identity.project == str(CANARY_PROJECT_ID) else identity.resource

@@ -21,7 +21,7 @@ class Backlog:
 
 
 def backlog(redis: Redis, name: str) -> Backlog:
-    """Return the depth and the oldest job of the queue ``name``.
+    """Return the depth and oldest job of queue ``name``.
 
     Raises:
         QueueUnavailable: Redis is unavailable or too slow.
@@ -39,10 +39,10 @@ def _parse(moment: bytes | None) -> datetime | None:
 
 
 def last_heartbeat(redis: Redis, name: str) -> datetime | None:
-    """Return the newest heartbeat of a worker of the queue ``name``; None without a worker.
+    """Return the newest worker heartbeat of the queue ``name``.
 
-    RQ's worker writes its heartbeat each time it asks the queue for work, so a recent one means that the queue is
-    being consumed.
+    None without a worker. RQ's worker writes its heartbeat each time it asks the queue for work, so a recent one means
+    that the queue is being consumed.
 
     Raises:
         QueueUnavailable: Redis is unavailable or too slow.
@@ -58,7 +58,9 @@ HEARTBEAT_SECONDS: Final = 45.0
 
 
 def heartbeat_seconds(redis: Redis, queue: str) -> float | None:
-    """Return the age of the newest heartbeat in seconds; None without a worker.
+    """Return the age of the newest heartbeat in seconds.
+
+    None without a worker.
 
     Raises:
         QueueUnavailable: Redis is unavailable.

@@ -41,7 +41,10 @@ def add(accepted: AcceptedDelivery, error: PermanentError, *, stage: str) -> Non
 
 
 def add_all(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stage: str) -> None:
-    """Dead-letter deliveries, each with its reason; log and count only new ones."""
+    """Dead-letter deliveries, each with its reason.
+
+    Only new ones are logged and counted.
+    """
     for accepted, error in failures:
         if not _insert(accepted, error, stage):
             continue
@@ -64,9 +67,10 @@ def _insert(accepted: AcceptedDelivery, error: PermanentError, stage: str) -> bo
 
 
 def add_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
-    """Store raw deliveries of unknown meaning, the newest ``MAX_UNHANDLED`` of each workspace.
+    """Store raw deliveries of unknown meaning.
 
-    Each body is stored once: a client that replays a body with varying unsigned headers must not evict the others.
+    The newest ``MAX_UNHANDLED`` of each workspace are kept. Each body is stored once: a client that replays a body with
+    varying unsigned headers must not evict the others.
     """
     if not deliveries:
         return
@@ -91,7 +95,10 @@ def get(failed_id: int) -> FailedDelivery | None:
 
 
 def any_since(moment: datetime) -> bool:
-    """Return whether a delivery was dead-lettered at ``moment`` or later and not replayed."""
+    """Return whether an unreplayed delivery was dead-lettered since ``moment``.
+
+    A delivery dead-lettered at ``moment`` itself counts.
+    """
     return bool(_pending().where(FailedDelivery.failed_at >= moment).exists())
 
 

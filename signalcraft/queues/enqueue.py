@@ -130,7 +130,10 @@ def _fields(function: str, argument: Mapping[str, Any], description: str) -> dic
 
 @cache
 def _template(function: str) -> dict[str, Any]:
-    """Return the fields common to all jobs of ``function``, as RQ writes them, without empty fields."""
+    """Return the fields common to all jobs of ``function``.
+
+    They are as RQ writes them, without empty fields.
+    """
     name, options = _OPTIONS[function]
     unconnected = Redis()
     job = queue(unconnected, name).create_job(function, result_ttl=0, **options)
@@ -149,7 +152,10 @@ def _enqueue_script() -> tuple[str, str]:
 
 
 def _delivery_key(accepted: AcceptedDelivery) -> str:
-    """Return the Redis key: 18 of the hash's 32 bytes, 24 characters, are enough against collisions."""
+    """Return the Redis key.
+
+    18 of the hash's 32 bytes, 24 characters, are enough against collisions.
+    """
     digest = base64.urlsafe_b64encode(hashlib.sha256(accepted.delivery_key.encode()).digest()[:18]).decode()
     return f"signalcraft:delivery:{accepted.workspace_id}:{accepted.source}:{digest}"
 

@@ -32,7 +32,10 @@ class InboxRow(NamedTuple):
 
 
 def add(accepted: AcceptedDelivery) -> str:
-    """Add ``accepted`` unless its delivery key is there; return the delivery id of the row."""
+    """Add ``accepted`` unless its delivery key is there.
+
+    Returns the delivery id of the row.
+    """
     inserted = Inbox.insert(columns_of(accepted)).on_conflict_ignore().returning(Inbox.delivery_id).tuples().execute()
     if list(inserted):
         return accepted.delivery_id
@@ -54,11 +57,12 @@ def _waiting(accepted: AcceptedDelivery) -> str | None:
 
 
 def begin_attempt(limit: int) -> list[int]:
-    """Increment the tries of the oldest unlocked rows and return their ids.
+    """Increment the tries of the oldest unlocked rows.
 
-    Up to ``limit`` rows and about ``MAX_BATCH_BYTES`` of bodies. A row that was tried before comes alone: if it killed
-    a worker, it must not affect others. Commit before ``lock_rows``, or the count is lost if the worker dies. Until
-    ``lock_rows`` an advisory lock of this connection keeps other workers out: to them the rows would look unlocked.
+    Returns their ids. Up to ``limit`` rows and about ``MAX_BATCH_BYTES`` of bodies. A row that was tried before comes
+    alone: if it killed a worker, it must not affect others. Commit before ``lock_rows``, or the count is lost if the
+    worker dies. Until ``lock_rows`` an advisory lock of this connection keeps other workers out: to them the rows would
+    look unlocked.
     """
     database.execute_sql("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK_ID,))
     locked: Any = (
@@ -88,7 +92,10 @@ def undo_attempt(row_ids: Sequence[int]) -> None:
 
 
 def lock_rows(row_ids: Sequence[int]) -> list[InboxRow]:
-    """Lock the rows of ``begin_attempt`` until the transaction ends; return them, oldest first."""
+    """Lock the rows of ``begin_attempt`` until the transaction ends.
+
+    Returns them, oldest first.
+    """
     query = (
         Inbox.select(
             *(getattr(Inbox, name) for name in ("id", "tries", *_COLUMNS)),
@@ -117,7 +124,10 @@ def depth() -> int:
 
 
 def oldest_received_at() -> datetime | None:
-    """Return when the oldest delivery was received; None for an empty inbox."""
+    """Return when the oldest delivery was received.
+
+    None for an empty inbox.
+    """
     moment: datetime | None = Inbox.select(fn.min(Inbox.received_at)).scalar()
     return moment
 

@@ -53,7 +53,10 @@ class AllowedJob(Job):
     ALLOWED: Final = frozenset({PROCESS_DELIVERY, NOTIFY})
 
     def restore(self, raw_data: Mapping[bytes | str, Any]) -> None:
-        """Read the fields from Redis, without those that our jobs do not have; mark unreadable jobs as forbidden."""
+        """Read only the fields of our jobs from Redis.
+
+        Unreadable jobs are marked as forbidden.
+        """
         bombs = [name for name in raw_data if name in _COMPRESSED_FIELDS and _is_bomb(raw_data[name])]
         unreadable = bool(bombs)
         try:
@@ -125,7 +128,10 @@ _COMPRESSED_FIELDS: Final = frozenset({"data", "exc_info", b"data", b"exc_info"}
 
 
 def _is_bomb(packed: bytes) -> bool:
-    """Return whether RQ would decompress too much. Values too small for that are not decompressed."""
+    """Return whether RQ would decompress too much.
+
+    Values too small for that are not decompressed.
+    """
     if len(packed) * _MAX_DEFLATE_RATIO <= MAX_DECOMPRESSED_BYTES:
         return False
     try:

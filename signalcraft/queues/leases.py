@@ -75,7 +75,9 @@ end
 
 
 def once_per(redis: Redis, key: str, *, seconds: int) -> bool:
-    """Return whether this process is the first to ask for ``key`` in that time: an election without a term.
+    """Return whether this process asked for ``key`` first.
+
+    The first within ``seconds`` wins: an election without a term.
 
     Raises:
         redis.exceptions.RedisError: Redis is unavailable.
@@ -116,11 +118,17 @@ class Lease:
 
     @classmethod
     def acquire(cls, popped: str, queue: Queue, *, worker_name: str, limit: int) -> Self:
-        """Claim the job that RQ moved to the intermediate list, and waiting jobs up to ``limit`` in all."""
+        """Claim the popped job and waiting ones.
+
+        RQ moved the popped job to the intermediate list. Up to ``limit`` jobs are claimed in all.
+        """
         return cls._claim(popped, queue, worker_name, limit, time.time() + LEASE_SECONDS)
 
     def acquire_next(self, *, worker_name: str, limit: int) -> Self:
-        """Claim waiting jobs; if the worker dies, they are requeued behind the jobs of this lease."""
+        """Claim waiting jobs.
+
+        If the worker dies, they are requeued behind the jobs of this lease.
+        """
         return self._claim("", self.queue, worker_name, limit, self.ends_at - len(self.jobs) * _SCORE_STEP)
 
     @classmethod
@@ -144,17 +152,26 @@ class Lease:
         return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed, ends_at=ends_at)
 
     def of(self, jobs: Sequence[LeasedJob]) -> Self:
-        """Return a lease on ``jobs`` only; the others stay claimed in Redis."""
+        """Return a lease on ``jobs`` only.
+
+        The others stay claimed in Redis.
+        """
         return replace(self, jobs=jobs)
 
     def without(self, refused: Sequence[LeasedJob]) -> Self:
-        """Return the lease without ``refused``, and remove those from the registry."""
+        """Return the lease without ``refused``.
+
+        Those are removed from the registry.
+        """
         if refused:
             self.redis.zrem(self._registry, *(self._entry(job) for job in refused))
         return replace(self, jobs=[job for job in self.jobs if job not in refused])
 
     def renewed(self, *, behind: Self | None = None) -> Self:
-        """Extend the lease; if the worker dies, its jobs are requeued ``behind`` those of another lease."""
+        """Extend the lease.
+
+        If the worker dies, its jobs are requeued ``behind`` those of another lease.
+        """
         ends_at = behind.ends_at - len(behind.jobs) * _SCORE_STEP if behind else time.time() + LEASE_SECONDS
         scores = {self._entry(job): ends_at - position * _SCORE_STEP for position, job in enumerate(self.jobs)}
         if scores:
@@ -162,7 +179,7 @@ class Lease:
         return replace(self, ends_at=ends_at)
 
     def finish(self, worker_key: str) -> None:
-        """Delete the jobs and add their number to the worker's count."""
+        """Delete the jobs and count them for the worker."""
         with self.redis.pipeline() as pipeline:
             pipeline.delete(*(job.key for job in self.jobs))
             pipeline.zrem(self._registry, *(self._entry(job) for job in self.jobs))
@@ -170,9 +187,10 @@ class Lease:
             pipeline.execute()
 
     def release(self) -> None:
-        """Put the jobs back at the front of the queue, in their order, as if never claimed.
+        """Put the jobs back at the front of the queue.
 
-        Jobs whose lease ended may be claimed by another worker or done; they are skipped.
+        They keep their order, as if never claimed. Jobs whose lease ended may be claimed by another worker or done;
+        they are skipped.
         """
         ids = [job.job_id for job in reversed(self.jobs)]
         keys = [self.queue.key, self._registry]
@@ -183,5 +201,8 @@ class Lease:
         return str(self.queue.started_job_registry.key)
 
     def _entry(self, job: LeasedJob) -> str:
-        """Return the registry entry of a claimed job: RQ's ``job id:execution id``."""
+        """Return the registry entry of a claimed job.
+
+        It is RQ's ``job id:execution id``.
+        """
         return f"{job.job_id}:{self.lease}"

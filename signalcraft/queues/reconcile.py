@@ -33,9 +33,9 @@ return requeued
 
 
 def reconcile(redis: Redis, name: str) -> Iterator[int]:
-    """Requeue lost jobs of the queue ``name``; yield how many for each page of keys.
+    """Requeue lost jobs of the queue ``name``.
 
-    They go to the front because they are older than the waiting jobs.
+    Yields how many for each page of keys. Lost jobs go to the front because they are older than the waiting jobs.
     """
     queue = jobs.queue(redis, name)
     held = _held(queue)
@@ -47,7 +47,10 @@ def reconcile(redis: Redis, name: str) -> Iterator[int]:
 
 
 def _keys(queue: Queue) -> list[str]:
-    """Return every key that can hold a job of the queue: two lists, then sorted sets."""
+    """Return every key that can hold the queue's jobs.
+
+    Two lists come first, then sorted sets.
+    """
     registries = (
         queue.started_job_registry,
         queue.failed_job_registry,
@@ -60,7 +63,10 @@ def _keys(queue: Queue) -> list[str]:
 
 
 def _held(queue: Queue) -> set[str]:
-    """Return the ids in all lists and registries, so that the script has to check few jobs only."""
+    """Return the ids in all lists and registries.
+
+    With them the script has to check few jobs only.
+    """
     first, second, *registries = _keys(queue)
     with queue.connection.pipeline(transaction=False) as pipe:
         for key in (first, second):
@@ -71,7 +77,10 @@ def _held(queue: Queue) -> set[str]:
 
 
 def _job_ids(redis: Redis) -> Iterator[list[str]]:
-    """Yield pages of the ids of all jobs; RQ's other keys of a job have a colon after the id."""
+    """Yield pages of the ids of all jobs.
+
+    RQ's other keys of a job have a colon after the id.
+    """
     prefix, cursor = Job.redis_job_namespace_prefix, 0
     while True:
         reply: Any = redis.scan(cursor, match=f"{prefix}*", count=_SCAN_COUNT, _type="hash")

@@ -69,7 +69,10 @@ class _DeadlineConnection(AbstractConnection):
 
 
 def for_web(url: str) -> Redis:
-    """Return a client that fails after 0.5 s, for the web process; it does not connect yet."""
+    """Return a client for the web process.
+
+    It fails after 0.5 s, and does not connect yet.
+    """
     redis = Redis.from_url(url, **_WEB, **_tls(url))
     pool = redis.connection_pool
     pool.connection_class = type("DeadlineConnection", (_DeadlineConnection, pool.connection_class), {})
@@ -77,20 +80,26 @@ def for_web(url: str) -> Redis:
 
 
 def for_worker(url: str) -> Redis:
-    """Return a client that waits, checks connections and retries, for the worker; it does not connect yet."""
+    """Return a client for the worker.
+
+    It waits, checks connections and retries, and does not connect yet.
+    """
     return Redis.from_url(url, **_WORKER, **_tls(url))
 
 
 def _tls(url: str) -> dict[str, Any]:
-    """Return TLS options: on platforms such as Heroku Redis has a self-signed certificate, which cannot be verified.
+    """Return the TLS options for ``url``.
 
+    On platforms such as Heroku Redis has a self-signed certificate, which cannot be verified:
     https://devcenter.heroku.com/articles/connecting-heroku-redis. ``?ssl_cert_reqs=required`` in the URL wins.
     """
     return {"ssl_cert_reqs": "none", "ssl_check_hostname": False} if url.startswith("rediss://") else {}
 
 
 def check_writable(redis: Redis) -> None:
-    """Check that Redis accepts writes; a full Redis or a replica responds to pings only.
+    """Check that Redis accepts writes.
+
+    A full Redis or a replica responds to pings only.
 
     Raises:
         QueueUnavailable: it does not.
@@ -101,7 +110,7 @@ def check_writable(redis: Redis) -> None:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Limit the time that the block waits for all its Redis replies together."""
+    """Limit the block's total wait for its Redis replies."""
     _current_deadline.at = time.monotonic() + seconds
     try:
         yield

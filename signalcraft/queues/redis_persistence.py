@@ -57,7 +57,9 @@ def judge(info: Mapping[str, Any]) -> Iterator[Judgement]:
 
 
 def losses(redis: Redis) -> tuple[str, ...]:
-    """Return a sentence for each way to lose deliveries; empty for a safe configuration.
+    """Return a sentence for each way to lose deliveries.
+
+    Empty for a safe configuration.
 
     Raises:
         RedisError: Redis is unavailable.
@@ -69,7 +71,10 @@ def losses(redis: Redis) -> tuple[str, ...]:
 
 
 def report(redis: Redis, durability: str) -> None:
-    """Log each risk at the start of a process. With ``durability`` inbox nothing waits in Redis."""
+    """Log each risk at the start of a process.
+
+    With ``durability`` inbox nothing waits in Redis.
+    """
     if durability == "inbox":
         return
     try:
