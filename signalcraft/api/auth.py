@@ -53,7 +53,10 @@ def bearer(request: Request) -> str:
 
 
 def password(request: Request) -> str:
-    """Return the password of HTTP Basic authentication, or an empty string. The user name is ignored."""
+    """Return the password of HTTP Basic authentication.
+
+    It is an empty string if there is none. The user name is ignored.
+    """
     return _credential(request, "basic", "password")
 
 

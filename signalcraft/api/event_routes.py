@@ -76,7 +76,10 @@ def explain_event(event_id: int) -> ResponseReturnValue:
 
 @events.post("/preview")
 def preview_delivery() -> ResponseReturnValue:
-    """Preview the outcome of a delivery (body and Sentry's headers). Its signature is not verified."""
+    """Preview the outcome of a delivery.
+
+    The request has the delivery's body and Sentry's headers. Its signature is not verified.
+    """
     request_schemas.refuse_parameters(request.args)
     max_body_bytes = context.current().settings.max_body_bytes
     found, warnings = preview.preview(

@@ -61,7 +61,10 @@ def list_history(group_id: int) -> ResponseReturnValue:
 
 @groups.get("/groups/export")
 def export_groups() -> ResponseReturnValue:
-    """Stream all groups that match the filters as NDJSON, oldest first."""
+    """Stream groups that match as NDJSON, oldest first.
+
+    All groups that match the filters are included.
+    """
     workspace_id, group_filter = auth.caller().workspace_id, request_schemas.load_filter_query(request.args)
 
     def page(after: Position | None) -> Page:
@@ -84,7 +87,10 @@ def find_group(group_id: int) -> response_schemas.Row:
 
 @groups.patch(GROUP)
 def change_group(group_id: int) -> ResponseReturnValue:
-    """Update a group and return it. With If-Match, update only that version."""
+    """Update a group and return it.
+
+    With If-Match, update only that version.
+    """
     caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
     update = GroupUpdate(fields=request_schemas.load_update(_body(), now=now), by=caller.token, at=now)
@@ -102,7 +108,10 @@ def change_group(group_id: int) -> ResponseReturnValue:
 
 @groups.post("/groups/bulk")
 def change_groups() -> ResponseReturnValue:
-    """Update many groups in one transaction; return the result of each."""
+    """Update many groups in one transaction.
+
+    The response has the result of each.
+    """
     caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
     bulk = request_schemas.load_bulk_update(_body(), now=now)

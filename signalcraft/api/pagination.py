@@ -32,7 +32,10 @@ class Cursors:
         return cls(hmac.digest(secret.encode(), b"signalcraft cursors", "sha256"))
 
     def write(self, position: Position, *, scope: str) -> str:
-        """Return a URL-safe cursor for ``position`` in the list that ``scope`` names."""
+        """Return a URL-safe cursor for ``position`` in a list.
+
+        ``scope`` names the list.
+        """
         value = position.value.isoformat() if isinstance(position.value, datetime) else position.value
         return str(self._serializer(scope).dumps([value, position.id]))
 

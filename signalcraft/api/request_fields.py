@@ -59,7 +59,9 @@ class MomentField(fields.AwareDateTime):
 
 
 def check_text(text: str) -> None:
-    """Check that ``text`` is short and printable, and that PostgreSQL can store it.
+    """Check that ``text`` is short and printable.
+
+    PostgreSQL must also be able to store it.
 
     Raises:
         marshmallow.ValidationError: it is not.
@@ -69,7 +71,9 @@ def check_text(text: str) -> None:
 
 
 def check_link(text: str) -> None:
-    """Check that ``text`` is a URL that is safe to show as a link.
+    """Check that ``text`` is a safe URL.
+
+    It must be safe to show as a link.
 
     Raises:
         marshmallow.ValidationError: it is no URL, or its scheme is not http or https.

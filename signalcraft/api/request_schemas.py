@@ -144,7 +144,9 @@ def load_groups_query(args: Args, *, workspace_id: int) -> Listing:
 
 
 def load_page_query(args: Args, *, scope: str) -> Listing:
-    """Parse the query string of a list without filters; ``scope`` names the list.
+    """Parse the query string of a list without filters.
+
+    ``scope`` names the list.
 
     Raises:
         marshmallow.ValidationError: by parameter.
@@ -204,7 +206,9 @@ def load_update(body: Mapping[str, Any], *, now: datetime) -> UpdateFields:
 
 
 def load_bulk_update(body: Mapping[str, Any], *, now: datetime) -> BulkUpdate:
-    """Parse the body of a bulk update. Repeated ids are merged.
+    """Parse the body of a bulk update.
+
+    Repeated ids are merged.
 
     Raises:
         marshmallow.ValidationError: by field.
@@ -226,7 +230,10 @@ def _check_snooze_end(update: UpdateFields, now: datetime, name: str) -> None:
 
 
 def _load(schema: Schema, args: Args) -> Any:  # noqa: ANN401 - the schema says what
-    """Parse ``args``. Repeated parameters become a list, which only filters accept."""
+    """Parse ``args`` with ``schema``.
+
+    Repeated parameters become a list, which only filters accept.
+    """
     given = {name: values if len(values) > 1 else values[0] for name, values in args.lists()}
     repeated = [name for name in given if isinstance(given[name], list) and not _is_choice(schema.fields.get(name))]
     if repeated:
@@ -239,6 +246,9 @@ def _is_choice(field: Any) -> bool:  # noqa: ANN401 - a field of marshmallow's, 
 
 
 def _canonical(args: Args) -> str:
-    """Return the query without the parameters that may differ from page to page."""
+    """Return the query without the parameters of a page.
+
+    Those may differ from page to page.
+    """
     page_parameters = {*_PAGE_QUERY.fields, "total"}
     return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in page_parameters))

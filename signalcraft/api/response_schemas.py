@@ -125,7 +125,10 @@ def dump_group(row: Row) -> Json:
 
 
 def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | None = None) -> Json:
-    """Return a page of groups, with the estimated total if given."""
+    """Return a page of groups.
+
+    It has the estimated total if given.
+    """
     total = {} if estimate is None else {"total_estimate": estimate}
     return {"groups": [_dump(_GROUP, row) for row in rows], "next_cursor": next_cursor, **total}
 
@@ -151,7 +154,10 @@ def dump_history(rows: Iterable[Row], next_cursor: str | None) -> Json:
 
 
 def dump_update_results(update_results: Iterable[UpdateResult], *, next_cursor: str | None) -> Json:
-    """Return the result for each group, with a ``next_cursor`` if the filter may match more groups."""
+    """Return the result for each group.
+
+    There is a ``next_cursor`` if the filter may match more groups.
+    """
     results = [_dump_update_result(result) for result in update_results]
     return {"results": results, "more": next_cursor is not None, "next_cursor": next_cursor}
 
@@ -192,7 +198,10 @@ def dump_explanation(event: Row, group: Row, sentences: Sequence[str]) -> Json:
 
 
 def dump_preview(previews: Iterable[Preview], warnings: Iterable[FieldWarning]) -> Json:
-    """Return the outcomes of a previewed delivery. A group that it would open has no id yet."""
+    """Return the outcomes of a previewed delivery.
+
+    A group that it would open has no id yet.
+    """
     return {
         "outcomes": [_dump_preview(preview) for preview in previews],
         "warnings": [{"field": warning.field, "problem": warning.problem} for warning in warnings],
@@ -224,7 +233,10 @@ def _dump(schema: Schema, row: object) -> Json:
 
 
 def _parse(payload: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Parse the body. A literal that is not JSON (``NaN``) becomes null, an integer too long for Python its text."""
+    """Parse the body.
+
+    A literal that is not JSON (``NaN``) becomes null, an integer too long for Python its text.
+    """
     if payload is None:
         return None
     text = payload.decode("utf-8", "replace")

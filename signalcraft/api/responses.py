@@ -27,7 +27,9 @@ _MAX_DIGITS: Final = 18
 
 
 def position_after(listing: Listing) -> Position | None:
-    """Return the position after which the page of ``listing`` begins; None for the first page.
+    """Return the position after which ``listing``'s page begins.
+
+    It is None for the first page.
 
     Raises:
         InvalidCursor: the cursor is not one of this list.
@@ -36,12 +38,18 @@ def position_after(listing: Listing) -> Position | None:
 
 
 def next_cursor(page: Page, listing: Listing) -> str | None:
-    """Return the cursor of the page after ``page``; None after the last."""
+    """Return the cursor of the page after ``page``.
+
+    It is None after the last.
+    """
     return context.current().cursors.write(page.end, scope=listing.scope) if page.end else None
 
 
 def tagged(body: response_schemas.Json, version: int | None = None) -> Response:
-    """Return ``body`` with its ETag, or 304 if ``If-None-Match`` has it. ``If-Match`` applies to updates only."""
+    """Return ``body`` with its ETag, or 304.
+
+    It is 304 if ``If-None-Match`` has the tag. ``If-Match`` applies to updates only.
+    """
     response = jsonify(body)
     response.set_etag(etag(response.get_data(), version))
     response.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})
@@ -70,7 +78,10 @@ def _remaining_pages(fetch: Fetch, after: Position | None) -> Iterator[Page]:
 
 
 def etag(body: bytes, version: int | None = None) -> str:
-    """Return the tag of a response body, prefixed with ``version`` for a group."""
+    """Return the tag of a response body.
+
+    For a group it is prefixed with ``version``.
+    """
     digest = hashlib.sha256(body).hexdigest()[:16]
     return digest if version is None else f"{version}.{digest}"
 

@@ -114,7 +114,10 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
 
 
 def _http_error_response(error: HTTPException) -> Response:
-    """Respond to an error of Werkzeug. Sentry's UI components call other paths of the webhook's host: name that."""
+    """Respond to an error of Werkzeug.
+
+    Sentry's UI components call other paths of the webhook's host: name that.
+    """
     is_unrouted = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
     if is_unrouted and family_of({name.lower(): value for name, value in request.headers}) is Family.UI_COMPONENT:
         return problem_details.from_refusal(UiComponentRequest())
@@ -122,7 +125,10 @@ def _http_error_response(error: HTTPException) -> Response:
 
 
 def _handle_exceptions(app: Flask, refused: Rate) -> None:
-    """Map each exception to a problem. ``refused`` limits requests without valid credentials, by address."""
+    """Map each exception to a problem.
+
+    ``refused`` limits requests without valid credentials, by address.
+    """
 
     def refusal_response(refusal: Refusal) -> Response:
         if refusal.status == 401:
@@ -141,9 +147,10 @@ def _handle_exceptions(app: Flask, refused: Rate) -> None:
 
 
 def _log_requests(app: Flask, scopes: Iterable[str]) -> None:
-    """Log each request of the blueprints named ``scopes``, without its query string. Deliveries have their own line.
+    """Log each request of the blueprints named ``scopes``.
 
-    Requests without a route are logged too: a mistyped webhook URL gives Sentry a 404, and must be visible here.
+    Its query string is left out. Deliveries have their own line. Requests without a route are logged too: a mistyped
+    webhook URL gives Sentry a 404, and must be visible here.
     """
 
     def start_timer() -> None:
@@ -181,7 +188,10 @@ def _log_requests(app: Flask, scopes: Iterable[str]) -> None:
 
 
 def _unexpected_error_response(error: Exception) -> Response:
-    """Log an unexpected exception; the response says only that the fault is not the client's."""
+    """Log an unexpected exception and return a problem.
+
+    The response says only that the fault is not the client's.
+    """
     log.error("request failed", path=request.path, delivery_id=g.get("delivery_id"), **exception_fields(error))
     return problem_details.from_refusal(Refusal())
 
@@ -191,7 +201,10 @@ def _client_key() -> str:
 
 
 def _add_headers(response: Response) -> Response:
-    """Add the headers that the view has not set. Werkzeug's ``setdefault`` raises and catches for each: 40 us."""
+    """Add the headers that the view has not set.
+
+    Werkzeug's ``setdefault`` raises and catches for each: 40 us.
+    """
     present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - without keys() they are pairs
     for name, value in (*_SECURITY_HEADERS.items(), *g.get("rate_headers", {}).items()):
         if name.lower() not in present:

@@ -47,9 +47,10 @@ class _Permits:
 
 
 def limit_concurrency(app: Flask, scopes: Iterable[str], limit: int) -> None:
-    """Serve at most ``limit`` concurrent requests of the blueprints named ``scopes``; others get a 503.
+    """Limit concurrent requests of the blueprints named ``scopes``.
 
-    The hooks belong to those blueprints, so a delivery runs none of them.
+    At most ``limit`` are served at once; others get a 503. The hooks belong to those blueprints, so a delivery runs
+    none of them.
     """
     permits, exports = threading.BoundedSemaphore(limit), threading.BoundedSemaphore(MAX_EXPORTS)
 

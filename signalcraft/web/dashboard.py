@@ -85,9 +85,9 @@ class _Worker(Worker):
 def create_dashboard(
     redis_url: str, password: str, *, password_attempts: Rate | None = None, client_key: Callable[[], str] = str
 ) -> Flask:
-    """Create the application; an empty password disables authentication. Opens no connection.
+    """Create the application, without opening a connection.
 
-    ``password_attempts`` limits wrong passwords per ``client_key()``.
+    An empty password disables authentication. ``password_attempts`` limits wrong passwords per ``client_key()``.
     """
     app = Flask("signalcraft.web.dashboard", static_folder=rq_dashboard.blueprint.static_folder)
     # Only shown on the pages as the name of the instance: _remove_reconnect() prevents a connection to it.
@@ -109,7 +109,10 @@ def create_dashboard(
 
 
 def _connection(redis_url: str) -> Redis:
-    """Create a pool of two connections with short timeouts, separate from the pool of deliveries."""
+    """Create a pool of two connections with short timeouts.
+
+    It is separate from the pool of deliveries.
+    """
     pool = redis_clients.for_web(redis_url).connection_pool
     pool_of_two = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # redis's
         connection_class=pool.connection_class,
@@ -121,7 +124,10 @@ def _connection(redis_url: str) -> Redis:
 
 
 def _remove_reconnect() -> None:
-    """Remove the hook that opens a connection, and leaks it, on each request that names an instance."""
+    """Remove the hook that opens and leaks connections.
+
+    It would do so on each request that names an instance.
+    """
     hooks = rq_dashboard.blueprint.before_request_funcs.get(None, [])
     if pages.push_rq_connection in hooks:
         hooks.remove(pages.push_rq_connection)
@@ -145,7 +151,10 @@ def _authenticate(password: str, password_attempts: Rate | None, client_key: Cal
 
 
 def _default_to_alerts() -> None:
-    """Show the queue ``alerts`` if none is named: rq-dashboard would show "default", which we do not use."""
+    """Show the queue ``alerts`` if none is named.
+
+    rq-dashboard would show "default", which we do not use.
+    """
     if request.endpoint == "rq_dashboard.jobs_overview" and request.view_args and not request.view_args["queue_name"]:
         request.view_args["queue_name"] = jobs.ALERTS
 
@@ -165,7 +174,10 @@ def _unavailable_response(_: Exception) -> Response:
 
 
 def _add_headers_and_nonce(response: Response) -> Response:
-    """Add our headers, and to HTML pages the nonce and the stylesheet."""
+    """Add our headers to a response.
+
+    HTML pages also get the nonce and the stylesheet.
+    """
     nonce = secrets.token_urlsafe(16)
     if response.mimetype == "text/html":
         page = response.get_data(as_text=True)

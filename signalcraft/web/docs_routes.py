@@ -83,7 +83,10 @@ def show_style() -> ResponseReturnValue:
 
 
 def _description() -> dict[str, Any]:
-    """Return the description, built at the first request: it takes about 30 ms and is constant in a process."""
+    """Return the description, built at the first request.
+
+    Building it takes about 30 ms, and it is constant in a process.
+    """
     description: dict[str, Any] | None = current_app.extensions.get("signalcraft.web.openapi")
     if description is None:
         description = current_app.extensions["signalcraft.web.openapi"] = describe(current_app)

@@ -117,7 +117,10 @@ def _probe_worker(redis: Redis) -> _ProbeResult:
 
 
 def gauges(redis: Redis) -> Mapping[str, Gauge]:
-    """Return the gauges of what waits, and for how long: each is read when ``/metrics`` is."""
+    """Return the gauges of what waits, and for how long.
+
+    Each is read when ``/metrics`` is.
+    """
     sizes = cache(partial(_query, database_stats.table_sizes))  # both gauges of one scrape read it
     return {
         "signalcraft_queue_depth": lambda: {(name,): queues_backlog.backlog(redis, name).depth for name in _QUEUES},

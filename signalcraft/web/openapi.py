@@ -206,7 +206,7 @@ def path_of(rule: Rule) -> str:
 
 
 def method_of(rule: Rule) -> str:
-    """Return the one method of a route besides HEAD and OPTIONS."""
+    """Return a route's one method besides HEAD and OPTIONS."""
     (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
     return method.lower()
 
@@ -257,7 +257,10 @@ def _success_responses(operation: Operation) -> dict[str, Any]:
 
 
 def _content(media: str, shape: Shape) -> dict[str, Any]:
-    """Return the schema of a body; a stream of lines is only described in words."""
+    """Return the schema of a body.
+
+    A stream of lines is only described in words.
+    """
     if media == _JSON:
         return {"schema": shape or {"type": "object"}}
     return {"schema": {"type": "string", "description": f"A {shape.__name__} a line." if shape else ""}}

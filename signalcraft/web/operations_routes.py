@@ -22,9 +22,10 @@ def healthz() -> ResponseReturnValue:
 
 @operations.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Return the state of each component, the time its probe took, and what it would lose although it works.
+    """Return the state of each component.
 
-    200 if all components work, else 503.
+    Each also has the time its probe took, and what it would lose although it works. 200 if all components work, else
+    503.
     """
     checked = health.check(context.current().redis)
     ready = all(part.state is health.State.OK for part in checked.values())

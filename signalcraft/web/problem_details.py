@@ -51,7 +51,10 @@ def from_outage(_: RecoverableError) -> Response:
 
 
 def from_http(error: HTTPException) -> Response:
-    """Return an HTTP error of Werkzeug as a problem: unknown path, method not allowed, malformed request."""
+    """Return an HTTP error of Werkzeug as a problem.
+
+    Such errors are an unknown path, a method that is not allowed and a malformed request.
+    """
     status = error.code or 500
     code = _CODES.get(status, error.name.lower().replace(" ", "_"))
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
@@ -59,7 +62,10 @@ def from_http(error: HTTPException) -> Response:
 
 
 def as_json(problem: Mapping[str, Any]) -> str:
-    """Return a problem (title, status, code and optional members) as JSON text."""
+    """Return a problem as JSON text.
+
+    It consists of title, status, code and optional members.
+    """
     return json.dumps({"type": f"urn:signalcraft:problem:{problem['code']}", **problem})
 
 

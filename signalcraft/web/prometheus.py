@@ -45,7 +45,10 @@ class _Collector:
 
 
 def _sum_families(sums: Mapping[bytes, bytes]) -> Iterator[Metric]:
-    """Yield families of counters and histograms; skip series that only another release declares."""
+    """Yield the families of counters and histograms.
+
+    Series that only another release declares are skipped.
+    """
     series: dict[str, dict[tuple[str, ...], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for key, amount in sums.items():
         name, *values, bound = json.loads(key)

@@ -27,7 +27,10 @@ class _BlockedWriters:
 
     @contextlib.contextmanager
     def wait(self, client: socket.socket) -> Iterator[None]:
-        """Let a thread wait for ``client``, whose connection may be shut down meanwhile."""
+        """Let a thread wait for ``client``.
+
+        Its connection may be shut down meanwhile.
+        """
         with self._lock:
             self._waiting[client] = None
             if len(self._waiting) > MAX_BLOCKED_WRITERS:
@@ -72,7 +75,10 @@ class BoundedSocket(socket.socket):
                 self.settimeout(bound)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:  # noqa: ANN401 - any bytes
-        """Send everything; wait for a slow reader as one of few threads."""
+        """Send everything; wait for a slow reader.
+
+        The thread waits as one of few.
+        """
         rest = self._send_what_fits(memoryview(data), flags)
         if not rest:
             return
@@ -83,7 +89,10 @@ class BoundedSocket(socket.socket):
             raise BrokenPipeError(errno.EPIPE, "the client does not read the response") from None
 
     def _send_what_fits(self, data: memoryview, flags: int) -> memoryview:
-        """Send without waiting; return the rest. A response to a delivery always fits."""
+        """Send without waiting; return the rest.
+
+        A response to a delivery always fits.
+        """
         bound = self.gettimeout()
         self.settimeout(0)
         try:

@@ -119,7 +119,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._make_room()
 
     def enqueue_req(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """Start to buffer a request: the first of a connection, or a later one."""
+        """Start to buffer a request.
+
+        It is the first of a connection, or a later one.
+        """
         buffer = RequestBuffer(connection, time.monotonic(), self.max_body_bytes)
         early = connection.parser.unreader.take_buffered() if connection.parser else b""
         if early and buffer.add(early):
@@ -132,23 +135,32 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._receive(buffer, connection.sock)
 
     def on_client_socket_readable(self, connection: Any, client: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """Buffer the next request of a connection, unless it was closed since the loop polled."""
+        """Buffer the next request of a connection.
+
+        Do nothing if the connection was closed since the loop polled.
+        """
         if connection in self.keepalived_conns:
             super().on_client_socket_readable(connection, client)
 
     def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
-        """Serve a request, in a thread. Its wait for the thread counts as response time."""
+        """Serve a request, in a thread.
+
+        Its wait for the thread counts as response time.
+        """
         request.set_arrival_time(connection.complete_at)
         return super().handle(connection)
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
-        """Release the bytes of a request that a thread has served."""
+        """Release the bytes of a request a thread has served."""
         self._held -= connection.held
         connection.held = 0
         super().finish_request(connection, outcome)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401, ARG002 - gunicorn's
-        """Refuse what is no request with problem details. Nothing of it is logged."""
+        """Refuse what is no request with problem details.
+
+        Nothing of it is logged.
+        """
         is_theirs = isinstance(exc, ParseException) and not isinstance(exc, ConfigurationProblem)
         refusal = next((one for kind, one in _REFUSALS if isinstance(exc, kind)), _MALFORMED if is_theirs else _FAULT)
         metrics.count("signalcraft_rejected_total", code=refusal.code)
@@ -174,7 +186,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             log.warning("slow connections closed", stage="receive", connections=len(slow))
 
     def linger(self, ended: socket.socket) -> None:
-        """Close a connection whose client may still be sending: closed at once, it would lose the response."""
+        """Close a connection whose client may still be sending.
+
+        Closed at once, it would lose the response.
+        """
         try:
             ended.settimeout(0)
             ended.shutdown(socket.SHUT_WR)
@@ -211,7 +226,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._disconnect(next(iter(self._buffering)))
 
     def _dispatch(self, buffer: RequestBuffer) -> None:
-        """Hand the request to a thread, which finds all of it read already."""
+        """Hand the request to a thread.
+
+        The thread finds all of it read already.
+        """
         connection = buffer.connection
         self._forget(connection)
         if buffer.expected is None:
@@ -234,7 +252,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.close(graceful=True)
 
     def _keepalive_after(self, connection: Any, keepalive: bool) -> bool:  # noqa: ANN401, FBT001 - gunicorn's
-        """Return whether the connection can be used again: not if unread bytes are still to come."""
+        """Return whether the connection can be used again.
+
+        It cannot if unread bytes are still to come.
+        """
         return bool(keepalive and connection.parser.finish_body(deadline=time.monotonic() + 0.01))
 
     def _make_room(self) -> None:
@@ -276,7 +297,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         lingering.close()
 
     def _unwatch(self, sock: socket.socket) -> None:
-        """Stop polling a socket. A thread may have closed it already, which must not end the worker."""
+        """Stop polling a socket.
+
+        A thread may have closed it already, which must not end the worker.
+        """
         with contextlib.suppress(KeyError, ValueError):
             self.poller.unregister(sock)
 

@@ -21,7 +21,10 @@ class RequestBuffer:
     expected: int | None = None
 
     def add(self, piece: bytes) -> bool:
-        """Add bytes; return whether the request is complete, or can only be refused."""
+        """Add bytes; return whether no more are needed.
+
+        None are if the request is complete, or can only be refused.
+        """
         searched = max(0, len(self.received) - 3)
         self.received += piece
         if self.expected is None:
@@ -34,11 +37,17 @@ class RequestBuffer:
         return len(self.received) >= self.expected
 
     def expects_continue(self) -> bool:
-        """Return whether the client waits for ``100 Continue`` before it sends the body."""
+        """Return whether the client waits for ``100 Continue``.
+
+        It sends the body only after that.
+        """
         return self.expected is not None and _EXPECT.search(self.received, 0, self._head_end()) is not None
 
     def _body_bytes(self, head_end: int) -> int:
-        """Return the body bytes to wait for: none of a body that is refused for its length, or for having none."""
+        """Return the number of body bytes to wait for.
+
+        It is 0 for a body that is refused for its length, or for having none.
+        """
         length = _LENGTH.search(self.received, 0, head_end + 2)
         declared = int(length[1]) if length else 0
         return declared if declared <= self.max_body_bytes else 0

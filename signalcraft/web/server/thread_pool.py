@@ -31,7 +31,7 @@ _IDLE_SENTINEL: Final = 2**63
 
 
 def _processor() -> float:
-    """Return the processor time of this process so far, in seconds."""
+    """Return this process's processor time so far, in seconds."""
     return time.process_time()
 
 
@@ -42,7 +42,10 @@ class AdaptiveThreadPool:
     """
 
     def __init__(self, max_threads: int, *, processor: Callable[[], float] = _processor) -> None:
-        """Start no thread yet: threads do not survive a fork. ``MIN_RUNNING`` is the least that run."""
+        """Create the pool, but start no thread yet.
+
+        Threads do not survive a fork. ``MIN_RUNNING`` is the least that run.
+        """
         self._max = max(max_threads, MIN_RUNNING)
         self._processor = processor
         self._waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -70,7 +73,10 @@ class AdaptiveThreadPool:
         return future
 
     def shutdown(self, *, wait: Literal[False]) -> None:  # noqa: ARG002 - as gunicorn calls it
-        """Accept no more calls. Those that wait or run go on for as long as the process lives."""
+        """Accept no more calls.
+
+        Those that wait or run go on for as long as the process lives.
+        """
         self._is_shut = True
 
     def _start(self) -> None:
@@ -95,7 +101,10 @@ class AdaptiveThreadPool:
                     raise
 
     def _work(self, index: int) -> None:
-        """Run calls; park while ``index`` is over the limit. A thread that already waits for a call still runs one."""
+        """Run calls; park while ``index`` is over the limit.
+
+        A thread that already waits for a call still runs one.
+        """
         while True:
             if index >= self.allowed:
                 with self._grown:
