@@ -25,7 +25,10 @@ class Severity(StrEnum):
         return _SEVERITY_RANKS[self.value]
 
     def shifted(self, steps: int) -> "Severity":
-        """Return the severity ``steps`` higher (lower, if negative), clamped to the scale."""
+        """Return the severity ``steps`` higher, clamped to the scale.
+
+        Negative steps lower it.
+        """
         scale = tuple(Severity)
         return scale[min(max(self.rank + steps, 0), len(scale) - 1)]
 

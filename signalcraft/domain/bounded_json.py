@@ -111,11 +111,11 @@ def _is_too_deep(raw: bytes) -> bool:
 
 
 def _has_duplicate_key(raw: bytes, body: dict[str, Any]) -> bool:
-    """Return whether an object in ``raw`` has a key twice; ``body`` is ``raw`` parsed.
+    """Return whether an object in ``raw`` has a key twice.
 
-    Sentry's encoder writes the same bytes as orjson, except for texts that are not ASCII and unusual numbers. So a
-    body that encodes to the same bytes has no duplicate key; that takes a quarter of the time of parsing it. Any
-    other body is parsed once more.
+    ``body`` is ``raw`` parsed. Sentry's encoder writes the same bytes as orjson, except for texts that are not ASCII
+    and unusual numbers. So a body that encodes to the same bytes has no duplicate key; that takes a quarter of the time
+    of parsing it. Any other body is parsed once more.
     """
     try:
         if orjson.dumps(body) == raw:

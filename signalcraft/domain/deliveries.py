@@ -69,7 +69,10 @@ class AcceptedDelivery:
     delivery: Delivery
 
     def as_job_argument(self) -> dict[str, Any]:
-        """Return plain JSON values; the body as latin-1 text, which keeps any byte and compresses well."""
+        """Return plain JSON values.
+
+        The body is latin-1 text, which keeps any byte and compresses well.
+        """
         return {
             "delivery_id": self.delivery_id,
             "delivery_key": self.delivery_key,
@@ -120,7 +123,10 @@ def _text(text: str) -> str:
 
 
 def _timestamp(text: str) -> datetime:
-    """Parse a time that has a zone and that every database and time zone can represent."""
+    """Parse a time that has a zone.
+
+    Times that some database or time zone cannot represent are refused.
+    """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None or not 1970 <= moment.year < 9999:
         raise ValueError("is no moment at which something is received")

@@ -194,7 +194,10 @@ class PermanentError(SignalCraftError):
     code = "unprocessable"
 
     def __init__(self, message: str, *, field: str = "") -> None:
-        """Prefix the message with ``field``, the path in the body that is at fault, if any."""
+        """Prefix the message with ``field``, if any.
+
+        ``field`` is the path in the body that is at fault.
+        """
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
 

@@ -43,9 +43,10 @@ _DECISIONS: Mapping[Decision, str] = MappingProxyType(
 
 
 def explain(event: Row, group: Row, window: timedelta) -> Sequence[str]:
-    """Return sentences on the group key, the grouping decision and later changes.
+    """Return sentences that explain the grouping of an event.
 
-    ``window`` is that of the current settings; it may have been another when the event was grouped.
+    They are on the group key, the grouping decision and later changes. ``window`` is that of the current settings; it
+    may have been another when the event was grouped.
     """
     return [_key_sentence(event), _decision_sentence(event, group, window), *_later_changes(event, group)]
 

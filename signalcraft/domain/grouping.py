@@ -22,10 +22,10 @@ KEY_VERSION = "v1"
 
 
 def group_key(*, source: str, project: str, environment: str, fingerprint: str) -> str:
-    """Return the group key: alerts with equal keys, close in time, are one group.
+    """Return the group key.
 
-    It hashes a JSON array, not joined strings: ``["a","bc"]`` and ``["ab","c"]`` are two keys. Parts are trimmed and
-    case-folded.
+    Alerts with equal keys, close in time, are one group. The key hashes a JSON array, not joined strings:
+    ``["a","bc"]`` and ``["ab","c"]`` are two keys. Parts are trimmed and case-folded.
     """
     parts = [part.strip().casefold() for part in (source, project, environment, fingerprint)]
     encoded = json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode("ascii")
@@ -38,7 +38,10 @@ def cut_into_bursts(
     *,
     received_at: Callable[[T], datetime],
 ) -> list[list[T]]:
-    """Sort ``items`` of one key by time, and split them at gaps longer than ``window``."""
+    """Split ``items`` of one key at gaps longer than ``window``.
+
+    They are sorted by time first.
+    """
     bursts: list[list[T]] = []
     for item in sorted(items, key=received_at):
         if bursts and received_at(item) - received_at(bursts[-1][-1]) <= window:
@@ -49,7 +52,10 @@ def cut_into_bursts(
 
 
 def bucket_start(moment: datetime, minutes: int) -> datetime:
-    """Return the start of the fixed bucket of ``minutes`` that contains ``moment``, counted from 1970."""
+    """Return the start of the bucket that contains ``moment``.
+
+    Buckets are fixed, of ``minutes`` each, counted from 1970.
+    """
     seconds = minutes * 60
     return datetime.fromtimestamp(moment.timestamp() // seconds * seconds, UTC)
 
@@ -68,16 +74,19 @@ class Span:
     began_after: datetime | None = None
 
     def reaches_back_to(self, moment: datetime, window: timedelta) -> bool:
-        """Return whether an alert received at ``moment`` is not too early for this group."""
+        """Return whether ``moment`` is not too early for this group.
+
+        ``moment`` is when the alert was received.
+        """
         if self.began_after is not None and moment <= self.began_after:
             return False
         return moment >= self.first_seen_at - window
 
     def reaches_on_to(self, moment: datetime, window: timedelta) -> bool:
-        """Return whether an alert received at ``moment`` is not too late for this group.
+        """Return whether ``moment`` is not too late for this group.
 
-        A snooze outlasts the window only in the current group: an old snoozed group would absorb alerts that the
-        group after it, reopened since, does not accept.
+        ``moment`` is when the alert was received. A snooze outlasts the window only in the current group: an old
+        snoozed group would absorb alerts that the group after it, reopened since, does not accept.
         """
         if self.was_resolved_by(moment):
             return False
@@ -89,7 +98,10 @@ class Span:
         return self.resolved_at is not None and self.resolved_at <= moment
 
     def covers(self, moment: datetime, window: timedelta) -> bool:
-        """Return whether an alert received at ``moment`` belongs to this group."""
+        """Return whether ``moment`` is covered by this group.
+
+        ``moment`` is when the alert was received; a covered alert belongs to the group.
+        """
         return self.reaches_back_to(moment, window) and self.reaches_on_to(moment, window)
 
 
@@ -108,7 +120,10 @@ class Assignment:
 
 
 def reason_to_open(previous: Span | None, moment: datetime) -> Decision:
-    """Return why an alert received at ``moment`` opens a group after ``previous``."""
+    """Return why an alert opens a group after ``previous``.
+
+    The alert was received at ``moment``.
+    """
     if previous is None:
         return Decision.NEW
     if previous.was_resolved_by(moment):
@@ -119,11 +134,11 @@ def reason_to_open(previous: Span | None, moment: datetime) -> Decision:
 
 
 def assign(moment: datetime, spans: Sequence[Span], window: timedelta) -> Assignment:
-    """Assign an alert received at ``moment`` to one of ``spans``, or to a new group.
+    """Assign an alert to its group, or a new one.
 
-    ``spans`` are all groups of the key that could cover the alert. In this order: a group that was resolved only
-    after the alert was received; the current group; the newest other group that covers the moment; else a new group,
-    which is current unless a group is newer than the alert.
+    The alert was received at ``moment``. ``spans`` are all groups of the key that could cover the alert. In this order:
+    a group that was resolved only after the alert was received; the current group; the newest other group that covers
+    the moment; else a new group, which is current unless a group is newer than the alert.
     """
     covering = [span for span in spans if span.covers(moment, window)]
     resolved_later = {span.resolved_at: span.group_id for span in covering if span.resolved_at is not None}

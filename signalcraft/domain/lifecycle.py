@@ -72,12 +72,18 @@ def transition(status: GroupStatus, trigger: Trigger) -> GroupStatus:
 
 
 def status_at(status: GroupStatus, snoozed_until: datetime | None, moment: datetime) -> GroupStatus:
-    """Return the effective status at ``moment``: an expired snooze is open; a snooze without an end never expires."""
+    """Return the effective status at ``moment``.
+
+    An expired snooze is open; a snooze without an end never expires.
+    """
     if status is GroupStatus.SNOOZED and snoozed_until is not None and snoozed_until <= moment:
         return transition(status, Trigger.SNOOZE_END)
     return status
 
 
 def snooze_holds(status: GroupStatus, snoozed_until: datetime | None, moment: datetime) -> bool:
-    """Return whether a snooze is active at ``moment``. An active snooze outlasts the grouping window."""
+    """Return whether a snooze is active at ``moment``.
+
+    An active snooze outlasts the grouping window.
+    """
     return status_at(status, snoozed_until, moment) is GroupStatus.SNOOZED

@@ -11,7 +11,10 @@ QueueNotification = Callable[[str, GroupSnapshot], None]
 
 
 def default_rule(group: GroupSnapshot, decision: Decision) -> Iterable[str]:
-    """Yield the reasons to notify: the group is new, regressed, or escalated. The built-in rule."""
+    """Yield the reasons to notify.
+
+    The group is new, regressed, or escalated. This is the built-in rule.
+    """
     if decision is Decision.AFTER_RESOLVED:
         yield "regressed"
     elif decision is not Decision.JOINED:

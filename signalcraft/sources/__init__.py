@@ -42,7 +42,10 @@ class Source(Protocol):
         """
 
     def recall(self, body: bytes, received_at: datetime) -> Delivery:
-        """Rebuild a delivery from a stored body, for ``normalize`` to read it as when it was received."""
+        """Rebuild a delivery from a stored body.
+
+        ``normalize`` reads it as when it was received.
+        """
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType({"sentry": sentry})

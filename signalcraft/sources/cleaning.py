@@ -43,7 +43,10 @@ _EPOCH = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?")
 
 
 def text(value: object, limit: int) -> str | None:
-    """Return ``value`` with its lines, without control characters, cut to ``limit``; HTML stays as it is."""
+    """Return ``value`` without control characters, cut to ``limit``.
+
+    Its lines are kept, and HTML stays as it is.
+    """
     if not isinstance(value, str):
         return None
     # Cut first, so that a text of megabytes costs no more than a short one.
@@ -54,7 +57,10 @@ def text(value: object, limit: int) -> str | None:
 
 
 def line(value: object, limit: int) -> str | None:
-    """Return ``value`` like :func:`text`, on one line: a run of blanks and line breaks becomes one space."""
+    """Return ``value`` like :func:`text`, on one line.
+
+    A run of blanks and line breaks becomes one space.
+    """
     if not isinstance(value, str):
         return None
     if len(value) <= limit and value.isprintable() and "  " not in value:
@@ -73,10 +79,10 @@ def _printable(value: str) -> str:
 
 
 def cut(value: str, limit: int, *, more: bool = False) -> str:
-    """Cut ``value`` to ``limit`` characters, the last an ellipsis if anything is missing.
+    """Cut ``value`` to ``limit`` characters.
 
-    The cut never separates a character from its combining marks. ``more``: the value was cut
-    before.
+    The last is an ellipsis if anything is missing. The cut never separates a character from its combining marks.
+    ``more``: the value was cut before.
     """
     if len(value) <= limit and not more:
         return value
@@ -87,7 +93,10 @@ def cut(value: str, limit: int, *, more: bool = False) -> str:
 
 
 def identifier(value: object) -> str | None:
-    """Return an id as text, from text or a number; ``None`` for anything but a plain id."""
+    """Return an id as text, from text or a number.
+
+    Anything but a plain id is ``None``.
+    """
     if type(value) is int and 0 <= value <= COUNT_LIMIT:
         return str(value)
     if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
@@ -96,7 +105,10 @@ def identifier(value: object) -> str | None:
 
 
 def slug(value: object) -> tuple[str, bool]:
-    """Return a project's slug, trimmed and lower-cased, and whether it needed more cleaning."""
+    """Return a project's slug, and whether it needed cleaning.
+
+    The slug is trimmed and lower-cased, which does not count as cleaning.
+    """
     if not isinstance(value, str):
         return "", False
     lowered = value[: 2 * SLUG_LIMIT].strip().lower()
@@ -112,7 +124,10 @@ def environment(value: object) -> str | None:
 
 
 def canonical_environment(name: str, vocabulary: Vocabulary) -> tuple[str, bool]:
-    """Resolve the workspace's aliases of ``name``; also return whether the name is known."""
+    """Resolve the workspace's aliases of ``name``.
+
+    Also returns whether the name is known.
+    """
     aliases = vocabulary.environment_aliases
     if name in aliases:
         return aliases[name], True
@@ -148,7 +163,10 @@ NUMERIC_SEVERITIES: Mapping[float, Severity] = MappingProxyType(
 
 
 def severity(value: object) -> Severity | None:
-    """Return the severity of a level: a name, a number, or a number in text."""
+    """Return the severity of a level.
+
+    A level is a name, a number, or a number in text.
+    """
     if isinstance(value, str):
         name = value[:20].strip().lower()
         if not (name.isascii() and name.isdigit()):
@@ -160,7 +178,7 @@ def severity(value: object) -> Severity | None:
 
 
 def count(value: object) -> int | None:
-    """Return a count, from a number or from digits in text."""
+    """Return a count, from a number or digits in text."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     return value if type(value) is int and 0 <= value <= COUNT_LIMIT else None
@@ -201,10 +219,11 @@ def _since_epoch(value: float) -> datetime:
 
 
 def tags(value: object) -> tuple[list[tuple[str, str]], bool]:
-    """Return tags as pairs in the order sent, and whether any were dropped.
+    """Return tags as pairs, and whether any were dropped.
 
-    Accepts pairs (``[["browser", "Firefox"]]``), dictionaries (``[{"key": …, "value": …}]``) or one
-    object; duplicates are kept. Sentry stores its own under a ``sentry:`` prefix, which old payloads show.
+    The pairs are in the order sent. Accepts pairs (``[["browser", "Firefox"]]``), dictionaries
+    (``[{"key": …, "value": …}]``) or one object; duplicates are kept. Sentry stores its own under a ``sentry:`` prefix,
+    which old payloads show.
     """
     if value is None:
         return [], False

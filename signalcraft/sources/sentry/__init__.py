@@ -50,7 +50,7 @@ _ALERTING = frozenset(resource for resource, _ in DISPATCH)
 
 
 def identify(delivery: Delivery) -> Identity:
-    """Return the resource, the action and the delivery key of ``delivery``.
+    """Return the resource, the action and the delivery key.
 
     Raises:
         BodyNotJson, BodyNotObject: the body is no JSON object.
@@ -73,9 +73,9 @@ def identify(delivery: Delivery) -> Identity:
 
 
 def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
-    """Return the outcomes of ``delivery``: none, one alert, or a status change.
+    """Return the outcomes of ``delivery``.
 
-    An alert of the legacy plugin is repeated for each of its rules.
+    They are none, one alert, or a status change. An alert of the legacy plugin is repeated for each of its rules.
 
     Raises:
         MissingIdentity, MissingTitle: a field that every alert needs is missing.

@@ -48,9 +48,9 @@ def of_event(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequ
 
 
 def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """Normalize one event of the legacy plugin, once for each rule that sent it.
+    """Normalize one event of the legacy plugin.
 
-    The copies share an id, so they count once.
+    The alert is repeated for each rule that sent it. The copies share an id, so they count once.
     """
     reading = Reading.of(envelope, reader, vocabulary)
     event_id = identifiers.event_id(reader, reading.fields)
@@ -71,7 +71,10 @@ def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
 
 
 def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """Normalize a new issue. It names no event, so it is one separate alert for each issue."""
+    """Normalize a new issue.
+
+    It names no event, so it is one separate alert for each issue.
+    """
     reading = Reading.of(envelope, reader, vocabulary)
     issue_id = identifiers.issue_id(reader, reading.fields)
     if issue_id is None:
@@ -80,7 +83,10 @@ def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> 
 
 
 def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
-    """Normalize a metric alert. One incident may rise twice, so the alert's id includes the delivery key."""
+    """Normalize a metric alert.
+
+    One incident may rise twice, so the alert's id includes the delivery key.
+    """
     reading = Reading.of(envelope, reader, vocabulary)
     incident = identifiers.event_id(reader, reading.fields) or metric_rule_id(reader, reading.fields)
     if incident is None:
@@ -90,7 +96,10 @@ def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
 
 
 def metric_rule_id(reader: Reader, fields: AlertFields) -> str | None:
-    """Return the id of a metric alert's rule, which all its incidents share."""
+    """Return the id of a metric alert's rule.
+
+    All incidents of the rule share it.
+    """
     return reader.first_or_warn(fields.rule_id, cleaning.identifier, "a rule's id")
 
 
@@ -123,7 +132,10 @@ def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
 
 
 def headline(value: object) -> str | None:
-    """Return a title, from text or from the type and value of an exception."""
+    """Return a title, from text or from an exception.
+
+    An exception gives its type and value.
+    """
     if not isinstance(value, dict):
         return cleaning.line(value, cleaning.TITLE_LIMIT)
     parts = (cleaning.line(value.get(key), cleaning.TITLE_LIMIT) for key in ("type", "value"))

@@ -26,10 +26,10 @@ _IDEMPOTENCY_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def delivery_key(envelope: Envelope) -> str:
-    """Return the proved resource and a digest that identifies the delivery.
+    """Return the key that identifies the delivery.
 
-    An unknown resource name comes only from the unsigned header: if the key included it, one captured body could be
-    replayed under any number of made-up names.
+    It consists of the proved resource and a digest. An unknown resource name comes only from the unsigned header: if
+    the key included it, one captured body could be replayed under any number of made-up names.
     """
     resource = envelope.resource if envelope.resource in RESOURCES else UNKNOWN
     return f"{resource}:{_digest(_identity(envelope))}"

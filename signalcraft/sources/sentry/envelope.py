@@ -92,10 +92,10 @@ def _integration(delivery: Delivery, body: dict[str, Any]) -> Envelope:
 
 
 def _proved_resource(named: str, action: str, data: Mapping[str, Any]) -> str:
-    """Return the resource that the header names if the body proves it, else the body's own.
+    """Return the resource that the body proves.
 
-    An unknown name stays: Sentry adds resources several times a year, some with a known key
-    (``activity_alert`` was added with ``data.issue``).
+    It is the one that the header names if the body proves that, else the body's own. An unknown name stays: Sentry adds
+    resources several times a year, some with a known key (``activity_alert`` was added with ``data.issue``).
     """
     if named and named not in PROOFS:
         return named if _NAME.fullmatch(named) else UNKNOWN
@@ -117,7 +117,10 @@ def _proves(resource: str, action: str, data: Mapping[str, Any]) -> bool:
 
 
 def recall(body: bytes, received_at: datetime) -> Delivery:
-    """Rebuild the delivery of ``body``, with an empty header that marks its family; it cannot be verified again."""
+    """Rebuild the delivery of ``body``.
+
+    It has an empty header that marks its family, and cannot be verified again.
+    """
     return Delivery(headers={family: "" for family in [_family_of(body)] if family}, body=body, received_at=received_at)
 
 

@@ -25,11 +25,17 @@ class Path:
     steps: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Split the text once, so that following the path needs only look-ups."""
+        """Split the text once.
+
+        Following the path then needs only look-ups.
+        """
         object.__setattr__(self, "steps", tuple(step.strip("[]") for step in _STEP.findall(self.text)))
 
     def follow(self, body: object) -> object:
-        """Return the value at this path; ``None`` if it is missing or a step does not fit."""
+        """Return the value at this path.
+
+        It is ``None`` if it is missing or a step does not fit.
+        """
         for step in self.steps:
             if isinstance(body, dict):
                 body = body.get(step)
@@ -71,11 +77,17 @@ class Reader:
     warnings: list[FieldWarning] = field(default_factory=list)
 
     def warn(self, path: Path, problem: str) -> None:
-        """Add a warning about the field at ``path``. ``problem`` quotes nothing from the body."""
+        """Add a warning about the field at ``path``.
+
+        ``problem`` quotes nothing from the body.
+        """
         self.warnings.append(FieldWarning(field=path.text, problem=problem))
 
     def first(self, candidates: Paths, read: Callable[[object], T | None], expected: str) -> T | None:
-        """Return the first value that ``read`` accepts; warn about each value that it rejects."""
+        """Return the first value that ``read`` accepts.
+
+        Each value that it rejects adds a warning.
+        """
         for path in candidates:
             value = path.follow(self.body)
             if value is None or value == "":
@@ -87,7 +99,7 @@ class Reader:
         return None
 
     def first_or_warn(self, candidates: Paths, read: Callable[[object], T | None], expected: str) -> T | None:
-        """Return the same as :meth:`first`; warn if the field is missing."""
+        """Read like :meth:`first`; also warn if the field is missing."""
         warnings_before = len(self.warnings)
         result = self.first(candidates, read, expected)
         if result is None and len(self.warnings) == warnings_before:

@@ -25,17 +25,26 @@ def issue(issue_id: str) -> str:
 
 
 def metric_rule(rule_id: str) -> str:
-    """Return the fingerprint of a metric alert: its rule, equal for all incidents."""
+    """Return the fingerprint of a metric alert.
+
+    It is that of its rule, equal for all incidents.
+    """
     return f"metric_rule:{rule_id}"
 
 
 def made(*parts: str) -> str:
-    """Return a fingerprint of texts (title, type, culprit), the last resort."""
+    """Return a fingerprint of texts, the last resort.
+
+    The texts are the title, the type and the culprit.
+    """
     return f"made:{_digest([_CHANGING.sub('#', part) for part in parts])}"
 
 
 def custom_parts(value: object) -> list[str] | None:
-    """Return the parts of a custom fingerprint: 1 to 32 texts, else ``None``."""
+    """Return the parts of a custom fingerprint, else ``None``.
+
+    The parts are 1 to 32 texts.
+    """
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PARTS:
         return None
     return value if all(isinstance(part, str) for part in value) else None
@@ -52,7 +61,10 @@ def first_hash(value: object) -> str | None:
 
 
 def of_event(parts: Sequence[str] | None, grouping_hash: str | None, fallback: str) -> str:
-    """Return the fingerprint of ``parts``, else of the hash, else ``fallback`` (from :func:`made`)."""
+    """Return the fingerprint of an event.
+
+    It is that of ``parts``, else of the hash, else ``fallback`` (from :func:`made`).
+    """
     default = f"hashes:{grouping_hash}" if grouping_hash else fallback
     if parts is None or all(map(_DEFAULT.fullmatch, parts)):
         return default

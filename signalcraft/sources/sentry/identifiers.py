@@ -11,7 +11,10 @@ _DASHED = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def event_identifier(value: object) -> str | None:
-    """Return an event id, any UUID as Sentry writes it: 32 lower-case hex digits."""
+    """Return an event id, with UUIDs as Sentry writes them.
+
+    That is 32 lower-case hex digits.
+    """
     name = cleaning.identifier(value)
     if name is None:
         return None
@@ -19,22 +22,22 @@ def event_identifier(value: object) -> str | None:
 
 
 def event_id(reader: Reader, fields: AlertFields) -> str | None:
-    """Return the id of the event, from a field or a URL."""
+    """Return the event's id, from a field or a URL."""
     found = reader.first(fields.event_id, event_identifier, "an event id")
     return found or next((url.event_id for url in reader.each(fields.urls, urls.read) if url.event_id), None)
 
 
 def issue_id(reader: Reader, fields: AlertFields) -> str | None:
-    """Return the id of the issue, from a field or a URL."""
+    """Return the issue's id, from a field or a URL."""
     found = reader.first(fields.issue_id, cleaning.identifier, "an issue id")
     return found or next((url.issue_id for url in reader.each(fields.urls, urls.read) if url.issue_id), None)
 
 
 def issue_of_occurrence(reader: Reader, fields: AlertFields) -> str | None:
-    """Return the issue id of an event with an occurrence, else ``None``.
+    """Return the issue id of an event with an occurrence.
 
-    Occurrences are e.g. slow queries or a missed check-in. Such an event may belong to several issues at a time; an
-    error belongs to one.
+    Without one, it is ``None``. Occurrences are e.g. slow queries or a missed check-in. Such an event may belong to
+    several issues at a time; an error belongs to one.
     """
     if not any(reader.each(fields.occurrence, _as_object)):
         return None
@@ -46,7 +49,7 @@ def _as_object(value: object) -> dict[str, object] | None:
 
 
 def project_slug(reader: Reader, fields: AlertFields) -> str:
-    """Return the slug of the project, empty if the body has none.
+    """Return the project's slug, empty if there is none.
 
     A metric alert may watch several projects: the first by name represents them, in whatever order they are sent.
     """
@@ -62,7 +65,7 @@ def project_slug(reader: Reader, fields: AlertFields) -> str:
 
 
 def project_id(reader: Reader, fields: AlertFields) -> str:
-    """Return the number of the project, empty if the body has none."""
+    """Return the project's number, empty if there is none."""
     return next(iter(reader.each(fields.project_id, cleaning.identifier)), "")
 
 

@@ -75,10 +75,10 @@ class Shape:
         return True
 
     def check(self, part: Mapping[str, Any], under: str = "") -> None:
-        """Raise InvalidFields if a required field is missing or of another type.
+        """Check that required fields are present and of their type.
 
         Raises:
-            InvalidFields: the errors are by path in the body; ``under`` is the prefix of ``part``.
+            InvalidFields: a required field is missing or of another type.
         """
         if not self.fits(part):
             raise InvalidFields(

@@ -45,7 +45,10 @@ _PLACEHOLDER = Secret(name="placeholder", kind="", value=b"no secret has this va
 
 
 def family_of(headers: Mapping[str, str]) -> Family:
-    """Return the family of a request by its signature header; legacy if it has none."""
+    """Return the family of a request by its signature header.
+
+    A request without one is legacy.
+    """
     if RESOURCE_HEADER in headers or Family.INTEGRATION in headers:
         return Family.INTEGRATION
     for family in (Family.SERVICE_HOOK, Family.UI_COMPONENT):

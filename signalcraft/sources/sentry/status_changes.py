@@ -54,7 +54,10 @@ ASSIGNEE = paths("data.assignee", "data.issue.assignedTo")
 
 
 def of_issue(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
-    """Normalize ``issue.*``. The action is the change; the body has the status at the time of sending."""
+    """Normalize ``issue.*``.
+
+    The action is the change; the body has the status at the time of sending.
+    """
     change = ISSUE_ACTIONS[envelope.action]
     has_assignee = change is Change.ASSIGNED and any(path.follow(reader.body) for path in ASSIGNEE)
     if has_assignee and envelope.action != "unassigned" and _assignee(envelope, reader) is None:
@@ -63,7 +66,10 @@ def of_issue(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Seq
 
 
 def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
-    """Normalize an activity alert about the status; others are no change."""
+    """Normalize an activity alert about the status.
+
+    Other activities are no change.
+    """
     meaning = meaning_of_activity(envelope)
     return [_change(envelope, reader, *meaning)] if meaning else []
 
@@ -77,7 +83,10 @@ def meaning_of_activity(envelope: Envelope) -> tuple[Change, str] | None:
 
 
 def is_about_status(envelope: Envelope) -> bool:
-    """Return whether an activity is a change of status, known or unknown."""
+    """Return whether an activity is a change of status.
+
+    The status may be known or unknown.
+    """
     return _activity(envelope).startswith("status_")
 
 

@@ -39,7 +39,10 @@ class SentryUrl:
 
 
 def read(value: object) -> SentryUrl | None:
-    """Return the parts of ``value``; ``None`` if it is no plain http(s) URL."""
+    """Return the parts of ``value``, a plain http(s) URL.
+
+    Anything else is ``None``.
+    """
     if not isinstance(value, str) or len(value) > LINK_LIMIT or not value.isascii():
         return None
     return _read(value)
@@ -92,7 +95,10 @@ def _after(segments: list[str], position: int | None) -> str:
 
 
 def issue_link(urls: Iterable[SentryUrl], issue_id: str | None) -> str | None:
-    """Return the canonical link to an issue, under the first organization that a URL names."""
+    """Return the canonical link to an issue.
+
+    It is under the first organization that a URL names.
+    """
     if issue_id is None:
         return None
     for url in urls:
@@ -102,7 +108,10 @@ def issue_link(urls: Iterable[SentryUrl], issue_id: str | None) -> str | None:
 
 
 def as_sent(value: object) -> str | None:
-    """Return ``value`` unchanged if it is a usable http(s) URL, else ``None``."""
+    """Return ``value`` if it is a usable http(s) URL.
+
+    It is unchanged; anything else is ``None``.
+    """
     if not isinstance(value, str) or read(value) is None:
         return None
     return value if value.isprintable() and not _UNSAFE.search(value) else None

@@ -15,7 +15,10 @@ _FRAMES = (
 
 
 def event_alert(params: Params, _action: str) -> dict[str, Any]:
-    """Return ``data`` of ``event_alert``: the event, and the rule that sent it."""
+    """Return ``data`` of ``event_alert``.
+
+    It consists of the event, and the rule that sent it.
+    """
     data: dict[str, Any] = {"event": stored_event(params), "triggered_rule": params.rule}
     data["event"]["datetime"] = params.with_z
     if params.rule_id is not None:
@@ -192,7 +195,10 @@ def frame(number: int) -> dict[str, Any]:
 
 
 def frames_of(size: int) -> list[dict[str, Any]]:
-    """Return as many frames as fit into ``size`` bytes of JSON."""
+    """Return the frames that fit into ``size`` JSON bytes.
+
+    There are as many as fit.
+    """
     frames: list[dict[str, Any]] = []
     while (size := size - len(json.dumps(one := frame(len(frames)), separators=(",", ":"))) - 1) >= 0:
         frames.append(one)
@@ -200,7 +206,10 @@ def frames_of(size: int) -> list[dict[str, Any]]:
 
 
 def frames_in(body: dict[str, Any]) -> list[Any]:
-    """Return the frames of a sample body; an empty list if it reports no event."""
+    """Return the frames of a sample body.
+
+    The list is empty if the body reports no event.
+    """
     data = body.get("data", body)
     event = data.get("event") or data.get("error") or {}
     entries = event.get("entries", [])
@@ -210,7 +219,10 @@ def frames_in(body: dict[str, Any]) -> list[Any]:
 
 
 def legacy(params: Params) -> dict[str, Any]:
-    """Return the legacy plugin's current body: flat, unsigned, tags under their stored names."""
+    """Return the legacy plugin's current body.
+
+    It is flat and unsigned, with the tags under their stored names.
+    """
     event = stored_event(params)
     for name in ("datetime", "project", "url", "web_url", "issue_url", "issue_id"):
         event.pop(name, None)
@@ -230,7 +242,7 @@ def legacy(params: Params) -> dict[str, Any]:
 
 
 def legacy_ancient(params: Params) -> dict[str, Any]:
-    """Return the complete body of the first version of the plugin."""
+    """Return the complete body of the plugin's first version."""
     return {
         "id": params.issue_id,
         "project": params.project,
@@ -242,7 +254,10 @@ def legacy_ancient(params: Params) -> dict[str, Any]:
 
 
 def service_hook(params: Params) -> dict[str, Any]:
-    """Return a service hook's body (``get_payload_v0``): the event in the API's format."""
+    """Return a service hook's body.
+
+    Sentry's ``get_payload_v0`` makes it, with the event in the API's format.
+    """
     stored = stored_event(params)
     return {
         "project": {"slug": params.project, "name": params.project.title()},

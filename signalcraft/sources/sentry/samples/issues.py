@@ -16,7 +16,10 @@ _STATES = {
 
 
 def issue(params: Params, action: str) -> dict[str, Any]:
-    """Return ``data`` of ``issue.*``: the group serializer's issue, and the fields of the action."""
+    """Return ``data`` of ``issue.*``.
+
+    It consists of the group serializer's issue, and the fields of the action.
+    """
     data: dict[str, Any] = {"issue": _issue(params, action)}
     if action == "assigned" and params.assignee:
         kind, number = params.assignee

@@ -78,7 +78,10 @@ def _rule(params: Params) -> dict[str, Any]:
 
 
 def installation(params: Params, action: str) -> dict[str, Any]:
-    """Return ``data`` of ``installation``; the grant code is no longer valid."""
+    """Return ``data`` of ``installation``.
+
+    The grant code is no longer valid.
+    """
     return {
         "installation": {
             "uuid": params.installation,
@@ -91,7 +94,10 @@ def installation(params: Params, action: str) -> dict[str, Any]:
 
 
 def comment(params: Params, _action: str) -> dict[str, Any]:
-    """Return ``data`` of ``comment``; here the issue's id is a number."""
+    """Return ``data`` of ``comment``.
+
+    Here the issue's id is a number.
+    """
     return {
         "comment_id": 550148,
         "issue_id": int(params.issue_id or 0),
@@ -102,7 +108,10 @@ def comment(params: Params, _action: str) -> dict[str, Any]:
 
 
 def seer(params: Params, action: str) -> dict[str, Any]:
-    """Return ``data`` of ``seer``; here the issue is a group, and its id a number."""
+    """Return ``data`` of ``seer``.
+
+    Here the issue is a group, and its id a number.
+    """
     data: dict[str, Any] = {
         "run_id": 771203,
         "sentry_run_id": "8f41b02c-0a6e-4a1d-b7d2-16a1d1c04a5e",

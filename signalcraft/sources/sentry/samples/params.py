@@ -58,12 +58,18 @@ class Params:
 
     @property
     def kind(self) -> str:
-        """Return the exception's type, the part of the title before the colon."""
+        """Return the exception's type.
+
+        It is the part of the title before the colon.
+        """
         return self.title.partition(": ")[0]
 
     @property
     def value(self) -> str:
-        """Return the exception's value, the part of the title after the colon."""
+        """Return the exception's value.
+
+        It is the part of the title after the colon.
+        """
         return self.title.partition(": ")[2]
 
     @property
@@ -81,12 +87,15 @@ class Params:
 
     @property
     def with_z(self) -> str:
-        """Return the time with six fractional digits and a literal ``Z``."""
+        """Return the time with six fractional digits and ``Z``."""
         return self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     @property
     def with_offset(self) -> str:
-        """Return the time in ``isoformat()``: ``+00:00``, a fraction only if it is not 0."""
+        """Return the time in ``isoformat()``.
+
+        It ends in ``+00:00``, and has a fraction only if that is not 0.
+        """
         return self.occurred_at.astimezone(UTC).isoformat()
 
     def _digest(self) -> str:
