@@ -78,7 +78,8 @@ class Shape:
         """Check that required fields are present and of their type.
 
         Raises:
-            InvalidFields: a required field is missing or of another type.
+            InvalidFields: one is missing or of another type; the errors are by path in the body, and ``under`` is the
+                prefix of ``part``.
         """
         if not self.fits(part):
             raise InvalidFields(
