@@ -256,7 +256,7 @@ class Settings:
     ratelimit_address: str = _setting(
         "RATELIMIT_ADDRESS",
         _matching(_RATE, "a rate like 60/minute"),
-        "Rate limit of refused requests per address; a request with a valid signature is exempt.",
+        "Rate limit of requests refused with 401 per address; a request with a valid signature is exempt.",
         default="60/minute",
     )
     ratelimit_api: str = _setting(

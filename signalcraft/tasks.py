@@ -48,7 +48,10 @@ def processor() -> Processor:
 
 
 def process_delivery(argument: Mapping[str, Any]) -> None:
-    """Process one delivery: the job that the web process enqueued."""
+    """Process one delivery, as RQ's own worker would run its job.
+
+    ``BatchWorker`` runs the same stages over many jobs and does not call this; the name stays in Redis.
+    """
     processor().process([AcceptedDelivery.from_job_argument(argument)])
 
 
@@ -78,5 +81,8 @@ def queue_notification(reason: str, group: GroupSnapshot) -> None:
 
 
 def notify(notification: Mapping[str, Any]) -> None:
-    """Log a notification. Replace NOTIFIER to do more."""
+    """Log a notification: the job that the notifier process runs.
+
+    NOTIFIER replaces ``queue_notification``, which enqueues it.
+    """
     log.info("notification", stage="notify", **notification)

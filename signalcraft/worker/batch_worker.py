@@ -62,7 +62,7 @@ _MAX_DELAY_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _PreparedBatch:
+class _ClaimedBatch:
     """Claimed jobs and their prepared deliveries."""
 
     lease: Lease
@@ -73,7 +73,7 @@ class _PreparedBatch:
 class _InFlightBatch:
     """A batch that is being stored, and the future outcome."""
 
-    batch: _PreparedBatch
+    batch: _ClaimedBatch
     outcome: "Future[Any]"
 
 
@@ -172,7 +172,7 @@ class BatchWorker(SimpleWorker):
         """
         return LEASE_SECONDS
 
-    def _process(self, batch: _PreparedBatch | None) -> None:
+    def _process(self, batch: _ClaimedBatch | None) -> None:
         """Store a batch and, under a backlog, the next ones.
 
         It returns when maintenance is due in RQ's loop.
@@ -199,7 +199,7 @@ class BatchWorker(SimpleWorker):
             self._finish(current, outcome)
         return None
 
-    def _prepare(self, lease: Lease) -> _PreparedBatch | None:
+    def _prepare(self, lease: Lease) -> _ClaimedBatch | None:
         """Read and prepare the jobs of ``lease``.
 
         Jobs that are not ours are left out; None if no job is left.
@@ -214,9 +214,9 @@ class BatchWorker(SimpleWorker):
         if not deliveries:
             return None
         with watchdog.kill_process_after(PREPARE_TIMEOUT_SECONDS):
-            return _PreparedBatch(lease, self._stages.prepare(deliveries))
+            return _ClaimedBatch(lease, self._stages.prepare(deliveries))
 
-    def _prefetch(self, lease: Lease, until: float) -> _PreparedBatch | None:
+    def _prefetch(self, lease: Lease, until: float) -> _ClaimedBatch | None:
         """Claim and prepare the next batch under a backlog.
 
         That is if ``lease`` is a full one and it is not ``until`` yet.
@@ -229,7 +229,7 @@ class BatchWorker(SimpleWorker):
             log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
             return None
 
-    def _renew(self, following: _PreparedBatch | None) -> _PreparedBatch | None:
+    def _renew(self, following: _ClaimedBatch | None) -> _ClaimedBatch | None:
         """Renew the lease of the next batch.
 
         After a stop request, release it instead.
@@ -243,17 +243,17 @@ class BatchWorker(SimpleWorker):
         self.heartbeat()
         return renewed
 
-    def _begin(self, batch: _PreparedBatch | None) -> _InFlightBatch | None:
+    def _begin(self, batch: _ClaimedBatch | None) -> _InFlightBatch | None:
         """Observe the batch size and start to store the batch."""
         if batch is None:
             return None
         metrics.observe("signalcraft_batch_size", len(batch.lease.jobs))
         return self._store(batch)
 
-    def _store(self, batch: _PreparedBatch) -> _InFlightBatch:
+    def _store(self, batch: _ClaimedBatch) -> _InFlightBatch:
         return _InFlightBatch(batch, in_thread(partial(self._stages.record, batch.prepared), name="storing"))
 
-    def _await(self, in_flight: _InFlightBatch, following: _PreparedBatch | None) -> Any:  # noqa: ANN401 - of the stages
+    def _await(self, in_flight: _InFlightBatch, following: _ClaimedBatch | None) -> Any:  # noqa: ANN401 - of the stages
         """Wait for the outcome of storing.
 
         The leases are renewed meanwhile.
@@ -276,7 +276,7 @@ class BatchWorker(SimpleWorker):
                 log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
         return in_flight.outcome.result()
 
-    def _retry_with_backoff(self, batch: _PreparedBatch, error: RecoverableError) -> None:
+    def _retry_with_backoff(self, batch: _ClaimedBatch, error: RecoverableError) -> None:
         """Retry under the same lease while PostgreSQL is unavailable.
 
         After a stop request, the lease is released. This consumes none of the jobs' retries.
@@ -302,7 +302,7 @@ class BatchWorker(SimpleWorker):
             else:
                 return self._finish(batch, outcome)
 
-    def _finish(self, batch: _PreparedBatch, outcome: Any) -> None:  # noqa: ANN401 - of the stages
+    def _finish(self, batch: _ClaimedBatch, outcome: Any) -> None:  # noqa: ANN401 - of the stages
         self._stages.conclude(outcome)
         batch.lease.finish(self.key)
 
@@ -320,7 +320,7 @@ class BatchWorker(SimpleWorker):
         self.handle_job_failure(job, queue, exc_string=str(error))
 
 
-def _release(batch: _PreparedBatch | None) -> None:
+def _release(batch: _ClaimedBatch | None) -> None:
     if batch:
         batch.lease.release()
 

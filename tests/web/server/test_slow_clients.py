@@ -376,7 +376,7 @@ def client(connection: socket.socket) -> None:
 def test_slow_connections_do_not_keep_the_real_sender_out(
     server: Server, redis_url: str, be: Slow, number: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Measured: a median of 4 to 5 ms (30 ms beside ten that are client); with plain gthread each of them timed out."""
+    """Measured: a median of 4 to 5 ms (30 ms next to ten that never read); with plain gthread each timed out."""
     if number > 500 and resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1024:
         pytest.skip("the system allows too few files")
     Redis.from_url(redis_url).flushdb()
