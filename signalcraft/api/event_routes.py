@@ -7,9 +7,10 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from signalcraft.api import auth, context, request_schemas, response_schemas
-from signalcraft.api.group_routes import GROUP, MAX_ID, find_group
+from signalcraft.api.group_routes import GROUP, find_group
 from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
 from signalcraft.domain import explanations
+from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
 from signalcraft.groups import preview, queries
 from signalcraft.groups.queries import Page, Position

@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from signalcraft.api import auth, context, request_schemas, response_schemas, responses
 from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
 from signalcraft.domain import bounded_json
+from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
 from signalcraft.groups import queries, user_updates
 from signalcraft.groups.queries import Page, Position
@@ -16,7 +17,6 @@ from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
 from signalcraft.storage.database import session
 
-MAX_ID: Final = 2**63 - 1
 GROUP: Final = f"/groups/<int(max={MAX_ID}):group_id>"
 
 groups = Blueprint("groups", __name__, url_prefix="/api/v1")

@@ -11,6 +11,7 @@ from werkzeug.datastructures import MultiDict
 
 from signalcraft.api.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
 from signalcraft.domain.alerts import GroupStatus, Severity
+from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.groups.filters import GroupFilter
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period
 from signalcraft.groups.queries import Order
@@ -19,7 +20,6 @@ from signalcraft.groups.user_updates import MAX_BULK, UpdateFields
 Args = MultiDict[str, str]
 
 MAX_LIMIT: Final = 200
-_MAX_ID: Final = 2**63 - 1
 _DAY = timedelta(days=1)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -115,7 +115,7 @@ class BulkBody(Schema):
     """An update of many groups."""
 
     ids = fields.List(
-        fields.Integer(strict=True, validate=validate.Range(1, _MAX_ID)),
+        fields.Integer(strict=True, validate=validate.Range(1, MAX_ID)),
         validate=validate.Length(1, MAX_BULK),
     )
     filter = fields.Nested(FilterQuery)

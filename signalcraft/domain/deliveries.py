@@ -95,7 +95,7 @@ class AcceptedDelivery:
             KeyError, TypeError, ValueError, AttributeError: ``argument`` is not such a result.
         """
         workspace_id = argument["workspace_id"]
-        if type(workspace_id) is not int or not 0 < workspace_id <= _MAX_ID:
+        if type(workspace_id) is not int or not 0 < workspace_id <= MAX_ID:
             raise ValueError("no workspace has this id")
         return cls(
             delivery_id=_text(argument["delivery_id"]),
@@ -112,7 +112,8 @@ class AcceptedDelivery:
         )
 
 
-_MAX_ID = 2**63 - 1
+#: PostgreSQL's largest bigint.
+MAX_ID: Final = 2**63 - 1
 
 
 def _text(text: str) -> str:

@@ -18,17 +18,18 @@ from werkzeug.routing import Rule
 
 from signalcraft.api import request_schemas, response_schemas
 from signalcraft.api.request_fields import ChoiceField, MomentField, SortField
+from signalcraft.api.responses import NDJSON
 from signalcraft.domain import errors
+from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Refusal
 from signalcraft.groups.queries import SortKey
 from signalcraft.web import openapi_schemas, problem_details
 
 Shape = type[Schema] | None
 
-NDJSON: Final = "application/x-ndjson"
 _JSON: Final = "application/json"
 _CONVERTER = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
-_ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
 _COMMON_REFUSALS = (errors.Unavailable, Refusal)
 _CALLER_REFUSALS = (errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS)
