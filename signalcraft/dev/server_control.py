@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from signalcraft.dev import embedded_servers
-from signalcraft.dev.embedded_servers import Server, Servers
+from signalcraft.dev.embedded_servers import Servers
+from signalcraft.dev.server_process import Server
 
 
 def host(directory: Path, commands: Iterable[str], output: TextIO) -> None:

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from signalcraft.dev import embedded_servers
+from signalcraft.dev import embedded_servers, server_process
 from tests.support import ROOT
 
 
@@ -87,7 +87,7 @@ def test_a_frozen_server_does_not_respond_until_it_is_thawed(own: embedded_serve
 def test_a_frozen_server_can_be_stopped_and_started(own: embedded_servers.Servers) -> None:
     own.redis.freeze()
     own.redis.stop()
-    with pytest.raises(embedded_servers.EmbeddingError, match="not running"):
+    with pytest.raises(server_process.EmbeddingError, match="not running"):
         _ = own.redis.pid
     own.redis.start()
     assert psutil.pid_exists(own.redis_pid)
@@ -96,7 +96,7 @@ def test_a_frozen_server_can_be_stopped_and_started(own: embedded_servers.Server
 def test_a_second_pair_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     with (
         embedded_servers.servers(tmp_path, durable=False),
-        pytest.raises(embedded_servers.EmbeddingError, match="running already"),
+        pytest.raises(server_process.EmbeddingError, match="running already"),
         embedded_servers.servers(tmp_path),
     ):
         pass
@@ -107,14 +107,14 @@ def test_the_error_of_a_server_that_does_not_start_has_the_reason(tmp_path: Path
         pass
     configuration = tmp_path / "redis" / "redis.conf"
     configuration.write_text(configuration.read_text() + "no-such-directive yes\n")
-    with pytest.raises(embedded_servers.EmbeddingError, match="no-such-directive"):
+    with pytest.raises(server_process.EmbeddingError, match="no-such-directive"):
         running.redis.start()
 
 
 def test_without_the_wheels_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(embedded_servers, "find_spec", lambda _package: None)
     with (
-        pytest.raises(embedded_servers.EmbeddingError, match=r"pip install -r requirements-dev\.txt"),
+        pytest.raises(server_process.EmbeddingError, match=r"pip install -r requirements-dev\.txt"),
         embedded_servers.servers(tmp_path),
     ):
         pass

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from rq import Queue
 
 from signalcraft import tasks, thread_budgets
-from signalcraft.dev import embedded_servers
+from signalcraft.dev import embedded_servers, server_process
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog, enqueue, inbox, jobs
@@ -66,7 +66,7 @@ def worker(
     for server in (servers.redis, servers.postgres):
         try:
             server.thaw()
-        except embedded_servers.EmbeddingError:  # a failed test did not restart it
+        except server_process.EmbeddingError:  # a failed test did not restart it
             server.start()
 
 

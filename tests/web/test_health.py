@@ -13,7 +13,7 @@ from redis import Redis
 from rq.utils import utcformat
 
 from signalcraft import tasks
-from signalcraft.dev import embedded_servers
+from signalcraft.dev import embedded_servers, server_process
 from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
 from signalcraft.settings import Settings
@@ -50,7 +50,7 @@ def worker(clean_redis: Redis, settings: Settings) -> BatchWorker:
 
 
 @contextmanager
-def frozen(*frozen_servers: embedded_servers.Server) -> Iterator[None]:
+def frozen(*frozen_servers: server_process.Server) -> Iterator[None]:
     for server in frozen_servers:
         server.freeze()
     try:

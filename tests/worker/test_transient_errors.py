@@ -20,7 +20,7 @@ import pytest
 from redis import Redis
 
 from signalcraft import tasks
-from signalcraft.dev import embedded_servers
+from signalcraft.dev import embedded_servers, server_process
 from signalcraft.domain import grouping
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.groups import record as groups_record
@@ -224,7 +224,7 @@ def test_an_inbox_batch_that_cannot_be_serialized_is_rolled_back_and_processed_l
 
 
 @contextmanager
-def starting_up(server: embedded_servers.Server) -> Iterator[Callable[[], None]]:
+def starting_up(server: server_process.Server) -> Iterator[Callable[[], None]]:
     """Restart PostgreSQL into a crash recovery that waits for an archive file; yield a function that ends the wait."""
     held = server.log.parent / "data" / "held"
     execute("ALTER SYSTEM SET restore_command = 'while test -e held; do sleep 0.02; done; false'")
