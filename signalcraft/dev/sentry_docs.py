@@ -1,18 +1,20 @@
 """Generate ``docs/sentry.md`` from the tables that the code uses. ``make docs`` writes it, a test compares it."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
 from signalcraft.dev.local_stack import ROOT
-from signalcraft.domain.alerts import ENVIRONMENT_ALIASES
+from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, NormalizedAlert
 from signalcraft.domain.bounded_json import MAX_DEPTH, MAX_VALUES
 from signalcraft.sources import cleaning, sentry
-from signalcraft.sources.sentry import alerts, status_changes
+from signalcraft.sources.sentry import alerts, identifiers, samples, status_changes
 from signalcraft.sources.sentry.delivery_keys import OF_EVENTS, OF_STATE
 from signalcraft.sources.sentry.envelope import PROOFS
 from signalcraft.sources.sentry.fields import FIELDS
 from signalcraft.sources.sentry.fingerprint import MAX_PARTS
+from signalcraft.sources.sentry.samples.issue_types import ERROR, ISSUE_TYPES
 from signalcraft.sources.sentry.signature import SECRET_KINDS, Family
 
 FAMILIES: Mapping[Family, str] = MappingProxyType(
@@ -40,33 +42,41 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
     {
         "source": "`sentry`",
         "source_event_id": (
-            "`event_id`, as 32 lower-case hex digits, with an `occurrence` `<event>:<issue>`. `issue.created`: "
-            "`issue:<id>:created`. `metric_alert`: "
-            "`metric:<incident>:<action>:<digest of the delivery key>`. Legacy without an event: "
-            "`legacy:<issue>:<received_at>`. None of these: `identity_missing`, dead-lettered"
+            "`<event_id>:<issue_id>`, the event id as 32 lower-case hex digits; without an issue "
+            "`<event_id>:project:<project>`. `issue.created`: `issue:<issue_id>:created`. `metric_alert`: "
+            "`metric:<incident, else rule>:<action>:<digest of the delivery key>`. Without an event id: "
+            "`at:<issue, else project>:<occurred_at>`; without a time too: `body:<digest of the body>`, and of a "
+            "legacy sender without a rule, whose equal bytes are several alerts: `body:<digest>:<received_at>`"
         ),
         "project": (
             "`project` as a slug (of a list, the first by name), else the slug in `urls`, else `project-<project_id>`, "
-            f"else `{alerts.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
+            f"else `{identifiers.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
         ),
         "environment": (
             "lower-case, blanks as hyphens, "
             f"{cleaning.ENVIRONMENT_LIMIT} characters, then by alias; absent: the workspace's default; unknown: kept"
         ),
         "severity": (
-            "`level` by the table below, absent or unknown: `med`; metric alerts by action, `open` by status "
+            "`occurrence_level`, else `level`, by the table below, absent or unknown: `med`; metric alerts by action, "
+            "`open` by status "
             f"({alerts.CRITICAL_INCIDENT} is critical, else `med`); shifted by environment"
         ),
         "fingerprint": (
-            "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`; else `custom:` of `fingerprint` "
+            "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`, else `metric_incident:<event_id>`, else "
+            "`made:` of `kind`; others `custom:` of `fingerprint` "
             f"(1 to {MAX_PARTS} texts, `{{{{ default }}}}` resolved), else `hashes:` and the first of `hashes`, "
-            "else `made:` of title (numbers and ids masked), `kind` and `culprit`"
+            "else `made:` of title, `kind` and `culprit`, in which is masked what varies: numbers, ids, times, "
+            "addresses, quoted values"
         ),
         "title": (
-            "an object is read as `type: value`; one line, no control characters, "
-            f"{cleaning.TITLE_LIMIT} characters; absent: `title_missing`, dead-lettered"
+            "`occurrence_title`, else `title`; an object is read as `type: value`; one line, no control characters, "
+            f"{cleaning.TITLE_LIMIT} characters; absent: `title_substitutes`, else the description's beginning, else "
+            "`Untitled alert in <project>`"
         ),
-        "description": f"lines kept, no control characters, {cleaning.DESCRIPTION_LIMIT} characters; absent: empty",
+        "description": (
+            f"lines kept, no control characters, {cleaning.DESCRIPTION_LIMIT} characters; of an occurrence, the "
+            "`transaction` is added; absent: empty"
+        ),
         "tags": (
             "pairs, in the order sent, duplicates kept, `sentry:` removed from the key, other types as JSON, "
             f"null as empty text; {cleaning.TAGS_LIMIT} tags, keys of {cleaning.TAG_KEY_LIMIT} and values of "
@@ -79,23 +89,31 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
         "received_at": "set by the web process",
         "link": (
             "`https://sentry.io/organizations/{org}/issues/{issue_id}/`, self-hosted the same path under its host; "
-            "`url_as_link` unchanged; http(s) only; absent: none"
+            "without organization or number, `url_as_link` unchanged; http(s) only; absent: none"
         ),
         "issue_id": (
-            f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: from `urls`, else none"
+            f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: from `urls`, else `short_id`, "
+            "else none"
         ),
         "triggered_rule": f"`rule`, one line, {cleaning.RULE_LIMIT} characters; absent: none",
         "source_count": "`count`, Sentry's own number of events; absent: none",
+        "has_title": "whether the title is neither a substitute nor `Untitled alert`",
+        "names_environment": "whether the resource has paths of an environment: all but `issue.created`",
     }
 )
+
+_TYPE_HEAD = ("type", "category", "title", "description", "severity", "link")
+_RECEIVED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 _HEAD = """\
 # Fields of Sentry's webhooks
 
 <!-- Generated by `python -m signalcraft.dev.docs`; do not edit. -->
 
-A truncated text ends in an ellipsis. A missing or invalid field that is not required causes a warning in the
-worker's log, with the field's path. A body over {depth} levels or {values:,} values, or with a
+A truncated text ends in an ellipsis. A missing or invalid field causes a warning in the worker's log, with the
+field's path; no alert is lost for want of a field. Refused (422) are only: a delivery without `action`; one without
+`data` whose header names no resource or one that makes alerts; a header that contradicts the body; an unsigned body
+that is not the legacy plugin's; requests of UI components. A body over {depth} levels or {values:,} values, or with a
 duplicate key in one object, is refused.
 """
 
@@ -106,6 +124,7 @@ def page() -> str:
         _HEAD.format(depth=MAX_DEPTH, values=MAX_VALUES),
         _table("Senders", ("signature header", "kind of secret", "sender"), _families()),
         _table("Outcomes", ("resource", "action", "outcome", "proved by", "delivery key of"), _outcomes()),
+        _table("Types of issues", _TYPE_HEAD, _types()),
         _table("Activity alerts", ("`data.activity.type`", "change"), _activities()),
         _table("Fields of an alert", ("field", "treatment"), _quoted(TREATMENT.items())),
         *(
@@ -145,6 +164,13 @@ def _outcomes() -> list[tuple[str, ...]]:
         if resource not in FIELDS
     ]
     others = [
+        (
+            "of the above",
+            "any",
+            f"without the object or id that proves it: ignored (`{sentry.BODY_INCOMPLETE}`), stored raw",
+            "the resource header",
+            "the body",
+        ),
         ("of the above", "any other", f"ignored (`{sentry.ACTION_UNKNOWN}`), stored raw", "", "the body"),
         ("any other", "any", f"ignored (`{sentry.RESOURCE_UNKNOWN}`), stored raw", "nothing", "the body"),
     ]
@@ -162,13 +188,30 @@ def _identity(resource: str, action: str) -> tuple[str, str]:
     proof = " and ".join(f"`data.{key}`" for key in sorted(PROOFS.get(resource, ()))) or "the signature header"
     if resource in OF_EVENTS:
         fields = FIELDS[resource]
-        names = {"event id": fields.event_id, "issue id of an occurrence": fields.occurrence, "rule": fields.rule}
-        return proof, ", ".join(name for name, paths in names.items() if paths)
+        names = {"project, issue id, event id": fields.event_id, "rule": fields.rule}
+        return proof, ", ".join(name for name, paths in names.items() if paths) + "; without event id, the body"
     if (resource, action) == ("issue", "created"):
-        return proof, "issue id"
+        return proof, "project, issue id"
     if resource == "issue":
-        return proof, "issue id and `Idempotency-Key`, else the body"
+        return proof, "project, issue id and `Idempotency-Key`, else the body"
     return proof, "the body and `Idempotency-Key`" if resource in OF_STATE else "the body"
+
+
+def _types() -> list[tuple[str, ...]]:
+    # What normalize makes of a sample of each type.
+    return [
+        (f"`{name}`", ", ".join(kind.categories if kind else (name,)), *_shown(name))
+        for name, kind in {ERROR: None, **ISSUE_TYPES}.items()
+    ]
+
+
+def _shown(issue_type: str) -> tuple[str, ...]:
+    built = samples.build("event_alert.triggered", secret="", issue="4000000028", issue_type=issue_type)
+    (alert,) = sentry.normalize(built.as_delivery(_RECEIVED_AT)).outcomes
+    if not isinstance(alert, NormalizedAlert):
+        raise TypeError
+    texts = (alert.title, alert.description.replace("\n", "<br>"), alert.severity, f"`{alert.link}`")
+    return tuple(text.replace("|", "\\|") for text in texts)
 
 
 def _activities() -> list[tuple[str, str]]:

@@ -79,9 +79,10 @@ class NormalizedAlert:
     same id is a duplicate and counts once. ``fingerprint`` is typed (``issue:…``,
     ``metric_rule:…``, ``custom:…``, ``hashes:…``, ``made:…``). ``tags`` are pairs, as sent,
     duplicates kept. ``triggered_rule`` is the label of the rule that sent the alert, if any.
-    ``source_count`` is the sender's own number of occurrences. ``has_title``: the title is the sender's own, not made of
-    other fields. ``names_environment``: deliveries of this kind can name an environment; without one, the alert belongs
-    to its problem's group in any environment. Texts hold nothing that PostgreSQL cannot store; times are aware UTC.
+    ``source_count`` is the sender's own number of occurrences. ``has_title``: the title is the sender's own, not
+    made of other fields. ``names_environment``: deliveries of this kind can name an environment; without one, the
+    alert belongs to its problem's group in any environment. Texts hold nothing that PostgreSQL cannot store; times
+    are aware UTC.
     """
 
     source: str

@@ -41,15 +41,15 @@ class Identity:
     """Resource, action and delivery key of a delivery, read from its signed body.
 
     A redelivery has the same ``delivery_key``. ``ignored`` is empty for an alert or a status change; else it is the
-    reason why the delivery is ignored. ``is_unknown``: the reason is an unknown resource or action, and the delivery
-    is stored raw. ``project`` is the source's own id or slug of the project, where the body has one.
+    reason why the delivery is ignored. ``is_kept``: it is ignored, but someone may want to look at it, so it is stored
+    raw. ``project`` is the source's own id or slug of the project, where the body has one.
     """
 
     resource: str
     action: str
     delivery_key: str
     ignored: str = ""
-    is_unknown: bool = False
+    is_kept: bool = False
     project: str = ""
 
 

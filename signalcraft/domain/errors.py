@@ -202,18 +202,6 @@ class PermanentError(SignalCraftError):
         self.field = field
 
 
-class MissingIdentity(PermanentError):
-    """The body has no event id, and nothing to derive one from."""
-
-    code = "identity_missing"
-
-
-class MissingTitle(PermanentError):
-    """The body has no title, and no type to derive one from."""
-
-    code = "title_missing"
-
-
 class UnexpectedShape(PermanentError):
     """A required field is missing or of another JSON type."""
 

@@ -47,7 +47,7 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: In
     result = ReceiveResult(
         status=DeliveryStatus.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored
     )
-    if identity.ignored and not identity.is_unknown:
+    if identity.ignored and not identity.is_kept:
         return result
     accepted = AcceptedDelivery(
         delivery_id=delivery_id,

@@ -80,6 +80,7 @@ def log_delivery(response: Response) -> Response:
         resource=identity.resource if identity else None,
         action=identity.action if identity else None,
         answer=answer,
+        reason=(result.reason or None) if result else None,
         status=response.status_code,
         duration_ms=round(seconds * 1000, 2),
         bytes=request.content_length,

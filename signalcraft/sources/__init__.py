@@ -38,7 +38,7 @@ class Source(Protocol):
         """Return the alerts and status changes of the delivery.
 
         Raises:
-            PermanentError: a field that every alert needs is missing.
+            PermanentError: it cannot be read at all; :meth:`identify` would have refused it.
         """
 
     def recall(self, body: bytes, received_at: datetime) -> Delivery:

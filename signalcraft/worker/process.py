@@ -143,6 +143,15 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
     prepared.changes += [(accepted.workspace_id, change) for change in changes]
     if not normalization.outcomes:
         prepared.unhandled.append(accepted)
+        if normalization.warnings:
+            log.warning(
+                "delivery without effect kept raw",
+                stage="normalize",
+                delivery_id=accepted.delivery_id,
+                workspace=accepted.workspace,
+                resource=accepted.resource,
+                fields=[warning.field for warning in normalization.warnings],
+            )
 
 
 def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:

@@ -105,13 +105,13 @@ class TestPreview:
         (outcome,) = preview(client, name="issue.resolved", issue="7").get_json()["outcomes"]
         assert outcome == {"kind": "status_change", "change": "resolved", "fingerprint": "issue:7"}
 
-    def test_a_delivery_that_the_worker_would_dead_letter_is_refused_with_the_field(self, client: FlaskClient) -> None:
+    def test_a_delivery_that_cannot_be_read_is_refused_with_the_field(self, client: FlaskClient) -> None:
         headers = {
             "Authorization": f"Bearer {TOKEN}",
             "Content-Type": "application/json",
             "Sentry-Hook-Resource": "event_alert",
         }
-        body = b'{"action":"triggered","data":{"event":{"title":"no id"}}}'
+        body = b'{"action":"triggered"}'
         response = client.post("/api/v1/preview", data=body, headers=headers)
         assert (response.status_code, code_of(response)) == (422, "fields_invalid")
         assert response.get_json()["errors"]

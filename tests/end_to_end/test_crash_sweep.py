@@ -44,10 +44,10 @@ def begin(redis: Redis) -> None:
 
 
 def deliveries_of_each_kind() -> list[AcceptedDelivery]:
-    """Two alerts of one issue, one of another, one repeated by another rule, a status change, one without identity."""
+    """Two alerts of one issue, one of another, one repeated by another rule, a status change, one unreadable."""
     twice = accepted(issue="1", event_id="a" * 32)
     bad = accepted()
-    body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
+    body = b'{"action":"triggered"}'
     return [
         twice,
         accepted(issue="1", minute=1),

@@ -35,6 +35,9 @@ def unhandled() -> list[UnhandledDelivery]:
     [
         ("release", {"action": "created", "data": {"release": {"version": "1"}}}, "resource_unknown"),
         ("issue", {"action": "exploded", "data": {"issue": {"id": "1", "title": "x"}}}, "action_unknown"),
+        ("event_alert", {"action": "triggered", "data": {"event": "x"}}, "body_incomplete"),
+        ("activity_alert", {"action": "triggered", "data": {"activity": {}, "alert": {}}}, "body_incomplete"),
+        ("installation", {"action": "created"}, "body_incomplete"),
     ],
 )
 def test_they_are_ignored_in_the_response_and_stored_raw(

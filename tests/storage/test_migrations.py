@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import psycopg2
 import pytest
+from peewee import SQL
 from playhouse.migrations import Runner
 
 from signalcraft.dev import embedded_servers
@@ -99,3 +100,36 @@ def test_bodies_survive_the_migration_from_text_to_bytes_and_back(empty_url: str
 def test_applying_twice_applies_nothing(empty_url: str) -> None:
     assert migrations.apply(empty_url)
     assert migrations.apply(empty_url) == []
+
+
+def test_stored_events_get_the_ids_that_the_current_code_gives_them(empty_url: str) -> None:
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        runner = Runner(database, str(migrations.DIRECTORY))
+        names = runner.up()
+        runner.down(names[names.index("0014_name_the_issue_in_event_ids")])
+        database.execute_sql(_OLD_EVENT)
+        one = AlertEvent.select().dicts().get()
+        stored = [
+            ("a" * 32, "7"),
+            ("b" * 32, None),
+            (f"{'c' * 32}:7", "7"),
+            ("c" * 32, "7"),
+            ("issue:7:created", "7"),
+            ("metric:1:open:d", None),
+        ]
+        for name, issue_id in stored:
+            AlertEvent.insert({**one, "id": SQL("DEFAULT"), "source_event_id": name, "issue_id": issue_id}).execute()
+        AlertEvent.insert({**one, "id": SQL("DEFAULT"), "source": "other", "source_event_id": "d"}).execute()
+        runner.up()
+        assert {event.source_event_id for event in AlertEvent.select()} == {
+            "old:project:shop",
+            f"{'a' * 32}:7",
+            f"{'b' * 32}:project:shop",
+            f"{'c' * 32}:7",
+            "c" * 32,
+            "issue:7:created",
+            "metric:1:open:d",
+            "d",
+        }

@@ -94,14 +94,14 @@ def test_a_delivery_that_cannot_be_processed_is_dead_lettered_with_its_body_and_
     work: Work,
 ) -> None:
     bad = accepted()
-    body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
+    body = b'{"action":"triggered"}'
     bad = replace(bad, delivery=replace(bad.delivery, body=body))
     enqueue_deliveries(redis, accepted(), bad, accepted())
     work()
     assert count_events() == 2
     (letter,) = failed()
     assert (letter.delivery_id, bytes(letter.body), letter.stage) == (bad.delivery_id, body, "normalize")
-    assert letter.code == "identity_missing"
+    assert letter.code == "shape_unexpected"
 
 
 def test_a_batch_that_the_database_refuses_is_processed_one_by_one(redis: Redis, work: Work) -> None:

@@ -97,7 +97,7 @@ def test_a_delivery_that_cannot_be_processed_is_dead_lettered_and_removed_from_t
     bad = accepted("event_alert.triggered")
     add_to_inbox(accepted(), bad)
     with session():
-        models.Inbox.update(body=b'{"action":"triggered","data":{"event":{"title":"x"}}}').where(
+        models.Inbox.update(body=b'{"action":"triggered"}').where(
             models.Inbox.delivery_id == bad.delivery_id,
         ).execute()
     assert inbox_consumer().consume_batch() == 2

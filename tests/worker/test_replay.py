@@ -14,7 +14,7 @@ from signalcraft import tasks
 from signalcraft.cli.main import main
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import MissingTitle
+from signalcraft.domain.errors import UnexpectedShape
 from signalcraft.groups import record
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.queues import dead_letters, jobs, reconcile
@@ -50,14 +50,14 @@ def run(environ: dict[str, str]) -> Run:
 
 def broken() -> AcceptedDelivery:
     delivery = accepted()
-    body = b'{"action":"triggered","data":{"event":{"title":"no id anywhere"}}}'
+    body = b'{"action":"triggered"}'
     return replace(delivery, delivery=replace(delivery.delivery, body=body))
 
 
 def dead_letter(*deliveries: AcceptedDelivery) -> None:
     with session():
         for delivery in deliveries:
-            dead_letters.add_all([(delivery, MissingTitle("by older code"))], stage="normalize")
+            dead_letters.add_all([(delivery, UnexpectedShape("by older code"))], stage="normalize")
 
 
 def summary(result: Result) -> str:
@@ -224,13 +224,13 @@ def test_dead_letters_are_listed_and_shown(redis: Redis, run: Run) -> None:  # n
     bad = broken()
     dead_letter(bad)
     listed = run("failed", "list").stdout
-    assert "title_missing" in listed
+    assert "shape_unexpected" in listed
     assert "1 deliveries." in listed
     with session():
         row = FailedDelivery.get()
     shown = run("failed", "show", str(row.id)).stdout
     assert bad.delivery_id in shown
-    assert "no id anywhere" in shown
+    assert "by older code" in shown
     assert run("failed", "show", str(row.id), "--body").stdout_bytes == bad.delivery.body
 
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from signalcraft import tasks
 from signalcraft.domain.alerts import GroupSnapshot
-from signalcraft.domain.errors import MissingTitle, QueueUnavailable
+from signalcraft.domain.errors import QueueUnavailable, UnexpectedShape
 from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database, session
@@ -37,7 +37,7 @@ def _workspace(clean_database: str) -> None:  # noqa: ARG001 - cleans the databa
 
 def dead_letter(number: int) -> None:
     for _ in range(number):
-        dead_letters.add(accepted(), MissingTitle("it has none"), stage="normalize")
+        dead_letters.add(accepted(), UnexpectedShape("it has none"), stage="normalize")
 
 
 def let_time_pass() -> None:

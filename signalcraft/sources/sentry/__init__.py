@@ -17,7 +17,7 @@ from signalcraft.sources.sentry import alerts, delivery_keys, identifiers, statu
 from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, open_envelope
 from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
 from signalcraft.sources.sentry.envelope import recall as recall
-from signalcraft.sources.sentry.field_paths import Reader
+from signalcraft.sources.sentry.field_paths import Path, Reader
 from signalcraft.sources.sentry.fields import FIELDS, OTHER
 from signalcraft.sources.sentry.signature import HEADERS as HEADERS
 from signalcraft.sources.sentry.signature import verify as verify
@@ -43,10 +43,12 @@ DISPATCH: Mapping[tuple[str, str], Handler] = MappingProxyType(
 
 RESOURCE_UNKNOWN = "resource_unknown"
 ACTION_UNKNOWN = "action_unknown"
+BODY_INCOMPLETE = "body_incomplete"
 NO_ALERT = "no_alert"
 
 _PLAIN = Vocabulary()
 _ALERTING = frozenset(resource for resource, _ in DISPATCH)
+_KEPT = frozenset({RESOURCE_UNKNOWN, ACTION_UNKNOWN, BODY_INCOMPLETE})
 
 
 def identify(delivery: Delivery) -> Identity:
@@ -55,7 +57,7 @@ def identify(delivery: Delivery) -> Identity:
     Raises:
         BodyNotJson, BodyNotObject: the body is no JSON object.
         BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: the JSON exceeds a bound.
-        InvalidFields: ``action``, ``data`` or the resource's own object is missing or of another type.
+        InvalidFields: ``action`` or an alert's ``data`` is missing or of another type.
         ResourceMismatch: the body has the form of another resource than the header names.
         UiComponentRequest: it is a call of a UI component.
     """
@@ -67,7 +69,7 @@ def identify(delivery: Delivery) -> Identity:
         action=envelope.action,
         delivery_key=delivery_keys.delivery_key(envelope),
         ignored=ignored,
-        is_unknown=ignored in {RESOURCE_UNKNOWN, ACTION_UNKNOWN},
+        is_kept=ignored in _KEPT,
         project=_project(envelope),
     )
 
@@ -78,22 +80,26 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
     They are none, one alert, or a status change. An alert of the legacy plugin is repeated for each of its rules.
 
     Raises:
-        MissingIdentity, MissingTitle: a field that every alert needs is missing.
         UnexpectedShape: :func:`identify` would have refused it.
     """
     try:
         envelope = open_envelope(delivery)
     except Refusal as refusal:
         raise UnexpectedShape(refusal.title, field=next(iter(refusal.errors), "")) from refusal
+    reader = Reader(envelope.body)
+    if envelope.missing:
+        reader.warn(Path(envelope.missing), "is missing or of another type; the delivery was kept raw")
+        return Normalization(outcomes=(), warnings=tuple(reader.warnings))
     handler = DISPATCH.get((envelope.resource, envelope.action))
     if handler is None:
         return Normalization(outcomes=())
-    reader = Reader(envelope.body)
     outcomes = handler(envelope, reader, vocabulary)
     return Normalization(outcomes=tuple(outcomes), warnings=tuple(dict.fromkeys(reader.warnings)))
 
 
 def _ignored(envelope: Envelope) -> str:
+    if envelope.missing:
+        return BODY_INCOMPLETE
     if envelope.resource not in _ALERTING:
         return NO_ALERT if envelope.resource in PROOFS else RESOURCE_UNKNOWN
     if (envelope.resource, envelope.action) not in DISPATCH:

@@ -1,20 +1,21 @@
 """Normalize bodies that are alerts. One function for all resources; ``fields`` holds the differences."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from signalcraft.domain.alerts import NormalizedAlert, Severity, Vocabulary
-from signalcraft.domain.errors import MissingIdentity, MissingTitle
 from signalcraft.sources import cleaning
 from signalcraft.sources.sentry import delivery_keys, fingerprint, identifiers, urls
-from signalcraft.sources.sentry.envelope import Envelope
+from signalcraft.sources.sentry.envelope import LEGACY, Envelope
 from signalcraft.sources.sentry.field_paths import Reader
-from signalcraft.sources.sentry.fields import FIELDS, AlertFields
+from signalcraft.sources.sentry.fields import FIELDS, METRIC_ALERT, AlertFields
 
 SOURCE = "sentry"
-NO_PROJECT = "unknown"
 MAX_RULES = 20
+TIME = "a time we can believe"
+HTTP_URL = "an http(s) URL"
 
 #: A metric alert has no level: its action is its severity.
 METRIC_SEVERITIES: Mapping[str, Severity] = MappingProxyType({"critical": Severity.CRITICAL, "warning": Severity.MED})
@@ -40,11 +41,7 @@ class Reading:
 def of_event(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
     """Normalize one event: ``event_alert``, ``error`` and the service hook."""
     reading = Reading.of(envelope, reader, vocabulary)
-    event_id = identifiers.event_id(reader, reading.fields)
-    if event_id is None:
-        raise MissingIdentity("there is no event id", field=reading.fields.event_id[0].text)
-    issue_id = identifiers.issue_of_occurrence(reader, reading.fields)
-    return [_alert(reading, f"{event_id}:{issue_id}" if issue_id else event_id)]
+    return [_alert(reading, _source_event_id(reading))]
 
 
 def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
@@ -53,14 +50,7 @@ def of_legacy(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
     The alert is repeated for each rule that sent it. The copies share an id, so they count once.
     """
     reading = Reading.of(envelope, reader, vocabulary)
-    event_id = identifiers.event_id(reader, reading.fields)
-    if event_id is None:
-        issue_id = identifiers.issue_id(reader, reading.fields)
-        if issue_id is None:
-            raise MissingIdentity("there is neither an event id nor an issue id", field="event.event_id")
-        # The oldest senders name no event and send the same bytes each time: only the time distinguishes two events.
-        event_id = f"legacy:{issue_id}:{envelope.delivery.received_at.isoformat()}"
-    alert = _alert(reading, event_id)
+    alert = _alert(reading, _source_event_id(reading))
     sent_by = envelope.body.get("triggering_rules")
     rules = (
         [cleaning.line(rule, cleaning.RULE_LIMIT) for rule in sent_by[:MAX_RULES]] if isinstance(sent_by, list) else []
@@ -77,9 +67,7 @@ def of_new_issue(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> 
     """
     reading = Reading.of(envelope, reader, vocabulary)
     issue_id = identifiers.issue_id(reader, reading.fields)
-    if issue_id is None:
-        raise MissingIdentity("there is no issue id", field="data.issue.id")
-    return [_alert(reading, f"issue:{issue_id}:created")]
+    return [_alert(reading, f"issue:{issue_id}:created" if issue_id else _substitute_id(reading))]
 
 
 def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Sequence[NormalizedAlert]:
@@ -90,9 +78,29 @@ def of_metric(envelope: Envelope, reader: Reader, vocabulary: Vocabulary) -> Seq
     reading = Reading.of(envelope, reader, vocabulary)
     incident = identifiers.event_id(reader, reading.fields) or metric_rule_id(reader, reading.fields)
     if incident is None:
-        raise MissingIdentity("there is neither an incident nor a rule", field="data.metric_alert.id")
-    delivery = delivery_keys.delivery_key(envelope).partition(":")[2]
-    return [_alert(reading, f"metric:{incident}:{envelope.action}:{delivery}")]
+        reader.warn(reading.fields.event_id[0], "is missing, and so is the rule; the body's digest stands for them")
+    digest = delivery_keys.delivery_key(envelope).partition(":")[2]
+    return [_alert(reading, ":".join(filter(None, ("metric", incident, envelope.action, digest))))]
+
+
+def _source_event_id(reading: Reading) -> str:
+    event_id = identifiers.event_id(reading.reader, reading.fields)
+    return f"{event_id}:{identifiers.owner(reading.reader, reading.fields)}" if event_id else _substitute_id(reading)
+
+
+def _substitute_id(reading: Reading) -> str:
+    """Return an id for an alert without one: the issue or project and the moment, else the body."""
+    reader, fields, delivery = reading.reader, reading.fields, reading.envelope.delivery
+    missing = (fields.event_id or fields.issue_id)[0]
+    moment = reader.first(fields.occurred_at, cleaning.time, TIME)
+    if moment is not None:
+        reader.warn(missing, "is missing; the moment stands for it")
+        return f"at:{identifiers.owner(reader, fields)}:{moment.isoformat()}"
+    reader.warn(missing, "is missing, and so is the time; the body stands for it")
+    body = f"body:{hashlib.sha256(delivery.body).hexdigest()}"
+    if reading.envelope.resource == LEGACY and identifiers.names_nothing(reader, fields):
+        return f"{body}:{delivery.received_at.isoformat()}"
+    return body
 
 
 def metric_rule_id(reader: Reader, fields: AlertFields) -> str | None:
@@ -103,31 +111,44 @@ def metric_rule_id(reader: Reader, fields: AlertFields) -> str | None:
     return reader.first_or_warn(fields.rule_id, cleaning.identifier, "a rule's id")
 
 
+def metric_fingerprint(reader: Reader) -> str | None:
+    """Return the fingerprint of a metric alert: that of its rule, else of its incident."""
+    rule = metric_rule_id(reader, METRIC_ALERT)
+    if rule:
+        return fingerprint.metric_rule(rule)
+    incident = identifiers.event_id(reader, METRIC_ALERT)
+    return fingerprint.metric_incident(incident) if incident else None
+
+
 def _alert(reading: Reading, source_event_id: str) -> NormalizedAlert:
     reader, fields, received_at = reading.reader, reading.fields, reading.envelope.delivery.received_at
     issue_id = identifiers.issue_id(reader, fields)
     if issue_id is None and fields.issue_id:
         reader.warn(fields.issue_id[0], "is missing")
     environment = _environment(reading)
-    title = reader.first(fields.title, headline, "a title")
-    if title is None:
-        raise MissingTitle("there is no title, and no type to make one of", field=fields.title[0].text)
+    project = identifiers.project(reader, fields)
+    description = reader.first(fields.description, _text, "text") or ""
+    of_occurrence = reader.first(fields.occurrence_title, headline, "a title")
+    title = of_occurrence or reader.first(fields.title, headline, "a title")
+    shown = title or _substitute_title(reading, description, project)
     return NormalizedAlert(
         source=SOURCE,
         source_event_id=source_event_id,
-        project=_project(reading),
+        project=project,
         environment=environment,
         severity=_severity(reading, environment),
-        fingerprint=_fingerprint(reading, issue_id, title),
-        title=title,
-        description=reader.first(fields.description, _description, "text") or "",
+        fingerprint=_fingerprint(reading, issue_id, shown),
+        title=shown,
+        description=_with_transaction(reading, of_occurrence, description) if of_occurrence else description,
         tags=_tags(reading),
-        occurred_at=reader.first_or_warn(fields.occurred_at, cleaning.time, "a time we can believe") or received_at,
+        occurred_at=reader.first_or_warn(fields.occurred_at, cleaning.time, TIME) or received_at,
         received_at=received_at,
         link=_link(reading, issue_id),
         issue_id=issue_id,
         triggered_rule=_triggered_rule(reading),
         source_count=reader.first(fields.count, cleaning.count, "a count"),
+        has_title=title is not None,
+        names_environment=bool(fields.environment),
     )
 
 
@@ -142,8 +163,23 @@ def headline(value: object) -> str | None:
     return cleaning.cut(": ".join(filter(None, parts)), cleaning.TITLE_LIMIT) or None
 
 
-def _description(value: object) -> str | None:
+def _text(value: object) -> str | None:
     return cleaning.text(value, cleaning.DESCRIPTION_LIMIT)
+
+
+def _substitute_title(reading: Reading, description: str, project: str) -> str:
+    reader, fields = reading.reader, reading.fields
+    reader.warn(fields.title[0], "is missing; another field stands for it")
+    found = reader.first(fields.title_substitutes, headline, "text")
+    return found or cleaning.line(description, cleaning.TITLE_LIMIT) or f"Untitled alert in {project}"
+
+
+def _with_transaction(reading: Reading, title: str, description: str) -> str:
+    """Add the transaction to the description of an occurrence, whose title does not name it."""
+    texts = (title, *description.split("\n"))
+    names = reading.reader.each(reading.fields.transaction, headline)
+    name = next((name for name in names if name not in texts), None)
+    return cleaning.cut("\n".join(filter(None, (description, name))), cleaning.DESCRIPTION_LIMIT)
 
 
 def _triggered_rule(reading: Reading) -> str | None:
@@ -157,16 +193,6 @@ def _triggered_rule(reading: Reading) -> str | None:
 def _rule(value: object) -> str | None:
     # Of the legacy plugin's list, of_legacy replaces this first label by each one in turn.
     return cleaning.line(value[0] if isinstance(value, list) and value else value, cleaning.RULE_LIMIT)
-
-
-def _project(reading: Reading) -> str:
-    reader, fields = reading.reader, reading.fields
-    slug = identifiers.project_slug(reader, fields)
-    if slug:
-        return slug
-    number = identifiers.project_id(reader, fields)
-    reader.warn(fields.project[0], "is missing; the project goes by its number" if number else "is missing")
-    return f"project-{number}".lower() if number else NO_PROJECT
 
 
 def _environment(reading: Reading) -> str:
@@ -187,7 +213,9 @@ def _severity(reading: Reading, environment: str) -> Severity:
     if reading.envelope.resource == "metric_alert":
         severity = _metric_severity(reading.envelope)
     else:
-        level = reading.reader.first_or_warn(reading.fields.level, cleaning.severity, "a level that we know")
+        reader, fields, expected = reading.reader, reading.fields, "a level that we know"
+        of_occurrence = reader.first(fields.occurrence_level, cleaning.severity, expected)
+        level = of_occurrence or reader.first_or_warn(fields.level, cleaning.severity, expected)
         severity = level or Severity.MED
     steps = reading.vocabulary.severity_shift.get(environment, 0)
     return severity.shifted(steps) if steps else severity
@@ -202,8 +230,9 @@ def _fingerprint(reading: Reading, issue_id: str | None, title: str) -> str:
     reader, fields = reading.reader, reading.fields
     if issue_id is not None:
         return fingerprint.issue(issue_id)
-    if reading.envelope.resource == "metric_alert" and (rule := metric_rule_id(reader, fields)):
-        return fingerprint.metric_rule(rule)
+    if reading.envelope.resource == "metric_alert":
+        # The title names the action, which changes; the rule's name does not.
+        return metric_fingerprint(reader) or fingerprint.made(reader.first(fields.kind, headline, "text") or title)
     texts = (reader.first(paths, headline, "text") or "" for paths in (fields.kind, fields.culprit))
     return fingerprint.of_event(
         reader.first(fields.fingerprint, fingerprint.custom_parts, "a list of 1 to 32 texts"),
@@ -226,9 +255,10 @@ def _tags(reading: Reading) -> Sequence[tuple[str, str]]:
 
 def _link(reading: Reading, issue_id: str | None) -> str | None:
     reader, fields = reading.reader, reading.fields
-    if fields.url_as_link:
-        return reader.first_or_warn(fields.url_as_link, urls.as_sent, "an http(s) URL")
+    if not fields.urls:
+        return reader.first_or_warn(fields.url_as_link, urls.as_sent, HTTP_URL)
     link = urls.issue_link(reader.each(fields.urls, urls.read), issue_id)
+    link = link or reader.first(fields.url_as_link, urls.as_sent, HTTP_URL)
     if link is None:
         reader.warn(fields.urls[0], "names no organization to make a link of")
     return link

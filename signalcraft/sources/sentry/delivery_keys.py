@@ -11,7 +11,7 @@ import json
 import re
 
 from signalcraft.sources.sentry import identifiers
-from signalcraft.sources.sentry.envelope import RESOURCES, UNKNOWN, Envelope
+from signalcraft.sources.sentry.envelope import LEGACY, RESOURCES, UNKNOWN, Envelope
 from signalcraft.sources.sentry.field_paths import Reader
 from signalcraft.sources.sentry.fields import FIELDS, AlertFields
 from signalcraft.sources.sentry.signature import IDEMPOTENCY_HEADER
@@ -37,22 +37,34 @@ def delivery_key(envelope: Envelope) -> str:
 
 def _identity(envelope: Envelope) -> list[str]:
     resource, action = envelope.resource, envelope.action
-    if resource in OF_EVENTS and (event := identifiers.event_id(Reader(envelope.body), FIELDS[resource])):
-        return [action, event, *_issue_of_occurrence(envelope), _rule(envelope, FIELDS[resource])]
-    issue = identifiers.issue_id(Reader(envelope.body), FIELDS[resource]) if resource == "issue" else None
-    if issue and action == "created":
-        return [action, issue]
-    attempt = envelope.delivery.headers.get(IDEMPOTENCY_HEADER, "")
-    is_distinct = resource in OF_STATE and _IDEMPOTENCY_KEY.fullmatch(attempt)
-    if issue and is_distinct:
-        return [action, issue, attempt]
-    return ["body", hashlib.sha256(envelope.delivery.body).hexdigest(), attempt if is_distinct else ""]
+    if resource not in FIELDS:
+        return _of_bytes(envelope, "")
+    reader, fields = Reader(envelope.body), FIELDS[resource]
+    if resource in OF_EVENTS and (event := identifiers.event_id(reader, fields)):
+        return [action, *_owners(reader, fields), event, _rule(envelope, fields)]
+    if resource == LEGACY and identifiers.names_nothing(reader, fields):
+        return _of_bytes(envelope, envelope.delivery.received_at.isoformat())
+    attempt = _attempt(envelope)
+    if resource == "issue" and (action == "created" or attempt) and identifiers.issue_id(reader, fields):
+        return [action, *_owners(reader, fields), "" if action == "created" else attempt]
+    return _of_bytes(envelope, attempt)
 
 
-def _issue_of_occurrence(envelope: Envelope) -> list[str]:
-    # An event with an occurrence can belong to several issues: one trace can be slow in two ways.
-    issue = identifiers.issue_of_occurrence(Reader(envelope.body), FIELDS[envelope.resource])
-    return [issue] if issue else []
+def _owners(reader: Reader, fields: AlertFields) -> list[str]:
+    # Ids of events are unique within a project only. The project is taken as sent, by whatever names it: to find the
+    # slug in a URL would take as long as half of the rest.
+    body = reader.body
+    named = [repr(path.follow(body)) for path in (*fields.project, *fields.project_id[:1], *fields.urls[:1])]
+    return [*named, identifiers.issue_id(reader, fields) or ""]
+
+
+def _attempt(envelope: Envelope) -> str:
+    sent = envelope.delivery.headers.get(IDEMPOTENCY_HEADER, "")
+    return sent if envelope.resource in OF_STATE and _IDEMPOTENCY_KEY.fullmatch(sent) else ""
+
+
+def _of_bytes(envelope: Envelope, distinction: str) -> list[str]:
+    return ["body", hashlib.sha256(envelope.delivery.body).hexdigest(), distinction]
 
 
 def _rule(envelope: Envelope, fields: AlertFields) -> str:

@@ -23,37 +23,48 @@ UNKNOWN = "unknown"
 LEGACY = "legacy"
 SERVICE_HOOK = "servicehook"
 
-#: The keys of ``data`` that prove a resource, the most specific first.
-PROOFS: Mapping[str, frozenset[str]] = MappingProxyType(
+_Types = Mapping[str, type | tuple[type, ...]]
+
+#: The keys of ``data`` that prove a resource, and the types of a complete one; the most specific resource first.
+PROOFS: Mapping[str, _Types] = MappingProxyType(
     {
-        "event_alert": frozenset({"event"}),
-        "error": frozenset({"error"}),
-        "metric_alert": frozenset({"metric_alert"}),
-        "activity_alert": frozenset({"issue", "activity"}),
-        "issue": frozenset({"issue"}),
-        "installation": frozenset({"installation"}),
-        "comment": frozenset({"comment_id"}),
-        "seer": frozenset({"run_id"}),
-        "preprod_artifact": frozenset({"buildId"}),
-        "size_analysis": frozenset({"buildId"}),
+        "event_alert": {"event": dict},
+        "error": {"error": dict},
+        "metric_alert": {"metric_alert": dict},
+        "activity_alert": {"issue": dict, "activity": dict},
+        "issue": {"issue": dict},
+        "installation": {"installation": dict},
+        "comment": {"comment_id": (int, str)},
+        "seer": {"run_id": (int, str)},
+        "preprod_artifact": {"buildId": (int, str)},
+        "size_analysis": {"buildId": (int, str)},
     }
 )
 
 #: Every known resource; metrics count all others as :data:`UNKNOWN`.
 RESOURCES = frozenset({*PROOFS, LEGACY, SERVICE_HOOK})
+#: Resources of an integration that make alerts or change groups: their ``data`` must be there.
+_ALERTING = frozenset({"event_alert", "error", "metric_alert", "activity_alert", "issue"})
+#: Keys of the legacy plugin's body that prove it. A look-alike has none of them.
+_LEGACY_KEYS = frozenset({"message", "culprit", "triggering_rules"})
 
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A delivery with parsed body and proved resource. ``data`` holds the fields of the resource."""
+    """A delivery with parsed body and proved resource.
+
+    ``data`` holds the fields of the resource. ``missing`` is the path of the resource's own object (or id) if that is
+    missing or of another type: such a delivery has no meaning.
+    """
 
     delivery: Delivery
     resource: str
     action: str
     body: dict[str, Any]
     data: dict[str, Any]
+    missing: str = ""
 
 
 def open_envelope(delivery: Delivery) -> Envelope:
@@ -69,26 +80,41 @@ def open_envelope(delivery: Delivery) -> Envelope:
         case Family.UI_COMPONENT:
             raise UiComponentRequest
         case Family.SERVICE_HOOK:
-            schemas.SERVICE_HOOK.check(body)
-            return Envelope(delivery=delivery, resource=SERVICE_HOOK, action="triggered", body=body, data=body)
+            is_complete = isinstance(body.get("event"), dict) or isinstance(body.get("group"), dict)
+            return _flat(delivery, SERVICE_HOOK, body, missing="" if is_complete else "event")
         case _:
-            (schemas.LEGACY if "message" in body else schemas.LEGACY_EVENT).check(body)
-            return Envelope(delivery=delivery, resource=LEGACY, action="triggered", body=body, data=body)
+            if not _LEGACY_KEYS & body.keys():
+                schemas.LEGACY.check(body)
+            return _flat(delivery, LEGACY, body)
+
+
+def _flat(delivery: Delivery, resource: str, body: dict[str, Any], missing: str = "") -> Envelope:
+    return Envelope(delivery=delivery, resource=resource, action="triggered", body=body, data=body, missing=missing)
 
 
 def _integration(delivery: Delivery, body: dict[str, Any]) -> Envelope:
-    schemas.INTEGRATION.check(body)
-    action, data = body["action"], body["data"]
-    resource = _proved_resource(delivery.headers.get(RESOURCE_HEADER, "").strip().lower(), action, data)
-    if resource in schemas.DATA:
-        schemas.DATA[resource].check(data, under="data.")
+    named = delivery.headers.get(RESOURCE_HEADER, "").strip().lower()
+    # A 4xx is a failed delivery at Sentry, so it is kept for what nobody can use.
+    (schemas.INTEGRATION_ALERT if not named or named in _ALERTING else schemas.INTEGRATION).check(body)
+    action, data = body["action"], body.get("data")
+    if not isinstance(data, dict):
+        data = {}
+    resource = _proved_resource(named, action, data)
     return Envelope(
         delivery=delivery,
         resource=resource,
         action=action if _NAME.fullmatch(action) else UNKNOWN,
         body=body,
         data=data,
+        missing=_missing(resource, data),
     )
+
+
+def _missing(resource: str, data: Mapping[str, Any]) -> str:
+    for key, expected in PROOFS.get(resource, {}).items():
+        if not isinstance(data.get(key), expected):
+            return f"data.{key}"
+    return ""
 
 
 def _proved_resource(named: str, action: str, data: Mapping[str, Any]) -> str:
@@ -98,7 +124,8 @@ def _proved_resource(named: str, action: str, data: Mapping[str, Any]) -> str:
     resources several times a year, some with a known key (``activity_alert`` was added with ``data.issue``).
     """
     if named and named not in PROOFS:
-        return named if _NAME.fullmatch(named) else UNKNOWN
+        # The names of the other families prove nothing: anyone could replay a captured body under them.
+        return named if _NAME.fullmatch(named) and named not in RESOURCES else UNKNOWN
     if named and _proves(named, action, data):
         return named
     proved = [resource for resource in PROOFS if _proves(resource, action, data)]
@@ -110,10 +137,8 @@ def _proved_resource(named: str, action: str, data: Mapping[str, Any]) -> str:
 
 
 def _proves(resource: str, action: str, data: Mapping[str, Any]) -> bool:
-    if not PROOFS[resource] <= data.keys():
-        return False
-    # An activity alert has the keys of both resources; the action decides, should Sentry add an activity to issue.*.
-    return not (resource == "issue" and action == "triggered" and "activity" in data)
+    # An activity alert has the key of an issue too; the action decides, should Sentry add an activity to issue.*.
+    return PROOFS[resource].keys() <= data.keys() and not (resource == "issue" and action == "triggered")
 
 
 def recall(body: bytes, received_at: datetime) -> Delivery:

@@ -7,6 +7,8 @@ from signalcraft.sources.sentry import urls
 from signalcraft.sources.sentry.field_paths import Path, Reader
 from signalcraft.sources.sentry.fields import AlertFields
 
+NO_PROJECT = "unknown"
+
 _DASHED = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
@@ -28,24 +30,43 @@ def event_id(reader: Reader, fields: AlertFields) -> str | None:
 
 
 def issue_id(reader: Reader, fields: AlertFields) -> str | None:
-    """Return the issue's id, from a field or a URL."""
+    """Return the issue's id, from a field or a URL, else its short id."""
     found = reader.first(fields.issue_id, cleaning.identifier, "an issue id")
-    return found or next((url.issue_id for url in reader.each(fields.urls, urls.read) if url.issue_id), None)
+    found = found or next((url.issue_id for url in reader.each(fields.urls, urls.read) if url.issue_id), None)
+    if found or not fields.short_id:
+        return found
+    short = reader.first(fields.short_id, cleaning.identifier, "an issue's short id")
+    if short:
+        reader.warn(fields.issue_id[0], "is missing; the short id stands for it")
+    return short
 
 
-def issue_of_occurrence(reader: Reader, fields: AlertFields) -> str | None:
-    """Return the issue id of an event with an occurrence.
+def owner(reader: Reader, fields: AlertFields) -> str:
+    """Return what an event id is unique in: the issue, else the project.
 
-    Without one, it is ``None``. Occurrences are e.g. slow queries or a missed check-in. Such an event may belong to
-    several issues at a time; an error belongs to one.
+    Sentry's event ids are unique within a project only, and one event may belong to several issues.
     """
-    if not any(reader.each(fields.occurrence, _as_object)):
-        return None
-    return issue_id(reader, fields)
+    return issue_id(reader, fields) or f"project:{project(reader, fields)}"
 
 
-def _as_object(value: object) -> dict[str, object] | None:
-    return value if isinstance(value, dict) and value else None
+def names_nothing(reader: Reader, fields: AlertFields) -> bool:
+    """Return whether the body names no event, no time and no rule.
+
+    The oldest senders' equal bodies prove no redelivery: they send the same one for each event, and never again.
+    """
+    if event_id(reader, fields) or any(path.follow(reader.body) for path in fields.rule):
+        return False
+    return reader.first(fields.occurred_at, cleaning.time, "a time") is None
+
+
+def project(reader: Reader, fields: AlertFields) -> str:
+    """Return the project's slug, else its number, else ``NO_PROJECT``."""
+    slug = project_slug(reader, fields)
+    if slug:
+        return slug
+    number = project_id(reader, fields)
+    reader.warn(fields.project[0], "is missing; the project goes by its number" if number else "is missing")
+    return f"project-{number}".lower() if number else NO_PROJECT
 
 
 def project_slug(reader: Reader, fields: AlertFields) -> str:

@@ -21,8 +21,8 @@ def _expecting(what: str) -> dict[str, Any]:
     return {"required": f"is missing; {what} is expected", "null": wrong, "invalid": wrong}
 
 
-def _object(*, required: bool = True) -> fields.Dict:
-    return fields.Dict(required=required, error_messages=_expecting("a JSON object"))
+def _object() -> fields.Dict:
+    return fields.Dict(required=True, error_messages=_expecting("a JSON object"))
 
 
 class _Lenient(Schema):
@@ -36,19 +36,18 @@ class Integration(_Lenient):
     """Fields of every delivery of an integration (Sentry's ``AppPlatformEvent``)."""
 
     action = fields.String(required=True, error_messages=_expecting("text"))
+
+
+class IntegrationAlert(Integration):
+    """Fields of a delivery that may be an alert."""
+
     data = _object()
 
 
-class ServiceHook(_Lenient):
-    """Sentry's ``get_payload_v0``."""
+class Legacy(_Lenient):
+    """Sentry's ``LegacyWebhookPayload``, if no other key proves it."""
 
     event = _object()
-
-
-class Legacy(_Lenient):
-    """Sentry's ``LegacyWebhookPayload``. The oldest senders have a message and no ``event``."""
-
-    event = _object(required=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,54 +55,28 @@ class Shape:
     """A schema, and the types that it requires by key."""
 
     schema: Schema
-    types: tuple[tuple[str, type, bool], ...]
+    types: tuple[tuple[str, type], ...]
 
     @classmethod
     def of(cls, schema: type[Schema]) -> "Shape":
         """Derive the types from ``schema``."""
         instance = schema()
-        return cls(instance, tuple((name, _TYPES[type(each)], each.required) for name, each in instance.fields.items()))
+        return cls(instance, tuple((name, _TYPES[type(each)]) for name, each in instance.fields.items()))
 
     def fits(self, part: Mapping[str, Any]) -> bool:
         """Return whether ``part`` is valid by the schema."""
-        for name, expected, required in self.types:
-            if name in part:
-                if not isinstance(part[name], expected):
-                    return False
-            elif required:
-                return False
-        return True
+        return all(isinstance(part.get(name), expected) for name, expected in self.types)
 
-    def check(self, part: Mapping[str, Any], under: str = "") -> None:
+    def check(self, part: Mapping[str, Any]) -> None:
         """Check that required fields are present and of their type.
 
         Raises:
-            InvalidFields: one is missing or of another type; the errors are by path in the body, and ``under`` is the
-                prefix of ``part``.
+            InvalidFields: one is missing or of another type; the errors are by path in the body.
         """
         if not self.fits(part):
-            raise InvalidFields(
-                errors={under + name: problems for name, problems in self.schema.validate(part).items()}
-            )
+            raise InvalidFields(errors=self.schema.validate(part))
 
 
 INTEGRATION = Shape.of(Integration)
-SERVICE_HOOK = Shape.of(ServiceHook)
+INTEGRATION_ALERT = Shape.of(IntegrationAlert)
 LEGACY = Shape.of(Legacy)
-LEGACY_EVENT = Shape.of(ServiceHook)
-
-
-def _data_with(name: str) -> Shape:
-    return Shape.of(_Lenient.from_dict({name: _object()}, name=f"{name.title()}Data"))
-
-
-#: What ``data`` must hold, by resource: the resource's own object.
-DATA: Mapping[str, Shape] = MappingProxyType(
-    {
-        "event_alert": _data_with("event"),
-        "error": _data_with("error"),
-        "issue": _data_with("issue"),
-        "metric_alert": _data_with("metric_alert"),
-        "activity_alert": _data_with("issue"),
-    }
-)

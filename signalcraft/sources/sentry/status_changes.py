@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from signalcraft.domain.alerts import Change, StatusChange, Vocabulary
-from signalcraft.domain.errors import MissingIdentity
 from signalcraft.sources import cleaning
 from signalcraft.sources.sentry import alerts, fingerprint, identifiers
 from signalcraft.sources.sentry.envelope import Envelope
@@ -46,7 +45,10 @@ SUBSTATUSES: Mapping[Change, frozenset[str]] = MappingProxyType(
     }
 )
 
+UNCHANGED = "nothing was changed, the delivery was kept raw"
+
 ACTIVITY_TYPE = Path("data.activity.type")
+STATUS = Path("data.issue.status")
 SUBSTATUS = Path("data.issue.substatus")
 IGNORE_UNTIL = paths("data.issue.statusDetails.ignoreUntil")
 IGNORE_MINUTES = paths("data.issue.statusDetails.ignoreDuration")
@@ -62,7 +64,7 @@ def of_issue(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Seq
     has_assignee = change is Change.ASSIGNED and any(path.follow(reader.body) for path in ASSIGNEE)
     if has_assignee and envelope.action != "unassigned" and _assignee(envelope, reader) is None:
         return []  # an unreadable assignee must not unassign the group
-    return [_change(envelope, reader, change, "")]
+    return _changes(envelope, reader, change, "")
 
 
 def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
@@ -71,7 +73,7 @@ def of_activity(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> 
     Other activities are no change.
     """
     meaning = meaning_of_activity(envelope)
-    return [_change(envelope, reader, *meaning)] if meaning else []
+    return _changes(envelope, reader, *meaning) if meaning else []
 
 
 def meaning_of_activity(envelope: Envelope) -> tuple[Change, str] | None:
@@ -97,36 +99,44 @@ def _activity(envelope: Envelope) -> str:
 
 def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Sequence[StatusChange]:
     """Normalize ``metric_alert.resolved``: the rule's incident is over."""
-    rule = alerts.metric_rule_id(reader, METRIC_ALERT)
-    if rule is None:
-        raise MissingIdentity("there is no rule that could be resolved", field=METRIC_ALERT.rule_id[0].text)
+    of_alerts = alerts.metric_fingerprint(reader)
+    if of_alerts is None:
+        reader.warn(METRIC_ALERT.rule_id[0], f"is missing, and so is the incident; {UNCHANGED}")
+        return []
     return [
         StatusChange(
             source=alerts.SOURCE,
             change=Change.RESOLVED,
             project=identifiers.project_slug(reader, METRIC_ALERT),
-            fingerprint=fingerprint.metric_rule(rule),
+            fingerprint=of_alerts,
             received_at=envelope.delivery.received_at,
         ),
     ]
 
 
-def _change(envelope: Envelope, reader: Reader, change: Change, implied: str) -> StatusChange:
+def _changes(envelope: Envelope, reader: Reader, change: Change, implied: str) -> Sequence[StatusChange]:
     issue_id = identifiers.issue_id(reader, ISSUE)
     if issue_id is None:
-        raise MissingIdentity("there is no issue id", field=ISSUE.issue_id[0].text)
+        reader.warn(ISSUE.issue_id[0], f"is missing; {UNCHANGED}")
+        return []
+    if change is Change.ARCHIVED and STATUS.follow(reader.body) == "unresolved":
+        # Acting on it could silence a problem that burns: the opposite mistake is only loud.
+        reader.warn(STATUS, f"contradicts the archiving; {UNCHANGED}")
+        return []
     received_at = envelope.delivery.received_at
-    return StatusChange(
-        source=alerts.SOURCE,
-        change=change,
-        project=identifiers.project_slug(reader, ISSUE),
-        fingerprint=fingerprint.issue(issue_id),
-        received_at=received_at,
-        substatus=implied or _substatus(reader, change),
-        snoozed_until=_snoozed_until(reader, received_at) if change is Change.ARCHIVED else None,
-        assignee=_assignee(envelope, reader) if change is Change.ASSIGNED else None,
-        source_count=reader.first(ISSUE.count, cleaning.count, "a count"),
-    )
+    return [
+        StatusChange(
+            source=alerts.SOURCE,
+            change=change,
+            project=identifiers.project_slug(reader, ISSUE),
+            fingerprint=fingerprint.issue(issue_id),
+            received_at=received_at,
+            substatus=implied or _substatus(reader, change),
+            snoozed_until=_snoozed_until(reader, received_at) if change is Change.ARCHIVED else None,
+            assignee=_assignee(envelope, reader) if change is Change.ASSIGNED else None,
+            source_count=reader.first(ISSUE.count, cleaning.count, "a count"),
+        )
+    ]
 
 
 def _substatus(reader: Reader, change: Change) -> str:

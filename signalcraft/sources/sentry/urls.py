@@ -97,9 +97,9 @@ def _after(segments: list[str], position: int | None) -> str:
 def issue_link(urls: Iterable[SentryUrl], issue_id: str | None) -> str | None:
     """Return the canonical link to an issue.
 
-    It is under the first organization that a URL names.
+    It is under the first organization that a URL names. A short id has none.
     """
-    if issue_id is None:
+    if issue_id is None or not _NUMBER.fullmatch(issue_id):
         return None
     for url in urls:
         if url.org:

@@ -1,15 +1,19 @@
 """Every field of an alert: its paths, their order, and its default."""
 
+import hashlib
+import re
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 import pytest
 
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, FieldWarning, NormalizedAlert, Severity, Vocabulary
-from signalcraft.domain.errors import MissingIdentity, MissingTitle
+from signalcraft.domain.deliveries import Delivery
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import fingerprint
+from signalcraft.sources.sentry.samples.issue_types import ISSUE_TYPES
 from tests.support.sentry_bodies import (
     ABSENT,
     EVENT_ID,
@@ -39,7 +43,7 @@ def test_a_complete_event_is_read_without_a_warning(name: str) -> None:
     tags = dict(read.tags)
     assert read == NormalizedAlert(
         source="sentry",
-        source_event_id=EVENT_ID,
+        source_event_id=f"{EVENT_ID}:{ISSUE}",
         project="checkout",
         environment="prod",
         severity=Severity.HIGH,
@@ -75,6 +79,7 @@ def test_a_new_issue_is_a_separate_alert() -> None:
         link=LINK,
         issue_id=ISSUE,
         source_count=41,
+        names_environment=False,
     )
     assert warned(deliver("issue.created")) == []
 
@@ -120,9 +125,40 @@ def test_the_action_of_a_metric_alert_is_its_severity(action: str, status: objec
 # Identity.
 
 
-def test_one_event_is_one_alert_however_it_arrives() -> None:
-    named = {alert(deliver(name, rule=rule)).source_event_id for name in EVENTS for rule in ("one", "two")}
-    assert named == {EVENT_ID}
+@pytest.mark.parametrize("one", EVENTS)
+@pytest.mark.parametrize("other", EVENTS)
+def test_one_event_is_one_alert_however_it_arrives(one: str, other: str) -> None:
+    named = {alert(deliver(name, rule=rule)).source_event_id for name in (one, other) for rule in ("one", "two")}
+    assert named == {f"{EVENT_ID}:{ISSUE}"}
+
+
+@pytest.mark.parametrize("one", [*EVENTS, "legacy.modern"])
+@pytest.mark.parametrize("other", EVENTS)
+def test_one_event_without_an_issue_is_one_alert_of_its_project(one: str, other: str) -> None:
+    def without_issue(name: str) -> NormalizedAlert:
+        body = body_of(name, issue=None)
+        if "url" in body:
+            body["url"] = "https://northwind.sentry.io/checkout/"
+        if "group" in body:
+            body["group"]["url"] = body["event"]["url"] = None
+        return alert(carrying(body, like=name))
+
+    named = {without_issue(name).source_event_id for name in (one, other)}
+    assert named == {f"{EVENT_ID}:project:checkout"}
+
+
+def test_of_an_event_without_issue_and_slug_the_project_goes_by_its_number() -> None:
+    gone = dict.fromkeys(("issue_id", "issue_url", "web_url", "url"))
+    assert alert(with_event(**gone)).source_event_id == f"{EVENT_ID}:project:project-4509877862268928"
+    assert alert(with_event(**gone, project=None)).source_event_id == f"{EVENT_ID}:project:unknown"
+
+
+def test_one_event_of_two_projects_is_two_alerts() -> None:
+    both = [{"project": "checkout", "project_id": 1, "issue": "4000000028"}]
+    both += [{"project": "header", "project_id": 2, "issue": "4000000029"}]
+    one, other = (deliver(**each) for each in both)
+    assert alert(one).source_event_id != alert(other).source_event_id
+    assert sentry.identify(one).delivery_key != sentry.identify(other).delivery_key
 
 
 @pytest.mark.parametrize(
@@ -136,47 +172,81 @@ def test_one_event_is_one_alert_however_it_arrives() -> None:
     ],
 )
 def test_an_event_id_has_one_canonical_form(sent: object, kept: str) -> None:
-    assert alert(with_event(event_id=sent)).source_event_id == kept
+    assert alert(with_event(event_id=sent)).source_event_id == f"{kept}:{ISSUE}"
 
 
 @pytest.mark.parametrize("sent", [ABSENT, None, "", "not an id", -1, 1.5, True, [], {}, "x" * 65, "\x00"])
 def test_an_event_without_an_id_is_identified_by_its_url(sent: object) -> None:
-    assert alert(with_event(event_id=sent)).source_event_id == EVENT_ID
+    assert alert(with_event(event_id=sent)).source_event_id == f"{EVENT_ID}:{ISSUE}"
 
 
-@pytest.mark.parametrize("name", [*STORED_EVENTS, "servicehook.triggered"])
-def test_an_event_without_any_id_is_dead_lettered(name: str) -> None:
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_without_an_id_is_identified_by_its_issue_and_its_moment(name: str) -> None:
     gone = dict.fromkeys(("event_id", "eventID", "id", "url", "web_url", "issue_url"))
-    with pytest.raises(MissingIdentity) as caught:
-        sentry.normalize(with_event(name, **gone))
-    assert caught.value.field.endswith(("event_id", "eventID"))
+    moment = "2026-03-01T12:00:00.250000+00:00"
+    assert alert(with_event(name, **gone)).source_event_id == f"at:{ISSUE}:{moment}"
+    assert any(field.endswith(("event_id", "eventID")) for field in warned(with_event(name, **gone)))
+    nowhere = with_event(**gone, issue_id=None, project=None)
+    assert alert(nowhere).source_event_id == f"at:project:unknown:{moment}"
 
 
-def test_the_oldest_senders_events_are_distinguished_by_their_time() -> None:
-    assert alert(deliver("legacy.ancient")).source_event_id == f"legacy:{ISSUE}:2026-03-01T12:00:03+00:00"
-    with pytest.raises(MissingIdentity):
-        sentry.normalize(damaged("legacy.ancient", "id"))
+def test_an_event_without_an_id_and_a_time_is_identified_by_its_body() -> None:
+    gone = dict.fromkeys(("event_id", "url", "web_url", "issue_url", "datetime", "timestamp", "received"))
+    one, other = (with_event(**gone, title=title) for title in "ab")
+    assert alert(one).source_event_id == f"body:{hashlib.sha256(one.body).hexdigest()}"
+    assert alert(one).source_event_id != alert(other).source_event_id
+    assert "data.event.event_id" in warned(one)
+
+
+def later(delivery: Delivery) -> Delivery:
+    return replace(delivery, received_at=delivery.received_at + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize("path", ["level", "message", "id", "project"])
+def test_of_the_oldest_senders_each_request_is_an_alert(path: str) -> None:
+    delivery = damaged("legacy.ancient", path)
+    again = later(delivery)
+    assert alert(delivery).source_event_id != alert(again).source_event_id
+    assert sentry.identify(delivery).delivery_key != sentry.identify(again).delivery_key
+    assert alert(delivery) == alert(delivery)
+
+
+@pytest.mark.parametrize(
+    "named", [{"triggering_rules": ["Errors"]}, {"event": {"timestamp": 1772366400}}, {"event": {"id": 7}}]
+)
+def test_a_legacy_sender_that_names_an_event_a_time_or_a_rule_is_recognised_again(named: dict[str, object]) -> None:
+    delivery = carrying(body_of("legacy.ancient") | named, like="legacy.ancient")
+    again = later(delivery)
+    assert alert(delivery).source_event_id == alert(again).source_event_id
+    assert sentry.identify(delivery).delivery_key == sentry.identify(again).delivery_key
 
 
 def test_an_event_before_version_9_is_identified_by_its_number() -> None:
     body = {"id": "7", "project": "shop", "message": "m", "event": {"id": 90210}}
-    assert alert(carrying(body, like="legacy.modern")).source_event_id == "90210"
+    assert alert(carrying(body, like="legacy.modern")).source_event_id == "90210:7"
 
 
 def test_an_issue_or_incident_without_an_id_is_identified_by_other_fields() -> None:
     assert alert(damaged("issue.created", "data.issue.id")).source_event_id == f"issue:{ISSUE}:created"
     body = body_of("issue.created")
     body["data"]["issue"] |= {"id": None, "web_url": None, "permalink": None, "url": None}
-    with pytest.raises(MissingIdentity):
-        sentry.normalize(carrying(body, like="issue.created"))
+    with_short_id = carrying(body, like="issue.created")
+    assert alert(with_short_id).source_event_id == "issue:CHECKOUT-3KD:created"
+    assert (alert(with_short_id).issue_id, alert(with_short_id).fingerprint) == ("CHECKOUT-3KD", "issue:CHECKOUT-3KD")
+    assert "data.issue.id" in warned(with_short_id)
+    body["data"]["issue"]["shortId"] = None
+    without = alert(carrying(body, like="issue.created"))
+    assert without.source_event_id == "at:project:checkout:2026-03-01T12:00:00.250000+00:00"
     body = body_of("metric_alert.critical")
     del body["data"]["metric_alert"]["id"]
     assert alert(carrying(body, like="metric_alert.critical")).source_event_id.startswith("metric:90431:critical:")
     del body["data"]["metric_alert"]["identifier"]
     assert alert(carrying(body, like="metric_alert.critical")).source_event_id.startswith("metric:2217:critical:")
     del body["data"]["metric_alert"]["alert_rule"]
-    with pytest.raises(MissingIdentity):
-        sentry.normalize(carrying(body, like="metric_alert.critical"))
+    nameless = carrying(body, like="metric_alert.critical")
+    assert re.fullmatch("metric:critical:[0-9a-f]{64}", alert(nameless).source_event_id)
+    assert alert(nameless).fingerprint == fingerprint.made("Failed payments in checkout")
+    assert "data.metric_alert.id" in warned(nameless)
 
 
 def test_a_metric_alert_that_rises_again_is_new_and_its_redelivery_is_not() -> None:
@@ -189,7 +259,7 @@ def test_the_legacy_plugins_rules_share_one_alert() -> None:
     delivery = damaged("legacy.modern", "triggering_rules", ["one", "two", None])
     read = [outcome for outcome in outcomes(delivery) if isinstance(outcome, NormalizedAlert)]
     assert [each.triggered_rule for each in read] == ["one", "two", None]
-    assert {each.source_event_id for each in read} == {EVENT_ID}
+    assert {each.source_event_id for each in read} == {f"{EVENT_ID}:{ISSUE}"}
 
 
 @pytest.mark.parametrize("rules", [[], None, ABSENT, {}, 5])
@@ -321,7 +391,8 @@ def test_a_level_is_a_severity(name: str, level: object, severity: Severity, is_
         ({"level": None, "tags": [["level", "fatal"]]}, Severity.CRITICAL),
         ({"level": ABSENT, "tags": [["sentry:level", "info"]]}, Severity.LOW),
         ({"level": "odd", "tags": [["level", "fatal"]]}, Severity.CRITICAL),
-        ({"level": None, "tags": [], "occurrence": {"level": "info"}}, Severity.LOW),
+        ({"level": "error", "occurrence": {"level": "info"}}, Severity.LOW),
+        ({"level": "info", "occurrence": {"level": "odd"}}, Severity.LOW),
         ({"level": None, "tags": None}, Severity.MED),
     ],
 )
@@ -426,10 +497,22 @@ def test_parts_of_a_made_fingerprint_are_unambiguously_separated() -> None:
     assert fingerprint.made("a", "b c") != fingerprint.made("a b", "c")
 
 
-def test_a_metric_alert_without_a_rule_still_has_a_fingerprint() -> None:
+def test_a_metric_alert_without_a_rule_has_the_fingerprint_of_its_incident() -> None:
     delivery = damaged("metric_alert.critical", "data.metric_alert.alert_rule")
-    assert alert(delivery).fingerprint.startswith("made:")
+    assert alert(delivery).fingerprint == "metric_incident:90431"
     assert "data.metric_alert.alert_rule.id" in warned(delivery)
+
+
+def test_a_metric_alert_without_a_rule_and_an_incident_goes_by_its_rules_name_whatever_the_action() -> None:
+    def nameless(action: str) -> NormalizedAlert:
+        body = body_of(f"metric_alert.{action}")
+        incident = body["data"]["metric_alert"]
+        incident |= {"id": None, "identifier": None}
+        incident["alert_rule"]["id"] = None
+        return alert(carrying(body, like=f"metric_alert.{action}"))
+
+    assert nameless("critical").fingerprint == nameless("warning").fingerprint
+    assert nameless("critical").fingerprint.startswith("made:")
 
 
 # Title and description.
@@ -452,18 +535,55 @@ def test_a_metric_alert_without_a_rule_still_has_a_fingerprint() -> None:
         ({"title": ABSENT, "exception": {"values": [{"type": "First"}, {"type": "Last", "value": "v"}]}}, "Last: v"),
         ({"title": ABSENT, "metadata": None, "exception": None, "message": "it broke"}, "it broke"),
         ({"title": ABSENT, "metadata": [], "exception": "x", "logentry": {"formatted": "said"}}, "said"),
-        ({"title": ABSENT, "metadata": None, "exception": None, "occurrence": {"issueTitle": "Cron"}}, "Cron"),
+        ({"title": "/books/", "occurrence": {"issueTitle": "N+1 Query"}}, "N+1 Query"),
+        ({"title": "/books/", "occurrence": {"issueTitle": None}}, "/books/"),
+        ({"title": "/books/", "occurrence": None}, "/books/"),
     ],
 )
 def test_a_title_is_found_or_made(fields: dict[str, object], title: str) -> None:
-    assert alert(with_event(**fields)).title == title
+    assert (alert(with_event(**fields)).title, alert(with_event(**fields)).has_title) == (title, True)
 
 
+NO_TITLE = dict.fromkeys(("title", "metadata", "exception", "message", "logentry", "entries"))
+BARE = {"culprit": None, "location": None, "transaction": None, "tags": []}
+
+
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        ({}, "shop.payments.gateway in charge"),
+        ({"culprit": ""}, "shop/payments/gateway.py"),
+        ({"culprit": None, "location": None}, "POST /checkout"),
+        ({**BARE, "tags": [["transaction", "GET /"]]}, "GET /"),
+        ({**BARE, "exception": {"values": []}}, "Untitled alert in checkout"),
+        (BARE, "Untitled alert in checkout"),
+        ({**BARE, "occurrence": {"subtitle": "missed\nat noon"}}, "missed at noon"),
+        ({**BARE, "url": None}, "Untitled alert in project-4509877862268928"),
+    ],
+)
 @pytest.mark.parametrize("name", STORED_EVENTS)
-def test_an_event_without_any_title_is_dead_lettered(name: str) -> None:
-    with pytest.raises(MissingTitle) as caught:
-        sentry.normalize(with_event(name, title=None, metadata=None, exception=None, message="", logentry=None))
-    assert caught.value.field.endswith(".title")
+def test_an_event_without_a_title_has_the_best_substitute(name: str, fields: dict[str, object], title: str) -> None:
+    delivery = with_event(name, **{**NO_TITLE, **fields})
+    assert (alert(delivery).title, alert(delivery).has_title) == (title, False)
+    assert any(field.endswith(".title") for field in warned(delivery))
+
+
+def test_an_issue_or_a_metric_alert_without_a_title_has_the_best_substitute() -> None:
+    body = body_of("issue.created")
+    issue = body["data"]["issue"]
+    issue |= {"title": None, "metadata": {}}
+    assert alert(carrying(body, like="issue.created")).title == "shop.payments.gateway in charge"
+    issue["culprit"] = None
+    assert alert(carrying(body, like="issue.created")).title == "CHECKOUT-3KD"
+    rule = {"id": "2217", "query": "level:error"}
+    bare = carrying({"action": "critical", "data": {"metric_alert": {"alert_rule": rule}}}, like="metric_alert.open")
+    assert (alert(bare).title, alert(bare).has_title) == ("level:error", False)
+    assert alert(bare).fingerprint == "metric_rule:2217"
+    hook = body_of("servicehook.triggered")
+    del hook["event"]
+    of_group = alert(carrying(hook, like="servicehook.triggered"))
+    assert (of_group.title, of_group.issue_id, of_group.link) == (TITLE, ISSUE, LINK)
+    assert (of_group.severity, of_group.source_count) == (Severity.HIGH, 41)
 
 
 @pytest.mark.parametrize(
@@ -474,7 +594,10 @@ def test_an_event_without_any_title_is_dead_lettered(name: str) -> None:
         ({"message": "", "logentry": {"formatted": "said"}}, "said"),
         ({}, VALUE),
         ({"exception": None}, VALUE),
-        ({"exception": None, "metadata": None, "occurrence": {"subtitle": "missed"}}, "missed"),
+        ({"occurrence": {"subtitle": "missed"}}, "missed"),
+        ({"title": "T", "occurrence": {"issueTitle": "T", "subtitle": "missed"}}, "missed\nPOST /checkout"),
+        ({"title": "/books/", "occurrence": {"issueTitle": "N+1 Query", "subtitle": "SELECT"}}, "SELECT\n/books/"),
+        ({"title": "Cron", "transaction": None, "tags": [], "occurrence": {"issueTitle": "Cron"}}, VALUE),
         ({"exception": None, "metadata": None}, "shop.payments.gateway in charge"),
         ({"exception": None, "metadata": None, "culprit": None}, ""),
     ],
@@ -517,6 +640,36 @@ def test_the_time_is_the_events_else_ours(fields: dict[str, object], occurred_at
 @pytest.mark.parametrize("name", [*EVENTS, "issue.created"])
 def test_a_self_hosted_sentry_is_linked_under_its_own_address(base: str, name: str) -> None:
     assert alert(deliver(name, base=base)).link == f"{base}/organizations/northwind/issues/{ISSUE}/"
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "link"),
+    [
+        ("web_url", "https://s.example/issues/7/events/x/", "https://s.example/issues/7/events/x/"),
+        ("webUrl", "https://s.example/issues/7/", "https://s.example/issues/7/"),
+        ("webUrl", f"{LINK}events/{EVENT_ID}/", LINK),
+    ],
+)
+def test_a_page_that_names_no_organization_is_linked_as_sent(name: str, page: str, link: str) -> None:
+    fields = {"url": None, "issue_url": None, "web_url": None, name: page}
+    assert alert(with_event(**fields)).link == link
+
+
+@pytest.mark.parametrize("name", ["webUrl", "permalink"])
+def test_an_issue_without_a_number_is_linked_as_sent(name: str) -> None:
+    body = body_of("issue.created")
+    page = "https://northwind.sentry.io/organizations/northwind/issues/CHECKOUT-3KD/"
+    body["data"]["issue"] |= {"id": None, "url": None, "web_url": None, "permalink": None, name: page}
+    assert alert(carrying(body, like="issue.created")).link == page
+
+
+@pytest.mark.parametrize("name", ["url", "webUrl"])
+def test_metric_alerts_before_2020_are_read(name: str) -> None:
+    body = body_of("metric_alert.critical")
+    data = body["data"]
+    data |= {"title": data.pop("description_title"), name: data.pop("web_url")}
+    assert alert(carrying(body, like="metric_alert.critical")).title == "Critical: Failed payments in checkout"
+    assert alert(carrying(body, like="metric_alert.critical")).link == data[name]
 
 
 @pytest.mark.parametrize("url", [None, "", "javascript:alert(1)", "https://[", 7, {}])
@@ -620,3 +773,24 @@ def test_the_oldest_messages_of_the_legacy_plugin_have_a_title() -> None:
 def test_too_many_rules_cause_a_warning() -> None:
     body = body_of("legacy.modern") | {"triggering_rules": [f"rule {number}" for number in range(25)]}
     assert "triggering_rules" in warned(carrying(body, like="legacy.modern"))
+
+
+@pytest.mark.parametrize("issue_type", ISSUE_TYPES)
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_issue_of_any_type_is_titled_as_in_sentrys_own_list(name: str, issue_type: str) -> None:
+    kind = ISSUE_TYPES[issue_type]
+    delivery = deliver(name, issue_type=issue_type)
+    read = alert(delivery)
+    assert (read.title, read.has_title, read.link) == (kind.title, True, LINK)
+    assert read.description == "\n".join(filter(None, (kind.subtitle, kind.transaction)))
+    assert read.severity is {"info": Severity.LOW, "error": Severity.HIGH}[kind.level]
+    assert warned(delivery) == []
+    assert alert(deliver("issue.created", issue_type=issue_type)).title == kind.title
+
+
+def test_the_types_of_issues_have_every_category_of_sentry() -> None:
+    categories = {category for kind in ISSUE_TYPES.values() for category in kind.categories}
+    assert categories >= {
+        "performance", "profile", "cron", "replay", "feedback", "uptime", "metric_alert", "outage", "metric",
+        "db_query", "http_client", "frontend", "mobile", "ai_detected", "preprod",
+    }  # fmt: skip

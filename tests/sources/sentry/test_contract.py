@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,14 +15,26 @@ from hypothesis import strategies as st
 
 from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange
 from signalcraft.domain.deliveries import Delivery
-from signalcraft.domain.errors import BodyTooDeep, MissingIdentity, MissingTitle, PermanentError, Refusal
+from signalcraft.domain.errors import BodyTooDeep, PermanentError, Refusal
 from signalcraft.sources import cleaning, sentry
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.fields import FIELDS
 from signalcraft.sources.sentry.status_changes import ACTIVITY_TYPE, ASSIGNEE, IGNORE_MINUTES, IGNORE_UNTIL, SUBSTATUS
-from tests.support.sentry_bodies import ABSENT, FOLDER, RECEIVED_AT, SECRETS, body_of, carrying, deliver, sample
+from tests.support.sentry_bodies import (
+    ABSENT,
+    FOLDER,
+    OCCURRED_AT,
+    RECEIVED_AT,
+    SECRETS,
+    body_of,
+    carrying,
+    deliver,
+    sample,
+)
 
-FINGERPRINT = re.compile(r"(issue|metric_rule):[\w-]{1,64}|hashes:[0-9a-f]{32,64}|(custom|made):[0-9a-f]{64}")
+FINGERPRINT = re.compile(
+    r"(issue|metric_rule|metric_incident):[\w-]{1,64}|hashes:[0-9a-f]{32,64}|(custom|made):[0-9a-f]{64}"
+)
 PROJECT = re.compile(r"[a-z0-9._-]{1,100}")
 
 INTEGRATIONS = frozenset(name for name in samples.NAMES if name.partition(".")[0] in samples.INTEGRATION)
@@ -34,6 +46,8 @@ VALUES = (None, "", "text", "\x00\ud800", 0, -1, 2**70, 1.5, float("nan"), True,
 ALSO_READ = {
     "action",
     "data.metric_alert.status",
+    "data.activity",
+    "data.issue.status",
     "data.comment_id",
     "data.run_id",
     "data.buildId",
@@ -42,8 +56,17 @@ ALSO_READ = {
 }
 
 
+#: A status change without one of these changes nothing.
+NO_CHANGE_WITHOUT = {"data.issue.id", "data.issue.status", "data.metric_alert.alert_rule.id"} | {
+    path.text for path in ASSIGNEE
+}
+
+#: A delivery without one of these is refused: they say what it is.
+IDENTITY = {("action",), ("data",)}
+
+
 def check(delivery: Delivery) -> Normalization | None:
-    """Verify, identify and normalize a signed delivery; ``None`` if it was refused or dead-lettered."""
+    """Verify, identify and normalize a signed delivery; ``None`` if it was refused."""
     sentry.verify(delivery, SECRETS)
     try:
         identity = sentry.identify(delivery)
@@ -51,13 +74,11 @@ def check(delivery: Delivery) -> Normalization | None:
         assert_dead_lettered(delivery, refusal)
         return None
     assert re.fullmatch(r"[a-z0-9_.-]{1,64}:[0-9a-f]{64}", identity.delivery_key)
-    try:
-        meaning = sentry.normalize(delivery)
-    except (MissingIdentity, MissingTitle):
-        assert not identity.ignored
-        return None
-    unread = {warning.field for warning in meaning.warnings} & {path.text for path in ASSIGNEE}
-    assert bool(identity.ignored) == (not meaning.outcomes) or unread, "an unreadable assignee is only a warning"
+    meaning = sentry.normalize(delivery)
+    if identity.ignored:
+        assert not meaning.outcomes
+    elif not meaning.outcomes:
+        assert {warning.field for warning in meaning.warnings} & NO_CHANGE_WITHOUT
     for outcome in meaning.outcomes:
         assert_storable(outcome)
     return meaning
@@ -133,10 +154,10 @@ def is_read(resource: str, steps: tuple[str | int, ...]) -> bool:
 
 
 def meaning_without_digest(meaning: Normalization | None) -> list[object]:
-    """The outcomes without the digest of all bytes in the id of a metric alert."""
+    """The outcomes without the digest of all bytes in the ids of a metric alert and of an alert that names nothing."""
     outcomes = meaning.outcomes if meaning else ()
     return [
-        replace(each, source_event_id=re.sub(r"[0-9a-f]{64}$", "", each.source_event_id))
+        replace(each, source_event_id=re.sub(r"[0-9a-f]{64}", "", each.source_event_id))
         if isinstance(each, NormalizedAlert)
         else each
         for each in outcomes
@@ -163,7 +184,7 @@ def test_every_sample_on_disk_is_still_built() -> None:
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_no_change_of_one_value_raises_and_unread_values_do_not_matter(name: str) -> None:
+def test_a_missing_or_damaged_field_loses_no_delivery_and_unread_ones_do_not_matter(name: str) -> None:
     body = body_of(name)
     whole = meaning_without_digest(check(carrying(body, like=name)))
     for path in tuple(all_paths(body)):
@@ -171,6 +192,7 @@ def test_no_change_of_one_value_raises_and_unread_values_do_not_matter(name: str
         for value in (ABSENT, *VALUES):
             with changed(body, path, value):
                 meaning = check(carrying(body, like=name))
+            assert meaning is not None or path in IDENTITY, "an alert is never refused for want of a field"
             assert matters or meaning_without_digest(meaning) == whole, path
     assert meaning_without_digest(check(carrying(body, like=name))) == whole
 
@@ -248,3 +270,47 @@ def test_no_damage_to_the_bytes_raises(name: str, cuts: list[tuple[int, bytes]])
 )
 def test_no_arbitrary_object_raises(body: dict[str, Any], name: str) -> None:
     check(carrying(json.dumps(body).encode(), like=name))
+
+
+# What two deliveries may share.
+
+EVENTS = ("event_alert.triggered", "error.created", "legacy.modern", "servicehook.triggered")
+ISSUES = ("legacy.ancient", *(name for name in samples.NAMES if name.startswith(("issue.", "activity_alert."))))
+METRICS = tuple(name for name in samples.NAMES if name.startswith("metric_alert."))
+Named = tuple[str, ...]
+
+
+@st.composite
+def naming(draw: st.DrawFn) -> tuple[str, Named, Delivery]:
+    """A delivery, and the project, issue, event or incident that it names. An issue belongs to one project."""
+    name = draw(st.sampled_from((*EVENTS, *ISSUES, *METRICS)))
+    project, number = draw(st.sampled_from([("checkout", 1), ("header", 2)]))
+    issue = draw(st.sampled_from([None, f"{number}01", f"{number}02"]))
+    event = draw(st.sampled_from(["a" * 32, "b" * 32, "2026-03-01T12:00:00.250000Z", "2026-03-01T12:00:01Z"]))
+    has_id = "-" not in event
+    occurred_at = OCCURRED_AT if has_id else datetime.fromisoformat(event)
+    params = {"project": project, "project_id": number, "issue": issue, "occurred_at": occurred_at}
+    body = body_of(name, **params, event_id=event[:32], incident=event[:2], rule=draw(st.sampled_from("rs")))
+    if name in METRICS:
+        return name, (project, event[:2]), carrying(body, like=name)
+    if name in ISSUES:
+        return name, (project, issue or ""), carrying(body, like=name)
+    if not has_id:
+        part = body.get("data", body)
+        part = part.get("event") or part["error"]
+        part |= dict.fromkeys(("event_id", "eventID", "id", "url", "web_url"))
+    return name, (project, issue or "", event), carrying(body, like=name)
+
+
+@MANY
+@given(naming(), naming())
+def test_deliveries_of_two_events_issues_or_projects_share_neither_key_nor_alert(
+    one: tuple[str, Named, Delivery], other: tuple[str, Named, Delivery]
+) -> None:
+    (one_name, one_named, first), (other_name, other_named, second) = one, other
+    if one_named == other_named:
+        return
+    assert sentry.identify(first).delivery_key != sentry.identify(second).delivery_key, (one_name, other_name)
+    ids = [{each.source_event_id for each in sentry.normalize(delivery).outcomes if isinstance(each, NormalizedAlert)}
+           for delivery in (first, second)]  # fmt: skip
+    assert not ids[0] & ids[1], (one_name, other_name)

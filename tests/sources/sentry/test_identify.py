@@ -88,15 +88,12 @@ def test_numbers_that_python_cannot_represent_are_accepted(literal: str) -> None
     [
         ("event_alert.triggered", "action"),
         ("event_alert.triggered", "data"),
-        ("event_alert.triggered", "data.event"),
-        ("error.created", "data.error"),
-        ("issue.created", "data.issue"),
-        ("issue.resolved", "data.issue"),
-        ("metric_alert.critical", "data.metric_alert"),
-        ("activity_alert.triggered", "data.issue"),
-        ("servicehook.triggered", "event"),
+        ("error.created", "data"),
+        ("issue.created", "data"),
+        ("issue.resolved", "data"),
+        ("metric_alert.critical", "data"),
+        ("activity_alert.triggered", "data"),
         ("comment.created", "action"),
-        ("installation.created", "data"),
     ],
 )
 @pytest.mark.parametrize("value", [ABSENT, None, 7, [], True])
@@ -110,6 +107,59 @@ def test_a_missing_required_field_is_named_with_the_expected_type(name: str, pat
         sentry.normalize(damaged(name, path, value))
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "missing"),
+    [
+        ("event_alert.triggered", "data.event", "data.event"),
+        ("error.created", "data.error", "data.error"),
+        ("issue.created", "data.issue", "data.issue"),
+        ("issue.resolved", "data.issue", "data.issue"),
+        ("metric_alert.critical", "data.metric_alert", "data.metric_alert"),
+        ("metric_alert.resolved", "data.metric_alert", "data.metric_alert"),
+        ("activity_alert.triggered", "data.issue", "data.issue"),
+        ("activity_alert.triggered", "data.activity", "data.activity"),
+        ("installation.created", "data", "data.installation"),
+        ("installation.created", "data.installation", "data.installation"),
+        ("comment.created", "data", "data.comment_id"),
+        ("comment.created", "data.comment_id", "data.comment_id"),
+        ("seer.pr_created", "data.run_id", "data.run_id"),
+        ("preprod_artifact.size_analysis_completed", "data", "data.buildId"),
+    ],
+)
+@pytest.mark.parametrize("value", [ABSENT, None, [], 1.5])
+def test_a_delivery_without_its_own_object_is_kept_raw(name: str, path: str, missing: str, value: object) -> None:
+    delivery = damaged(name, path, value)
+    identity = sentry.identify(delivery)
+    assert identity.resource == name.partition(".")[0]
+    assert (identity.ignored, identity.is_kept) == (sentry.BODY_INCOMPLETE, True)
+    normalization = sentry.normalize(delivery)
+    assert normalization.outcomes == ()
+    (warning,) = normalization.warnings
+    assert (warning.field, warning.problem.endswith("the delivery was kept raw")) == (missing, True)
+
+
+@pytest.mark.parametrize("event", [ABSENT, None, 7, []])
+def test_a_service_hook_without_event_and_group_is_kept_raw(event: object) -> None:
+    assert sentry.identify(damaged("servicehook.triggered", "event", event)).ignored == ""
+    body = with_value(body_of("servicehook.triggered"), "event", event) | {"group": None}
+    assert sentry.identify(carrying(body, like="servicehook.triggered")).ignored == sentry.BODY_INCOMPLETE
+
+
+@pytest.mark.parametrize("named", ["release", "installation"])
+@pytest.mark.parametrize("data", [ABSENT, None, 7])
+def test_a_resource_that_is_no_alert_needs_no_data(named: str, data: object) -> None:
+    body = with_value(body_of("installation.created"), "data", data)
+    identity = sentry.identify(carrying(body, like="installation.created", sentry_hook_resource=named))
+    assert (identity.resource, identity.is_kept) == (named, True)
+
+
+@pytest.mark.parametrize("named", ["legacy", "servicehook"])
+def test_the_header_cannot_name_another_family(named: str) -> None:
+    delivery = carrying(sample().body, sentry_hook_resource=named)
+    assert (sentry.identify(delivery).resource, sentry.identify(delivery).ignored) == ("unknown", "resource_unknown")
+    assert sentry.normalize(delivery).outcomes == ()
+
+
 def test_all_invalid_fields_are_named_at_once() -> None:
     assert set(refusal(carrying({"data": []})).errors) == {"action", "data"}
 
@@ -119,16 +169,25 @@ def test_an_unsigned_body_without_event_or_message_is_refused(body: dict[str, ob
     assert set(refusal(carrying(body, like="legacy.modern")).errors) == {"event"}
 
 
+@pytest.mark.parametrize("name", ["legacy.modern", "legacy.ancient"])
+@pytest.mark.parametrize("path", ["event", "message", "culprit", "triggering_rules"])
+@pytest.mark.parametrize("value", [ABSENT, None, 7, []])
+def test_any_key_of_its_own_proves_the_legacy_plugin(name: str, path: str, value: object) -> None:
+    body = with_value({path: None, **body_of(name)}, path, value)
+    assert sentry.identify(carrying(body, like=name)).ignored == ""
+    alert(carrying(body, like=name))
+
+
 def test_a_call_of_a_ui_component_is_refused() -> None:
     headers = {"sentry-app-signature": "x"}
     assert type(refusal(Delivery(headers=headers, body=b"{}", received_at=RECEIVED_AT))) is UiComponentRequest
 
 
-@pytest.mark.parametrize("shape", [schemas.INTEGRATION, schemas.LEGACY, *schemas.DATA.values()])
+@pytest.mark.parametrize("shape", [schemas.INTEGRATION, schemas.INTEGRATION_ALERT, schemas.LEGACY])
 @pytest.mark.parametrize("value", [ABSENT, None, 1, "text", [], {}, True, 1.5])
 def test_the_fast_check_of_a_shape_agrees_with_its_schema(shape: schemas.Shape, value: object) -> None:
     for name in shape.schema.fields:
-        part = {key: {} if kind is dict else "" for key, kind, _ in shape.types} | {"more": 1, name: value}
+        part = {key: {} if kind is dict else "" for key, kind in shape.types} | {"more": 1, name: value}
         if value is ABSENT:
             del part[name]
         assert shape.fits(part) == (not shape.schema.validate(part))
@@ -334,8 +393,8 @@ def test_a_second_attempt_at_a_change_shares_its_key_although_its_body_differs(n
     assert key(bare[0]) != key(bare[1])
 
 
-def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules_is_one() -> None:
-    occurrence = {"issueTitle": "N+1 Query", "level": "info"}
+@pytest.mark.parametrize("occurrence", [ABSENT, {"issueTitle": "N+1 Query", "level": "info"}])
+def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules_is_one(occurrence: object) -> None:
     one, other = (with_event(occurrence=occurrence, issue_id=issue) for issue in ("111", "222"))
     assert key(one) != key(other)
     assert alert(one).source_event_id != alert(other).source_event_id
@@ -346,4 +405,4 @@ def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules
 
 def test_an_unknown_activity_about_the_status_is_stored_raw() -> None:
     identity = sentry.identify(damaged("activity_alert.triggered", "data.activity.type", "status_on_the_moon"))
-    assert (identity.ignored, identity.is_unknown) == (sentry.ACTION_UNKNOWN, True)
+    assert (identity.ignored, identity.is_kept) == (sentry.ACTION_UNKNOWN, True)

@@ -5,9 +5,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from signalcraft.domain.alerts import Change, StatusChange
-from signalcraft.domain.errors import MissingIdentity
 from signalcraft.sources import sentry
-from tests.support.sentry_bodies import ABSENT, RECEIVED_AT, alert, body_of, carrying, change, damaged, deliver, warned
+from tests.support.sentry_bodies import (
+    ABSENT,
+    RECEIVED_AT,
+    alert,
+    body_of,
+    carrying,
+    change,
+    damaged,
+    deliver,
+    outcomes,
+    warned,
+)
 
 ISSUE = "6120094511"
 
@@ -172,13 +182,43 @@ def test_a_resolved_metric_alert_resolves_its_rules_group() -> None:
     )
 
 
-def test_a_change_without_an_issue_or_rule_is_dead_lettered() -> None:
-    body = body_of("issue.resolved")
+@pytest.mark.parametrize("name", ["issue.resolved", "issue.assigned", "issue.archived", "activity_alert.triggered"])
+def test_a_change_of_no_issue_changes_nothing_and_causes_a_warning(name: str) -> None:
+    body = body_of(name)
     body["data"]["issue"] |= {"id": None, "web_url": None, "permalink": None, "url": None}
-    with pytest.raises(MissingIdentity):
-        sentry.normalize(carrying(body, like="issue.resolved"))
-    with pytest.raises(MissingIdentity):
-        sentry.normalize(damaged("metric_alert.resolved", "data.metric_alert.alert_rule"))
+    assert change(carrying(body, like=name)).fingerprint == "issue:CHECKOUT-3KD"
+    body["data"]["issue"]["shortId"] = None
+    delivery = carrying(body, like=name)
+    assert sentry.identify(delivery).ignored == ""
+    assert outcomes(delivery) == ()
+    assert warned(delivery) == ["data.issue.id"]
+
+
+def test_a_resolved_metric_alert_without_a_rule_resolves_the_group_of_its_incident() -> None:
+    opened, over = (
+        damaged(f"metric_alert.{action}", "data.metric_alert.alert_rule") for action in ("open", "resolved")
+    )
+    assert change(over).fingerprint == alert(opened).fingerprint == "metric_incident:90431"
+    body = body_of("metric_alert.resolved")
+    body["data"]["metric_alert"] |= {"id": None, "identifier": None, "alert_rule": None}
+    nameless = carrying(body, like="metric_alert.resolved")
+    assert outcomes(nameless) == ()
+    assert set(warned(nameless)) == {"data.metric_alert.alert_rule.id"}
+
+
+@pytest.mark.parametrize("name", ["issue.archived", "issue.ignored", "activity_alert.triggered"])
+def test_an_archiving_of_an_issue_that_says_it_is_unresolved_silences_nothing(name: str) -> None:
+    body = body_of(name, activity="status_ignored")
+    body["data"]["issue"]["status"] = "unresolved"
+    delivery = carrying(body, like=name)
+    assert outcomes(delivery) == ()
+    (warning,) = sentry.normalize(delivery).warnings
+    assert (warning.field, "contradicts the archiving" in warning.problem) == ("data.issue.status", True)
+
+
+@pytest.mark.parametrize("status", ["ignored", "resolved", "muted", None, 7, ABSENT])
+def test_an_archiving_is_believed_unless_the_issue_says_unresolved(status: object) -> None:
+    assert change(damaged("issue.archived", "data.issue.status", status)).change is Change.ARCHIVED
 
 
 @pytest.mark.parametrize("project", [ABSENT, None, {}, {"slug": None}, {"slug": 7}, "checkout"])

@@ -47,7 +47,7 @@ def stored_event(params: Params) -> dict[str, Any]:
     }
     if issue_id is None:
         del links["issue_id"], links["web_url"], links["issue_url"]
-    return {
+    event = {
         "event_id": params.event_id,
         "project": params.project_id,
         "release": params.release,
@@ -60,6 +60,28 @@ def stored_event(params: Params) -> dict[str, Any]:
         **_environment(params),
         "environment": params.environment,
         **links,
+    }
+    return event | _occurrence(params)
+
+
+def _occurrence(params: Params) -> dict[str, Any]:
+    kind = params.occurs_as
+    if kind is None:
+        return {}
+    title = kind.transaction or kind.title
+    return {
+        "type": "transaction" if kind.transaction else "generic",
+        "occurrence": kind.occurrence(params.event_id, kind.title),
+        "title": title,
+        "transaction": kind.transaction or None,
+        "culprit": kind.transaction,
+        "metadata": {"title": title},
+        "level": kind.level,
+        "exception": None,
+        "location": None,
+        "hashes": [],
+        "fingerprint": [],
+        "tags": [tag for tag in _tags(params) if tag[0] not in {"level", "transaction"}],
     }
 
 
@@ -277,7 +299,7 @@ def service_hook(params: Params) -> dict[str, Any]:
             "projectID": str(params.project_id),
             "dateCreated": params.with_z,
             "dateReceived": params.with_z,
-            "title": params.title,
+            "title": stored["title"],
             "message": "",
             "culprit": stored["culprit"],
             "platform": "python",
@@ -293,5 +315,6 @@ def service_hook(params: Params) -> dict[str, Any]:
             "user": stored["user"],
             "sdk": stored["sdk"],
             "url": params.page(f"issues/{params.issue_id}/events/{params.event_id}/"),
+            **({"occurrence": stored["occurrence"]} if "occurrence" in stored else {}),
         },
     }

@@ -85,8 +85,7 @@ def _issue(params: Params, action: str) -> dict[str, Any]:
             "initial_priority": 75,
         },
         **_user_fields(params, action),
-        "issueType": "error",
-        "issueCategory": "error",
+        **_type(params),
         "priority": "high",
         "priorityLockedAt": None,
         "seerFixabilityScore": None,
@@ -96,6 +95,21 @@ def _issue(params: Params, action: str) -> dict[str, Any]:
         "userCount": 9,
         "firstSeen": moment,
         "lastSeen": moment,
+    }
+
+
+def _type(params: Params) -> dict[str, Any]:
+    kind = params.occurs_as
+    if kind is None:
+        return {"issueType": params.issue_type, "issueCategory": "error"}
+    return {
+        "issueType": params.issue_type,
+        "issueCategory": kind.categories[-1],
+        "type": "generic",
+        "title": kind.title,
+        "culprit": kind.transaction,
+        "level": kind.level,
+        "metadata": {"title": kind.title, "value": kind.subtitle},
     }
 
 

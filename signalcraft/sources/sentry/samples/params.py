@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from signalcraft.sources.sentry.samples.issue_types import ERROR, ISSUE_TYPES, IssueType
+
 TITLE: Final = "PaymentTimeout: card gateway did not answer within 5.0 s"
 
 
@@ -16,8 +18,9 @@ class Params:
 
     ``issue`` empty: simulate Sentry's grouping, one issue for each project, title and fingerprint;
     ``None``: the body has no issue id, as in 2020. ``rule_id`` ``None``: the rule has no settings, so its
-    deliveries have only the label. ``size`` is in bytes; 0: no padding. ``status_details`` is Sentry's
-    ``statusDetails``; ``assignee`` is ``("user", 31)`` or ``("team", 7)``.
+    deliveries have only the label. ``issue_type`` other than an error's replaces title and level. ``size`` is in
+    bytes; 0: no padding. ``status_details`` is Sentry's ``statusDetails``; ``assignee`` is ``("user", 31)`` or
+    ``("team", 7)``.
     """
 
     event_id: str
@@ -32,6 +35,7 @@ class Params:
     environment: str | None = "production"
     level: str = "error"
     issue: str | None = ""
+    issue_type: str = ERROR
     title: str = TITLE
     fingerprint: Sequence[str] = ("{{ default }}",)
     rule: str = "Checkout errors to SignalCraft"
@@ -45,6 +49,11 @@ class Params:
     incident: str = "90431"
     metric_rule: str = "2217"
     incident_status: int | None = None
+
+    @property
+    def occurs_as(self) -> IssueType | None:
+        """Return the type of the issue, unless that is an error."""
+        return None if self.issue_type == ERROR else ISSUE_TYPES[self.issue_type]
 
     @property
     def issue_id(self) -> str | None:
