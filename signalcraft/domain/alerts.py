@@ -108,7 +108,6 @@ class NormalizedAlert:
 class StatusChange:
     """A source's status change for the groups of one fingerprint, in every environment.
 
-    ``project`` may be empty: then the fingerprint alone (within workspace and source) decides.
     ``substatus`` is the source's own term, e.g. Sentry's ``archived_until_escalating``;
     ``snoozed_until`` is the end of an archiving that has one; ``assignee`` is the new assignee, for
     ``ASSIGNED`` (``sentry:user:31``), or ``None`` if unassigned. ``source_count`` is as an alert's.
@@ -116,7 +115,6 @@ class StatusChange:
 
     source: str
     change: Change
-    project: str
     fingerprint: str
     received_at: datetime
     substatus: str = ""

@@ -1,6 +1,7 @@
 """Apply status changes of a source to its groups.
 
-A status change applies to the groups of one fingerprint in every environment. It is idempotent. Late changes are
+A status change applies to the groups of one fingerprint in every environment and under every project's name: ids of
+issues and rules are unique within a source, and projects are renamed. It is idempotent. Late changes are
 compared by the time they were received: a "resolved" from before a group's last alert does not resolve it, an
 "archived" from before a group's first alert does not snooze it, and a change older than the source's latest status
 change or the latest assignment of a group does not overwrite that.
@@ -23,13 +24,12 @@ from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
 from signalcraft.storage.sql import LOCK_ORDER, Columns, query, status_after
 
-_MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text", "project": "text"}
+_MATCH_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text"}
 
 _UPDATE_COLUMNS: Columns = {
     "workspace_id": "bigint",
     "source": "text",
     "fingerprint": "text",
-    "project": "text",
     "change": "text",
     "received_at": "timestamptz",
     "snoozed_until": "timestamptz",
@@ -39,7 +39,7 @@ _UPDATE_COLUMNS: Columns = {
 _VALUES = ("received_at", "snoozed_until", "assignee", "source_count")
 _UPSERT_LATEST_UPDATES = f"""
     INSERT INTO last_word AS w ({", ".join(_UPDATE_COLUMNS)}) SELECT {", ".join(_UPDATE_COLUMNS)} FROM {{rows}}
-    ON CONFLICT (workspace_id, source, fingerprint, project, change) DO UPDATE
+    ON CONFLICT (workspace_id, source, fingerprint, change) DO UPDATE
     SET {", ".join(f"{name} = excluded.{name}" for name in _VALUES)} WHERE w.received_at <= excluded.received_at"""
 
 _ALERT_COLUMNS: Columns = {**_MATCH_COLUMNS, "received_at": "timestamptz"}
@@ -47,7 +47,7 @@ _ALERT_COLUMNS: Columns = {**_MATCH_COLUMNS, "received_at": "timestamptz"}
 _FIND_UPDATES_SINCE = f"""
     SELECT DISTINCT {", ".join(f"w.{name}" for name in _UPDATE_COLUMNS)} FROM {{rows}} JOIN last_word w
       ON w.workspace_id = r.workspace_id AND w.source = r.source AND w.fingerprint = r.fingerprint
-     AND (w.project = '' OR w.project = r.project) AND w.received_at >= r.received_at"""
+     AND w.received_at >= r.received_at"""
 
 #: Lock all groups that the changes may apply to, in the lock order of all transactions. FOR NO KEY UPDATE leaves their
 #: keys unlocked: an alert that opens a group after one of these references it, and may hold the unique key of the
@@ -55,15 +55,13 @@ _FIND_UPDATES_SINCE = f"""
 _LOCK = f"""
     SELECT g.id FROM alert_group g JOIN {{rows}}
       ON g.workspace_id = r.workspace_id AND g.fingerprint = r.fingerprint AND g.source = r.source
-     AND (r.project = '' OR g.project = r.project)
     ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g"""
 
 #: The locked groups that a change applies to. Each statement sees what was committed before it began: without the lock
 #: condition, only half of a change would apply to a group that appears between two statements.
 _MATCHING = """
     g.id = ANY(%(locked)s)
-    AND g.workspace_id = %(workspace_id)s AND g.fingerprint = %(fingerprint)s AND g.source = %(source)s
-    AND (%(project)s = '' OR g.project = %(project)s)"""
+    AND g.workspace_id = %(workspace_id)s AND g.fingerprint = %(fingerprint)s AND g.source = %(source)s"""
 
 #: The matching groups without a newer status change, nor, if the change is reapplied, the same one.
 _WITHOUT_NEWER_STATUS = f"""{_MATCHING}
@@ -150,7 +148,7 @@ def apply_status_changes(changes: Sequence[WorkspaceChange]) -> int:
     Raises:
         DatabaseUnavailable: another transaction came first; no group was changed, retry.
     """
-    latest = {_row_of(*change)[:5]: _row_of(*change) for change in _in_order(changes)}
+    latest = {_row_of(*change)[:4]: _row_of(*change) for change in _in_order(changes)}
     with translate_constraint_errors(), database.atomic():
         query(_UPSERT_LATEST_UPDATES, _UPDATE_COLUMNS, [latest[key] for key in sorted(latest)])
     return _apply_in_order(changes, again=False)
@@ -175,9 +173,9 @@ def apply_missed_updates(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:
     Raises:
         DatabaseUnavailable: as ``apply_status_changes``.
     """
-    since: dict[tuple[int, str, str, str], datetime] = {}
+    since: dict[tuple[int, str, str], datetime] = {}
     for workspace_id, alert in alerts:
-        key = (workspace_id, alert.source, alert.fingerprint, alert.project)
+        key = (workspace_id, alert.source, alert.fingerprint)
         since[key] = min(since.get(key, alert.received_at), alert.received_at)
     updates = query(_FIND_UPDATES_SINCE, _ALERT_COLUMNS, [(*key, moment) for key, moment in since.items()])
     return _apply_in_order([_status_change_of(*update) for update in updates], again=True)
@@ -189,7 +187,7 @@ def _in_order(changes: Iterable[WorkspaceChange]) -> list[WorkspaceChange]:
 
 def _row_of(workspace_id: int, change: StatusChange) -> tuple[Any, ...]:
     """Return values in the order of ``_UPDATE_COLUMNS``."""
-    key = (change.source, change.fingerprint, change.project, change.change.value)
+    key = (change.source, change.fingerprint, change.change.value)
     return (workspace_id, *key, *(getattr(change, name) for name in _VALUES))
 
 
@@ -205,7 +203,7 @@ def _apply_in_order(changes: Sequence[WorkspaceChange], *, again: bool) -> int:
     """
     if not changes:
         return 0
-    matches = {(workspace, change.source, change.fingerprint, change.project) for workspace, change in changes}
+    matches = {(workspace, change.source, change.fingerprint) for workspace, change in changes}
     with translate_constraint_errors(), database.atomic(), short_lock_timeout():
         locked = [group_id for (group_id,) in query(_LOCK, _MATCH_COLUMNS, sorted(matches))]
         return sum(_apply(*change, locked, again=again) for change in _in_order(changes))
@@ -217,7 +215,6 @@ def _apply(workspace_id: int, change: StatusChange, locked: Sequence[int], *, ag
         "workspace_id": workspace_id,
         "source": change.source,
         "fingerprint": change.fingerprint,
-        "project": change.project,
         "received_at": change.received_at,
         "snoozed_until": change.snoozed_until,
         "assignee": change.assignee,

@@ -256,15 +256,11 @@ class AlertEvent(_Table):
 
 
 class LatestSourceUpdate(_Table):
-    """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
-
-    ``project`` is empty if the source did not name one.
-    """
+    """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     source = TextField()
     fingerprint = TextField()
-    project = TextField()
     change = TextField()
     received_at = DateTimeTZField()
     snoozed_until = DateTimeTZField(null=True)
@@ -274,7 +270,7 @@ class LatestSourceUpdate(_Table):
     class Meta:
         table_name = "last_word"
         constraints = [
-            SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, project, change)"),
+            SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, change)"),
         ]
 
 

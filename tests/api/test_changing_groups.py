@@ -269,9 +269,7 @@ def test_an_update_that_changes_nothing_adds_no_history(client: FlaskClient) -> 
 def test_every_change_is_in_the_history_with_actor_and_time(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     change(client, 1, status="ack", assignee_user_id="ann")
-    word = StatusChange(
-        source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(10)
-    )
+    word = StatusChange(source="sentry", change=Change.RESOLVED, fingerprint="issue:1", received_at=at(10))
     with session():
         source_updates.apply_status_changes([(1, word)])
     assert history(client, 1) == [

@@ -103,7 +103,6 @@ def _act_as_source(url: str, stop: Event) -> None:
         change = StatusChange(
             source="sentry",
             change=chance.choice((Change.RESOLVED, Change.UNRESOLVED)),
-            project="api",
             fingerprint=f"issue:{chance.randrange(12)}",
             received_at=NOON + timedelta(minutes=_minute_now()),
         )

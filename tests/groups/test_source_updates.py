@@ -28,7 +28,7 @@ def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is cl
 
 
 def apply(change: Change, minute: float, *, workspace_id: int = 1, **fields: object) -> int:
-    values: dict[str, object] = {"source": "sentry", "project": "api", "fingerprint": "issue:1"}
+    values: dict[str, object] = {"source": "sentry", "fingerprint": "issue:1"}
     status_change = StatusChange(change=change, received_at=at(minute), **values | fields)  # type: ignore[arg-type]
     with session():
         return source_updates.apply_status_changes([(workspace_id, status_change)])
@@ -57,10 +57,10 @@ def test_a_status_change_stays_in_its_workspace() -> None:
     assert statuses() == ["open", "resolved"]
 
 
-def test_an_empty_project_matches_any_project_and_a_named_one_only_itself() -> None:
-    record(pending_event("a"))
-    assert apply(Change.RESOLVED, 1, project="web") == 0
-    assert apply(Change.RESOLVED, 1, project="") == 1
+def test_a_status_change_applies_under_every_name_that_the_project_had() -> None:
+    record(pending_event("a"), pending_event("b", project="renamed"), pending_event("c", project="project-4509"))
+    assert apply(Change.RESOLVED, 1) == 3
+    assert statuses() == ["resolved"] * 3
 
 
 def test_a_resolution_older_than_the_last_alert_does_not_resolve_the_group() -> None:
@@ -128,7 +128,7 @@ def test_a_status_change_older_than_the_latest_one_is_ignored() -> None:
 def test_changes_of_one_batch_are_applied_in_order_of_receipt() -> None:
     record(pending_event("a", 0))
     late, early = (
-        StatusChange(source="sentry", change=change, project="api", fingerprint="issue:1", received_at=at(minute))
+        StatusChange(source="sentry", change=change, fingerprint="issue:1", received_at=at(minute))
         for change, minute in ((Change.UNRESOLVED, 6), (Change.RESOLVED, 5))
     )
     with session():
@@ -269,15 +269,21 @@ def test_a_status_change_received_before_an_alert_does_not_apply_to_it() -> None
     assert [(group.status, group.assignee_user_id) for group in groups()] == [("open", None)]
 
 
-def test_a_status_change_of_another_project_source_or_workspace_does_not_apply() -> None:
-    apply(Change.RESOLVED, 5, project="web")
+def test_a_status_change_of_another_issue_source_or_workspace_does_not_apply() -> None:
     apply(Change.RESOLVED, 5, source="grafana")
     apply(Change.RESOLVED, 5, workspace_id=2)
     apply(Change.RESOLVED, 5, fingerprint="issue:2")
     store(pending_event("a", 4))
     assert statuses() == ["open"]
-    apply(Change.RESOLVED, 5, project="")
+    apply(Change.RESOLVED, 5)
     assert statuses() == ["resolved"]
+
+
+def test_a_change_processed_before_its_alert_applies_under_every_name_of_the_project() -> None:
+    apply(Change.RESOLVED, 5)
+    store(pending_event("a", 4, project="renamed"))
+    store(pending_event("b", 3, project="api"))
+    assert statuses() == ["resolved", "resolved"]
 
 
 @pytest.mark.parametrize("change", [Change.ARCHIVED, Change.UNRESOLVED, Change.RESOLVED])
@@ -326,9 +332,7 @@ def test_a_change_that_is_being_stored_while_its_alert_is_recorded_finds_the_gro
 
     def send_change() -> None:
         with session(), pause_before_commit(reached, stored):
-            change = StatusChange(
-                source="sentry", change=Change.RESOLVED, project="api", fingerprint="issue:1", received_at=at(2)
-            )
+            change = StatusChange(source="sentry", change=Change.RESOLVED, fingerprint="issue:1", received_at=at(2))
             source_updates.apply_status_changes([(1, change)])
 
     sender = threading.Thread(target=send_change)

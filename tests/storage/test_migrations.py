@@ -10,7 +10,8 @@ from playhouse.migrations import Runner
 from signalcraft.dev import embedded_servers
 from signalcraft.storage import migrations, models
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import AlertEvent
+from signalcraft.storage.models import AlertEvent, LatestSourceUpdate
+from tests.support.builders import at
 
 _CATALOG = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -95,6 +96,34 @@ def test_bodies_survive_the_migration_from_text_to_bytes_and_back(empty_url: str
         AlertEvent.update(payload_json=b'{"a":"packed"}').execute()
         runner.down(names[last_of_text + 1])
         assert database.execute_sql("SELECT payload_json FROM alert_event").fetchall() == [('{"a":"packed"}',)]
+
+
+_OLD_UPDATES = """
+    INSERT INTO workspace (slug) VALUES ('one');
+    INSERT INTO last_word (workspace_id, source, fingerprint, project, change, received_at)
+    VALUES (1, 'sentry', 'issue:1', 'old', 'resolved', '2026-03-01T12:00Z'),
+           (1, 'sentry', 'issue:1', 'new', 'resolved', '2026-03-01T12:05Z'),
+           (1, 'sentry', 'issue:1', '', 'resolved', '2026-03-01T12:05Z'),
+           (1, 'sentry', 'issue:1', 'old', 'archived', '2026-03-01T12:01Z'),
+           (1, 'sentry', 'issue:2', 'old', 'resolved', '2026-03-01T12:02Z')"""
+
+
+def test_status_changes_that_differ_only_in_the_project_become_the_newest_one(empty_url: str) -> None:
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        runner = Runner(database, str(migrations.DIRECTORY))
+        runner.up()
+        runner.down("0015_match_changes_by_fingerprint")
+        database.execute_sql(_OLD_UPDATES)
+        runner.up()
+        columns = (LatestSourceUpdate.fingerprint, LatestSourceUpdate.change, LatestSourceUpdate.received_at)
+        found = LatestSourceUpdate.select(*columns).order_by(*columns).tuples()
+        assert list(found) == [
+            ("issue:1", "archived", at(1)),
+            ("issue:1", "resolved", at(5)),
+            ("issue:2", "resolved", at(2)),
+        ]
 
 
 def test_applying_twice_applies_nothing(empty_url: str) -> None:

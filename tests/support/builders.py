@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 from uuid import uuid4
 
 from signalcraft.domain import grouping
@@ -33,26 +34,31 @@ def pending_event(
     workspace_id: int = 1,
     severity: Severity = Severity.HIGH,
     environment: str = "prod",
+    project: str = "api",
     rule: str = "",
+    **fields: Any,  # noqa: ANN401 - of the alert
 ) -> PendingEvent:
     event_id = event_id or f"event-{next(_ids)}"
+    texts: dict[str, Any] = {
+        "title": f"title of {event_id}",
+        "link": f"https://sentry.io/organizations/acme/issues/{issue}/?of={event_id}",
+    }
     alert = NormalizedAlert(
         source="sentry",
         source_event_id=event_id,
-        project="api",
+        project=project,
         environment=environment,
         severity=severity,
         fingerprint=f"issue:{issue}",
-        title=f"title of {event_id}",
         description="",
         tags=[("release", "1.0")],
         occurred_at=at(minute),
         received_at=at(minute),
-        link=f"https://sentry.io/organizations/acme/issues/{issue}/?of={event_id}",
         issue_id=issue,
         triggered_rule=rule or None,
+        **texts | fields,
     )
-    key = group_key(source="sentry", project="api", environment=environment, fingerprint=alert.fingerprint)
+    key = group_key(source="sentry", project=project, environment=environment, fingerprint=alert.fingerprint)
     return PendingEvent(
         workspace_id=workspace_id,
         delivery_id=f"delivery-of-{event_id}",
