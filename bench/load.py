@@ -40,7 +40,7 @@ _WORKSPACES = "INSERT INTO workspace (slug) SELECT 'bench-' || n FROM generate_s
 _GROUPS = """
     INSERT INTO alert_group (workspace_id, group_key, source, project, environment, fingerprint, issue_id, title, link,
                              severity, alert_severity, status, is_current, count, first_seen_at, last_seen_at,
-                             latest_event_id, resolved_at, snoozed_until, assignee_user_id)
+                             resolved_at, snoozed_until, assignee_user_id)
     SELECT workspace_id,
            'v1:' || encode(sha256(convert_to(format('["sentry","%%s","%%s","issue:%%s"]',
                                                     project, environment, issue_id), 'UTF8')), 'hex'),
@@ -49,7 +49,7 @@ _GROUPS = """
                || ': request ' || n || ' to the gateway failed in checkout',
            'https://sentry.io/organizations/northwind/issues/' || issue_id || '/',
            severity, severity, status, status <> 'resolved', count,
-           last_seen_at - (count - 1) * interval '10 minutes', last_seen_at, md5(n || '.' || count),
+           last_seen_at - (count - 1) * interval '10 minutes', last_seen_at,
            CASE status WHEN 'resolved' THEN last_seen_at END,
            CASE WHEN status = 'snoozed' AND m %% 2 = 0 THEN now() + interval '30 days' END,
            CASE WHEN m / 17 %% 10 = 3 THEN 'sentry:user:' || m %% 30 END

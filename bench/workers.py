@@ -15,7 +15,7 @@ WORKERS = (1, 2, 4)
 _GROUPS = """
     SELECT g.workspace_id, g.group_key, g.source, g.project, g.environment, g.fingerprint, g.issue_id, g.title, g.link,
            g.severity, g.alert_severity, g.spiked, g.status, g.is_current, g.count, g.source_count, g.first_seen_at,
-           g.last_seen_at, g.latest_event_id, g.snoozed_until, g.resolved_at, g.previous_group_id IS NULL,
+           g.last_seen_at, g.title_from, g.link_from, g.snoozed_until, g.resolved_at, g.previous_group_id IS NULL,
            (SELECT count(*) FROM alert_event e WHERE e.alert_group_id = g.id)
     FROM alert_group g ORDER BY g.workspace_id, g.group_key, g.first_seen_at"""
 

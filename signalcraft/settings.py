@@ -220,7 +220,7 @@ class Settings:
         "AUTO_RESOLVE_DAYS",
         _integer(0, 3650),
         "Days without an alert after which a group is resolved; 0 disables it.",
-        default="0",
+        default="14",
     )
     retention_days: int = _setting("RETENTION_DAYS", _integer(1, 3650), "Days to keep events.", default="90")
     payload_retention_days: int = _setting(

@@ -20,6 +20,16 @@ _FINGERPRINTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Where the environment of an alert that cannot name one is from.
+_ASSUMED = (
+    "Its delivery is of a kind that names no environment, and no other alert of this fingerprint has named one yet: "
+    "{environment} is the default, until one does and takes this group over."
+)
+_SETTLED = (
+    "Its delivery is of a kind that names no environment: it belongs to the group that other alerts of this "
+    "fingerprint opened or took over, and has their project and environment ({environment})."
+)
+
 _DECISIONS: Mapping[Decision, str] = MappingProxyType(
     {
         Decision.NEW: "Received {received}, it was the first of its like and opened group {group}.",
@@ -48,7 +58,12 @@ def explain(event: Row, group: Row, window: timedelta) -> Sequence[str]:
     They are on the group key, the grouping decision and later changes. ``window`` is that of the current settings; it
     may have been another when the event was grouped.
     """
-    return [_key_sentence(event), _decision_sentence(event, group, window), *_later_changes(event, group)]
+    return [
+        _key_sentence(event),
+        *_environment_sentences(event, group),
+        _decision_sentence(event, group, window),
+        *_later_changes(event, group),
+    ]
 
 
 def _key_sentence(event: Row) -> str:
@@ -56,6 +71,14 @@ def _key_sentence(event: Row) -> str:
     reason = _FINGERPRINTS.get(kind, "its source says so").format(value=value)
     template = "It groups with alerts of source {source}, project {project}, environment {environment} and fingerprint"
     return f"{template.format_map(event)} {event['fingerprint']}: {reason}."
+
+
+def _environment_sentences(event: Row, group: Row) -> list[str]:
+    """Say where the environment of an alert that names none is from."""
+    if event["names_environment"]:
+        return []
+    template = _ASSUMED if group["environment_is_assumed"] else _SETTLED
+    return [template.format(environment=event["environment"])]
 
 
 def _decision_sentence(event: Row, group: Row, window: timedelta) -> str:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Self
 
@@ -19,7 +19,7 @@ class PendingEvent:
     """A normalized alert ready to insert.
 
     ``payload`` is the compressed body of its delivery (see ``storage.compression``), ``rules`` are the labels of the
-    rules that sent it.
+    rules that sent it. ``environment_is_assumed``: neither it nor another alert of its problem has named one so far.
     """
 
     workspace_id: int
@@ -28,6 +28,7 @@ class PendingEvent:
     alert: NormalizedAlert
     payload: bytes
     rules: tuple[str, ...] = ()
+    environment_is_assumed: bool = False
 
     @classmethod
     def of(cls, alert: NormalizedAlert, delivery: Delivery, *, workspace_id: int, delivery_id: str = "") -> Self:
@@ -110,37 +111,54 @@ class Burst:
         return max((pending_event.alert.severity for _, pending_event in self.events), key=attrgetter("rank"))
 
     @property
-    def latest(self) -> NormalizedAlert:
-        """The latest alert: the group shows its title and link."""
-        alerts = (pending_event.alert for _, pending_event in self.events)
-        return max(alerts, key=lambda alert: (alert.received_at, alert.source_event_id))
-
-    @property
     def row(self) -> dict[str, object]:
         """The columns of a new group for this burst."""
-        latest, follows = self.latest, self.assignment.follows
+        pending, follows = self.events[0][1], self.assignment.follows
+        alerts = [pending_event.alert for _, pending_event in self.events]
+        titled, linked = max(alerts, key=_title_from), max(alerts, key=_link_from)
         workspace_id, group_key = self.key
-        counts = (pending_event.alert.source_count for _, pending_event in self.events)
+        counts = (alert.source_count for alert in alerts)
         return {
             "workspace_id": workspace_id,
             "group_key": group_key,
-            "source": latest.source,
-            "project": latest.project,
-            "environment": latest.environment,
-            "fingerprint": latest.fingerprint,
-            "issue_id": latest.issue_id,
-            "title": latest.title,
-            "link": latest.link,
+            "source": pending.alert.source,
+            "project": pending.alert.project,
+            "environment": pending.alert.environment,
+            "environment_is_assumed": pending.environment_is_assumed,
+            "fingerprint": pending.alert.fingerprint,
+            "issue_id": pending.alert.issue_id,
+            "title": titled.title,
+            "title_from": _title_from(titled),
+            "link": linked.link,
+            "link_from": _link_from(linked),
             "severity": self.severity.value,
             "count": len(self.events),
             "source_count": max((count for count in counts if count is not None), default=None),
             "first_seen_at": self.first_seen_at,
             "last_seen_at": self.last_seen_at,
-            "latest_event_id": latest.source_event_id,
             "is_current": self.assignment.is_current,
             "previous_group_id": follows.group_id if follows else None,
             "began_after": follows.resolved_at if follows and follows.was_resolved_by(self.first_seen_at) else None,
         }
+
+
+def _title_from(alert: NormalizedAlert) -> str:
+    """Return the rank of an alert's title; the group shows the greatest.
+
+    The latest title of the source's own is before any that was made of other fields.
+    """
+    return f"{int(alert.has_title)} {_position(alert)}"
+
+
+def _link_from(alert: NormalizedAlert) -> str:
+    """Return the rank of an alert's link, as of its title."""
+    return _position(alert) if alert.link else ""
+
+
+def _position(alert: NormalizedAlert) -> str:
+    """Return the position of an alert, comparable as text."""
+    moment = alert.received_at.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{moment} {alert.source_event_id}"
 
 
 def received_at(event: tuple[int, PendingEvent]) -> datetime:

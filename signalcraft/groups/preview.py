@@ -58,4 +58,6 @@ def _preview(
     pending_event = PendingEvent.of(outcome, delivery, workspace_id=workspace_id)
     with session():
         recorded = record.preview([pending_event], policy)
-    return Preview(outcome=outcome, group_key=pending_event.group_key, stored=next(iter(recorded.events), None))
+    stored = next(iter(recorded.events), None)
+    settled = stored.pending if stored else pending_event
+    return Preview(outcome=settled.alert, group_key=settled.group_key, stored=stored)

@@ -23,7 +23,7 @@ import orjson
 
 from signalcraft.domain.alerts import Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
-from signalcraft.groups import hourly_counts, record_sql
+from signalcraft.groups import environments, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.storage.database import database, translate_constraint_errors
@@ -74,6 +74,8 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordRes
         DatabaseUnavailable: another transaction came first; nothing was stored, retry.
     """
     with translate_constraint_errors(), database.atomic():
+        environments.lock_workspaces(pending)
+        pending = environments.settle(pending)
         new_events = _insert_events(_merge_duplicates(pending))
         started = time.perf_counter()
         assignments = assign_events(new_events, policy.window)
@@ -140,6 +142,7 @@ def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
         pending_event.delivery_id,
         alert.project,
         alert.environment,
+        alert.names_environment,
         alert.severity.value,
         alert.fingerprint,
         alert.issue_id,

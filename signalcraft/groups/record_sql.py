@@ -18,6 +18,7 @@ EVENT_COLUMNS: Columns = {
     "delivery_id": "text",
     "project": "text",
     "environment": "text",
+    "names_environment": "boolean",
     "severity": "text",
     "fingerprint": "text",
     "issue_id": "text",
@@ -35,21 +36,26 @@ GROUP_COLUMNS: Columns = {
     "source": "text",
     "project": "text",
     "environment": "text",
+    "environment_is_assumed": "boolean",
     "fingerprint": "text",
     "issue_id": "text",
     "title": "text",
+    "title_from": "text",
     "link": "text",
+    "link_from": "text",
     "severity": "text",
     "count": "bigint",
     "source_count": "bigint",
     "first_seen_at": "timestamptz",
     "last_seen_at": "timestamptz",
-    "latest_event_id": "text",
     "is_current": "boolean",
     "previous_group_id": "bigint",
     "began_after": "timestamptz",
 }
-_MERGED = ("severity", "count", "source_count", "first_seen_at", "last_seen_at", "latest_event_id", "title", "link")
+_MERGED = (
+    *("severity", "count", "source_count", "first_seen_at", "last_seen_at"),
+    *("title", "title_from", "link", "link_from"),
+)
 
 
 def _status_after_one_of(triggers: Sequence[Trigger], column: str, status: str) -> str:
@@ -67,15 +73,15 @@ def _merge_into_group(new: str) -> str:
 
     The group is ``g``. ``new`` is a burst. Severity and status are not included.
     """
-    is_latest = f"({new}.last_seen_at, {new}.latest_event_id) >= (g.last_seen_at, g.latest_event_id)"
     return f"""
         count = g.count + {new}.count,
         source_count = greatest(g.source_count, {new}.source_count),
         first_seen_at = least(g.first_seen_at, {new}.first_seen_at),
         last_seen_at = greatest(g.last_seen_at, {new}.last_seen_at),
-        title = CASE WHEN {is_latest} THEN {new}.title ELSE g.title END,
-        link = CASE WHEN {is_latest} THEN {new}.link ELSE g.link END,
-        latest_event_id = CASE WHEN {is_latest} THEN {new}.latest_event_id ELSE g.latest_event_id END"""
+        title = CASE WHEN {new}.title_from > g.title_from THEN {new}.title ELSE g.title END,
+        title_from = greatest(g.title_from, {new}.title_from),
+        link = CASE WHEN {new}.link_from > g.link_from THEN {new}.link ELSE g.link END,
+        link_from = greatest(g.link_from, {new}.link_from)"""
 
 
 #: Insert new events, without a group for now (the foreign key is checked at commit). An existing event only gains the

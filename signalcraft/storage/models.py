@@ -108,7 +108,9 @@ class AlertGroup(_Table):
     """Alerts that belong together.
 
     ``first_seen_at`` and ``last_seen_at`` are the earliest and latest ``received_at`` of its alerts;
-    ``latest_event_id`` is the ``source_event_id`` of the latest, whose title and link the group shows.
+    ``environment_is_assumed``: none of its alerts could name an environment; the first alert of its fingerprint that
+    does takes it over. ``title_from`` and ``link_from`` rank the alerts whose title and link the group shows: the later
+    wins, and a title of the source's own is before any other; a rank is empty if there is none.
     ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
     ``began_after`` is when the previous group was resolved: alerts received before then do not belong to this group.
     ``source_status_at`` is the time of the source's latest status change: earlier ones are ignored.
@@ -121,10 +123,13 @@ class AlertGroup(_Table):
     source = TextField()
     project = TextField()
     environment = TextField()
+    environment_is_assumed = BooleanField(constraints=[SQL("DEFAULT false")])
     fingerprint = TextField()
     issue_id = TextField(null=True)
     title = TextField()
+    title_from = TextField(collation='"C"', constraints=[SQL("DEFAULT ''")])
     link = TextField(null=True)
+    link_from = TextField(collation='"C"', constraints=[SQL("DEFAULT ''")])
     severity = TextField()
     alert_severity = TextField()
     spiked = BooleanField(constraints=[SQL("DEFAULT false")])
@@ -134,7 +139,6 @@ class AlertGroup(_Table):
     source_count = BigIntegerField(null=True)
     first_seen_at = DateTimeTZField()
     last_seen_at = DateTimeTZField()
-    latest_event_id = TextField(collation='"C"')
     snoozed_until = DateTimeTZField(null=True)
     resolved_at = DateTimeTZField(null=True)
     source_status_at = DateTimeTZField(null=True)
@@ -165,6 +169,10 @@ class AlertGroup(_Table):
                 " WHERE NOT is_current",
             ),
             SQL("CREATE INDEX alert_group_fingerprint ON alert_group (workspace_id, fingerprint)"),
+            SQL(
+                "CREATE INDEX alert_group_assumed ON alert_group (workspace_id, source, fingerprint)"
+                " WHERE environment_is_assumed",
+            ),
             SQL(
                 "CREATE INDEX alert_group_previous ON alert_group (previous_group_id)"
                 " WHERE previous_group_id IS NOT NULL",
@@ -216,6 +224,7 @@ class GroupChange(_Table):
 class AlertEvent(_Table):
     """One stored alert; ``delivery_id`` is its first delivery.
 
+    Unless it ``names_environment``, project and environment are those of its group.
     ``tags_json`` is a list of pairs, ``triggered_rules`` a sorted list of the labels of the rules that sent it,
     ``payload_json`` the original body, compressed.
     """
@@ -227,6 +236,7 @@ class AlertEvent(_Table):
     delivery_id = TextField()
     project = TextField()
     environment = TextField()
+    names_environment = BooleanField(constraints=[SQL("DEFAULT true")])
     severity = TextField()
     fingerprint = TextField()
     issue_id = TextField(null=True)

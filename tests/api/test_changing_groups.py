@@ -48,9 +48,9 @@ def history(client: FlaskClient, group_id: int) -> list[tuple[str, str, str | No
 #: Copies a group as the current one of its key; the caller commits.
 _COPY_AS_CURRENT = """
     INSERT INTO alert_group (workspace_id, group_key, source, project, environment, fingerprint, title, severity,
-                             alert_severity, count, first_seen_at, last_seen_at, latest_event_id)
+                             alert_severity, count, first_seen_at, last_seen_at)
     SELECT workspace_id, group_key, source, project, environment, fingerprint, title, severity,
-           alert_severity, count, first_seen_at, last_seen_at, latest_event_id
+           alert_severity, count, first_seen_at, last_seen_at
     FROM alert_group WHERE id = %s"""
 
 

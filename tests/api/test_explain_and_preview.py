@@ -70,14 +70,24 @@ def test_it_states_the_decision_and_the_reason(
 
 
 def test_it_states_the_later_status_of_the_group(client: FlaskClient) -> None:
-    event_id = event_of(0, rule="a")
-    record(pending_event(groups()[0].latest_event_id, 0, rule="b"))
+    event_id = event_of(0, event_id="one", rule="a")
+    record(pending_event("one", 0, rule="b"))
     change_group(1, status="resolved", resolved_at=at(5), is_current=False, spiked=True)
     sentences = str(explanation(client, event_id)["explanation"])
     for words in ("2 rules sent it; it counts once", "because it spiked", "was resolved at 2026-03-01 12:05:00 UTC"):
         assert words in sentences
     change_group(1, status="open", resolved_at=None, spiked=False)
     assert "takes no new alerts any more" in str(explanation(client, event_id)["explanation"])
+
+
+def test_it_says_where_the_environment_of_an_alert_that_names_none_is_from(client: FlaskClient) -> None:
+    created = event_of(0, names_environment=False)
+    assert "prod is the default, until one does" in str(explanation(client, created)["explanation"])
+    alert = event_of(1, environment="staging")
+    found = explanation(client, created)
+    assert "has their project and environment (staging)" in str(found["explanation"])
+    assert (found["group_key"], found["key_parts"]) == (groups()[0].group_key, explanation(client, alert)["key_parts"])
+    assert "names no environment" not in str(explanation(client, alert)["explanation"])
 
 
 def test_an_unknown_event_is_not_found(client: FlaskClient) -> None:

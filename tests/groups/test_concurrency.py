@@ -22,6 +22,7 @@ from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.domain.errors import Conflict, DatabaseUnavailable
 from signalcraft.groups import record, source_updates, user_updates
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.support.builders import NOON, pending_event
@@ -51,11 +52,27 @@ def _store_batches(url: str, seed: int) -> None:
                 issue=str(min(chance.randrange(12), chance.randrange(12))),
                 severity=chance.choice(list(Severity)),
                 environment=chance.choice(("prod", "staging", "dev")),
+                project=chance.choice(("api", "renamed")),
+                names_environment=chance.random() > 0.05,
+                has_title=chance.random() < 0.5,
+                link=chance.choice((None, "https://sentry.io/1")),
                 rule=chance.choice(("", "a", "b")),
             )
             for position in range(BATCH)
         ]
+        batch.append(_first_of_issue(seed, number, minute))
         _until_done(partial(record.record, batch, POLICY))
+
+
+def _first_of_issue(seed: int, number: int, minute: float) -> PendingEvent:
+    """Return an alert of an issue that all processes meet at about the same time, half of them without environment."""
+    return pending_event(
+        f"first-{seed}-{number}",
+        minute,
+        issue=f"new-{number}",
+        environment=("prod", "staging", "dev")[seed % 3],
+        names_environment=bool(seed % 2),
+    )
 
 
 def _until_done(work: Callable[[], object]) -> None:
@@ -161,6 +178,18 @@ def test_counts_are_exact_and_no_transaction_deadlocks(
     assert len(groups) > len({group.group_key for group in groups})
     _, deadlock, details = servers.postgres.log.read_bytes()[logged_before:].partition(b"deadlock detected")
     assert not deadlock, details[:9000].decode()
+    assert_environments_are_settled()
+
+
+def assert_environments_are_settled() -> None:
+    """Every issue had alerts that name an environment: no group is left whose environment is assumed."""
+    misplaced = """
+        SELECT count(*) FROM alert_event e JOIN alert_group g ON g.id = e.alert_group_id
+        WHERE (e.project, e.environment) <> (g.project, g.environment)"""
+    with session():
+        assert database.execute_sql(misplaced).fetchone() == (0,)
+        assert not AlertGroup.select().where(AlertGroup.environment_is_assumed).exists()
+        assert AlertEvent.select().where(~AlertEvent.names_environment).count() > PROCESSES
 
 
 def test_no_alert_joined_past_the_window_or_into_a_group_resolved_before(loaded: str) -> None:  # noqa: ARG001 - the storm

@@ -28,6 +28,9 @@ alerts = st.builds(
     workspace_id=st.sampled_from((1, 2)),
     severity=st.sampled_from(Severity),
     environment=st.sampled_from(("prod", "staging")),
+    project=st.sampled_from(("api", "renamed")),
+    has_title=st.booleans(),
+    link=st.sampled_from((None, "https://sentry.io/1", "https://sentry.io/2")),
     rule=st.sampled_from(("", "a", "b")),
 )
 

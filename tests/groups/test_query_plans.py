@@ -23,14 +23,14 @@ PAGE = 50
 _LOAD = """
     INSERT INTO alert_group (
         workspace_id, group_key, source, project, environment, fingerprint, title, severity, alert_severity, status,
-        is_current, count, first_seen_at, last_seen_at, latest_event_id, assignee_user_id
+        is_current, count, first_seen_at, last_seen_at, assignee_user_id
     )
     SELECT 1 + n %% 20, 'v1:' || n, 'sentry', 'project-' || n / 20 %% 50,
            (ARRAY['prod', 'staging', 'dev'])[1 + n / 20 %% 3],
            'issue:' || n, 'ValueError: cannot parse ' || md5(n::text), scale[1 + n / 20 %% 7 %% 5], scale[1 + n %% 5],
            (ARRAY['open', 'open', 'ack', 'open', 'snoozed'])[1 + n / 20 %% 5], n %% 3 = 0, 1 + n %% 1009,
            '2026-03-01T12:00Z'::timestamptz - n * interval '2 seconds',
-           '2026-03-01T12:00Z'::timestamptz - n * interval '1 second', 'event',
+           '2026-03-01T12:00Z'::timestamptz - n * interval '1 second',
            CASE WHEN n / 20 %% 10 = 0 THEN 'sentry:user:' || n / 20 %% 30 END
     FROM generate_series(1, 100000) AS n, (SELECT '{info,low,med,high,critical}'::text[]) AS of (scale)"""
 

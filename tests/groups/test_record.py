@@ -1,4 +1,5 @@
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 
@@ -93,6 +94,33 @@ class TestCounting:
         (group,) = groups()
         assert group.title == "title of a"
         assert group.link.endswith("=a")
+
+    @pytest.mark.parametrize("batched", [False, True])
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_a_later_alert_without_a_title_or_link_does_not_erase_the_groups(
+        self, order: tuple[int, ...], *, batched: bool
+    ) -> None:
+        alerts = [
+            pending_event("full", 1, title="the title", link="https://sentry.io/1"),
+            pending_event("linked", 2, title="culprit", has_title=False, link="https://sentry.io/2"),
+            pending_event("poor", 3, title="untitled", has_title=False, link=None),
+        ]
+        ordered = [alerts[position] for position in order]
+        for batch in [ordered] if batched else [[alert] for alert in ordered]:
+            record(*batch)
+        (group,) = groups()
+        assert (group.title, group.link, group.count) == ("the title", "https://sentry.io/2", 3)
+
+    def test_of_made_titles_the_latest_is_shown_until_an_own_one_comes(self) -> None:
+        for event_id, minute, has_title in (("b", 5, False), ("a", 1, False), ("d", 0, True), ("c", 9, False)):
+            record(pending_event(event_id, minute, title=event_id, has_title=has_title, link=None))
+        (group,) = groups()
+        assert (group.title, group.link) == ("d", None)
+
+    def test_a_later_alert_without_a_count_does_not_erase_the_groups(self) -> None:
+        for event_id, count in (("a", 5), ("b", None), ("c", 3)):
+            record(pending_event(event_id, source_count=count))
+        assert groups()[0].source_count == 5
 
 
 class TestWindow:

@@ -1,6 +1,5 @@
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from signalcraft.storage.database import database, session
 from signalcraft.storage.models import LatestSourceUpdate, Workspace
 from signalcraft.storage.sql import status_after
 from tests.support.builders import at, change_group, groups, pending_event, record
+from tests.support.transactions import a_transaction_waits_for_a_lock, pause_before_commit
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("workspaces")
@@ -345,25 +345,6 @@ def test_a_change_that_is_being_stored_while_its_alert_is_recorded_finds_the_gro
     assert statuses() == ["resolved"]
 
 
-@contextmanager
-def pause_before_commit(reached: threading.Event, go_on: threading.Event) -> Iterator[None]:
-    """Block the next commit of this thread until ``go_on`` is set."""
-    commit = database.commit
-    this_thread = threading.get_ident()
-
-    def wait_and_commit() -> object:
-        if threading.get_ident() == this_thread:
-            reached.set()
-            assert go_on.wait(10)
-        return commit()
-
-    database.commit = wait_and_commit
-    try:
-        yield
-    finally:
-        database.commit = commit
-
-
 def test_source_updates_are_purged_with_the_events_of_their_day() -> None:
     apply(Change.RESOLVED, 5)
     apply(Change.RESOLVED, 50, fingerprint="issue:2")
@@ -448,8 +429,3 @@ def pause_before_locking(monkeypatch: pytest.MonkeyPatch, other: threading.Threa
         return lock_spans(*arguments)
 
     monkeypatch.setattr(assignment, "_lock_spans", wait_and_lock)
-
-
-def a_transaction_waits_for_a_lock() -> bool:
-    ((waits,),) = database.execute_sql("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchall()
-    return bool(waits)

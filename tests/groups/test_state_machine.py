@@ -17,7 +17,8 @@ from hypothesis.stateful import (
 )
 
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import Severity
+from signalcraft.domain.alerts import Change, NormalizedAlert, Severity, StatusChange
+from signalcraft.groups import source_updates
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertGroup, Workspace
@@ -26,6 +27,13 @@ from tests.support.builders import NOON, change_group, pending_event, record
 WINDOW = timedelta(minutes=60)
 POLICY = grouping.GroupingPolicy(window=WINDOW, spike_count=0)
 ISSUES = ("1", "2")
+#: None: the alert cannot name one, as Sentry's ``issue.created``.
+ENVIRONMENTS = ("prod", "staging", None)
+PROJECTS = ("api", "renamed")
+
+
+#: Issue, project and environment.
+Key = tuple[str, str, str]
 
 
 @dataclass(eq=False)
@@ -33,6 +41,9 @@ class Group:
     """The expected state of a group."""
 
     issue: str
+    project: str
+    environment: str
+    is_assumed: bool
     first: datetime
     last: datetime
     severity: Severity
@@ -41,6 +52,10 @@ class Group:
     until: datetime | None = None
     current: bool = True
     previous: "Group | None" = None
+
+    @property
+    def key(self) -> Key:
+        return self.issue, self.project, self.environment
 
     def accepts(self, moment: datetime) -> bool:
         snoozed = self.status == "snoozed" and (self.until is None or self.until > moment)
@@ -63,17 +78,36 @@ class Model:
     groups: list[Group] = field(default_factory=list)
 
     def current(self, issue: str) -> Group | None:
+        """Return the first current group of an issue: the one that a user changes."""
         return next((group for group in self.groups if group.issue == issue and group.current), None)
 
-    def ingest(self, issue: str, moment: datetime, severity: Severity) -> None:
-        group = self.current(issue)
+    def ingest(self, event: PendingEvent) -> None:
+        alert, moment, severity = event.alert, event.alert.received_at, event.alert.severity
+        key, is_assumed = self.key_of(alert)
+        of_key = [group for group in self.groups if group.key == key]
+        group = next((group for group in of_key if group.current), None)
         if group is not None and group.accepts(moment):
             group.join(moment, severity)
             return
-        previous = next((one for one in reversed(self.groups) if one.issue == issue), None)
         if group is not None:
             group.current = False
-        self.groups.append(Group(issue, moment, moment, severity, previous=previous))
+        previous = of_key[-1] if of_key else None
+        self.groups.append(Group(*key, is_assumed, moment, moment, severity, previous=previous))
+
+    def key_of(self, alert: NormalizedAlert) -> tuple[Key, bool]:
+        """Return the key of an alert, and whether its environment is assumed; take over assumed groups."""
+        issue, project, environment = str(alert.issue_id), alert.project, alert.environment
+        of_issue = [group for group in self.groups if group.issue == issue]
+        if not alert.names_environment:
+            newest = max(of_issue, key=lambda group: group.last, default=None)
+            return (newest.key, newest.is_assumed) if newest else ((issue, project, environment), True)
+        for group in of_issue:
+            if group.is_assumed:
+                group.project, group.environment, group.is_assumed = project, environment, False
+        return (issue, project, environment), False
+
+
+alerts = st.lists(st.tuples(st.sampled_from(Severity), st.sampled_from(ENVIRONMENTS)), max_size=4)
 
 
 class Machine(RuleBasedStateMachine):
@@ -84,8 +118,9 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         with session():
-            database.execute_sql("TRUNCATE alert_event, alert_group RESTART IDENTITY CASCADE")
+            database.execute_sql("TRUNCATE alert_event, alert_group, last_word RESTART IDENTITY CASCADE")
         self.model, self.now = Model(), NOON
+        self.project = PROJECTS[0]
 
     @property
     def minute(self) -> float:
@@ -95,16 +130,28 @@ class Machine(RuleBasedStateMachine):
     def wait(self, minutes: float) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @rule(target=sent, issue=st.sampled_from(ISSUES), severities=st.lists(st.sampled_from(Severity), max_size=4))
-    def ingest(self, issue: str, severities: list[Severity]) -> object:
+    @rule(project=st.sampled_from(PROJECTS))
+    def rename(self, project: str) -> None:
+        self.project = project
+
+    @rule(target=sent, issue=st.sampled_from(ISSUES), alerts=alerts)
+    def ingest(self, issue: str, alerts: list[tuple[Severity, str | None]]) -> object:
         """Record a batch of alerts, one second apart."""
         batch = []
-        for severity in severities:
+        for severity, environment in alerts:
             self.now += timedelta(seconds=1)
-            batch.append(pending_event(minute=self.minute, issue=issue, severity=severity))
+            one = pending_event(
+                minute=self.minute,
+                issue=issue,
+                severity=severity,
+                project=self.project,
+                environment=environment or "prod",
+                names_environment=environment is not None,
+            )
+            batch.append(one)
         record(*batch, policy=POLICY)
         for one in batch:
-            self.model.ingest(issue, one.alert.received_at, one.alert.severity)
+            self.model.ingest(one)
         return multiple(*batch)
 
     @rule(again=sent)
@@ -123,6 +170,19 @@ class Machine(RuleBasedStateMachine):
             self.now += timedelta(seconds=1)
             group.status, group.until, group.current = "resolved", None, False
             self.change(group, status="resolved", resolved_at=self.now, snoozed_until=None, is_current=False)
+
+    @rule(issue=st.sampled_from(ISSUES))
+    def resolve_at_source(self, issue: str) -> None:
+        """Resolve all groups of the issue, whatever their project was called."""
+        self.now += timedelta(seconds=1)
+        change = StatusChange(
+            source="sentry", change=Change.RESOLVED, fingerprint=f"issue:{issue}", received_at=self.now
+        )
+        with session():
+            source_updates.apply_status_changes([(1, change)])
+        for group in self.model.groups:
+            if group.issue == issue:
+                group.status, group.until, group.current = "resolved", None, False
 
     @rule(issue=st.sampled_from(ISSUES), minutes=st.sampled_from((None, 10, 90, 300)))
     def snooze(self, issue: str, minutes: int | None) -> None:
@@ -145,14 +205,16 @@ class Machine(RuleBasedStateMachine):
         number = {group.id: position for position, group in enumerate(stored)}
         found = [
             (
-                *(group.issue_id, group.first_seen_at, group.last_seen_at, group.severity, group.count, group.status),
+                *(group.issue_id, group.project, group.environment, group.environment_is_assumed),
+                *(group.first_seen_at, group.last_seen_at, group.severity, group.count, group.status),
                 *(group.snoozed_until, group.is_current, number.get(group.previous_group_id)),
             )
             for group in stored
         ]
         expected = [
             (
-                *(group.issue, group.first, group.last, group.severity.value, group.count, group.status),
+                *(group.issue, group.project, group.environment, group.is_assumed),
+                *(group.first, group.last, group.severity.value, group.count, group.status),
                 *(group.until, group.current, group.previous and self.model.groups.index(group.previous)),
             )
             for group in self.model.groups

@@ -10,8 +10,8 @@ from playhouse.migrations import Runner
 from signalcraft.dev import embedded_servers
 from signalcraft.storage import migrations, models
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import AlertEvent, LatestSourceUpdate
-from tests.support.builders import at
+from signalcraft.storage.models import AlertEvent, AlertGroup, LatestSourceUpdate
+from tests.support.builders import at, pending_event, record
 
 _CATALOG = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -124,6 +124,25 @@ def test_status_changes_that_differ_only_in_the_project_become_the_newest_one(em
             ("issue:1", "resolved", at(5)),
             ("issue:2", "resolved", at(2)),
         ]
+
+
+def test_a_group_of_before_the_ranks_keeps_its_link_until_an_alert_has_one(empty_url: str) -> None:
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        runner = Runner(database, str(migrations.DIRECTORY))
+        runner.up()
+        runner.down("0016_keep_titles_and_assumed_environments")
+        database.execute_sql(_OLD_EVENT)
+        runner.up()
+        found = []
+        AlertGroup.update(
+            group_key=pending_event().group_key, link="https://sentry.io/old", first_seen_at=at(0), last_seen_at=at(0)
+        ).execute()
+        for event in (pending_event("a", 1, link=None), pending_event("b", 0, link="https://sentry.io/new")):
+            record(event)
+            found.append(AlertGroup.select(AlertGroup.title, AlertGroup.link).tuples().get())
+        assert found == [("title of a", "https://sentry.io/old"), ("title of a", "https://sentry.io/new")]
 
 
 def test_applying_twice_applies_nothing(empty_url: str) -> None:
