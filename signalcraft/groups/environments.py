@@ -6,7 +6,7 @@ environment takes that group over. So as long as a group of a problem is marked,
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Self
@@ -27,12 +27,18 @@ _LOCK = """
 _PROBLEM_COLUMNS: Columns = {"workspace_id": "bigint", "source": "text", "fingerprint": "text"}
 _SAME_PROBLEM = "g.workspace_id = r.workspace_id AND g.source = r.source AND g.fingerprint = r.fingerprint"
 
-#: Move marked groups, and their events, to the key of the first alert that names its environment. No other group has
-#: that key: there are only marked groups of the problem.
-_HOME_COLUMNS: Columns = {**_PROBLEM_COLUMNS, "group_key": "text", "project": "text", "environment": "text"}
+#: A loop over the rows, each by the index of marked groups: with a join, and no statistics, PostgreSQL read all groups.
+_FIND_ASSUMED = f"""
+    SELECT r.workspace_id, r.source, r.fingerprint, marked.id FROM {{rows}} CROSS JOIN LATERAL (
+        SELECT g.id FROM alert_group g WHERE {_SAME_PROBLEM} AND g.environment_is_assumed OFFSET 0
+    ) AS marked"""
+
+#: Move marked groups, and their events, to another key. No other group has that key: there are only marked groups of
+#: the problem.
+_TAKEN_COLUMNS: Columns = {"id": "bigint", "group_key": "text", "project": "text", "environment": "text"}
 _TAKE_OVER = f"""
     WITH taken AS MATERIALIZED (
-        SELECT g.id, r.group_key, r.project, r.environment FROM alert_group g JOIN {{rows}} ON {_SAME_PROBLEM}
+        SELECT r.* FROM alert_group g JOIN {{rows}} ON g.id = r.id
         WHERE g.environment_is_assumed ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g
     ), events AS (
         UPDATE alert_event e SET project = taken.project, environment = taken.environment
@@ -97,11 +103,7 @@ def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
         for problem, of_problem in problems.items()
         if (events := [event for event in of_problem if event.alert.names_environment])
     }
-    homes = [
-        (*problem, event.group_key, event.alert.project, event.alert.environment)
-        for problem, event in sorted(named.items())
-    ]
-    query(_TAKE_OVER, _HOME_COLUMNS, homes)
+    _take_over(named)
     unnamed = {problem for problem, events in problems.items() if not all(e.alert.names_environment for e in events)}
     found = query(_FIND_NEWEST, _PROBLEM_COLUMNS, sorted(unnamed))
     newest = {(workspace_id, source, fingerprint): _Home(*home) for workspace_id, source, fingerprint, *home in found}
@@ -109,6 +111,15 @@ def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
     for problem, events in problems.items():
         settled += _settle_in_order(events, newest.get(problem), named.get(problem)) if problem in unnamed else events
     return settled
+
+
+def _take_over(named: Mapping[Problem, PendingEvent]) -> None:
+    """Give marked groups the project and environment of the first event that names its own."""
+    taken = []
+    for workspace_id, source, fingerprint, group_id in query(_FIND_ASSUMED, _PROBLEM_COLUMNS, sorted(named)):
+        event = named[workspace_id, source, fingerprint]
+        taken.append((group_id, event.group_key, event.alert.project, event.alert.environment))
+    query(_TAKE_OVER, _TAKEN_COLUMNS, taken)
 
 
 def _settle_in_order(

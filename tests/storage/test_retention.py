@@ -118,7 +118,7 @@ def test_all_inactive_groups_are_resolved_except_locked_ones(clean_database: str
 
 
 def test_all_old_source_updates_are_purged_over_several_transactions() -> None:
-    fixed = {"workspace": 1, "source": "sentry", "project": "", "change": "resolved"}
+    fixed = {"workspace": 1, "source": "sentry", "change": "resolved"}
     with session():
         LatestSourceUpdate.insert_many(
             [{"fingerprint": f"issue:{number}", "received_at": at(number % 3), **fixed} for number in range(750)]
@@ -137,6 +137,18 @@ def test_daily_maintenance_runs_once_a_day_in_the_first_process_to_start_it(
     assert payloads() == []
     assert not maintenance.run_daily_maintenance(settings, clean_redis, now)
     assert 0 < clean_redis.ttl("signalcraft:chores") <= 86_400
+
+
+def test_by_default_daily_maintenance_resolves_groups_quiet_for_two_weeks_and_notifies_of_none(
+    settings: Settings, clean_redis: Redis
+) -> None:
+    record(pending_event(minute=0, issue="1"), pending_event(minute=2 * DAY, issue="2"))
+    assert maintenance.run_daily_maintenance(settings, clean_redis, at(15 * DAY))
+    assert {group.issue_id: group.status for group in groups()} == {"1": "resolved", "2": "open"}
+    with session():
+        (change,) = GroupChange.select()
+    assert (change.actor, change.changed_by, change.changed_at) == ("clock", "AUTO_RESOLVE_DAYS", at(15 * DAY))
+    assert clean_redis.keys("rq:*") == []
 
 
 def test_failed_daily_maintenance_is_retried(settings: Settings, clean_redis: Redis, database_url: str) -> None:
