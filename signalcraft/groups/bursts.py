@@ -115,7 +115,8 @@ class Burst:
         """The columns of a new group for this burst."""
         pending, follows = self.events[0][1], self.assignment.follows
         alerts = [pending_event.alert for _, pending_event in self.events]
-        titled, linked = max(alerts, key=_title_from), max(alerts, key=_link_from)
+        titled = max(alerts, key=lambda alert: (alert.has_title, *_position(alert)))
+        linked = max((alert for alert in alerts if alert.link), key=_position, default=None)
         workspace_id, group_key = self.key
         counts = (alert.source_count for alert in alerts)
         return {
@@ -128,9 +129,9 @@ class Burst:
             "fingerprint": pending.alert.fingerprint,
             "issue_id": pending.alert.issue_id,
             "title": titled.title,
-            "title_from": _title_from(titled),
-            "link": linked.link,
-            "link_from": _link_from(linked),
+            "title_from": f"{int(titled.has_title)} {_rank(titled)}",
+            "link": linked.link if linked else None,
+            "link_from": _rank(linked) if linked else "",
             "severity": self.severity.value,
             "count": len(self.events),
             "source_count": max((count for count in counts if count is not None), default=None),
@@ -142,21 +143,12 @@ class Burst:
         }
 
 
-def _title_from(alert: NormalizedAlert) -> str:
-    """Return the rank of an alert's title; the group shows the greatest.
-
-    The latest title of the source's own is before any that was made of other fields.
-    """
-    return f"{int(alert.has_title)} {_position(alert)}"
+def _position(alert: NormalizedAlert) -> tuple[datetime, str]:
+    return alert.received_at, alert.source_event_id
 
 
-def _link_from(alert: NormalizedAlert) -> str:
-    """Return the rank of an alert's link, as of its title."""
-    return _position(alert) if alert.link else ""
-
-
-def _position(alert: NormalizedAlert) -> str:
-    """Return the position of an alert, comparable as text."""
+def _rank(alert: NormalizedAlert) -> str:
+    """Return the position of an alert as text, for columns of which the greater wins."""
     moment = alert.received_at.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{moment} {alert.source_event_id}"
 
