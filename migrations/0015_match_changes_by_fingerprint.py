@@ -1,22 +1,17 @@
 """Match status changes by workspace, source and fingerprint alone: a project may be renamed, or not be named.
 
-Of rows that differ only in the project, the newest stays.
+Of rows that differ only in the project, the newest stays. The column stays, always empty, since the release before
+still writes it while this one starts.
 """
 
 UP = """
 DELETE FROM last_word w USING last_word newer
 WHERE newer.workspace_id = w.workspace_id AND newer.source = w.source AND newer.fingerprint = w.fingerprint
   AND newer.change = w.change AND (newer.received_at, newer.id) > (w.received_at, w.id);
-ALTER TABLE last_word DROP CONSTRAINT last_word_key;
-ALTER TABLE last_word DROP COLUMN project;
-ALTER TABLE last_word ADD CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, change);
+UPDATE last_word SET project = '' WHERE project <> '';
+ALTER TABLE last_word ALTER COLUMN project SET DEFAULT '';
 """
-DOWN = """
-ALTER TABLE last_word DROP CONSTRAINT last_word_key;
-ALTER TABLE last_word ADD COLUMN project text NOT NULL DEFAULT '';
-ALTER TABLE last_word ALTER COLUMN project DROP DEFAULT;
-ALTER TABLE last_word ADD CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, project, change);
-"""
+DOWN = "ALTER TABLE last_word ALTER COLUMN project DROP DEFAULT;"
 
 
 def up(migrator, db) -> None:

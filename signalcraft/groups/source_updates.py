@@ -39,7 +39,7 @@ _UPDATE_COLUMNS: Columns = {
 _VALUES = ("received_at", "snoozed_until", "assignee", "source_count")
 _UPSERT_LATEST_UPDATES = f"""
     INSERT INTO last_word AS w ({", ".join(_UPDATE_COLUMNS)}) SELECT {", ".join(_UPDATE_COLUMNS)} FROM {{rows}}
-    ON CONFLICT (workspace_id, source, fingerprint, change) DO UPDATE
+    ON CONFLICT (workspace_id, source, fingerprint, project, change) DO UPDATE
     SET {", ".join(f"{name} = excluded.{name}" for name in _VALUES)} WHERE w.received_at <= excluded.received_at"""
 
 _ALERT_COLUMNS: Columns = {**_MATCH_COLUMNS, "received_at": "timestamptz"}

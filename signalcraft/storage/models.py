@@ -110,7 +110,8 @@ class AlertGroup(_Table):
     ``first_seen_at`` and ``last_seen_at`` are the earliest and latest ``received_at`` of its alerts;
     ``environment_is_assumed``: none of its alerts could name an environment; the first alert of its fingerprint that
     does takes it over. ``title_from`` and ``link_from`` rank the alerts whose title and link the group shows: the later
-    wins, and a title of the source's own is before any other; a rank is empty if there is none.
+    wins, and a title of the source's own is before any other; a rank is empty if there is none. ``latest_event_id`` is
+    superseded by them: it is there for the release before.
     ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
     ``began_after`` is when the previous group was resolved: alerts received before then do not belong to this group.
     ``source_status_at`` is the time of the source's latest status change: earlier ones are ignored.
@@ -139,6 +140,7 @@ class AlertGroup(_Table):
     source_count = BigIntegerField(null=True)
     first_seen_at = DateTimeTZField()
     last_seen_at = DateTimeTZField()
+    latest_event_id = TextField(collation='"C"', constraints=[SQL("DEFAULT ''")])
     snoozed_until = DateTimeTZField(null=True)
     resolved_at = DateTimeTZField(null=True)
     source_status_at = DateTimeTZField(null=True)
@@ -266,11 +268,15 @@ class AlertEvent(_Table):
 
 
 class LatestSourceUpdate(_Table):
-    """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change."""
+    """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
+
+    ``project`` is always empty: it is there for the release before.
+    """
 
     workspace = ForeignKeyField(Workspace, index=False)
     source = TextField()
     fingerprint = TextField()
+    project = TextField(constraints=[SQL("DEFAULT ''")])
     change = TextField()
     received_at = DateTimeTZField()
     snoozed_until = DateTimeTZField(null=True)
@@ -280,7 +286,7 @@ class LatestSourceUpdate(_Table):
     class Meta:
         table_name = "last_word"
         constraints = [
-            SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, change)"),
+            SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, project, change)"),
         ]
 
 

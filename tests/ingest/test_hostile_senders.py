@@ -530,7 +530,7 @@ def test_a_body_with_a_duplicate_key_is_refused_and_nothing_of_it_is_stored(
     work(environ, clean_redis)
     with session():
         (event,) = AlertEvent.select()
-    assert (event.source_event_id, event.title) == ("2" * 32, "2")
+    assert (event.source_event_id, event.title) == (f"{'2' * 32}:project:unknown", "2")
 
 
 @pytest.mark.parametrize("offered", ["Basic \xff", "Bearer \xff", "Basic", "Digest \xff", "\xff"])

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import psycopg2
 import pytest
-from peewee import SQL
 from playhouse.migrations import Runner
 
 from signalcraft.dev import embedded_servers
@@ -126,6 +125,18 @@ def test_status_changes_that_differ_only_in_the_project_become_the_newest_one(em
         ]
 
 
+def test_the_release_before_can_still_store_while_this_one_starts(empty_url: str) -> None:
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        Runner(database, str(migrations.DIRECTORY)).up()
+        database.execute_sql(_OLD_EVENT)
+        database.execute_sql(_OLD_UPDATES.partition(";")[2])
+
+        assert AlertEvent.select().count() == 1
+        assert LatestSourceUpdate.select().count() == 5
+
+
 def test_a_group_of_before_the_ranks_keeps_its_link_until_an_alert_has_one(empty_url: str) -> None:
     database.close_all()
     open_database(empty_url)
@@ -150,6 +161,15 @@ def test_applying_twice_applies_nothing(empty_url: str) -> None:
     assert migrations.apply(empty_url) == []
 
 
+_COPY_EVENT = """
+    INSERT INTO alert_event (workspace_id, alert_group_id, source, source_event_id, issue_id, delivery_id, project,
+                             environment, severity, fingerprint, title, message, tags_json, triggered_rules,
+                             occurred_at, received_at, decision)
+    SELECT workspace_id, alert_group_id, %s, %s, %s, delivery_id, project, environment, severity, fingerprint, title,
+           message, tags_json, triggered_rules, occurred_at, received_at, decision
+    FROM alert_event WHERE source_event_id = 'old'"""
+
+
 def test_stored_events_get_the_ids_that_the_current_code_gives_them(empty_url: str) -> None:
     database.close_all()
     open_database(empty_url)
@@ -158,7 +178,6 @@ def test_stored_events_get_the_ids_that_the_current_code_gives_them(empty_url: s
         names = runner.up()
         runner.down(names[names.index("0014_name_the_issue_in_event_ids")])
         database.execute_sql(_OLD_EVENT)
-        one = AlertEvent.select().dicts().get()
         stored = [
             ("a" * 32, "7"),
             ("b" * 32, None),
@@ -168,8 +187,8 @@ def test_stored_events_get_the_ids_that_the_current_code_gives_them(empty_url: s
             ("metric:1:open:d", None),
         ]
         for name, issue_id in stored:
-            AlertEvent.insert({**one, "id": SQL("DEFAULT"), "source_event_id": name, "issue_id": issue_id}).execute()
-        AlertEvent.insert({**one, "id": SQL("DEFAULT"), "source": "other", "source_event_id": "d"}).execute()
+            database.execute_sql(_COPY_EVENT, ("sentry", name, issue_id))
+        database.execute_sql(_COPY_EVENT, ("other", "d", None))
         runner.up()
         assert {event.source_event_id for event in AlertEvent.select()} == {
             "old:project:shop",

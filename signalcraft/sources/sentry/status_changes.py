@@ -107,7 +107,6 @@ def of_metric(envelope: Envelope, reader: Reader, _vocabulary: Vocabulary) -> Se
         StatusChange(
             source=alerts.SOURCE,
             change=Change.RESOLVED,
-            project=identifiers.project_slug(reader, METRIC_ALERT),
             fingerprint=of_alerts,
             received_at=envelope.delivery.received_at,
         ),
@@ -128,7 +127,6 @@ def _changes(envelope: Envelope, reader: Reader, change: Change, implied: str) -
         StatusChange(
             source=alerts.SOURCE,
             change=change,
-            project=identifiers.project_slug(reader, ISSUE),
             fingerprint=fingerprint.issue(issue_id),
             received_at=received_at,
             substatus=implied or _substatus(reader, change),

@@ -100,7 +100,6 @@ def assert_storable(outcome: NormalizedAlert | StatusChange) -> None:
     assert "\x00" not in texts
     texts.encode()
     if isinstance(outcome, StatusChange):
-        assert outcome.project == "" or PROJECT.fullmatch(outcome.project)
         assert outcome.snoozed_until is None or outcome.snoozed_until.tzinfo is UTC
         assert outcome.assignee is None or re.fullmatch(r"sentry:(user|team):[\w-]{1,64}", outcome.assignee)
         return
