@@ -15,6 +15,7 @@ from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDeli
 from tests.support import web_client
 from tests.support.builders import accepted
 from tests.support.queues import work
+from tests.support.sentry_bodies import ABSENT, body_of, with_value
 from tests.support.web_client import PATH, SECRET
 
 
@@ -61,6 +62,29 @@ def test_they_are_ignored_in_the_response_and_stored_raw(
     assert (stored.resource, bytes(stored.body)) == (resource, raw)
     with session():
         assert AlertEvent.select().count() == FailedDelivery.select().count() == 0
+
+
+@pytest.mark.parametrize("name", ["event_alert.triggered", "issue.created", "metric_alert.critical"])
+def test_an_alert_with_any_field_missing_is_stored_or_kept_raw(
+    client: FlaskClient, clean_redis: Redis, name: str
+) -> None:
+    resource = name.partition(".")[0]
+    own = {"event_alert": "event", "issue": "issue", "metric_alert": "metric_alert"}[resource]
+    sent = 0
+    inside = [f"data.{own}.{key}" for key in body_of(name)["data"][own]]
+    for path in ("installation", "actor", f"data.{own}", *inside):
+        for value in (ABSENT, None, {}, 7):
+            body = with_value(body_of(name, event_id=f"{sent:032x}"), path, value)
+            raw = json.dumps(body).encode()
+            signature = hmac.new(SECRET.encode(), raw, "sha256").hexdigest()
+            headers = {"Content-Type": "application/json", "Sentry-Hook-Resource": resource}
+            response = client.post(PATH, data=raw, headers=headers | {"Sentry-Hook-Signature": signature})
+            assert response.status_code in {200, 202}, (path, value)
+            sent += 1
+    work(clean_redis)
+    with session():
+        assert FailedDelivery.select().count() == 0
+        assert AlertEvent.select().count() >= 1
 
 
 def test_a_known_resource_without_alerts_is_not_stored(client: FlaskClient, clean_redis: Redis) -> None:
