@@ -14,7 +14,7 @@ from gunicorn.workers.base import Worker
 
 from signalcraft import logs, metrics
 from signalcraft.domain.errors import InvalidSetting
-from signalcraft.ingest import canary
+from signalcraft.ingest import canary, context
 from signalcraft.queues import redis_clients, redis_persistence
 from signalcraft.settings import Settings
 from signalcraft.thread_budgets import WEB_THREADS
@@ -83,7 +83,8 @@ def when_ready(_server: Arbiter) -> None:
     redis_persistence.report(redis_clients.for_web(_settings.redis_url), _settings.ingest_durability)
 
 
-def post_fork(_server: Arbiter, _worker: Worker) -> None:
-    """Start each worker's threads, which do not survive a fork: metrics and canaries."""
+def post_fork(_server: Arbiter, worker: Worker) -> None:
+    """Start each worker's threads, which do not survive a fork: credentials, metrics and canaries."""
+    context.of(worker.app.wsgi()).credentials.start()
     metrics.start_flushing(redis_clients.for_web(_settings.redis_url))
     canary.start(_settings, redis_clients.for_web(_settings.redis_url))

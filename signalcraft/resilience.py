@@ -8,7 +8,7 @@ a second must not pay for that: ``CircuitBreaker`` skips the call for a moment, 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -120,23 +120,44 @@ class BoundedCall:
 
 
 class SingleFlight(Generic[T]):
-    """Run one call at a time; a caller that comes meanwhile shares the result of the call in flight."""
+    """Run one call at a time; callers that come meanwhile share results."""
 
     def __init__(self, name: str) -> None:
         """``name`` is that of the thread."""
         self._name = name
         self._lock = threading.Lock()
-        self._in_flight: Future[T] | None = None
+        self._running: Future[T] | None = None
+        self._waiting: Future[T] | None = None
 
     def start(self, call: Callable[[], T]) -> Future[T]:
-        """Start ``call``, unless one is in flight.
+        """Start ``call``, unless one is running.
 
-        The one that is in flight is returned then.
+        The one that is running is returned then. What it read may be older than this caller:
+        :meth:`start_after_arrival` is for whoever must not be answered by that.
         """
         with self._lock:
-            if self._in_flight is None or self._in_flight.done():
-                self._in_flight = in_thread(call, name=self._name)
-            return self._in_flight
+            if self._running is not None and not self._running.done():
+                return self._running
+        return self.start_after_arrival(call)
+
+    def start_after_arrival(self, call: Callable[[], T]) -> Future[T]:
+        """Return the future of a call that begins after this caller came.
+
+        While one runs, that is the next one, which all who come until it begins share. So there are at most two
+        threads, and calls follow each other without a pause.
+        """
+        with self._lock:
+            if self._waiting is None:
+                previous = self._running
+                self._waiting = in_thread(lambda: self._run_after(previous, call), name=self._name)
+            return self._waiting
+
+    def _run_after(self, previous: Future[T] | None, call: Callable[[], T]) -> T:
+        if previous is not None:
+            wait([previous])
+        with self._lock:  # from here on, whoever comes waits for the next call
+            self._running, self._waiting = self._waiting, None
+        return call()
 
 
 def every(

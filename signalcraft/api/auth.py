@@ -1,10 +1,14 @@
 """Authentication of API calls: bearer token, rate limit, write scope."""
 
+from typing import Final
+
 from flask import Request, g, request
 
 from signalcraft.api import context
 from signalcraft.domain.errors import BadToken, NotAllowed
 from signalcraft.ingest.credential_cache import Caller
+
+_READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def authenticate() -> None:
@@ -16,6 +20,7 @@ def authenticate() -> None:
     """
     g.caller = _caller()
     context.current().rate.hit(f"{g.caller.workspace_id}:{g.caller.token}")
+    context.current().credentials.record_call(g.caller)
 
 
 def caller() -> Caller:
@@ -36,11 +41,17 @@ def require_write_scope() -> Caller:
 
 
 def _caller() -> Caller:
+    """Return the caller with the request's token.
+
+    Before a token is refused, and before it may write, the credentials are refreshed: it may have been created, or
+    revoked, a moment ago.
+    """
     token, credentials = bearer(request), context.current().credentials
     if not token:
         raise BadToken
-    found = credentials.caller(token)
-    if found is None and credentials.refresh():
+    found = credentials.caller(token) if request.method in _READING_METHODS else None
+    if found is None:
+        credentials.refresh()
         found = credentials.caller(token)
     if found is None:
         raise BadToken

@@ -33,7 +33,12 @@ class IngestContext:
         app.extensions[_EXTENSION] = self
 
 
+def of(app: Flask) -> IngestContext:
+    """Return the context of ``app``."""
+    found: IngestContext = app.extensions[_EXTENSION]
+    return found
+
+
 def current() -> IngestContext:
     """Return the context of the application that serves this request."""
-    found: IngestContext = current_app.extensions[_EXTENSION]
-    return found
+    return of(current_app)

@@ -1,14 +1,14 @@
 """In-memory cache of the live workspaces, secrets and tokens.
 
-All of them are read at once, so neither a delivery nor a junk request costs a query, and no alert is lost while
-PostgreSQL is unavailable. A snapshot over ten seconds old is refreshed in the background; requests meanwhile use the
-old one, however old it is. Before a request is refused it waits briefly for a refresh: a secret just added works at
-once.
+All of them are read at once, so no alert is lost while PostgreSQL is unavailable: the last snapshot is used, however
+old it is. A thread reads a new one every five seconds, whatever the traffic: so long does a retired secret verify, and
+a revoked token read. Whoever would be refused, and whoever is about to write, first waits briefly for a snapshot that
+was begun after it came: a secret just added works at once, a token just revoked changes nothing. One read runs at a
+time, however many wait.
 """
 
 import hmac
 import secrets as randomness
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -19,27 +19,29 @@ from itertools import chain
 from typing import Final
 
 import structlog
-from cryptography.fernet import InvalidToken
 from peewee import DatabaseError, ProgrammingError, fn
 
 from signalcraft.domain.deliveries import Secret
-from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.logs import exception_fields
-from signalcraft.resilience import CircuitBreaker, SingleFlight
+from signalcraft.resilience import SingleFlight, every
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
-from signalcraft.storage.tenants import KINDS, cipher, token_sha256
+from signalcraft.storage.tenants import KINDS, decrypted, token_sha256
 
-MAX_AGE_SECONDS: Final = 10.0
-#: Minimum age of a snapshot before a refusal refreshes it. Bounds the queries that junk requests cause.
-MIN_AGE_SECONDS: Final = 1.0
-#: How long a refusal waits for that refresh.
+#: A read may take as long again: what changes is known within ten seconds.
+REFRESH_INTERVAL_SECONDS: Final = 5.0
+#: How long a request that would be refused, or is about to write, waits for a newer snapshot.
 REFRESH_TIMEOUT_SECONDS: Final = 0.2
-#: Precision of the last use of a stored secret.
+#: How long a request waits for the first one. Sentry gives up after a second.
+FIRST_READ_TIMEOUT_SECONDS: Final = 0.8
+#: Precision of the last use of a stored secret or token.
 LAST_USED_INTERVAL_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
+
+_UsedTable = WebhookSecret | ApiToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,42 +59,58 @@ class WorkspaceSecrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A caller of the API: the name of a token and its workspace."""
+    """A caller of the API: the name of a token and its workspace.
+
+    ``token_id`` is 0 for the token of the environment, which is not stored.
+    """
 
     workspace_id: int
     workspace: str
     token: str
     can_write: bool
+    token_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
     """Live workspaces by slug and callers by the SHA-256 of their token, read at one moment.
 
-    ``rows`` has the ids of stored secrets, by slug and secret.
+    ``rows`` has the ids of stored secrets, by slug and secret; ``undecryptable`` names those that no key decrypts.
     """
 
     workspaces: Mapping[str, WorkspaceSecrets]
     decoys: Sequence[Secret]
     callers: Mapping[str, Caller] = field(repr=False)
     rows: Mapping[tuple[str, Secret], int] = field(repr=False)
+    undecryptable: Sequence[str]
 
 
 class CredentialCache:
     """The live workspaces, secrets and tokens. Thread-safe; starts no thread before the first lookup."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` is monotonic, in seconds."""
+    def __init__(self, settings: Settings) -> None:
+        """Create an empty cache."""
         self._settings = settings
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._breaker = CircuitBreaker(DatabaseUnavailable, pause_seconds=MIN_AGE_SECONDS, clock=clock)
         self._snapshot: _Snapshot | None = None
-        self._refreshed_at = 0.0
-        self._refreshes = SingleFlight[None]("credentials")
-        self._use_noted_at: dict[int, float] = {}
-        self._uses: dict[int, datetime] = {}
+        self._reads = SingleFlight[None]("credentials")
+        self._overdue_read: Future[None] | None = None
+        self._is_stale = False
+        self._use_noted_at: dict[tuple[type[_UsedTable], int], float] = {}
+        self._uses: dict[tuple[type[_UsedTable], int], datetime] = {}
+        self._use_writes = SingleFlight[None]("credential-uses")
         self._decoys = [Secret(name="decoy", kind=kind, value=randomness.token_bytes(32)) for kind in KINDS]
+
+    def start(self) -> Callable[[], None]:
+        """Read the credentials now, then at intervals, in a thread.
+
+        Call it after the fork. What is returned stops it.
+        """
+        return every(REFRESH_INTERVAL_SECONDS, self._work, name="credentials-timer", delay=0.0)
+
+    def _work(self) -> None:
+        self._reads.start(self._refresh)
+        if self._uses:  # an earlier write may have failed
+            self._use_writes.start(self._write_uses)
 
     def secrets_of(self, workspace: str) -> WorkspaceSecrets:
         """Return the secrets of ``workspace``.
@@ -120,78 +138,89 @@ class CredentialCache:
             return _environment_caller(default) if default else None
         return snapshot.callers.get(token_sha256(token))
 
+    def undecryptable(self) -> int:
+        """Return how many live secrets ENCRYPTION_KEY does not decrypt.
+
+        Raises:
+            DatabaseUnavailable: as for :meth:`secrets_of`.
+        """
+        return len(self._current().undecryptable)
+
     def record_use(self, workspace_secrets: WorkspaceSecrets, secret: Secret) -> None:
         """Note that ``secret`` verified a delivery.
 
         ``secret list`` shows when each was last used. Written in the background, at most once a minute for each secret.
         """
         row = self._snapshot.rows.get((workspace_secrets.workspace, secret)) if self._snapshot else None
-        if (
-            row is None
-            or self._clock() - self._use_noted_at.get(row, -LAST_USED_INTERVAL_SECONDS) < LAST_USED_INTERVAL_SECONDS
-        ):
-            return
-        self._use_noted_at[row] = self._clock()
-        self._uses[row] = datetime.now(UTC)
-        self._refresh_in_background()
+        if row is not None:
+            self._note_use(WebhookSecret, row)
 
-    def refresh(self) -> bool:
-        """Wait briefly for a newer snapshot.
+    def record_call(self, caller: Caller) -> None:
+        """Note that the token of ``caller`` was used, as :meth:`record_use` does."""
+        if caller.token_id:
+            self._note_use(ApiToken, caller.token_id)
 
-        It does so only if the current one may be outdated. Returns whether one arrived.
+    def _note_use(self, table: type[_UsedTable], row: int) -> None:
+        noted_at, now = self._use_noted_at.get((table, row)), time.monotonic()
+        if noted_at is None or now - noted_at >= LAST_USED_INTERVAL_SECONDS:
+            self._use_noted_at[table, row] = now
+            self._uses[table, row] = datetime.now(UTC)
+            self._use_writes.start_after_arrival(self._write_uses)
+
+    def refresh(self) -> None:
+        """Wait briefly for a snapshot that is begun after this call.
+
+        While a read hangs no further request waits for it: the threads are for those who need no newer snapshot.
         """
-        before = self._snapshot
-        if self._clock() - self._refreshed_at < MIN_AGE_SECONDS:
-            return False
-        wait([self._refresh_in_background()], REFRESH_TIMEOUT_SECONDS)
-        return self._snapshot is not before
+        self._await(self._reads.start_after_arrival(self._refresh), REFRESH_TIMEOUT_SECONDS)
 
     def _current(self) -> _Snapshot:
-        snapshot = self._snapshot
-        if snapshot is None:
-            with self._lock, self._breaker.guard():
-                return self._snapshot or self._read()
-        if self._clock() - self._refreshed_at > MAX_AGE_SECONDS:
-            self._refresh_in_background()
-        return snapshot
+        if self._snapshot is None:
+            self._await(self._reads.start(self._refresh), FIRST_READ_TIMEOUT_SECONDS)
+        if self._snapshot is None:
+            raise DatabaseUnavailable("no credentials have been read yet")
+        return self._snapshot
 
-    def _refresh_in_background(self) -> Future[None]:
-        self._refreshed_at = self._clock()
-        return self._refreshes.start(self._refresh)
+    def _await(self, read: Future[None], timeout: float) -> None:
+        if (self._overdue_read is None or self._overdue_read.done()) and wait([read], timeout).not_done:
+            self._overdue_read = read
 
     def _refresh(self) -> None:
         try:
             self._read()
         except DatabaseUnavailable as error:
-            log.warning("serving stale credentials, database unavailable", reason=str(error))
+            if not self._is_stale:  # once an outage, not once a request
+                log.warning("serving stale credentials, database unavailable", reason=str(error))
+            self._is_stale = True
         except Exception as error:  # noqa: BLE001 - no caller reads the result: an error would go unseen
             log.critical("uncaught exception", **exception_fields(error))
         else:
-            self._write_uses()
+            self._is_stale = False
 
     def _write_uses(self) -> None:
-        """Write when secrets were last used.
+        """Write when secrets and tokens were last used.
 
-        A read-only database must not stop reading.
+        Apart from reading, which must not wait for a locked row or fail on a read-only database.
         """
         uses = dict(self._uses)
         try:
             with session(), database.atomic():
-                for row, used_at in sorted(uses.items()):
-                    latest = fn.GREATEST(fn.COALESCE(WebhookSecret.last_used_at, used_at), used_at)
-                    WebhookSecret.update(last_used_at=latest).where(WebhookSecret.id == row).execute()
+                for (table, row), used_at in sorted(uses.items(), key=lambda use: (use[0][0].__name__, use[0][1])):
+                    latest = fn.GREATEST(fn.COALESCE(table.last_used_at, used_at), used_at)
+                    table.update(last_used_at=latest).where(table.id == row).execute()
         except (DatabaseUnavailable, DatabaseError) as error:
             log.warning("last use of secrets not written, will retry", reason=type(error).__name__)
             return
-        for row, used_at in uses.items():
-            if self._uses.get(row) == used_at:
-                del self._uses[row]
+        for use, used_at in uses.items():
+            if self._uses.get(use) == used_at:
+                del self._uses[use]
 
-    def _read(self) -> _Snapshot:
+    def _read(self) -> None:
         with session(), _missing_tables_as_unavailable():
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
-            live, rows = _live_secrets(self._settings)
+            stored = _read_secrets(self._settings.encryption_keys)
             callers = _live_callers()
+        live = _live_secrets(self._settings, stored)
         counts = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
         workspaces = {
             slug: WorkspaceSecrets(
@@ -199,9 +228,17 @@ class CredentialCache:
             )
             for slug, workspace_id in ids.items()
         }
-        self._refreshed_at = self._clock()
-        self._snapshot = _Snapshot(workspaces=workspaces, decoys=self._padded((), counts), callers=callers, rows=rows)
-        return self._snapshot
+        undecryptable = [f"{row.workspace.slug}/{row.name}" for row, secret in stored if secret is None]
+        known = self._snapshot.undecryptable if self._snapshot else []
+        if undecryptable and undecryptable != known:
+            log.error("secrets cannot be decrypted with ENCRYPTION_KEY", number=len(undecryptable), names=undecryptable)
+        self._snapshot = _Snapshot(
+            workspaces=workspaces,
+            decoys=self._padded((), counts),
+            callers=callers,
+            rows={(row.workspace.slug, secret): row.id for row, secret in stored if secret is not None},
+            undecryptable=undecryptable,
+        )
 
     def _padded(self, secrets: Sequence[Secret], counts: Mapping[str, int]) -> Sequence[Secret]:
         """Fill ``secrets`` up with decoys to ``counts`` of each kind."""
@@ -225,32 +262,38 @@ def _count(secrets: Sequence[Secret], kind: str) -> int:
     return sum(secret.kind == kind for secret in secrets)
 
 
-def _live_secrets(settings: Settings) -> tuple[dict[str, list[Secret]], dict[tuple[str, Secret], int]]:
-    """Return the live secrets by slug, and their row ids.
+def _read_secrets(encryption_keys: Sequence[str]) -> list[tuple[WebhookSecret, Secret | None]]:
+    """Return the rows of live secrets, each decrypted.
 
-    The row ids are by slug and secret. Secrets from the environment belong to the default workspace and have no row.
+    None stands for one that no key decrypts.
+    """
+    rows: Iterable[WebhookSecret] = (
+        WebhookSecret.select(WebhookSecret, Workspace)
+        .join(Workspace)
+        .where(WebhookSecret.retired_at.is_null())
+        .order_by(WebhookSecret.id)
+    )
+    values = ((row, decrypted(row.value_encrypted, encryption_keys)) for row in rows)
+    return [
+        (row, None if value is None else Secret(name=row.name, kind=row.kind, value=value)) for row, value in values
+    ]
+
+
+def _live_secrets(
+    settings: Settings, stored: Iterable[tuple[WebhookSecret, Secret | None]]
+) -> Mapping[str, Sequence[Secret]]:
+    """Return the secrets that verify, by slug.
+
+    Those of the environment belong to the default workspace.
     """
     live: dict[str, list[Secret]] = {}
-    rows: dict[tuple[str, Secret], int] = {}
     for number, value in enumerate(settings.sentry_client_secrets, start=1):
         secret = Secret(name=f"SENTRY_CLIENT_SECRET-{number}", kind="integration", value=value.encode())
         live.setdefault(settings.default_workspace, []).append(secret)
-    for row in _live_rows():
-        try:
-            decrypted = cipher(settings.encryption_keys).decrypt(row.value_encrypted.encode())
-        except (InvalidToken, InvalidSetting):
-            log.warning("secret cannot be decrypted with ENCRYPTION_KEY", secret_name=row.name)
-        else:
-            slug, secret = row.workspace.slug, Secret(name=row.name, kind=row.kind, value=decrypted)
-            live.setdefault(slug, []).append(secret)
-            rows[slug, secret] = row.id
-    return live, rows
-
-
-def _live_rows() -> Iterable[WebhookSecret]:
-    rows = WebhookSecret.select(WebhookSecret, Workspace).join(Workspace).where(WebhookSecret.retired_at.is_null())
-    found: Iterable[WebhookSecret] = rows.order_by(WebhookSecret.id)
-    return found
+    for row, decrypted_secret in stored:
+        if decrypted_secret is not None:
+            live.setdefault(row.workspace.slug, []).append(decrypted_secret)
+    return live
 
 
 def _environment_caller(default: WorkspaceSecrets) -> Caller:
@@ -261,7 +304,11 @@ def _live_callers() -> dict[str, Caller]:
     rows = ApiToken.select(ApiToken, Workspace).join(Workspace).where(ApiToken.revoked_at.is_null())
     return {
         row.token_sha256: Caller(
-            workspace_id=row.workspace.id, workspace=row.workspace.slug, token=row.name, can_write=row.can_write
+            workspace_id=row.workspace.id,
+            workspace=row.workspace.slug,
+            token=row.name,
+            can_write=row.can_write,
+            token_id=row.id,
         )
         for row in rows
     }

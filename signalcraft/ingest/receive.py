@@ -13,16 +13,18 @@ def verify(delivery: Delivery, source: Source, workspace: str, credentials: Cred
     """Return the secrets of ``workspace``, one of which verifies ``delivery``.
 
     Raises:
-        BadSignature: no secret verifies it, also none that was just added.
+        BadSignature: no secret verifies it, also none that was added before it arrived.
         DatabaseUnavailable: the secrets are not cached yet.
     """
     access = credentials.secrets_of(workspace)
     try:
         secret = source.verify(delivery, access.secrets)
     except BadSignature:
-        if not credentials.refresh():
+        credentials.refresh()
+        newer = credentials.secrets_of(workspace)
+        if newer == access:
             raise
-        access = credentials.secrets_of(workspace)
+        access = newer
         secret = source.verify(delivery, access.secrets)
     credentials.record_use(access, secret)
     metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name)

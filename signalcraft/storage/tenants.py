@@ -21,6 +21,9 @@ from signalcraft.settings import SLUG
 from signalcraft.storage.database import database
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
 
+#: Makes a value for ENCRYPTION_KEY.
+NEW_KEY_COMMAND = "openssl rand -base64 32 | tr +/ -_"
+
 KINDS = ("integration", "servicehook", "legacy")
 
 
@@ -37,6 +40,17 @@ class SecretInfo:
     created_at: datetime
     last_used_at: datetime | None
     retired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """A token without its value."""
+
+    name: str
+    can_write: bool
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
 
 
 def create_workspace(slug: str) -> int:
@@ -117,11 +131,15 @@ def opened_secrets(workspace: str, encryption_keys: Sequence[str]) -> list[tuple
         TenancyError: no such workspace.
     """
     rows = WebhookSecret.select().where(WebhookSecret.workspace == _workspace_id(workspace)).order_by(WebhookSecret.id)
-    values = [_decrypted(row.value_encrypted, encryption_keys) for row in rows]
+    values = [decrypted(row.value_encrypted, encryption_keys) for row in rows]
     return list(zip(secrets(workspace), values, strict=True))
 
 
-def _decrypted(encrypted: str, encryption_keys: Sequence[str]) -> bytes | None:
+def decrypted(encrypted: str, encryption_keys: Sequence[str]) -> bytes | None:
+    """Return a secret's value.
+
+    None if none of the keys decrypts it.
+    """
     try:
         return cipher(encryption_keys).decrypt(encrypted.encode())
     except (InvalidToken, InvalidSetting):
@@ -186,6 +204,25 @@ def create_token(workspace: str, *, can_write: bool, name: str) -> str:
     return token
 
 
+def tokens(workspace: str) -> list[TokenInfo]:
+    """Return all tokens, including revoked ones, oldest first.
+
+    Raises:
+        TenancyError: no such workspace.
+    """
+    rows = ApiToken.select().where(ApiToken.workspace == _workspace_id(workspace))
+    return [
+        TokenInfo(
+            name=row.name,
+            can_write=row.can_write,
+            created_at=row.created_at,
+            last_used_at=row.last_used_at,
+            revoked_at=row.revoked_at,
+        )
+        for row in rows.order_by(ApiToken.id)
+    ]
+
+
 def revoke_token(workspace: str, name: str) -> None:
     """Revoke a token; web processes refuse it within ten seconds.
 
@@ -218,7 +255,9 @@ def cipher(encryption_keys: Sequence[str]) -> MultiFernet:
         InvalidSetting: no key, or one is not a Fernet key.
     """
     if not encryption_keys:
-        raise InvalidSetting("ENCRYPTION_KEY is not set; secrets are only stored encrypted.")
+        raise InvalidSetting(
+            f"ENCRYPTION_KEY is not set; secrets are only stored encrypted. Make one: {NEW_KEY_COMMAND}"
+        )
     try:
         return MultiFernet([Fernet(key) for key in encryption_keys])
     except ValueError:

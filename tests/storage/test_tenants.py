@@ -1,18 +1,26 @@
 """Workspaces, secrets and tokens, and the credential cache of the web process."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime
+from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 from cryptography.fernet import Fernet
 from structlog.testing import capture_logs
 
 from signalcraft.domain.errors import DatabaseUnavailable, InvalidSetting
+from signalcraft.ingest import credential_cache
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.settings import Settings
 from signalcraft.storage import database, tenants
 from signalcraft.storage.models import ApiToken, WebhookSecret
 from signalcraft.storage.tenants import TenancyError
+from tests.support.waiting import wait_until
 from tests.support.web_client import add_workspace, no_database
 
 KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -105,25 +113,12 @@ def test_a_token_is_revoked_once(workspace: str) -> None:
         tenants.revoke_token(workspace, "grafana")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def cache(environ: dict[str, str], clock: Clock) -> CredentialCache:
+def cache(environ: dict[str, str]) -> CredentialCache:
     add_workspace("default")
     add_workspace("acme")
     settings = Settings.from_environ({**environ, "ENCRYPTION_KEY": f"{KEY},{OTHER_KEY}", "SENTRY_CLIENT_SECRET": "a,b"})
-    return CredentialCache(settings, clock=clock)
+    return CredentialCache(settings)
 
 
 @pytest.fixture
@@ -171,71 +166,193 @@ def test_a_default_workspace_that_does_not_exist_yet_has_no_secrets(environ: dic
     assert cache.caller("test-api-token") is None
 
 
-def wait_for_refresh(cache: CredentialCache) -> None:
-    assert cache._refreshes._in_flight is not None
-    cache._refreshes._in_flight.result(5)
-
-
-def test_a_refresh_that_fails_by_a_bug_is_logged_and_the_snapshot_stays(
-    cache: CredentialCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_a_read_that_fails_by_a_bug_is_logged_and_the_snapshot_stays(
+    cache: CredentialCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
     assert names(cache, "acme") == []
     monkeypatch.setattr(cache, "_read", fail)
-    clock.now += 11
     with capture_logs() as lines:
-        assert names(cache, "acme") == []
-        wait_for_refresh(cache)
+        cache.refresh()
+    assert names(cache, "acme") == []
     (line,) = lines
     assert (line["event"], line["log_level"], line["error"]) == ("uncaught exception", "critical", "ZeroDivisionError")
 
 
-def test_credentials_are_refreshed_in_the_background_after_ten_seconds(cache: CredentialCache, clock: Clock) -> None:
+def test_what_was_added_before_a_refusal_is_known_after_its_refresh_however_recent_the_last_one(
+    cache: CredentialCache,
+) -> None:
+    for number in range(20):
+        add_secret(f"secret-{number}")
+        cache.refresh()
+        assert len(names(cache, "acme")) == number + 1
+
+
+class HeldRead:
+    """Hold the first read of a cache after it has read, until it is let go."""
+
+    def __init__(self, cache: CredentialCache, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_read, self.let_go = threading.Event(), threading.Event()
+        self.reads = 0
+        self._read = cache._read
+        monkeypatch.setattr(cache, "_read", self.read)
+
+    def read(self) -> None:
+        self.reads += 1
+        is_first = self.reads == 1
+        self._read()
+        if is_first:
+            self.has_read.set()
+            assert self.let_go.wait(5)
+
+
+def test_a_refusal_does_not_take_the_read_under_way_for_its_own(
+    cache: CredentialCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The idle process: the request's own background refresh had begun, and it was refused by what that had missed."""
     assert names(cache, "acme") == []
+    held = HeldRead(cache, monkeypatch)
+    cache._work()  # as the timer does
+    assert held.has_read.wait(5)
     add_secret()
-    clock.now += 10
-    assert names(cache, "acme") == []
-    clock.now += 0.1
-    names(cache, "acme")
-    wait_for_refresh(cache)
+    threading.Timer(0.05, held.let_go.set).start()
+    cache.refresh()
     assert names(cache, "acme") == ["mine"]
 
 
-def test_credentials_are_refreshed_before_a_refusal_at_most_once_a_second(cache: CredentialCache, clock: Clock) -> None:
+def test_a_read_that_hangs_costs_one_request_a_moment_and_the_next_nothing(
+    cache: CredentialCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert names(cache, "default") != []
+    held = HeldRead(cache, monkeypatch)
+    try:
+        began = time.monotonic()
+        cache.refresh()
+        first = time.monotonic() - began
+        for _ in range(20):
+            cache.refresh()
+        others = time.monotonic() - began - first
+    finally:
+        held.let_go.set()
+    assert 0.15 < first < 0.5
+    assert others < 0.1
+    wait_until(lambda: cache._overdue_read is not None and cache._overdue_read.done())
+    add_secret()
+    cache.refresh()
+    assert names(cache, "acme") == ["mine"]
+
+
+def test_a_crowd_of_refusals_shares_its_reads(cache: CredentialCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names(cache, "acme") == []
+    held = HeldRead(cache, monkeypatch)
+    cache._work()
+    assert held.has_read.wait(5)
+    with ThreadPoolExecutor(16) as pool:
+        refusals = [pool.submit(cache.refresh) for _ in range(16)]
+        time.sleep(0.05)
+        held.let_go.set()
+        for refusal in refusals:
+            refusal.result(5)
+    assert held.reads <= 3, "the one under way, the one for all, and one for who came last"
+
+
+def test_a_change_is_known_without_any_request_by_the_clock(
+    cache: CredentialCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert credential_cache.REFRESH_INTERVAL_SECONDS <= 5, "a read may take as long again: ten seconds are promised"
+    monkeypatch.setattr(credential_cache, "REFRESH_INTERVAL_SECONDS", 0.05)
+    add_secret()
+    with database.session():
+        token = tenants.create_token("acme", can_write=True, name="oncall")
+    stop = cache.start()
+    try:
+        wait_until(lambda: cache._snapshot is not None)
+        assert names(cache, "acme") == ["mine"]
+        with database.session():
+            tenants.retire_secret("acme", "mine")
+            tenants.revoke_token("acme", "oncall")
+        wait_until(lambda: cache.caller(token) is None and names(cache, "acme") == [], seconds=5)
+    finally:
+        stop()
+
+
+def test_after_a_restart_of_postgresql_the_first_refusal_is_not_by_old_credentials(
+    cache: CredentialCache, clean_database: str
+) -> None:
+    """Each connection of the pool is dead then; a read by one of them would fail."""
     assert names(cache, "acme") == []
     add_secret()
-    assert not cache.refresh()
-    clock.now += 1
-    assert cache.refresh()
+    with ThreadPoolExecutor(4) as pool:
+        barrier = threading.Barrier(4)
+        for kept in [pool.submit(keep_connection, barrier) for _ in range(4)]:
+            kept.result(5)
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s"
+    with closing(psycopg2.connect(clean_database)) as other, other.cursor() as cursor:
+        cursor.execute(kill, (urlsplit(clean_database).path.lstrip("/"),))
+        assert len(cursor.fetchall()) >= 4
+    cache.refresh()
     assert names(cache, "acme") == ["mine"]
-    assert not cache.refresh()
+
+
+def keep_connection(barrier: threading.Barrier) -> None:
+    with database.session():
+        barrier.wait(5)
 
 
 def test_an_empty_cache_without_a_database_is_unavailable(
-    environ: dict[str, str], clock: Clock, request: pytest.FixtureRequest
+    environ: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("database_unavailable")
-    cache = CredentialCache(Settings.from_environ(environ), clock=clock)
+    cache = CredentialCache(Settings.from_environ(environ))
     with pytest.raises(DatabaseUnavailable):
         cache.secrets_of("default")
     with pytest.raises(DatabaseUnavailable):
         cache.caller("test-api-token")
 
 
-def test_cached_credentials_are_served_while_the_database_is_unavailable(
-    cache: CredentialCache, clock: Clock, request: pytest.FixtureRequest
+def test_cached_credentials_are_served_while_the_database_is_unavailable_and_it_is_logged_once(
+    cache: CredentialCache, request: pytest.FixtureRequest
 ) -> None:
     add_secret()
     assert names(cache, "acme") == ["mine"]
     request.getfixturevalue("database_unavailable")
-    clock.now += 3600
-    started = time.monotonic()
+    with capture_logs() as lines:
+        for _ in range(3):
+            started = time.monotonic()
+            assert names(cache, "acme") == ["mine"]
+            assert time.monotonic() - started < 0.1, "whoever needs no newer credentials does not wait"
+            cache.refresh()
+    assert [line["event"] for line in lines] == ["serving stale credentials, database unavailable"]
     assert names(cache, "acme") == ["mine"]
-    assert time.monotonic() - started < 0.1
-    wait_for_refresh(cache)
-    assert names(cache, "acme") == ["mine"]
+
+
+def test_undecryptable_secrets_are_an_error_with_their_number_once(cache: CredentialCache) -> None:
+    for name in ("lost", "gone"):
+        add_secret(name, key=Fernet.generate_key().decode())
+    with capture_logs() as lines:
+        for _ in range(3):
+            cache.refresh()
+    (line,) = lines
+    assert (line["log_level"], line["number"], line["names"]) == ("error", 2, ["acme/lost", "acme/gone"])
+    assert cache.undecryptable() == 2
+
+
+def test_the_last_use_of_a_stored_token_is_recorded(cache: CredentialCache) -> None:
+    with database.session():
+        token = tenants.create_token("acme", can_write=False, name="grafana")
+    for text in (token, "test-api-token"):
+        caller = cache.caller(text)
+        assert caller is not None
+        cache.record_call(caller)
+
+    def last_used() -> datetime | None:
+        with database.session():
+            (info,) = tenants.tokens("acme")
+            return info.last_used_at
+
+    wait_until(lambda: last_used() is not None, seconds=5)
 
 
 def test_tokens_name_their_workspace_and_scope(cache: CredentialCache) -> None:
