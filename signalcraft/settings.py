@@ -24,6 +24,8 @@ from signalcraft.domain.grouping import GroupingPolicy
 T = TypeVar("T")
 Parse = Callable[[str], T]
 
+#: Makes a value for ENCRYPTION_KEY.
+NEW_KEY_COMMAND = 'python -c "from cryptography.fernet import Fernet as F; print(F.generate_key().decode())"'
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _RATE = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -182,7 +184,8 @@ class Settings:
     encryption_keys: tuple[str, ...] = _setting(
         "ENCRYPTION_KEY",
         _fernet_keys,
-        "Fernet keys for secrets stored in the database, comma-separated, newest first; needed only for `secret add`.",
+        "Fernet keys of the secrets in the database, comma-separated, newest first: for `secret add`, and for every "
+        f"web process, which else refuses what those secrets sign. To make one: `{NEW_KEY_COMMAND}`.",
         secret=True,
     )
     grouping_window_minutes: int = _setting(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import click
 from peewee import PeeweeException
@@ -26,6 +26,7 @@ from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database
+from signalcraft.web.health import State
 from signalcraft.worker.context import WorkerContext
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
@@ -35,14 +36,18 @@ _SENTRY_TIMEOUT_SECONDS: Final = 1.0
 
 
 @click.command()
-@click.option("--url", help="Also check the web process at this URL, and send the sample through it.")
+@click.option(
+    "--url", help="Also check the web process at this URL, and send the sample through it: to its workspace's URL."
+)
 @click.option("--delivery", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Only report why the body in FILE, byte for byte, does not match its signature.")  # fmt: skip
 @click.option(
     "--signature", metavar="HEX", default="", help="Signature of that body, or the whole header line: 'Header: hex'."
 )
 @click.option("--secret", "with_secret", is_flag=True, help="Ask for a secret, or read it from standard input.")
-@click.option("--workspace", metavar="SLUG", help="Workspace of the secrets; by default DEFAULT_WORKSPACE.")
+@click.option(
+    "--workspace", metavar="SLUG", help="Workspace of the sample, or of the delivery; by default DEFAULT_WORKSPACE."
+)
 def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secret: bool, workspace: str | None) -> None:
     """Report what works, what does not, and what to do. Exits with 1 on a failure, not on a warning."""
     if delivery is not None:
@@ -50,7 +55,7 @@ def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secre
         _diagnose(delivery.read_bytes(), signature, _candidates(extra, workspace))
         return
     console, failures = Console(highlight=False), 0
-    for finding in examine(url):
+    for finding in examine(url, workspace):
         failures += finding.grade is Grade.FAILURE
         text = escape(f"{finding.about:10} {finding.says} {finding.advice}".rstrip())
         console.print(f"[{_COLOURS[finding.grade]}]{finding.grade.value:7}[/] {text}", soft_wrap=True)
@@ -58,8 +63,11 @@ def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secre
         raise click.ClickException("the deployment does not work.")
 
 
-def examine(url: str | None) -> Iterator[Finding]:
-    """Yield all findings, in the order in which to repair them."""
+def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
+    """Yield all findings, in the order in which to repair them.
+
+    ``workspace`` is the one that the sample is sent to, by default DEFAULT_WORKSPACE.
+    """
     try:
         settings = Settings.from_environ(os.environ)
         WorkerContext.from_settings(settings)
@@ -70,36 +78,60 @@ def examine(url: str | None) -> Iterator[Finding]:
     redis = redis_clients.for_web(settings.redis_url)
     for check in doctor_checks.CHECKS:
         yield from check(settings, redis)
-    if not settings.sentry_client_secrets:
-        yield warning(
-            "sample", "Not sent: it is signed with SENTRY_CLIENT_SECRET.", "Set it to test the whole pipeline."
-        )
+    slug = workspace or settings.default_workspace
+    try:
+        secret = doctor_checks.signing_secret(slug, settings)
+    except tenants.TenancyError as error:
+        yield failure("workspace", str(error), "Correct --workspace, or `workspace create` it.")
+        return
+    if secret is None:
+        problem = failure if workspace else warning
+        says = f"Not sent: no live secret of the workspace {slug} can sign it."
+        yield problem("sample", says, "Set SENTRY_CLIENT_SECRET, or `secret add`, to test the whole pipeline.")
     elif url is None:
-        yield from _send_sample(lambda: canary.enqueue_canary(settings, redis), redis)
+        yield from _send_sample(lambda: canary.enqueue_canary(settings, redis, slug), redis)
     else:
-        yield from _examine_url(_webhook_url(url), settings, redis)
+        yield from _examine_url(_webhook_url(url, workspace), secret, redis)
+        yield from _examine_readiness(url)
 
 
-def _webhook_url(url: str) -> str:
-    """Append the webhook path to a URL that has no path."""
-    return url.rstrip("/") + _WEBHOOKS if urlsplit(url).path in ("", "/") else url
+def _webhook_url(url: str, workspace: str | None) -> str:
+    """Append the webhook path to a URL that has no path.
+
+    ``workspace`` is appended to one that names no workspace.
+    """
+    if urlsplit(url).path in ("", "/"):
+        url = url.rstrip("/") + _WEBHOOKS
+    return f"{url}/{workspace}" if workspace and url.endswith(_WEBHOOKS) else url
 
 
-def _examine_url(url: str, settings: Settings, redis: Redis) -> Iterator[Finding]:
+def _examine_readiness(url: str) -> Iterator[Finding]:
+    """Check that the web process decrypts all secrets: its ENCRYPTION_KEY may be another than that of this process."""
+    try:
+        body = http_client.get(urljoin(url, "/readyz")).body
+    except http_client.ServerUnreachable:
+        return
+    secrets = body.get("secrets")
+    if isinstance(secrets, dict) and secrets.get("state") == State.UNDECRYPTABLE:
+        says = f"The web process refuses {', '.join(secrets.get('loses', ()))}."
+        yield failure("url", says, "Give it the ENCRYPTION_KEY that `secret add` had, and restart it.")
+
+
+def _examine_url(url: str, secret: Secret, redis: Redis) -> Iterator[Finding]:
     """Check the response that Sentry would get, and that the delivery becomes a stored event."""
     began = time.monotonic()
     try:
-        response = canary.post(url, settings.sentry_client_secrets[0])
+        response = canary.post(url, secret.value.decode())
     except http_client.ServerUnreachable as error:
         yield failure("url", str(error), "Start the web process, or correct the URL.")
         return
     seconds = time.monotonic() - began
-    yield _judge_response(url, response, seconds)
+    yield _judge_response(url, response, seconds, secret)
     if response.status == HTTPStatus.ACCEPTED:
         yield from _send_sample(lambda: str(response.body.get("delivery_id", "")), redis)
 
 
-def _judge_response(url: str, response: http_client.Response, seconds: float) -> Finding:
+def _judge_response(url: str, response: http_client.Response, seconds: float, secret: Secret) -> Finding:
     says = f"{url} responds with {response.status} {response.body.get('code', '')}".strip() + "."
     if response.status == HTTPStatus.ACCEPTED and seconds > _SENTRY_TIMEOUT_SECONDS:
         return failure(
@@ -111,7 +143,10 @@ def _judge_response(url: str, response: http_client.Response, seconds: float) ->
         advice = "Give Sentry the URL of the redirect: Sentry takes a redirect for success, and the alert is lost."
         return failure("url", says, advice)
     if response.status == HTTPStatus.UNAUTHORIZED:
-        advice = "The web process has another SENTRY_CLIENT_SECRET, or the path names another workspace."
+        advice = (
+            "The web process has another SENTRY_CLIENT_SECRET or ENCRYPTION_KEY, or the path names another workspace: "
+            f"{secret.name} signed the sample."
+        )
         return failure("url", says, advice)
     return failure(
         "url", says, f"The path should be {_WEBHOOKS} or {_WEBHOOKS}/<workspace>; see the web process's log."
@@ -139,28 +174,51 @@ def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> N
 
 
 def _candidates(extra: str, workspace: str | None) -> list[Candidate]:
-    """Return the given secret, those of the environment and, if the database can be read, the stored ones."""
-    from_environ = os.environ.get("SENTRY_CLIENT_SECRET", "")
-    named = [("The given secret", extra)] if extra else []
-    named += [
-        (f"SENTRY_CLIENT_SECRET-{number}", value.strip()) for number, value in enumerate(from_environ.split(","), 1)
+    """Return the given secret, those of the environment and, if the database can be read, the stored ones.
+
+    Those of other workspaces are among them, to name the one that signed the delivery.
+
+    Raises:
+        TenancyError: there is no such workspace.
+    """
+    default = os.environ.get("DEFAULT_WORKSPACE", "").strip() or "default"
+    slug = workspace or default
+    values = enumerate(os.environ.get("SENTRY_CLIENT_SECRET", "").split(","), 1)
+    environ_secrets = [(f"SENTRY_CLIENT_SECRET-{number}", value.strip()) for number, value in values]
+    found = [_candidate("The given secret", extra.encode(), "integration")] if extra else []
+    found += [
+        _candidate(name, value.encode(), "integration", other_workspace="" if slug == default else default)
+        for name, value in environ_secrets
+        if value
     ]
-    return [_candidate(name, value.encode(), "integration") for name, value in named if value] + _stored_candidates(
-        workspace
-    )
+    return found + _stored_candidates(slug, must_exist=workspace is not None)
 
 
-def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False) -> Candidate:
-    return Candidate(secret=Secret(name=name, kind=kind, value=value), retired=retired)
+def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False, other_workspace: str = "") -> Candidate:
+    return Candidate(secret=Secret(name=name, kind=kind, value=value), retired=retired, other_workspace=other_workspace)
 
 
-def _stored_candidates(workspace: str | None) -> list[Candidate]:
+def _stored_candidates(workspace: str, *, must_exist: bool) -> list[Candidate]:
     try:
         with database() as settings:
-            found = tenants.opened_secrets(workspace or settings.default_workspace, settings.encryption_keys)
+            opened = {slug: tenants.opened_secrets(slug, settings.encryption_keys) for slug in tenants.workspaces()}
     except (SignalCraftError, PeeweeException) as error:
         click.echo(f"Stored secrets were not tried: {error}", err=True)
         return []
+    if must_exist and workspace not in opened:
+        raise tenants.TenancyError(f"There is no workspace {workspace}.")
+    undecryptable = [info.name for info, value in opened.get(workspace, ()) if value is None]
+    if undecryptable:
+        click.echo(f"Not tried, ENCRYPTION_KEY does not decrypt them: {', '.join(undecryptable)}.", err=True)
     return [
-        _candidate(info.name, value, info.kind, retired=info.retired_at is not None) for info, value in found if value
+        _candidate(
+            info.name,
+            value,
+            info.kind,
+            retired=info.retired_at is not None,
+            other_workspace="" if slug == workspace else slug,
+        )
+        for slug, found in opened.items()
+        for info, value in found
+        if value
     ]

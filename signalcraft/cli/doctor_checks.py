@@ -13,6 +13,7 @@ from peewee import PeeweeException
 from redis import Redis
 from redis.exceptions import RedisError
 
+from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import RecoverableError, SignalCraftError
 from signalcraft.queues import backlog, jobs, redis_clients, redis_persistence
 from signalcraft.queues.redis_persistence import Judgement
@@ -73,6 +74,14 @@ def check_settings(settings: Settings, _: Redis) -> Iterator[Finding]:
         yield warning("settings", says, "Use 30 to 60: a shorter window splits groups, a longer one hides new alerts.")
     if not settings.metrics_token:
         yield warning("settings", "/metrics needs no token.", "Set METRICS_TOKEN if the web process is public.")
+    own = {
+        "API_TOKEN": settings.api_token,
+        "METRICS_TOKEN": settings.metrics_token,
+        "DASHBOARD_PASSWORD": settings.dashboard_password,
+    }
+    for name, value in own.items():
+        if 0 < len(value) < _MIN_SECRET_LENGTH:
+            yield warning("settings", f"{name} has only {len(value)} characters.", "Make one: `openssl rand -hex 32`.")
 
 
 def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:
@@ -85,26 +94,18 @@ def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:
     except (RecoverableError, PeeweeException):
         yield warning("secrets", "Those in the database cannot be read.", "See postgresql, below.")
         return
-    undecryptable = [
-        f"{slug}/{name}"
-        for slug, values in stored.items()
-        for name, is_decryptable in values.items()
-        if not is_decryptable
-    ]
+    yield from _check_stored_secrets(stored, settings.default_workspace)
     default = stored.get(settings.default_workspace)
     if default is None:
         says = f"There is no workspace {settings.default_workspace}."
         yield failure("secrets", says, "Run `python -m signalcraft migrate`: it creates the default workspace.")
         return
-    live = len(settings.sentry_client_secrets) + sum(default.values())
+    live = len(settings.sentry_client_secrets) + sum(value is not None for value in default.values())
     if not live:
         says = f"The workspace {settings.default_workspace} has none: every delivery is refused."
         yield failure("secrets", says, "Set SENTRY_CLIENT_SECRET to the integration's Client Secret.")
     else:
         yield ok("secrets", f"{live} live in the workspace {settings.default_workspace}.")
-    if undecryptable:
-        says = f"Cannot be decrypted: {', '.join(undecryptable)}."
-        yield failure("secrets", says, "Append the key that encrypted them to ENCRYPTION_KEY, after the newest.")
     if not tokens and not settings.api_token:
         yield warning("secrets", "No client can read the API.", "`token create --workspace ...`, or set API_TOKEN.")
 
@@ -119,10 +120,54 @@ def _check_environment_secrets(values: Iterable[str]) -> Iterator[Finding]:
             yield warning("secrets", says, "Copy the whole Client Secret: Sentry's have 64.")
 
 
-def _live(slug: str, settings: Settings) -> dict[str, bool]:
-    """Return a workspace's live secrets by name, with whether ENCRYPTION_KEY decrypts them."""
+def _check_stored_secrets(stored: Mapping[str, Mapping[str, bytes | None]], default: str) -> Iterator[Finding]:
+    """Check the live secrets in the database, by workspace and name."""
+    named = {f"{slug}/{name}": value for slug, values in stored.items() for name, value in values.items()}
+    undecryptable = [name for name, value in named.items() if value is None]
+    if undecryptable:
+        says = f"Cannot be decrypted: {', '.join(undecryptable)}."
+        advice = "Append the key that encrypted them to ENCRYPTION_KEY, after the newest, here and in each web process."
+        yield failure("secrets", says, advice)
+    for name, value in named.items():
+        if value is not None and len(value) < _MIN_SECRET_LENGTH:
+            says = f"{name} has only {len(value)} characters."
+            yield warning("secrets", says, "`secret add` the whole Client Secret (Sentry's have 64), and retire it.")
+    for slug, values in stored.items():
+        if slug != default and not values:
+            says = f"The workspace {slug} has none: every delivery to it is refused."
+            yield warning("secrets", says, f"`secret add --workspace {slug}`.")
+
+
+def signing_secret(workspace: str, settings: Settings) -> Secret | None:
+    """Return a secret that signs a sample of ``workspace``.
+
+    None if it has none that can be read.
+
+    Raises:
+        TenancyError: no such workspace.
+    """
+    if workspace == settings.default_workspace and settings.sentry_client_secrets:
+        value = settings.sentry_client_secrets[0].encode()
+        return Secret(name="SENTRY_CLIENT_SECRET-1", kind="integration", value=value)
+    try:
+        with session():
+            opened = tenants.opened_secrets(workspace, settings.encryption_keys)
+    except (RecoverableError, PeeweeException):
+        return None
+    return next(
+        (
+            Secret(name=info.name, kind=info.kind, value=value)
+            for info, value in opened
+            if value is not None and info.kind == "integration" and info.retired_at is None
+        ),
+        None,
+    )
+
+
+def _live(slug: str, settings: Settings) -> dict[str, bytes | None]:
+    """Return a workspace's live secrets by name, None for one that ENCRYPTION_KEY does not decrypt."""
     opened = tenants.opened_secrets(slug, settings.encryption_keys)
-    return {info.name: value is not None for info, value in opened if info.retired_at is None}
+    return {info.name: value for info, value in opened if info.retired_at is None}
 
 
 def check_clock(_: Settings, redis: Redis) -> Iterator[Finding]:

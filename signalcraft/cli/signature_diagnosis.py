@@ -31,6 +31,7 @@ class Verdict(StrEnum):
     GOOD = "good"
     RE_ENCODED = "re-encoded"
     RETIRED = "retired"
+    OTHER_WORKSPACE = "other workspace"
     OTHER_FAMILY = "other family"
     UNSIGNED = "unsigned"
     UNEXPLAINED = "unexplained"
@@ -47,10 +48,19 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A secret that may have signed the body."""
+    """A secret that may have signed the body.
+
+    ``other_workspace`` is the slug of its workspace, if that is not the one of the delivery.
+    """
 
     secret: Secret
     retired: bool = False
+    other_workspace: str = ""
+
+    def __str__(self) -> str:
+        """Return its name, with what is remarkable about it."""
+        name = f"the retired secret {self.secret.name}" if self.retired else self.secret.name
+        return f"{name} of the workspace {self.other_workspace}" if self.other_workspace else name
 
 
 def diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> Diagnosis:
@@ -74,6 +84,13 @@ def _match_as_is(body: bytes, offered: str, candidates: Sequence[Candidate], nam
     if match is None:
         return None
     name = match.secret.name
+    if match.other_workspace:
+        slug = match.other_workspace
+        return Diagnosis(
+            verdict=Verdict.OTHER_WORKSPACE,
+            says=f"Another workspace's secret signed it: {match}.",
+            advice=f"Let that integration's webhook URL end in /{slug}, or `secret add` its secret to this workspace.",
+        )
     if match.retired:
         return Diagnosis(
             verdict=Verdict.RETIRED,
@@ -102,10 +119,9 @@ def _match_re_encoded(body: bytes, offered: str, candidates: Sequence[Candidate]
     for change, original in _originals(body):
         match = _signer(original, offered, candidates)
         if match is not None:
-            signer = f"the retired secret {match.secret.name}" if match.retired else match.secret.name
             return Diagnosis(
                 verdict=Verdict.RE_ENCODED,
-                says=f"The body was re-encoded on its way: {change}, {signer} signed it.",
+                says=f"The body was re-encoded on its way: {change}, {match} signed it.",
                 advice="Every proxy in front of SignalCraft must pass the body's bytes on unchanged.",
             )
     return None
@@ -138,13 +154,14 @@ def _unexplained(body: bytes, offered: str, candidates: Sequence[Candidate]) -> 
             says="It is no signature of Sentry: those are 64 lower-case hex digits without a prefix.",
             advice="Copy the whole value of Sentry-Hook-Signature.",
         )
-    if not candidates:
+    own = [candidate for candidate in candidates if not candidate.other_workspace]
+    if not own:
         return Diagnosis(
             verdict=Verdict.UNEXPLAINED,
-            says="There is no secret to try.",
+            says="There is no secret to try, and no other workspace's signed it.",
             advice="Set SENTRY_CLIENT_SECRET, or give one with --secret on standard input.",
         )
-    says = f"None of {len(candidates)} secrets signed it, in any of the usual JSON encodings."
+    says = f"None of {len(own)} secrets signed it, in any of the usual JSON encodings, nor any of another workspace."
     if _is_re_encoded(body):
         says += " The body is not encoded as Sentry does it (compact, ASCII): it looks re-encoded, perhaps numbers too."
         advice = "Record the bytes as they come from Sentry, before anything parses them, and compare."
@@ -170,12 +187,12 @@ def _unknown_header(name: str) -> Diagnosis:
 
 
 def _signer(body: bytes, offered: str, candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the secret that signed ``body``; of several, a live one."""
+    """Return the secret that signed ``body``; of several, one of the workspace, and of those a live one."""
     given = offered.encode("utf-8", "surrogateescape")
     matches = [
         candidate for candidate in candidates if hmac.compare_digest(sign(body, candidate.secret.value).encode(), given)
     ]
-    return min(matches, key=lambda candidate: candidate.retired, default=None)
+    return min(matches, key=lambda candidate: (candidate.other_workspace != "", candidate.retired), default=None)
 
 
 def _family_of(body: bytes, secret: Secret) -> Family:

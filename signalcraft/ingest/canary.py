@@ -57,26 +57,26 @@ def post(url: str, secret: str) -> http_client.Response:
     return http_client.post(url, sample.body, sample.headers)
 
 
-def enqueue_canary(settings: Settings, redis: Redis) -> str:
-    """Enqueue a canary of the default workspace.
+def enqueue_canary(settings: Settings, redis: Redis, workspace: str) -> str:
+    """Enqueue a canary of ``workspace``.
 
     It is enqueued as the web process does it. Returns its delivery id.
 
     Raises:
-        CanaryLost: there is no default workspace.
+        CanaryLost: there is no such workspace.
         RecoverableError: PostgreSQL or Redis is unavailable.
     """
     delivery = build("never verified").as_delivery(datetime.now(UTC))
     with session():
-        found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == settings.default_workspace).scalar()
+        found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == workspace).scalar()
     if found is None:
-        raise CanaryLost(f"There is no workspace {settings.default_workspace}.")
+        raise CanaryLost(f"There is no workspace {workspace}.")
     identity = SOURCES["sentry"].identify(delivery)
     accepted = AcceptedDelivery(
         delivery_id=uuid4().hex,
         delivery_key=identity.delivery_key,
         workspace_id=found,
-        workspace=settings.default_workspace,
+        workspace=workspace,
         source="sentry",
         resource=identity.resource,
         delivery=delivery,

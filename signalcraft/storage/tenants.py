@@ -17,12 +17,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from peewee import SQL, IntegrityError
 
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
-from signalcraft.settings import SLUG
+from signalcraft.settings import NEW_KEY_COMMAND, SLUG
 from signalcraft.storage.database import database
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
-
-#: Makes a value for ENCRYPTION_KEY.
-NEW_KEY_COMMAND = "openssl rand -base64 32 | tr +/ -_"
 
 KINDS = ("integration", "servicehook", "legacy")
 
@@ -256,7 +253,7 @@ def cipher(encryption_keys: Sequence[str]) -> MultiFernet:
     """
     if not encryption_keys:
         raise InvalidSetting(
-            f"ENCRYPTION_KEY is not set; secrets are only stored encrypted. Make one: {NEW_KEY_COMMAND}"
+            f"ENCRYPTION_KEY is not set; secrets are only stored encrypted. Make one: `{NEW_KEY_COMMAND}`."
         )
     try:
         return MultiFernet([Fernet(key) for key in encryption_keys])

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from redis import Redis
 
 from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
@@ -39,6 +40,7 @@ class State(StrEnum):
     TIMEOUT = "silent"  # does not respond
     BEHIND = "behind"  # lacks migrations, or lets jobs wait
     MISSING = "missing"  # no process does this work
+    UNDECRYPTABLE = "undecryptable"  # of secrets: deliveries signed with them are refused, and lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +59,11 @@ class _ProbeResult:
 
 
 _in_flight: Final = {
-    name: SingleFlight[ComponentStatus]("health") for name in ("redis", "postgresql", "queue", "worker")
+    name: SingleFlight[ComponentStatus]("health") for name in ("redis", "postgresql", "queue", "worker", "secrets")
 }
 
 
-def check(redis: Redis) -> Mapping[str, ComponentStatus]:
+def check(redis: Redis, credentials: CredentialCache) -> Mapping[str, ComponentStatus]:
     """Probe each component, by name, within ``PROBE_TIMEOUT_SECONDS`` for all together.
 
     ``redis`` is a client with short timeouts. A frozen server holds its probe for as long as the kernel likes; requests
@@ -72,6 +74,7 @@ def check(redis: Redis) -> Mapping[str, ComponentStatus]:
         "postgresql": _probe_postgresql,
         "queue": partial(_probe_queue, redis),
         "worker": partial(_probe_worker, redis),
+        "secrets": partial(_probe_secrets, credentials),
     }
     deadline = time.monotonic() + PROBE_TIMEOUT_SECONDS
     started = {name: _in_flight[name].start(partial(_timed, probe)) for name, probe in probes.items()}
@@ -116,7 +119,18 @@ def _probe_worker(redis: Redis) -> _ProbeResult:
     return _ProbeResult(State.OK if beats else State.MISSING)
 
 
-def gauges(redis: Redis) -> Mapping[str, Gauge]:
+def _probe_secrets(credentials: CredentialCache) -> _ProbeResult:
+    """Return whether this process can verify what each live secret signs.
+
+    It names their number alone: anybody may ask.
+    """
+    number = credentials.undecryptable()
+    if not number:
+        return _ProbeResult(State.OK)
+    return _ProbeResult(State.UNDECRYPTABLE, [f"deliveries of {number} secrets that ENCRYPTION_KEY does not decrypt"])
+
+
+def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:
     """Return the gauges of what waits, and for how long.
 
     Each is read when ``/metrics`` is.
@@ -131,6 +145,7 @@ def gauges(redis: Redis) -> Mapping[str, Gauge]:
         "signalcraft_inbox_depth": lambda: _query(inbox.depth),
         "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_query(inbox.oldest_received_at)),
         "signalcraft_failed_deliveries": lambda: _query(dead_letters.depth),
+        "signalcraft_undecryptable_secrets": credentials.undecryptable,
         "signalcraft_database_connections": lambda: {
             (state,): held for state, held in database_stats.connections().items()
         },

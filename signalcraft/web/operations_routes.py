@@ -27,7 +27,7 @@ def readyz() -> ResponseReturnValue:
     Each also has the time its probe took, and what it would lose although it works. 200 if all components work, else
     503.
     """
-    checked = health.check(context.current().redis)
+    checked = health.check(context.current().redis, context.current().credentials)
     ready = all(part.state is health.State.OK for part in checked.values())
     components = {name: {"state": part.state, "ms": part.ms, "loses": part.loses} for name, part in checked.items()}
     return jsonify(status="ok" if ready else "unavailable", **components), 200 if ready else 503
@@ -41,4 +41,5 @@ def show_metrics() -> ResponseReturnValue:
         raise BadToken
     redis = context.current().redis
     metrics.flush(redis)
-    return Response(prometheus.as_text(redis, health.gauges(redis)), content_type="text/plain; version=0.0.4")
+    text = prometheus.as_text(redis, health.gauges(redis, context.current().credentials))
+    return Response(text, content_type="text/plain; version=0.0.4")

@@ -101,6 +101,57 @@ def test_a_working_deployment_is_reported_as_ok_and_no_row_remains(run: Run, url
         assert AlertEvent.select().count() == AlertGroup.select().count() == 0
 
 
+@pytest.fixture
+def acme(clean_database: str) -> str:
+    """A workspace with a stored secret."""
+    assert clean_database
+    add_workspace("acme")
+    with session():
+        tenants.add_secret("acme", "integration", "the secret of acme", [KEY], "main")
+    return "acme"
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("path", ["", "/", "/webhooks/sentry", "/webhooks/sentry/acme"])
+def test_the_sample_goes_to_the_url_of_its_workspace_signed_with_its_secret(
+    run: Run, environ: dict[str, str], request: pytest.FixtureRequest, acme: str, path: str
+) -> None:
+    environ["ENCRYPTION_KEY"] = KEY
+    result = run("--workspace", acme, "--url", request.getfixturevalue("url") + path)
+    assert result.exit_code == 0, result.output
+    assert "/webhooks/sentry/acme accepted a delivery" in lines(result)["url"]
+    assert lines(result)["sample"].startswith("ok Stored")
+    assert "the secret of acme" not in result.output
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_web_process_without_the_encryption_key_fails(run: Run, url: str, acme: str) -> None:
+    """The key is in the shell alone, where `secret add` worked."""
+    result = run("--workspace", acme, "--url", url)
+    assert result.exit_code == 1
+    assert "responds with 401 signature_invalid" in result.output
+    assert "main signed the sample" in result.output
+    assert "refuses deliveries of 1 secrets that ENCRYPTION_KEY does not decrypt" in run("--url", url).output
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_sample_of_a_workspace_goes_through_the_queue(run: Run, acme: str) -> None:
+    result = run("--workspace", acme)
+    assert result.exit_code == 0, result.output
+    assert "Stored within" in lines(result)["sample"]
+
+
+def test_an_unknown_workspace_and_one_without_a_secret_fail(run: Run) -> None:
+    unknown = run("--workspace", "nowhere")
+    assert unknown.exit_code == 1
+    assert lines(unknown)["workspace"].startswith("failure There is no workspace nowhere.")
+    add_workspace("bare")
+    bare = run("--workspace", "bare")
+    assert bare.exit_code == 1
+    assert lines(bare)["sample"].startswith("failure Not sent")
+    assert "The workspace bare has none: every delivery to it is refused." in bare.output
+
+
 @pytest.mark.usefixtures("workers")
 def test_without_a_url_the_sample_goes_through_the_queue(run: Run) -> None:
     result = run()
@@ -175,6 +226,24 @@ def test_a_secret_that_looks_wrong_is_a_warning_and_is_not_shown(
     result = run()
     assert lines(result)["secrets"].startswith("warning")
     assert value.strip('"') not in result.output
+
+
+def test_short_secrets_tokens_and_passwords_are_warnings_and_are_not_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
+    for name in ("API_TOKEN", "METRICS_TOKEN", "DASHBOARD_PASSWORD"):
+        monkeypatch.setenv(name, "hunter2")
+    with session():
+        tenants.add_secret("default", "integration", "hunter2", [KEY], "mine")
+    output = run().output
+    for name in ("API_TOKEN", "METRICS_TOKEN", "DASHBOARD_PASSWORD", "default/mine"):
+        assert f"{name} has only 7 characters" in output
+    assert "hunter2" not in output
+    for name in ("API_TOKEN", "METRICS_TOKEN", "DASHBOARD_PASSWORD"):
+        monkeypatch.setenv(name, "a" * 16)
+    assert "settings   All" in run().output
+    assert "TOKEN has only" not in run().output
 
 
 def test_redis_is_judged_by_its_info_and_a_missing_field_is_unknown() -> None:
@@ -255,3 +324,29 @@ def test_a_secret_may_come_from_standard_input(run: Run, body: Path) -> None:
     result = run("--delivery", str(body), "--signature", signature, "--secret", stdin="given\n")
     assert result.exit_code == 0
     assert "given" not in result.stdout.replace("The given secret", "")
+
+
+def test_only_the_secrets_of_the_workspace_make_a_delivery_good_and_another_workspace_is_named(
+    run: Run, body: Path, acme: str
+) -> None:
+    by_acme = sign(body.read_bytes(), b"the secret of acme")
+    by_default = sign(body.read_bytes(), SECRET.encode())
+    good = run("--delivery", str(body), "--signature", by_acme, "--workspace", acme)
+    assert (good.exit_code, "main signed it" in good.stdout) == (0, True)
+    for arguments, named in (
+        (("--signature", by_acme), "main of the workspace acme"),
+        (("--signature", by_default, "--workspace", acme), "SENTRY_CLIENT_SECRET-1 of the workspace default"),
+    ):
+        result = run("--delivery", str(body), *arguments)
+        assert result.exit_code == 1
+        assert named in result.stdout
+
+
+def test_a_delivery_of_an_unknown_workspace_and_secrets_that_are_not_tried_are_reported(
+    run: Run, body: Path, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = run("--delivery", str(body), "--signature", "a" * 64, "--workspace", "nowhere")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: There is no workspace nowhere.\n")
+    monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
+    untried = run("--delivery", str(body), "--signature", "a" * 64, "--workspace", acme)
+    assert "Not tried, ENCRYPTION_KEY does not decrypt them: main." in untried.stderr

@@ -21,6 +21,17 @@ def candidate(value: bytes = SECRET, *, kind: str = "integration", retired: bool
     return Candidate(secret=Secret(name="main", kind=kind, value=value), retired=retired)
 
 
+def test_a_secret_of_another_workspace_is_named_with_it_and_one_of_the_workspace_comes_first() -> None:
+    other = Candidate(secret=Secret(name="theirs", kind="integration", value=SECRET), other_workspace="acme")
+    found = diagnose(BODY, GOLDEN, [candidate(b"of no use"), other])
+    assert found.verdict is Verdict.OTHER_WORKSPACE
+    assert "theirs of the workspace acme" in found.says
+    assert "/acme" in found.advice
+    assert verdict(BODY, GOLDEN, other, candidate()) is Verdict.GOOD
+    assert verdict(BODY, GOLDEN, other, candidate(retired=True)) is Verdict.RETIRED
+    assert "of the workspace acme" in diagnose(BODY + b"\n", GOLDEN, [other]).says
+
+
 def verdict(body: bytes, signature: str, *candidates: Candidate) -> Verdict:
     return diagnose(body, signature, candidates or [candidate()]).verdict
 

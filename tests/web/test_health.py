@@ -1,5 +1,6 @@
 """``/readyz``: the state of each component, within a second, whatever hangs."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
 from redis import Redis
 from rq.utils import utcformat
@@ -17,12 +19,13 @@ from signalcraft.dev import embedded_servers, server_process
 from signalcraft.ingest import context
 from signalcraft.queues import enqueue, jobs
 from signalcraft.settings import Settings
+from signalcraft.storage import tenants
 from signalcraft.storage.database import database, session
 from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
 from tests.support.web_client import no_database, web
 
-COMPONENTS = ("redis", "postgresql", "queue", "worker")
+COMPONENTS = ("redis", "postgresql", "queue", "worker", "secrets")
 
 
 @contextmanager
@@ -137,6 +140,26 @@ def test_a_database_that_lacks_a_migration_is_behind(client: FlaskClient) -> Non
     assert states(client)["postgresql"] == "ok"
 
 
+@pytest.mark.usefixtures("worker")
+def test_secrets_that_no_key_decrypts_make_it_not_ready_are_counted_and_not_named(client: FlaskClient) -> None:
+    assert states(client)["secrets"] == "ok"
+    with session():
+        tenants.create_workspace("acme")
+        for name in ("main", "other"):
+            tenants.add_secret("acme", "integration", "a secret of acme", [Fernet.generate_key().decode()], name)
+    context.of(client.application).credentials.refresh()
+    status, body = ask(client)
+    assert (status, body["secrets"]["state"]) == (503, "undecryptable")
+    assert body["secrets"]["loses"] == ["deliveries of 2 secrets that ENCRYPTION_KEY does not decrypt"]
+    assert "acme" not in json.dumps(body)
+    assert "signalcraft_undecryptable_secrets 2.0" in client.get("/metrics").get_data(as_text=True)
+    with session():
+        for name in ("main", "other"):
+            tenants.retire_secret("acme", name)
+    context.of(client.application).credentials.refresh()
+    assert ask(client)[0] == 200
+
+
 def test_unreachable_components_are_away(environ: dict[str, str]) -> None:
     with application(environ, REDIS_URL="redis://127.0.0.1:1/0") as client, no_database(environ["DATABASE_URL"]):
         assert states(client) == dict.fromkeys(COMPONENTS, "away")
@@ -148,6 +171,7 @@ def test_frozen_servers_cost_a_second_at_most_for_each_request(
 ) -> None:
     if urlsplit(environ["DATABASE_URL"]).netloc != urlsplit(servers.database_url).netloc:
         pytest.skip("the database is not one that can be frozen")
+    assert set(states(client).values()) == {"ok"}
     with frozen(servers.postgres, servers.redis):
         for _ in range(6):
             found = states(client)
