@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from signalcraft.cli import doctor, local, recovery, reports, tenancy
-from signalcraft.cli.context import database
+from signalcraft.cli.context import database, prompt_secret
 from signalcraft.dev import docs, settings_docs
 from signalcraft.dev.mock_sentry import MockSentry
 from signalcraft.domain.errors import SignalCraftError
@@ -53,7 +53,8 @@ def migrate() -> None:
 @main.command()
 @click.argument("name", metavar="RESOURCE.ACTION", type=click.Choice(samples.NAMES))
 @click.option("--url", help="Base URL or whole webhook URL; by default this machine's web process.")
-@click.option("--secret", envvar="SENTRY_CLIENT_SECRET", required=True, help="Secret to sign with.", show_envvar=True)
+@click.option("--secret", metavar="-", is_flag=False, flag_value="-",
+              help="Ask for the secret, or read it from standard input; default: SENTRY_CLIENT_SECRET.")  # fmt: skip
 @click.option(
     "--count",
     default=1,
@@ -64,8 +65,9 @@ def migrate() -> None:
 @click.option("--title", help="Title of the alert; one title is one issue.")
 @click.option("--project", help="Slug of the project.")
 @click.option("--environment", help="Environment of the alert.")
-def send(name: str, url: str | None, secret: str, count: int, **params: str | None) -> None:
+def send(name: str, url: str | None, secret: str | None, count: int, **params: str | None) -> None:
     """Send signed sample deliveries, as Sentry would, and count the responses."""
+    value = _secret_to_sign_with(secret)
     url = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
     if urlsplit(url).path in ("", "/"):
         url = url.rstrip("/") + "/webhooks/sentry"
@@ -73,7 +75,7 @@ def send(name: str, url: str | None, secret: str, count: int, **params: str | No
     responses: dict[str, int] = {}
     refused = 0
     for _ in track(range(count), "Sending", console=Console(stderr=True), transient=True, disable=count == 1):
-        sample = samples.build(name, secret=secret.partition(",")[0], **given)
+        sample = samples.build(name, secret=value, **given)
         attempt = MockSentry(url=url).deliver(sample)[-1]
         response = f"no response: {attempt.failure}" if attempt.failure else attempt.response.summary
         responses[response] = responses.get(response, 0) + 1
@@ -82,6 +84,26 @@ def send(name: str, url: str | None, secret: str, count: int, **params: str | No
         click.echo(f"{times} x {response}")
     if refused:
         raise click.ClickException(f"{refused} of {count} deliveries were not accepted.")
+
+
+def _secret_to_sign_with(option: str | None) -> str:
+    """Return the secret that ``send`` signs with.
+
+    ``option`` is the value of --secret.
+    """
+    if option is None:
+        value = os.environ.get("SENTRY_CLIENT_SECRET", "").partition(",")[0].strip()
+    elif option == "-":
+        value = prompt_secret()
+    else:
+        value = option
+        click.echo(
+            "Warning: the process list and the shell's history show a secret on the command line. Use `--secret -`.",
+            err=True,
+        )
+    if not value:
+        raise click.ClickException("there is no secret to sign with: set SENTRY_CLIENT_SECRET, or use `--secret -`.")
+    return value
 
 
 @main.command("settings")

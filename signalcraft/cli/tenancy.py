@@ -1,14 +1,16 @@
 """Commands for workspaces, webhook secrets and API tokens."""
 
 import secrets
+from datetime import datetime
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from signalcraft.cli.context import database, prompt_secret
+from signalcraft.cli.context import console, database, prompt_secret
 from signalcraft.storage import tenants
 
+#: Stands for the time since which a credential of the environment is there.
+_ENVIRONMENT = "environment"
 _WORKSPACE = click.option("--workspace", required=True, metavar="SLUG", help="Slug of the workspace.")
 
 
@@ -48,19 +50,29 @@ def add_secret(workspace: str, kind: str, name: str | None) -> None:
     value = prompt_secret()
     with database() as settings:
         name = tenants.add_secret(workspace, kind, value, settings.encryption_keys, name)
-    click.echo(f"Added {name}. Web processes use it within ten seconds.")
+    click.echo(
+        f"Added {name}. Web processes that have this ENCRYPTION_KEY use it at once; others refuse each delivery "
+        f"that it signs.\n`doctor --workspace {workspace} --url <their URL>` sends one."
+    )
 
 
 @secret.command("list")
 @_WORKSPACE
 def list_secrets(workspace: str) -> None:
-    """List the stored secrets, without their values."""
+    """List the secrets, without their values: those of this environment, whose use is not recorded, and the stored."""
     table = Table("name", "kind", "since", "last used", "retired")
-    with database():
-        for info in tenants.secrets(workspace):
-            times = (info.created_at, info.last_used_at, info.retired_at)
-            table.add_row(info.name, info.kind, *(f"{moment:%Y-%m-%d %H:%M}" if moment else "" for moment in times))
-    Console().print(table)
+    with database() as settings:
+        stored = tenants.secrets(workspace)
+    if workspace == settings.default_workspace:
+        for number, _ in enumerate(settings.sentry_client_secrets, start=1):
+            table.add_row(f"SENTRY_CLIENT_SECRET-{number}", "integration", _ENVIRONMENT, "", "")
+    for info in stored:
+        table.add_row(info.name, info.kind, *map(_minute, (info.created_at, info.last_used_at, info.retired_at)))
+    console().print(table)
+
+
+def _minute(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 @secret.command("retire")
@@ -101,6 +113,21 @@ def create_token(workspace: str, scopes: tuple[str, ...], name: str | None) -> N
         value = tenants.create_token(workspace, can_write="write" in scopes, name=name)
     click.echo(f"Created {name}:", err=True)
     click.echo(value)
+
+
+@token.command("list")
+@_WORKSPACE
+def list_tokens(workspace: str) -> None:
+    """List the tokens, without their values: that of this environment, whose use is not recorded, and the stored."""
+    table = Table("name", "scope", "since", "last used", "revoked")
+    with database() as settings:
+        stored = tenants.tokens(workspace)
+    if workspace == settings.default_workspace and settings.api_token:
+        table.add_row("API_TOKEN", "write", _ENVIRONMENT, "", "")
+    for info in stored:
+        scope = "write" if info.can_write else "read"
+        table.add_row(info.name, scope, *map(_minute, (info.created_at, info.last_used_at, info.revoked_at)))
+    console().print(table)
 
 
 @token.command("revoke")

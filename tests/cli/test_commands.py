@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,10 +20,12 @@ from cryptography.fernet import Fernet
 from signalcraft import http_client
 from signalcraft.cli import main
 from signalcraft.dev import demo, embedded_servers
+from signalcraft.sources.sentry.signature import sign
 from signalcraft.storage import migrations
 from signalcraft.storage.database import session
 from signalcraft.storage.models import ApiToken, WebhookSecret
 from tests.support import ROOT
+from tests.support.web_client import SECRET
 
 Run = Callable[..., Result]
 
@@ -116,6 +120,48 @@ def test_a_secret_comes_from_standard_input_and_is_never_shown(run: Run, shop: s
     assert run("secret", "retire", "--workspace", shop, "old").exit_code == 1
 
 
+def test_a_secret_that_was_added_says_who_needs_the_key_and_how_to_try_it(run: Run, shop: str) -> None:
+    added = run("secret", "add", "--workspace", shop, stdin="hunter2\n")
+    assert "Web processes that have this ENCRYPTION_KEY use it at once; others refuse" in added.stdout
+    assert "`doctor --workspace shop --url" in added.stdout
+
+
+def test_without_a_key_the_command_that_makes_one_is_named(
+    run: Run, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCRYPTION_KEY", "")
+    refused = run("secret", "add", "--workspace", shop, stdin="hunter2\n")
+    assert refused.exit_code == 1
+    (command,) = re.findall(r"`python (-c .*)`", refused.stderr)
+    made = subprocess.run([sys.executable, *shlex.split(command)], capture_output=True, text=True, check=True).stdout
+    Fernet(made.strip())
+
+
+def test_the_credentials_of_the_environment_are_listed_with_the_stored_ones_of_the_default_workspace(
+    run: Run, shop: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("migrate")
+    monkeypatch.setenv("SENTRY_CLIENT_SECRET", f"{environ['SENTRY_CLIENT_SECRET']},second")
+    run("secret", "add", "--workspace", "default", "--name", "stored", stdin="x\n")
+    run("token", "create", "--workspace", "default", "--name", "ci", "--scope", "write")
+    run("token", "create", "--workspace", "default", "--name", "gone")
+    run("token", "revoke", "--workspace", "default", "gone")
+    secrets, tokens = (cells(run(what, "list", "--workspace", "default")) for what in ("secret", "token"))
+    assert [row[:3] for row in secrets[:2]] == [
+        [f"SENTRY_CLIENT_SECRET-{n}", "integration", "environment"] for n in (1, 2)
+    ]
+    assert [row[0] for row in secrets] == ["SENTRY_CLIENT_SECRET-1", "SENTRY_CLIENT_SECRET-2", "stored"]
+    assert [row[:2] for row in tokens] == [["API_TOKEN", "write"], ["ci", "write"], ["gone", "read"]]
+    assert [bool(row[4]) for row in tokens] == [False, False, True]
+    assert cells(run("secret", "list", "--workspace", shop)) == cells(run("token", "list", "--workspace", shop)) == []
+
+
+def cells(result: Result) -> list[list[str]]:
+    """The cells of a table's rows, without its head."""
+    assert result.exit_code == 0, result.output
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if line[:1] == "│"]
+
+
 def test_an_empty_secret_and_an_unknown_workspace_are_refused_in_one_line(run: Run, shop: str) -> None:
     empty = run("secret", "add", "--workspace", shop, stdin="\n")
     unknown = run("token", "create", "--workspace", "nowhere")
@@ -163,6 +209,7 @@ def test_an_unavailable_database_is_one_line(command: list[str]) -> None:
         ["secret", "retire"],
         ["token"],
         ["token", "create"],
+        ["token", "list"],
         ["token", "revoke"],
         ["send"],
         ["demo"],
@@ -182,11 +229,52 @@ def test_settings_prints_the_table() -> None:
 
 
 def test_send_to_a_closed_port_fails_in_one_line() -> None:
-    arguments = ["send", "event_alert.triggered", "--url", "http://127.0.0.1:1/webhooks/sentry", "--secret", "x"]
-    result = CliRunner().invoke(main.main, arguments)
+    arguments = ["send", "event_alert.triggered", "--url", "http://127.0.0.1:1/webhooks/sentry", "--secret", "-"]
+    result = CliRunner().invoke(main.main, arguments, input="x\n")
     assert result.exit_code == 1
     assert result.stdout == "1 x no response: ConnectionRefusedError\n"
     assert result.stderr == "Error: 1 of 1 deliveries were not accepted.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "warned"),
+    [
+        (["--secret", "-"], f"{SECRET}\n", False),
+        (["--secret"], f"{SECRET}\n", False),
+        ([], None, False),
+        (["--secret", SECRET], None, True),
+    ],
+    ids=["dash", "alone", "environment", "command line"],
+)
+def test_send_signs_with_a_secret_from_standard_input_or_the_environment_and_warns_of_one_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], stdin: str | None, *, warned: bool
+) -> None:
+    signed: list[bool] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            signed.append(self.headers["Sentry-Hook-Signature"] == sign(body, SECRET.encode()))
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    monkeypatch.setenv("SENTRY_CLIENT_SECRET", "another" if arguments else f"{SECRET},another")
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        command = ["send", "event_alert.triggered", "--url", url, *arguments]
+        result = CliRunner().invoke(main.main, command, input=stdin)
+    assert (result.exit_code, signed) == (0, [True])
+    assert ("Warning" in result.stderr) is warned
+    assert SECRET not in result.output
+
+
+def test_send_without_any_secret_says_where_one_may_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SENTRY_CLIENT_SECRET", raising=False)
+    result = CliRunner().invoke(main.main, ["send", "event_alert.triggered"])
+    assert result.exit_code == 1
+    assert "set SENTRY_CLIENT_SECRET, or use `--secret -`" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -206,12 +294,14 @@ def test_send_appends_the_webhook_path_to_a_base_url_and_keeps_a_whole_url(given
     with HTTPServer(("127.0.0.1", 0), Receiver) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}{given}"
-        result = CliRunner().invoke(main.main, ["send", "event_alert.triggered", "--url", url, "--secret", "x"])
+        result = CliRunner().invoke(
+            main.main, ["send", "event_alert.triggered", "--url", url, "--secret", "-"], input="x"
+        )
     assert (result.exit_code, paths) == (0, [path])
 
 
 def test_send_refuses_an_unknown_sample() -> None:
-    result = CliRunner().invoke(main.main, ["send", "issue.exploded", "--secret", "x"])
+    result = CliRunner().invoke(main.main, ["send", "issue.exploded"])
     assert result.exit_code == 2
     assert "event_alert.triggered" in result.stderr
 

@@ -56,3 +56,14 @@ def test_every_requirement_is_pinned_with_a_reason_to_what_is_installed(name: st
         package, _, pinned = pin.strip().partition("==")
         assert version(package) == pinned
         assert reason.strip(), line
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/deploy.md", "compose.yaml", "app.json", ".env.example"])
+def test_no_document_gives_a_secret_a_value_that_everybody_knows(path: str) -> None:
+    """A placeholder is a live secret: whoever reads the document can sign with it."""
+    names = "SENTRY_CLIENT_SECRET|API_TOKEN|ENCRYPTION_KEY|METRICS_TOKEN|DASHBOARD_PASSWORD|POSTGRES_PASSWORD"
+    text = (ROOT / path).read_text()
+    assert re.findall(rf"\b(?:{names})(?:=|: )(?![\s<\"]|\.\.\.|\$\{{|$)\S*", text) == []
+    assert re.findall(rf"\$\{{(?:{names}):-[^}}]", text) == [], "a default is known to everybody too"
+    if path == "app.json":
+        assert all("value" not in json.loads(text)["env"].get(name, {}) for name in names.split("|"))
