@@ -127,7 +127,8 @@ def _probe_secrets(credentials: CredentialCache) -> _ProbeResult:
     number = credentials.undecryptable()
     if not number:
         return _ProbeResult(State.OK)
-    return _ProbeResult(State.UNDECRYPTABLE, [f"deliveries of {number} secrets that ENCRYPTION_KEY does not decrypt"])
+    lost = f"deliveries signed with secrets that ENCRYPTION_KEY does not decrypt: {number}"
+    return _ProbeResult(State.UNDECRYPTABLE, [lost])
 
 
 def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:

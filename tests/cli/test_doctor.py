@@ -131,7 +131,7 @@ def test_a_web_process_without_the_encryption_key_fails(run: Run, url: str, acme
     assert result.exit_code == 1
     assert "responds with 401 signature_invalid" in result.output
     assert "main signed the sample" in result.output
-    assert "refuses deliveries of 1 secrets that ENCRYPTION_KEY does not decrypt" in run("--url", url).output
+    assert "refuses deliveries signed with secrets that ENCRYPTION_KEY does not decrypt: 1." in run("--url", url).output
 
 
 @pytest.mark.usefixtures("workers")

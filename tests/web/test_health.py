@@ -150,7 +150,7 @@ def test_secrets_that_no_key_decrypts_make_it_not_ready_are_counted_and_not_name
     context.of(client.application).credentials.refresh()
     status, body = ask(client)
     assert (status, body["secrets"]["state"]) == (503, "undecryptable")
-    assert body["secrets"]["loses"] == ["deliveries of 2 secrets that ENCRYPTION_KEY does not decrypt"]
+    assert body["secrets"]["loses"] == ["deliveries signed with secrets that ENCRYPTION_KEY does not decrypt: 2"]
     assert "acme" not in json.dumps(body)
     assert "signalcraft_undecryptable_secrets 2.0" in client.get("/metrics").get_data(as_text=True)
     with session():
