@@ -55,7 +55,7 @@ def main() -> int:
     open_database(settings.database_url)
     slow_queries.watch(settings.slow_query_ms)
     redis_persistence.report(redis_clients.for_web(settings.redis_url), settings.ingest_durability)
-    metrics.start_flushing(redis_clients.for_web(settings.redis_url))
+    metrics.start_flushing(redis_clients.for_web(settings.redis_url), dropped_log_lines=logs.take_dropped)
     if arguments.queue == jobs.NOTIFICATIONS:
         return _run(_notification_worker, settings, burst=arguments.burst)
     inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)

@@ -3,6 +3,7 @@
 Code logs a static sentence and fields: ``structlog.get_logger(__name__).info("delivery processed", group_id=7)``.
 Fields of a whole request or job (``delivery_id``, ``workspace``, ``stage``) are bound once, with
 ``structlog.contextvars.bound_contextvars``. Lines go to standard error: standard output is for the result of a command.
+A thread writes them (``log_writer``): logging neither waits for whoever reads the log nor fails.
 
 No text of a sender can break a line or move a terminal's cursor, and fields with the name of a secret are masked.
 """
@@ -16,14 +17,19 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
-from functools import cache, lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from signalcraft.log_writer import LogWriter
+
+#: Writes one line.
+WriteLine = Callable[[str], None]
 
 _FIRST_FIELDS = ("timestamp", "level", "logger", "event")
 _MASK = "[masked]"
@@ -51,14 +57,15 @@ _COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
-    """Send all log lines of this process to ``stream``.
+    """Send all log lines of this process to standard error, or to ``stream`` at once.
 
-    Its default is standard error. ``fmt`` is ``json`` or ``console``. Call it before RQ starts a worker: RQ brings its
-    own coloured handlers only where the root logger has none (``rq.logutils.setup_loghandlers``).
+    ``fmt`` is ``json`` or ``console``. Call it before RQ starts a worker: RQ brings its own coloured handlers only
+    where the root logger has none (``rq.logutils.setup_loghandlers``).
     """
-    stream = stream or cast("TextIO | None", sys.stderr) or _null_stream()
+    write = partial(_write_at_once, stream) if stream else _writer().write
+    is_terminal = (stream or sys.stderr).isatty()
     exceptions = structlog.processors.ExceptionRenderer(_format_without_database_messages)
-    rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, stream)]
+    rendering: list[Processor] = [exceptions, scrub, _renderer(fmt, is_terminal=is_terminal)]
     context: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -67,21 +74,54 @@ def configure(level: str, fmt: str, *, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*context, _add_logger, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda name="": _LineWriter(stream, name),
+        logger_factory=lambda name="": _LineLogger(write, name),
         cache_logger_on_first_use=True,
     )
-    _route_standard_library(level, context, rendering, stream)
+    _route_standard_library(level, context, rendering, write)
     sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_uncaught_in_thread
 
 
-@cache
-def _null_stream() -> TextIO:
-    """Replace a standard error that was closed before the start.
+def flush() -> None:
+    """Wait for half a second at most until all lines are written: before ``os._exit``."""
+    _writer().flush()
 
-    Logging must not fail a delivery.
+
+def take_dropped() -> int:
+    """Return the number of lines dropped since the last call: nobody read them, or there was nowhere to write."""
+    return _writer().take_dropped()
+
+
+@cache
+def _writer() -> LogWriter:
+    return LogWriter(_standard_error(), _log_dropped)
+
+
+def _standard_error() -> int:
+    """Return the descriptor of standard error; -1, to which nothing can be written, if it was closed before the start.
+
+    Then the next file or socket would get its number, and with it what libraries print; and ``faulthandler`` would
+    refuse to work. So the null device takes its place.
     """
-    return Path(os.devnull).open("w", encoding="ascii")
+    if cast("TextIO | None", sys.stderr) is not None:
+        return 2
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(null, 2)
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the life of the process
+    return -1
+
+
+def _log_dropped(lines: int) -> None:
+    structlog.get_logger(__name__).warning("log lines dropped", lines=lines)
+
+
+def _write_at_once(stream: TextIO, line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(line + "\n")
 
 
 def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -113,34 +153,23 @@ def _format_without_database_messages(exc_info: structlog.typing.ExcInfo) -> str
     return formatted
 
 
-class _LineWriter:
-    """Writes structlog's lines to the stream directly; the standard library would take 0.02 ms more a line."""
+class _LineLogger:
+    """Hands structlog's lines to ``write`` directly; the standard library would take 0.02 ms more a line."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self._stream = stream
+    def __init__(self, write: WriteLine, name: str) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = write
         self.name = name
 
-    def write(self, line: str) -> None:
-        """Write one line and flush.
 
-        A full disk or a closed pipe must not fail a delivery.
-        """
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(line + "\n")
-            self._stream.flush()
-
-    debug = info = warning = error = critical = write
-
-
-def _add_logger(logger: _LineWriter, _method: str, event: EventDict) -> EventDict:
+def _add_logger(logger: _LineLogger, _method: str, event: EventDict) -> EventDict:
     event["logger"] = logger.name
     return event
 
 
-def _renderer(fmt: str, stream: TextIO) -> Processor:
+def _renderer(fmt: str, *, is_terminal: bool) -> Processor:
     if fmt == "console":
         return structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(),
+            colors=is_terminal,
             exception_formatter=structlog.dev.plain_traceback,
         )
     return structlog.processors.JSONRenderer(serializer=_as_json)
@@ -154,12 +183,12 @@ def _as_json(event: EventDict, **_: object) -> str:
     return _ENCODER.encode(event)
 
 
-def _route_standard_library(level: str, context: list[Processor], rendering: list[Processor], stream: TextIO) -> None:
+def _route_standard_library(level: str, context: list[Processor], rendering: list[Processor], write: WriteLine) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*context, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(write)
     handler.setFormatter(formatter)
     handler.setLevel(level)  # some libraries set their own loggers' levels
     root = logging.getLogger()
@@ -168,6 +197,22 @@ def _route_standard_library(level: str, context: list[Processor], rendering: lis
     # At DEBUG Peewee logs every query with its values: bodies, titles, hashes of tokens.
     logging.getLogger("peewee").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
+
+
+class _Handler(logging.Handler):
+    """Hands the standard library's records to ``write``."""
+
+    def __init__(self, write: WriteLine) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - the standard library would write a traceback to standard error
+            structlog.get_logger(record.name).error("malformed log record", **exception_fields(error))
+        else:
+            self._write(line)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -184,6 +229,14 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
             thread=args.thread.name if args.thread else None,
             exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
         )
+
+
+def _log_unraisable(args: "sys.UnraisableHookArgs") -> None:
+    structlog.get_logger(__name__).error(
+        "exception ignored",
+        raised_by=getattr(args.object, "__qualname__", type(args.object).__name__),
+        exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+    )
 
 
 def _scrubbed(name: str, value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value

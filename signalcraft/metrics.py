@@ -112,6 +112,7 @@ DECLARED = (
     _counter("signalcraft_groups_updated_total", "Groups that took further alerts."),
     _counter("signalcraft_status_changes_total", "Groups whose status a source changed."),
     _counter("signalcraft_errors_total", "Failures of work; kind is recoverable or permanent.", "stage", "kind"),
+    _counter("signalcraft_log_lines_dropped_total", "Log lines that nobody read, or that could not be written."),
     # Canaries
     _counter("signalcraft_canaries_total", "Canary deliveries; outcome is came_through or lost.", "outcome"),
     _histogram("signalcraft_canary_seconds", "From a canary's sending to its being stored.", _SECONDS),
@@ -255,17 +256,25 @@ timed = _registry.timed
 flush = _registry.flush
 
 
-def start_flushing(redis: Redis, interval: float = 1.0) -> Callable[[], None]:
+def start_flushing(
+    redis: Redis, interval: float = 1.0, *, dropped_log_lines: Callable[[], int] = int
+) -> Callable[[], None]:
     """Flush every ``interval`` seconds and at exit.
 
-    What is returned stops it, with a last flush. Call it after a fork.
+    What is returned stops it, with a last flush. Call it after a fork. ``dropped_log_lines`` returns their number since
+    its last call: logging itself touches no metric.
     """
-    stop_loop = every(interval, lambda: flush(redis), name="metrics")
+
+    def flush_all() -> bool:
+        count("signalcraft_log_lines_dropped_total", dropped_log_lines())
+        return flush(redis)
+
+    stop_loop = every(interval, flush_all, name="metrics")
 
     def stop() -> None:
         atexit.unregister(stop)
         stop_loop()  # it may give up on a flush in progress; the next one waits for that
-        if flush(redis):  # perhaps only what an earlier flush could not write
+        if flush_all():  # perhaps only what an earlier flush could not write
             flush(redis)
 
     atexit.register(stop)

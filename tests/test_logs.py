@@ -23,11 +23,11 @@ Lines = Callable[[], list[dict[str, object]]]
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """A stream for log lines; the logging configuration of the process is restored afterwards."""
-    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
     handlers, level = root.handlers, root.level
     yield io.StringIO()
     root.handlers, root.level = handlers, level
-    sys.excepthook, threading.excepthook = hooks
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 

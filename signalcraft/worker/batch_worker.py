@@ -251,7 +251,11 @@ class BatchWorker(SimpleWorker):
         return self._store(batch)
 
     def _store(self, batch: _ClaimedBatch) -> _InFlightBatch:
-        return _InFlightBatch(batch, in_thread(partial(self._stages.record, batch.prepared), name="storing"))
+        try:
+            return _InFlightBatch(batch, in_thread(partial(self._stages.record, batch.prepared), name="storing"))
+        except RuntimeError:  # no thread is to be had, which must not count as a try of these deliveries
+            batch.lease.release()
+            raise
 
     def _await(self, in_flight: _InFlightBatch, following: _ClaimedBatch | None) -> Any:  # noqa: ANN401 - of the stages
         """Wait for the outcome of storing.

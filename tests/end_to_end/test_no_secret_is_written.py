@@ -44,14 +44,14 @@ BREAKERS = "\r\n\x1b[31m\x1b]0;owned\x07\u2028\u2029\x85\x0b\x0c\x00\u202e\ud800
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
     """The log of SignalCraft and its libraries, as in production, at DEBUG."""
-    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
     handlers, level = root.handlers, root.level
     stream = io.StringIO()
     logs.configure("DEBUG", "json", stream=stream)
     structlog.configure(cache_logger_on_first_use=False)  # or the loggers of modules would keep this configuration
     yield stream
     root.handlers, root.level = handlers, level
-    sys.excepthook, threading.excepthook = hooks
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 

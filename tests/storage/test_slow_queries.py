@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,7 @@ def lines(clean_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.S
     add_workspace()
     stream = io.StringIO()
     logs.configure("INFO", "json", stream=stream)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # configure() sets it
     monkeypatch.setattr(slow_queries, "log", structlog.get_logger("slow_queries"))  # a logger keeps its first stream
     yield stream
     database.query_hooks.clear()
