@@ -5,7 +5,9 @@ Each setting is explained at https://gunicorn.org/reference/settings/.
 
 import gc
 import os
-from pathlib import Path
+import socket
+import tempfile
+import time
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
@@ -26,6 +28,24 @@ except InvalidSetting as error:
     raise SystemExit(f"error: {error}") from None
 
 logs.configure(_settings.log_level, _settings.log_format)
+
+#: gunicorn tries as often, a second apart: the process before may still be ending.
+_BIND_ATTEMPTS = 5
+
+
+def _heartbeat_directory() -> str:
+    """Return the first writable directory for gunicorn's heartbeat files.
+
+    Memory first: on a disk that stalls, a healthy worker would get killed. Without any, gunicorn would start and kill
+    workers for ever.
+    """
+    if os.access("/dev/shm", os.W_OK):  # noqa: S108 - gunicorn makes its own file there
+        return "/dev/shm"  # noqa: S108 - likewise
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        reason = "neither /dev/shm nor a temporary directory can be written to, and gunicorn needs one. Set TMPDIR."
+        raise SystemExit(f"error: {reason}") from None
 
 
 class _OurLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
@@ -64,8 +84,7 @@ graceful_timeout = 8
 keepalive = 75
 backlog = 2048
 
-# A heartbeat file on a disk that stalls would get a healthy worker killed.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes its own file there
+worker_tmp_dir = _heartbeat_directory()
 
 # We write a line for each request ourselves, without the query string.
 accesslog = None
@@ -75,6 +94,29 @@ logger_class = _OurLogger
 
 # It would be a socket in the home directory, shared by all gunicorns of one account.
 control_socket_disable = True
+
+
+def on_starting(server: Arbiter) -> None:
+    """End with one sentence if a port cannot be used; gunicorn would log eleven lines."""
+    addresses = server.cfg.address
+    if {"GUNICORN_FD", "LISTEN_PID"} & os.environ.keys() or any(isinstance(one, int) for one in addresses):
+        return  # the sockets are there already
+    for address in addresses:
+        if isinstance(address, tuple):
+            _check_address(address)
+
+
+def _check_address(address: tuple[str, int]) -> None:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    for attempt in range(1, _BIND_ATTEMPTS + 1):
+        try:
+            socket.create_server(address, family=family).close()
+        except OSError as error:
+            if attempt == _BIND_ATTEMPTS:
+                raise SystemExit(f"error: port {address[1]} cannot be used: {os.strerror(error.errno or 0)}.") from None
+            time.sleep(1)
+        else:
+            return
 
 
 def when_ready(_server: Arbiter) -> None:

@@ -18,6 +18,7 @@ from rq.worker import BaseWorker
 from signalcraft import logs, metrics, tasks
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.queues import jobs, redis_clients, redis_persistence
+from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
@@ -29,6 +30,8 @@ log = structlog.get_logger("signalcraft.worker")
 
 #: Wait before the next attempt to reach an unavailable Redis.
 _RECONNECT_INTERVAL_SECONDS = 1.0
+#: An idle deployment logs nothing else.
+_HEARTBEAT_INTERVAL_SECONDS = 60.0
 #: Limit for a graceful shutdown: 4 s for a batch, 3 s for the inbox. A platform kills the process after 10 s.
 _SHUTDOWN_TIMEOUT_SECONDS = 8.5
 
@@ -58,6 +61,7 @@ def main() -> int:
     metrics.start_flushing(redis_clients.for_web(settings.redis_url), dropped_log_lines=logs.take_dropped)
     if arguments.queue == jobs.NOTIFICATIONS:
         return _run(_notification_worker, settings, burst=arguments.burst)
+    every(_HEARTBEAT_INTERVAL_SECONDS, lambda: log.info("worker alive", pid=os.getpid()), name="heartbeat")
     inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
     stop_consuming = inbox_consumer.start()
     maintenance.start(settings, redis_clients.for_web(settings.redis_url))
@@ -75,18 +79,23 @@ def main() -> int:
 def _run(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
     """Run workers, a new one after each Redis error, until a stop request or the end of a burst."""
     watchdog.force_exit_after_shutdown(_SHUTDOWN_TIMEOUT_SECONDS)
+    log.info("worker started", pid=os.getpid())
     worker: BaseWorker | None = None
     with suppress(StopRequested):  # also between two workers: the first one's signal handler stays
         while not _stop_requested(worker):
             try:
                 worker = build(settings)
-                worker.work(burst=burst, logging_level=settings.log_level)
+                # At INFO RQ would log each of its maintenance runs, every 8 s, and four lines for each notification.
+                worker.work(
+                    burst=burst, logging_level=settings.log_level if settings.log_level != "INFO" else "WARNING"
+                )
                 if burst or _stop_requested(worker):
                     break
             except RedisError as error:
                 log.warning("waiting for Redis", reason=type(error).__name__)
             with suppress(RedisError):  # the signal handler of a busy worker writes the stop request to Redis
                 time.sleep(_RECONNECT_INTERVAL_SECONDS)
+    log.info("worker stopped", pid=os.getpid())
     return 0
 
 

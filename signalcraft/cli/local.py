@@ -1,6 +1,7 @@
 """Commands for this machine: the demo, the development stack, the dashboard."""
 
 import os
+import secrets
 import tempfile
 import time
 from contextlib import suppress
@@ -21,6 +22,7 @@ SignalCraft is running. Ctrl-C stops it; data and logs stay in {stack.directory}
   webhooks   {stack.webhook_url}
   groups     curl -H "Authorization: Bearer {stack.token}" {stack.url}/api/v1/groups
   the API    {stack.url}/docs
+  the queues {stack.url}/rq (sign in with any name and the password {password})
   metrics    {stack.url}/metrics
   settings   {environment} (SENTRY_CLIENT_SECRET there signs deliveries)
 
@@ -55,15 +57,16 @@ def run_demo() -> None:
     help="Directory for data, logs, secret and token.",
 )
 def dev(port: int, data: Path) -> None:
-    """Run everything on this machine until Ctrl-C, and keep the data."""
+    """Run everything on this machine until Ctrl-C, and keep the data. The first run adds sample alerts."""
     terminal, environment = console(), data / "environment"
     previous = dict(line.split("=", 1) for line in environment.read_text().splitlines()) if environment.exists() else {}
+    password = os.environ.get("DASHBOARD_PASSWORD") or previous.get("DASHBOARD_PASSWORD") or secrets.token_urlsafe(16)
     with (
         suppress(KeyboardInterrupt),
         terminal.status(_STARTING) as status,
         run_local_stack(
             data,
-            {"SLOW_QUERY_MS": "0", **os.environ},  # in development every query is logged
+            {**os.environ, "DASHBOARD_PASSWORD": password},
             port=port,
             secret=previous.get("SENTRY_CLIENT_SECRET", ""),
             token=previous.get("API_TOKEN", ""),
@@ -71,10 +74,12 @@ def dev(port: int, data: Path) -> None:
     ):
         status.stop()
         environment.touch(mode=0o600)
-        environment.write_text("".join(f"{name}={value}\n" for name, value in stack.environ.items()))
-        demo.play(stack, terminal)
+        known = {**stack.environ, "DASHBOARD_PASSWORD": password}
+        environment.write_text("".join(f"{name}={value}\n" for name, value in known.items()))
+        if not previous:
+            demo.play(stack, terminal)
         # not through Rich, which would wrap the lines to copy
-        click.echo(_UP.format(stack=stack, environment=os.path.relpath(environment)))
+        click.echo(_UP.format(stack=stack, environment=os.path.relpath(environment), password=password))
         while True:
             stack.check()
             time.sleep(0.5)

@@ -4,7 +4,9 @@ Used by ``demo`` and ``dev``. Processes are started and stopped in order, and en
 """
 
 import contextlib
+import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -83,8 +85,9 @@ def run_local_stack(
 
     Raises:
         EmbeddingError: a server does not start.
-        DeploymentError: a process does not start.
+        DeploymentError: a process does not start, or the port is taken.
     """
+    _check_port(port)
     secret, token = secret or secrets.token_hex(32), token or f"sc_{secrets.token_urlsafe(32)}"
     with embedded_servers.servers(directory, durable=durable) as servers, contextlib.ExitStack() as stack:
         local_settings = {
@@ -109,6 +112,15 @@ def run_local_stack(
         )
         _wait_until_up(deployment)
         yield deployment
+
+
+def _check_port(port: int) -> None:
+    try:
+        socket.create_server(("0.0.0.0", port)).close()  # noqa: S104 - as gunicorn.conf.py binds it
+    except OSError as error:
+        raise DeploymentError(
+            f"Port {port} cannot be used ({os.strerror(error.errno or 0)}): choose another by PORT."
+        ) from error
 
 
 def _release(directory: Path, environ: Mapping[str, str]) -> None:

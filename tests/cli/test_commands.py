@@ -1,14 +1,17 @@
 """The command line on a real database: effects, output and failures."""
 
+import base64
 import hashlib
 import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -333,19 +336,37 @@ def test_dev_stays_up_keeps_its_data_and_stops_gracefully(tmp_path: Path) -> Non
         try:
             environ = _environment(tmp_path / "environment", development, port)
             _send(environ)
-            counts.append(_count(environ, 36 * (number + 1)))
-            environments.append((environ["SENTRY_CLIENT_SECRET"], environ["API_TOKEN"]))
+            counts.append(_count(environ, 36 + number))
+            environments.append([environ[n] for n in ("SENTRY_CLIENT_SECRET", "API_TOKEN", "DASHBOARD_PASSWORD")])
+            assert _sign_in(environ) == 200
         finally:
             development.send_signal(signal.SIGINT if number else signal.SIGTERM)
             output, _ = development.communicate(timeout=60)
         assert development.returncode == 0, output
         with pytest.raises(http_client.ServerUnreachable):
             http_client.get(f"http://127.0.0.1:{port}/healthz")
-    assert counts == [36, 72]
+    assert counts == [36, 37], "samples are added once"
     assert environments[0] == environments[1]
-    assert "groups.record._insert_events" in (tmp_path / "worker.log").read_text(), (
-        "in development every query is logged"
+    assert "slow query" not in (tmp_path / "worker.log").read_text()
+
+
+def _sign_in(environ: dict[str, str]) -> int:
+    """Return the status of the queue dashboard."""
+    given = base64.b64encode(f"anybody:{environ['DASHBOARD_PASSWORD']}".encode()).decode()
+    url = f"http://127.0.0.1:{environ['PORT']}/rq/"
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {given}"})
+    with urllib.request.urlopen(request) as response:  # noqa: S310 - likewise
+        return int(response.status)
+
+
+def test_dev_on_a_taken_port_ends_with_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        output, _ = _start_dev(tmp_path, port).communicate(timeout=30)
+    assert output.splitlines()[-1] == (
+        f"Error: Port {port} cannot be used (Address already in use): choose another by PORT."
     )
+    assert "Traceback" not in output
 
 
 def _start_dev(directory: Path, port: int) -> "subprocess.Popen[str]":

@@ -1,0 +1,74 @@
+"""The log is for reading: an idle deployment is silent but for a heartbeat, and a notification is one line."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from signalcraft.dev.embedded_servers import free_port
+from signalcraft.worker import batch_worker
+from tests.support import ROOT
+from tests.support.builders import accepted
+from tests.support.queues import enqueue_deliveries
+from tests.support.waiting import wait_until
+
+#: The heartbeat of a worker comes once a minute.
+_WORKER = """
+import sys, worker
+worker._HEARTBEAT_INTERVAL_SECONDS = 10
+sys.exit(worker.main())
+"""
+
+Lines = Callable[[], list[dict[str, str]]]
+
+
+@pytest.fixture
+def lines(
+    environ: dict[str, str],
+    redis: Redis,  # noqa: ARG001 - for the workspace
+    tmp_path: Path,
+) -> Iterator[Lines]:
+    """Run web, worker and notifier; return what they have logged since their start."""
+    log = tmp_path / "log"
+    known = {**os.environ, **environ, "INGEST_DURABILITY": "inbox", "PORT": str(free_port()), "WEB_CONCURRENCY": "1"}
+    commands = (["-m", "gunicorn", "app:app"], ["-c", _WORKER], ["-c", _WORKER, "notifications"])
+    with log.open("ab") as stream:
+        processes = [
+            subprocess.Popen([sys.executable, *command], cwd=ROOT, env=known, stderr=stream) for command in commands
+        ]
+
+    def read() -> list[dict[str, str]]:
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    def started() -> bool:
+        counted = Counter(line["event"] for line in read())
+        return counted["worker started"] == 2 and any(event.startswith("Booting worker") for event in counted)
+
+    try:
+        wait_until(started)
+        before = len(read())
+        yield lambda: read()[before:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_an_idle_deployment_logs_its_heartbeats_and_nothing_else(lines: Lines) -> None:
+    time.sleep(2 * batch_worker.MAINTENANCE_INTERVAL_SECONDS + 2)
+    assert [line["event"] for line in lines()] == ["worker alive"]
+
+
+def test_a_notification_is_one_line_of_the_notifier(lines: Lines, redis: Redis) -> None:
+    enqueue_deliveries(redis, accepted())
+    wait_until(lambda: any(line["event"] == "notification" for line in lines()))
+    time.sleep(1)
+    counted = Counter(line["event"] for line in lines() if line["event"] != "worker alive")
+    assert counted == {"delivery processed": 1, "notification": 1}
