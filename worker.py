@@ -92,7 +92,7 @@ def _run(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: 
                 if burst or _stop_requested(worker):
                     break
             except RedisError as error:
-                log.warning("waiting for Redis", reason=type(error).__name__)
+                log.warning("waiting for Redis", reason=redis_clients.reason(error))
             with suppress(RedisError):  # the signal handler of a busy worker writes the stop request to Redis
                 time.sleep(_RECONNECT_INTERVAL_SECONDS)
     log.info("worker stopped", pid=os.getpid())

@@ -14,12 +14,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft.domain.deliveries import Secret
-from signalcraft.domain.errors import RecoverableError, SignalCraftError
+from signalcraft.domain.errors import DatabaseUnusable, RecoverableError, SignalCraftError
 from signalcraft.queues import backlog, jobs, redis_clients, redis_persistence
 from signalcraft.queues.redis_persistence import Judgement
 from signalcraft.settings import Settings
 from signalcraft.storage import migrations, tenants
-from signalcraft.storage.database import database, session
+from signalcraft.storage.database import check_disk, database, session
 from signalcraft.storage.models import ApiToken
 
 _MIN_SECRET_LENGTH: Final = 16
@@ -241,12 +241,15 @@ def check_postgresql(_: Settings, __: Redis) -> Iterator[Finding]:
         with session():
             version = database.server_version
             missing = migrations.pending(database)
+            check_disk()
+    except DatabaseUnusable as error:
+        yield failure("postgresql", f"Cannot be used: {error}.", "")
+        return
     except (RecoverableError, PeeweeException) as error:
         yield failure("postgresql", f"Is unavailable ({error}).", "Check DATABASE_URL, and whether PostgreSQL runs.")
         return
     if missing:
-        says = f"Lacks {len(missing)} migrations, from {missing[0]} on."
-        yield failure("postgresql", says, "Run `python -m signalcraft migrate`.")
+        yield failure("postgresql", migrations.advice(missing), "")
     elif version < _MIN_POSTGRESQL_VERSION:
         yield warning("postgresql", f"Is version {version // 10_000}.", "SignalCraft is tested with 14 and newer.")
     else:

@@ -184,6 +184,10 @@ class DatabaseUnavailable(RecoverableError):
     """PostgreSQL cannot be reached, is starting, or aborted a transaction that can be retried."""
 
 
+class DatabaseUnusable(DatabaseUnavailable):
+    """PostgreSQL runs, and stores nothing until somebody acts; the message says what to do, and may be shown to all."""
+
+
 class QueueUnavailable(RecoverableError):
     """Redis cannot be reached, is too slow, or accepts no writes."""
 

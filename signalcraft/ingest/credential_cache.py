@@ -26,7 +26,7 @@ from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.logs import exception_fields
 from signalcraft.resilience import SingleFlight, every
 from signalcraft.settings import Settings
-from signalcraft.storage.database import database, session
+from signalcraft.storage.database import database, reason, session
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
 from signalcraft.storage.tenants import KINDS, decrypted, token_sha256
 
@@ -209,7 +209,7 @@ class CredentialCache:
                     latest = fn.GREATEST(fn.COALESCE(table.last_used_at, used_at), used_at)
                     table.update(last_used_at=latest).where(table.id == row).execute()
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("last use of secrets not written, will retry", reason=type(error).__name__)
+            log.warning("last use of secrets not written, will retry", reason=reason(error))
             return
         for use, used_at in uses.items():
             if self._uses.get(use) == used_at:

@@ -44,5 +44,5 @@ def write_proof(accepted: AcceptedDelivery, redis: Redis) -> None:
     try:
         redis.set(_PROOF_KEY + accepted.delivery_id, "stored", ex=_PROOF_TTL_SECONDS)
     except RedisError as error:
-        log.warning("canary stored, proof not written", stage="canary", reason=type(error).__name__)
+        log.warning("canary stored, proof not written", stage="canary", reason=redis_clients.reason(error))
     log.info("canary stored", stage="canary", delivery_id=accepted.delivery_id)

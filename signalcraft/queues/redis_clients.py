@@ -124,4 +124,9 @@ def redis_errors_as_unavailable() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise QueueUnavailable(type(error).__name__) from error
+        raise QueueUnavailable(reason(error)) from error
+
+
+def reason(error: RedisError) -> str:
+    """Return the first line of Redis's message, without the arguments that it may quote."""
+    return str(error).partition("\n")[0].partition(", with args")[0] or type(error).__name__

@@ -11,6 +11,8 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from signalcraft.queues.redis_clients import reason
+
 log = structlog.get_logger(__name__)
 
 
@@ -80,7 +82,7 @@ def report(redis: Redis, durability: str) -> None:
     try:
         found = losses(redis)
     except RedisError as error:
-        log.warning("Redis persistence unknown", stage="start", reason=type(error).__name__)
+        log.warning("Redis persistence unknown", stage="start", reason=reason(error))
         return
     for loss in found:
         log.warning("Redis may lose acknowledged deliveries", stage="start", reason=loss)

@@ -6,7 +6,8 @@ from the pool and returns it, because a connection that is held never recovers a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import psycopg2
 from peewee import (
@@ -16,12 +17,13 @@ from peewee import (
     InternalError,
     OperationalError,
     PeeweeException,
+    PostgresqlDatabase,
     ProgrammingError,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2.errors import LockNotAvailable
 
-from signalcraft.domain.errors import DatabaseUnavailable, NotStorable
+from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable, NotStorable
 
 #: libpq parameters of every connection; units: https://www.postgresql.org/docs/current/libpq-connect.html.
 _CONNECTION = {
@@ -32,6 +34,13 @@ _CONNECTION = {
     "tcp_user_timeout": 10_000,  # a network that drops all packets would block a thread for 15 minutes
     "application_name": "signalcraft",
 }
+_MIGRATE = "run `python -m signalcraft migrate`"
+#: What to do about errors that no retry cures, by SQLSTATE.
+_ADVICE = MappingProxyType(
+    {"42P01": _MIGRATE, "42703": _MIGRATE, "53100": "PostgreSQL's disk is full, make room on it"}
+)
+#: More than ``work_mem`` of ``check_disk``.
+_DISK_CHECK_ROWS = 20_000
 #: SQLSTATEs of a server that is up and cannot serve requests: it is read-only (a failover), a migration is missing, or
 #: the transaction was aborted already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 _TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "42703"})
@@ -40,7 +49,33 @@ _TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "
 _PROGRAM_LIMIT_CLASS = "54"
 _TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
 
-database = PooledPostgresqlDatabase(None)
+
+class UnicodeDatabase(PostgresqlDatabase):
+    """A database whose every connection speaks UTF-8, whatever its role is set to."""
+
+    def _connect(self) -> Any:  # noqa: ANN401 - psycopg2 ships no types
+        """Connect.
+
+        Raises:
+            DatabaseUnusable: the database cannot hold Unicode; each delivery with a letter outside would fail.
+        """
+        self.connect_params["client_encoding"] = "UTF8"
+        connection = super()._connect()  # type: ignore[misc] # not in the stubs
+        encoding = connection.get_parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise DatabaseUnusable(
+                f"the database has the encoding {encoding} and cannot hold Unicode: "
+                "create another with `createdb --template=template0 --encoding=UTF8`"
+            )
+        return connection
+
+
+class _PooledDatabase(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc] # likewise
+    pass
+
+
+database: Any = _PooledDatabase(None)
 
 
 def open_database(
@@ -97,13 +132,34 @@ def _driver_errors_as_unavailable() -> Iterator[None]:
     except (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         if exceeds_limit(error):
             raise
-        raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
+        raise _unavailable(error) from error
     except (InternalError, ProgrammingError) as error:
         if _sqlstate(error) not in _TRANSIENT_SQLSTATES:
             raise
-        raise DatabaseUnavailable(type(driver_error(error)).__name__) from error
+        raise _unavailable(error) from error
     except MaxConnectionsExceeded as error:
         raise DatabaseUnavailable("the pool is exhausted") from error
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    advice = _ADVICE.get(_sqlstate(error))
+    return DatabaseUnusable(f"{reason(error)}: {advice}") if advice else DatabaseUnavailable(reason(error))
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of the driver's message: later ones quote rows and statements."""
+    return str(error).partition("\n")[0] or type(driver_error(error)).__name__
+
+
+def check_disk() -> None:
+    """Check that PostgreSQL can write: let it sort more than its memory, into a temporary file.
+
+    Raises:
+        DatabaseUnusable: its disk is full.
+    """
+    with session(), database.atomic():
+        database.execute_sql("SET LOCAL work_mem = '64kB'")
+        database.execute_sql(f"SELECT count(*) FROM generate_series(1, {_DISK_CHECK_ROWS})")
 
 
 def driver_error(error: Exception) -> BaseException:

@@ -1,13 +1,14 @@
 """Schema migrations: apply ``migrations/`` with Peewee's runner, one release at a time."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from peewee import PeeweeException, PostgresqlDatabase
 from playhouse.migrations import Runner
 
 from signalcraft.domain.errors import DatabaseUnavailable, SignalCraftError
+from signalcraft.storage.database import UnicodeDatabase, reason
 
 DIRECTORY = Path(__file__).parents[2] / "migrations"
 #: The table in which Peewee's runner records applied migrations.
@@ -29,14 +30,14 @@ def apply(url: str) -> list[str]:
     """Apply pending migrations to ``url``, in order; return their names.
 
     Raises:
-        DatabaseUnavailable: the database is unavailable.
+        DatabaseUnavailable: the database is unavailable, or cannot hold Unicode.
         MigrationError: with PostgreSQL's message.
     """
     with _release_lock(url) as database:
         try:
             applied: list[str] = Runner(database, str(DIRECTORY)).up()
         except PeeweeException as error:
-            raise MigrationError(_first_line(error)) from error
+            raise MigrationError(reason(error)) from error
     return applied
 
 
@@ -52,10 +53,15 @@ def pending(database: PostgresqlDatabase) -> list[str]:
     return [name for name in names if name not in applied]
 
 
+def advice(missing: Sequence[str]) -> str:
+    """Return what to do about pending migrations."""
+    return f"Lacks {len(missing)} migrations, from {missing[0]} on. Run `python -m signalcraft migrate`."
+
+
 @contextlib.contextmanager
 def _release_lock(url: str) -> Iterator[PostgresqlDatabase]:
     """Connect without request timeouts, and hold the release lock."""
-    database = PostgresqlDatabase(url, connect_timeout=5, application_name="signalcraft migrate")
+    database: PostgresqlDatabase = UnicodeDatabase(url, connect_timeout=5, application_name="signalcraft migrate")
     try:
         database.connect()
         database.execute_sql(f"SET lock_timeout = {_RELEASE_LOCK_TIMEOUT_MS}")
@@ -63,12 +69,8 @@ def _release_lock(url: str) -> Iterator[PostgresqlDatabase]:
         database.execute_sql(f"SET lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")
     except PeeweeException as error:
         database.close()
-        raise DatabaseUnavailable(_first_line(error)) from error
+        raise DatabaseUnavailable(reason(error)) from error
     try:
         yield database
     finally:
         database.close()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

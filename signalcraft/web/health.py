@@ -11,14 +11,14 @@ from typing import Final, TypeVar
 
 from redis import Redis
 
-from signalcraft.domain.errors import DatabaseUnavailable
+from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
 from signalcraft.resilience import BoundedCall, SingleFlight
 from signalcraft.storage import database_stats, migrations
-from signalcraft.storage.database import database, session
+from signalcraft.storage.database import check_disk, database, session
 from signalcraft.web.prometheus import Gauge
 
 T = TypeVar("T")
@@ -45,17 +45,22 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentStatus:
-    """State of one component, the milliseconds its probe took, and what it could lose although it works."""
+    """State of one component, the milliseconds its probe took, and what it could lose although it works.
+
+    ``reason`` says what to do, if that is known.
+    """
 
     state: State
     ms: float
     loses: Sequence[str] = ()
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _ProbeResult:
     state: State
     loses: Sequence[str] = ()
+    reason: str | None = None
 
 
 _in_flight: Final = {
@@ -85,10 +90,12 @@ def _timed(probe: Callable[[], _ProbeResult]) -> ComponentStatus:
     began = time.perf_counter()
     try:
         result = probe()
+    except DatabaseUnusable as error:
+        result = _ProbeResult(State.UNAVAILABLE, reason=str(error))
     except Exception:  # noqa: BLE001 - whatever it is, the component does not do what it is for
         result = _ProbeResult(State.UNAVAILABLE)
     ms = round((time.perf_counter() - began) * 1000, 2)
-    return ComponentStatus(state=result.state, ms=ms, loses=result.loses)
+    return ComponentStatus(state=result.state, ms=ms, loses=result.loses, reason=result.reason)
 
 
 def _result(probe: Future[ComponentStatus], deadline: float) -> ComponentStatus:
@@ -105,7 +112,10 @@ def _probe_redis(redis: Redis) -> _ProbeResult:
 
 def _probe_postgresql() -> _ProbeResult:
     with session():
-        return _ProbeResult(State.BEHIND if migrations.pending(database) else State.OK)
+        if missing := migrations.pending(database):
+            return _ProbeResult(State.BEHIND, reason=migrations.advice(missing))
+        check_disk()
+    return _ProbeResult(State.OK)
 
 
 def _probe_queue(redis: Redis) -> _ProbeResult:

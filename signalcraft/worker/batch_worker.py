@@ -36,7 +36,7 @@ from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
 from signalcraft.logs import exception_fields
-from signalcraft.queues import dead_letters
+from signalcraft.queues import dead_letters, redis_clients
 from signalcraft.queues.inbox import MAX_BATCH_BYTES
 from signalcraft.queues.jobs import AllowedJob, ForbiddenJob, read_delivery
 from signalcraft.queues.leases import LEASE_SECONDS, Lease, LeasedJob, once_per
@@ -226,7 +226,7 @@ class BatchWorker(SimpleWorker):
         try:
             return self._prepare(lease.acquire_next(worker_name=self.name, limit=self._batch_size))
         except RedisError as error:  # the batch in flight is finished all the same
-            log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
+            log.warning("waiting for Redis", stage="store", reason=redis_clients.reason(error))
             return None
 
     def _renew(self, following: _ClaimedBatch | None) -> _ClaimedBatch | None:
@@ -277,7 +277,7 @@ class BatchWorker(SimpleWorker):
                     following.lease.renewed(behind=lease)
                 self.heartbeat()
             except RedisError as error:  # storing and notifying do not depend on the lease
-                log.warning("waiting for Redis", stage="store", reason=type(error).__name__)
+                log.warning("waiting for Redis", stage="store", reason=redis_clients.reason(error))
         return in_flight.outcome.result()
 
     def _retry_with_backoff(self, batch: _ClaimedBatch, error: RecoverableError) -> None:

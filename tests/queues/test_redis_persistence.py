@@ -55,4 +55,4 @@ def test_with_all_deliveries_in_the_inbox_there_are_no_risks(clean_redis: Redis)
 def test_an_unavailable_redis_does_not_stop_the_start() -> None:
     with capture_logs() as lines:
         redis_persistence.report(redis_clients.for_web("redis://127.0.0.1:1/0"), "fallback")
-    assert [line["reason"] for line in lines] == ["ConnectionError"]
+    assert [line["reason"] for line in lines] == ["Error 111 connecting to 127.0.0.1:1. Connection refused."]

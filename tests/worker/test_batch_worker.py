@@ -364,7 +364,7 @@ def test_while_redis_is_unavailable_a_notification_is_lost_with_a_warning(settin
     assert (line["event"], line["log_level"], line["reason"]) == (
         "notification not queued",
         "warning",
-        "ConnectionError",
+        "Error 111 connecting to 127.0.0.1:1. Connection refused.",
     )
     assert "traceback" not in line
 

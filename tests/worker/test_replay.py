@@ -101,7 +101,7 @@ def test_a_lost_job_goes_back_to_its_own_queue(redis: Redis) -> None:
 def test_without_redis_it_fails_in_one_line(redis: Redis, environ: dict[str, str]) -> None:  # noqa: ARG001 - for the workspace
     result = CliRunner().invoke(main, ["reconcile"], env={**environ, "REDIS_URL": "redis://127.0.0.1:1/0"})
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "Error: ConnectionError"
+    assert result.stderr.splitlines()[-1] == "Error: Error 111 connecting to 127.0.0.1:1. Connection refused."
 
 
 # --- replay
