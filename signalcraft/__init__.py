@@ -29,6 +29,7 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 
     resilience.py      CircuitBreaker, BoundedCall: for dependencies that fail or hang
     thread_budgets.py  how the threads of a web process are shared out
+    log_writer.py      writes log lines from a thread, drops what nobody reads
 
     domain/        values and rules; no I/O, no clock: deliveries, alerts, grouping, lifecycle, errors, bounded JSON
 
