@@ -252,10 +252,11 @@ class BatchWorker(SimpleWorker):
 
     def _store(self, batch: _ClaimedBatch) -> _InFlightBatch:
         try:
-            return _InFlightBatch(batch, in_thread(partial(self._stages.record, batch.prepared), name="storing"))
-        except RuntimeError:  # no thread is to be had, which must not count as a try of these deliveries
-            batch.lease.release()
-            raise
+            outcome = in_thread(partial(self._stages.record, batch.prepared), name="storing")
+        except RuntimeError:  # the process ending by it would count as a try of these deliveries
+            outcome = Future()
+            outcome.set_exception(RecoverableError("no thread can be started"))
+        return _InFlightBatch(batch, outcome)
 
     def _await(self, in_flight: _InFlightBatch, following: _ClaimedBatch | None) -> Any:  # noqa: ANN401 - of the stages
         """Wait for the outcome of storing.

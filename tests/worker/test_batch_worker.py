@@ -28,8 +28,8 @@ from signalcraft.queues.leases import Lease
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.worker import batch_worker, processor
 from signalcraft.worker import process as processing
-from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import AlertQueue, BatchWorker
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
@@ -278,6 +278,35 @@ def test_a_body_that_hangs_the_parser_ends_the_process(
     process = worker_process("tests/support/stuck_worker.py")
     assert process.wait(timeout=30) == 1
     assert redis.zcard("rq:wip:alerts") == 1, "it is requeued when its lease ends"
+
+
+def test_a_process_that_can_start_no_thread_keeps_its_batch_and_uses_no_tries(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused = batch_worker.in_thread, [RuntimeError("can't start new thread")] * 3
+
+    def in_thread(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the real one
+        if refused:
+            raise refused.pop()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(batch_worker, "in_thread", in_thread)
+    enqueue_deliveries(redis, *(accepted() for _ in range(25)))
+    with capture_logs() as lines:
+        work(batch_size=10)
+    assert (count_events(), redis.zcard("rq:wip:alerts"), failed()) == (25, 0, [])
+    assert [line["reason"] for line in lines if "reason" in line] == ["no thread can be started"] * 3
+
+
+def test_a_process_without_standard_error_stores_its_batch(
+    redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``faulthandler`` refuses to watch over it."""
+    enqueue_deliveries(redis, accepted())
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", None)
+        work()
+    assert (count_events(), failed()) == (1, [])
 
 
 def test_a_stop_request_while_a_batch_is_stored_finishes_it_and_releases_the_next(redis: Redis, work: Work) -> None:
