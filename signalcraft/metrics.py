@@ -19,10 +19,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
+import structlog
 from redis import Redis, RedisError
 
 from signalcraft.resilience import every
+
+log = structlog.get_logger(__name__)
 
 #: The hash in Redis with the sums of all processes: a JSON array of metric, label values and part -> sum.
 SUMS = "signalcraft:metrics"
@@ -30,6 +34,8 @@ _FLUSHED = "signalcraft:metrics:flushed:"
 _FLUSHED_SECONDS = 3600
 #: Past this many, new series are dropped: a label that is not from a closed set must not eat the memory.
 _MAX_SERIES = 5_000
+_MAX_LOGGED_BYTES = 100
+_reported: set[str] = set()
 
 
 class Kind(StrEnum):
@@ -120,6 +126,8 @@ DECLARED = (
     _gauge("signalcraft_queue_depth", "Jobs that wait.", "queue"),
     _gauge("signalcraft_queue_oldest_seconds", "Age of the oldest job that waits; 0 for none.", "queue"),
     _gauge("signalcraft_worker_heartbeat_seconds", "Since a worker last went to the queue for work.", "queue"),
+    _gauge("signalcraft_unreadable_entries", "Entries of Redis that are no job ids, and are skipped.", "queue"),
+    _counter("signalcraft_quarantined_total", "Keys of another type that a worker moved to quarantine."),
     _gauge("signalcraft_inbox_depth", "Deliveries that wait in the inbox."),
     _gauge("signalcraft_inbox_oldest_seconds", "Age of the oldest of those; 0 for none."),
     _gauge("signalcraft_failed_deliveries", "Dead letters that were not replayed."),
@@ -206,12 +214,14 @@ class Registry:
             if self._unsent:
                 fields = [part for item in self._unsent.items() for part in item]
                 try:
-                    redis.register_script(_ADD_ONCE)(
+                    replaced: Any = redis.register_script(_ADD_ONCE)(
                         keys=[SUMS, _FLUSHED + self._process],
                         args=[self._flushes, _FLUSHED_SECONDS, *fields],
                     )
                 except RedisError:
                     return False
+                for field_name, amount in zip(replaced[::2], replaced[1::2], strict=True):
+                    _report_unreadable("unreadable sum replaced", field_name, amount)
             self._unsent = {}
             return True
 
@@ -235,11 +245,20 @@ class Registry:
 
 
 #: KEYS: sums, the last flush of this process. ARGV: number of this flush, seconds to remember it, field, amount, …
+#: A field that is no number is not ours: its error would lose all that come behind it. Returns such fields and values.
 _ADD_ONCE = """
-if tonumber(redis.call('GET', KEYS[2]) or '0') >= tonumber(ARGV[1]) then return 0 end
+if tonumber(redis.call('GET', KEYS[2]) or '0') >= tonumber(ARGV[1]) then return {} end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
-for i = 3, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return 1
+local replaced = {}
+for i = 3, #ARGV, 2 do
+    local reply = redis.pcall('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1])
+    if type(reply) == 'table' then
+        replaced[#replaced + 1] = ARGV[i]
+        replaced[#replaced + 1] = redis.call('HGET', KEYS[1], ARGV[i])
+        redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+end
+return replaced
 """
 
 
@@ -254,6 +273,53 @@ count = _registry.count
 observe = _registry.observe
 timed = _registry.timed
 flush = _registry.flush
+
+
+Sums = Mapping[str, Mapping[tuple[str, ...], Mapping[str, float]]]
+
+
+def read_sums(redis: Redis) -> Sums:
+    """Return the sums of all processes: metric, label values, part.
+
+    What we did not write is left out and logged, once: one such field must not hide all others.
+
+    Raises:
+        RedisError: Redis is unavailable.
+    """
+    read: defaultdict[str, dict[tuple[str, ...], dict[str, float]]] = defaultdict(dict)
+    fields: Any = redis.hgetall(SUMS)
+    for field_name, amount in fields.items():
+        try:
+            name, *values, part = _parsed(field_name)
+            value = float(amount)
+        except (ValueError, RecursionError):
+            _report_unreadable("unreadable field skipped", field_name)
+        else:
+            read[name].setdefault(tuple(values), {})[part] = value
+    return read
+
+
+def _parsed(field_name: bytes) -> list[str]:
+    """Return the texts in the name of a field.
+
+    Raises:
+        ValueError: it is not one of ours.
+    """
+    texts = json.loads(field_name)
+    if not isinstance(texts, list) or len(texts) < len(("name", "part")):
+        raise ValueError("no list of texts")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError("no text")  # noqa: TRY004 - one type for all that is not ours
+        text.encode()  # half of a surrogate pair could not be sent
+    return texts
+
+
+def _report_unreadable(event: str, field_name: bytes, amount: bytes = b"") -> None:
+    shown = repr(field_name[:_MAX_LOGGED_BYTES])[2:-1]
+    if shown not in _reported and len(_reported) < _MAX_SERIES:
+        _reported.add(shown)
+        log.error(event, stage="metrics", key=SUMS, entry=shown, value=repr(amount[:_MAX_LOGGED_BYTES])[2:-1])
 
 
 def start_flushing(

@@ -1,18 +1,16 @@
 """Exposition of ``/metrics``: sums of all processes, from Redis, and gauges, read at each scrape."""
 
 import contextlib
-import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from redis import Redis, RedisError
 
+from signalcraft import metrics
 from signalcraft.domain.errors import RecoverableError
-from signalcraft.metrics import DECLARED, SUMS, Declaration, Kind
+from signalcraft.metrics import DECLARED, Declaration, Kind
 
 #: The value of a gauge, or a value for each tuple of label values.
 Reading = float | Mapping[tuple[str, ...], float]
@@ -30,7 +28,7 @@ def as_text(redis: Redis, gauges: Mapping[str, Gauge]) -> str:
     """
     families = list(_gauge_families(gauges))
     with contextlib.suppress(RedisError):
-        families += _sum_families(cast("dict[bytes, bytes]", redis.hgetall(SUMS)))
+        families += _sum_families(metrics.read_sums(redis))
     collected = CollectorRegistry()
     collected.register(_Collector(families))
     return generate_latest(collected).decode()
@@ -44,19 +42,15 @@ class _Collector:
         return self.families
 
 
-def _sum_families(sums: Mapping[bytes, bytes]) -> Iterator[Metric]:
+def _sum_families(sums: metrics.Sums) -> Iterator[Metric]:
     """Yield the families of counters and histograms.
 
     Series that only another release declares are skipped.
     """
-    series: dict[str, dict[tuple[str, ...], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for key, amount in sums.items():
-        name, *values, bound = json.loads(key)
-        series[name][tuple(values)][bound] = float(amount)
     for declaration in DECLARED:
         samples = {
             values: sums_by_bound
-            for values, sums_by_bound in series[declaration.name].items()
+            for values, sums_by_bound in sums.get(declaration.name, {}).items()
             if len(values) == len(declaration.labels)
         }
         if not declaration.labels:
