@@ -19,7 +19,7 @@ from signalcraft.queues import backlog, jobs, redis_clients, redis_persistence
 from signalcraft.queues.redis_persistence import Judgement
 from signalcraft.settings import Settings
 from signalcraft.storage import migrations, tenants
-from signalcraft.storage.database import check_disk, database, session
+from signalcraft.storage.database import check_disk, current_time, database, session
 from signalcraft.storage.models import ApiToken
 
 _MIN_SECRET_LENGTH: Final = 16
@@ -195,8 +195,7 @@ def _redis_time(redis: Redis) -> float:
 
 def _postgresql_time() -> float:
     with session():
-        (seconds,) = database.execute_sql("SELECT extract(epoch FROM clock_timestamp())").fetchone()
-    return float(seconds)
+        return current_time().timestamp()
 
 
 def check_redis(settings: Settings, redis: Redis) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from signalcraft.domain import explanations
 from signalcraft.groups import hourly_counts, queries
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
 from signalcraft.storage import retention
+from signalcraft.storage.database import current_time
 from signalcraft.storage.models import AlertEvent, Workspace
 from signalcraft.worker import maintenance
 
@@ -79,7 +80,7 @@ def _groups_table(statistics: Statistics) -> Table:
 def purge(*, dry_run: bool) -> None:
     """Delete old payloads and events past RETENTION_DAYS, but keep each group's first, last and decisive events."""
     with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
-        old = maintenance.purge_of(settings, datetime.now(UTC))
+        old = maintenance.purge_of(settings, current_time())
         events, payloads = retention.count(old)
         if dry_run:
             click.echo(f"{events} events and {payloads} payloads would be deleted.")

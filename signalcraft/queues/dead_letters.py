@@ -5,11 +5,10 @@ Call everything but ``add`` inside ``session()``.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from peewee import fn
+from peewee import SQL, fn
 
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
@@ -94,12 +93,10 @@ def get(failed_id: int) -> FailedDelivery | None:
     return FailedDelivery.get_or_none(FailedDelivery.id == failed_id)
 
 
-def any_since(moment: datetime) -> bool:
-    """Return whether an unreplayed delivery was dead-lettered since ``moment``.
-
-    A delivery dead-lettered at ``moment`` itself counts.
-    """
-    return bool(_pending().where(FailedDelivery.failed_at >= moment).exists())
+def any_within(seconds: float) -> bool:
+    """Return whether an unreplayed delivery was dead-lettered in the last ``seconds``, by PostgreSQL's clock."""
+    since = SQL("now() - %s * interval '1 second'", (seconds,))
+    return bool(_pending().where(FailedDelivery.failed_at >= since).exists())
 
 
 def depth() -> int:

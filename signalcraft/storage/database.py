@@ -6,8 +6,9 @@ from the pool and returns it, because a connection that is held never recovers a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg2
 from peewee import (
@@ -97,6 +98,15 @@ def open_database(
         options=_TIMEOUTS.format(lock=lock_timeout_ms, statement=statement_timeout_ms) + " -c timezone=UTC",
         **_CONNECTION,
     )
+
+
+def current_time() -> datetime:
+    """Return PostgreSQL's time, which all machines share.
+
+    Call it inside ``session()``.
+    """
+    (moment,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
+    return cast("datetime", moment)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from signalcraft.queues import leases
 from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
-from signalcraft.storage.database import session
+from signalcraft.storage.database import current_time, session
 from signalcraft.storage.retention import Purge
 
 log = structlog.get_logger(__name__)
@@ -31,21 +31,22 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
     """
     return every(
         _POLL_INTERVAL_SECONDS,
-        lambda: run_daily_maintenance(settings, redis, datetime.now(UTC)),
+        lambda: run_daily_maintenance(settings, redis),
         name="maintenance",
     )
 
 
-def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime) -> bool:
+def run_daily_maintenance(settings: Settings, redis: Redis, now: datetime | None = None) -> bool:
     """Run maintenance if it is due; return whether it ran.
 
-    It is due unless a worker has run it in the last day. A failure is retried later.
+    It is due unless a worker has run it in the last day. A failure is retried later. ``now`` is PostgreSQL's time,
+    unless it is given: a machine whose clock is a month ahead must not delete a month of events.
     """
     try:
         if not leases.once_per(redis, _LEADER_KEY, seconds=_DAY_SECONDS):
             return False
         with session():
-            _do(settings, now)
+            _do(settings, now or current_time())
     except RedisError:
         return False
     except Exception as error:  # noqa: BLE001 - whatever it is, the next worker that checks tries again

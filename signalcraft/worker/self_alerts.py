@@ -10,7 +10,7 @@ knows its own.
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Final
@@ -88,10 +88,9 @@ class IncidentMonitor:
                 self._notify(incident)
 
     def _detect(self) -> list[Incident]:
-        lately = datetime.now(UTC) - timedelta(seconds=self._resolved_after)
         try:
             waits, failed = self._bounded.run(
-                partial(_query_inbox_and_dead_letters, lately), timeout=_QUERY_TIMEOUT_SECONDS
+                partial(_query_inbox_and_dead_letters, self._resolved_after), timeout=_QUERY_TIMEOUT_SECONDS
             )
         except RecoverableError:
             is_long = time.monotonic() - self._reached_at >= self._unavailable_seconds
@@ -137,13 +136,13 @@ class IncidentMonitor:
             return
 
 
-def _query_inbox_and_dead_letters(lately: datetime) -> tuple[bool, bool]:
+def _query_inbox_and_dead_letters(seconds: float) -> tuple[bool, bool]:
     """Return whether the inbox has rows, and dead letters too.
 
-    Each has its own answer; dead letters count if they were added since ``lately``.
+    Each has its own answer; dead letters count if they were added in the last ``seconds``.
     """
     with session():
-        return inbox.has_rows(), dead_letters.any_since(lately)
+        return inbox.has_rows(), dead_letters.any_within(seconds)
 
 
 def start(

@@ -1,5 +1,5 @@
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
@@ -8,7 +8,7 @@ from redis import Redis
 from signalcraft.domain.alerts import Severity
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
-from signalcraft.storage.database import database, open_database, session
+from signalcraft.storage.database import current_time, database, open_database, session
 from signalcraft.storage.models import AlertEvent, GroupChange, LatestSourceUpdate, Workspace
 from signalcraft.storage.retention import Purge
 from signalcraft.worker import maintenance
@@ -149,6 +149,22 @@ def test_by_default_daily_maintenance_resolves_groups_quiet_for_two_weeks_and_no
         (change,) = GroupChange.select()
     assert (change.actor, change.changed_by, change.changed_at) == ("clock", "AUTO_RESOLVE_DAYS", at(15 * DAY))
     assert clean_redis.keys("rq:*") == []
+
+
+def test_daily_maintenance_goes_by_the_clock_of_postgresql(
+    settings: Settings, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose clock is far ahead deleted events that were not old yet."""
+    with session():
+        now = current_time()
+    assert abs((now - datetime.now(UTC)).total_seconds()) < 5
+    record(*(pending_event(f"{number}", number) for number in range(5)))
+    times = [at(0) + timedelta(days=settings.retention_days - 1), at(0) + timedelta(days=settings.retention_days + 1)]
+    monkeypatch.setattr(maintenance, "current_time", lambda: times.pop(0))
+    for kept in (["0", "1", "2", "3", "4"], ["0", "4"]):
+        assert maintenance.run_daily_maintenance(settings, clean_redis)
+        assert ids() == kept
+        clean_redis.delete("signalcraft:chores")
 
 
 def test_failed_daily_maintenance_is_retried(settings: Settings, clean_redis: Redis, database_url: str) -> None:
