@@ -34,9 +34,14 @@ PAUSE_SECONDS: Final = 2.0
 MAX_COUNTERS: Final = 20_000
 MAX_SYNCED: Final = 1_000
 
-#: KEYS: the counter. ARGV: hits, seconds. Returns the hits of all processes and the milliseconds left.
+#: KEYS: the counter. ARGV: hits, seconds. Returns the hits of all processes and the milliseconds left. A value that is
+#: no number is not ours: its error would fail the synchronization, and the other hits would be added again and again.
 _SYNC = """
-local total = redis.call("INCRBY", KEYS[1], ARGV[1])
+local total = redis.pcall("INCRBY", KEYS[1], ARGV[1])
+if type(total) == "table" then
+  redis.call("SET", KEYS[1], ARGV[1])
+  total = tonumber(ARGV[1])
+end
 local left = redis.call("PTTL", KEYS[1])
 if left < 0 or left > ARGV[2] * 1000 then
   redis.call("PEXPIRE", KEYS[1], ARGV[2] * 1000)

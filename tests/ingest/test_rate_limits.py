@@ -70,6 +70,17 @@ def test_a_window_in_redis_that_a_clock_made_longer_is_shortened(clean_redis: Re
     wait_for(lambda: clean_redis.ttl("signalcraft:rate:cut") <= 60)
 
 
+def test_a_counter_of_somebody_else_does_not_stop_the_synchronization_of_the_others(clean_redis: Redis) -> None:
+    clean_redis.hset("signalcraft:rate:planted", "not", "ours")
+    clean_redis.set("signalcraft:rate:planted-2", b"\xff")
+    counters = storage(clean_redis)
+    for key in ("planted", "planted-2", "beside"):
+        counters.incr(key, 60)
+    wait_for(lambda: clean_redis.get("signalcraft:rate:beside") == b"1")
+    wait_for(lambda: clean_redis.get("signalcraft:rate:planted") == b"1")
+    assert clean_redis.get("signalcraft:rate:planted-2") == b"1"
+
+
 def test_windows_can_be_dropped(clean_redis: Redis) -> None:
     counters = storage(clean_redis)
     counters.incr("forgotten", 60)
