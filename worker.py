@@ -10,14 +10,12 @@ from contextlib import suppress
 
 import structlog
 from redis.exceptions import RedisError
-from rq import SimpleWorker
 from rq.exceptions import StopRequested
-from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from signalcraft import logs, metrics, tasks
 from signalcraft.domain.errors import InvalidSetting
-from signalcraft.queues import jobs, redis_clients, redis_persistence
+from signalcraft.queues import jobs, quarantine, redis_clients, redis_persistence
 from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
@@ -25,6 +23,7 @@ from signalcraft.storage.database import open_database
 from signalcraft.worker import maintenance, self_alerts, watchdog
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
+from signalcraft.worker.queue_worker import QueueWorker
 
 log = structlog.get_logger("signalcraft.worker")
 
@@ -32,6 +31,8 @@ log = structlog.get_logger("signalcraft.worker")
 _RECONNECT_INTERVAL_SECONDS = 1.0
 #: An idle deployment logs nothing else.
 _HEARTBEAT_INTERVAL_SECONDS = 60.0
+#: A notification is a line in the log; whatever hangs may hang for so long.
+_NOTIFICATION_LEASE_SECONDS = jobs.JOB_TIMEOUT_SECONDS + 60
 #: Limit for a graceful shutdown: 4 s for a batch, 3 s for the inbox. A platform kills the process after 10 s.
 _SHUTDOWN_TIMEOUT_SECONDS = 8.5
 
@@ -85,6 +86,7 @@ def _run(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: 
         while not _stop_requested(worker):
             try:
                 worker = build(settings)
+                quarantine.move_keys_of_other_types(worker.connection)  # with one of them it could not even register
                 # At INFO RQ would log each of its maintenance runs, every 8 s, and four lines for each notification.
                 worker.work(
                     burst=burst, logging_level=settings.log_level if settings.log_level != "INFO" else "WARNING"
@@ -112,21 +114,11 @@ def _batch_worker(settings: Settings) -> BaseWorker:
     )
 
 
-class _NotificationWorker(SimpleWorker):
-    def handle_warm_shutdown_request(self) -> None:
-        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
-        watchdog.request_shutdown()
-
-
 def _notification_worker(settings: Settings) -> BaseWorker:
-    redis = redis_clients.for_worker(settings.redis_url)
-    queue = jobs.queue(redis, jobs.NOTIFICATIONS)
-    return _NotificationWorker(
-        [queue],
-        connection=redis,
-        serializer=JSONSerializer,
-        job_class=jobs.AllowedJob,  # a worker reads jobs as its own class, not as its queue's
-        worker_ttl=30,
+    return QueueWorker(
+        jobs.NOTIFICATIONS,
+        connection=redis_clients.for_worker(settings.redis_url),
+        lease_seconds=_NOTIFICATION_LEASE_SECONDS,
     )
 
 

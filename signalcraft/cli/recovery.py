@@ -10,7 +10,7 @@ from rich.table import Table
 
 from signalcraft import tasks
 from signalcraft.cli.context import LONG_TIMEOUT_MS, database
-from signalcraft.queues import dead_letters, jobs, redis_clients
+from signalcraft.queues import dead_letters, jobs, quarantine, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.settings import Settings
 from signalcraft.worker import replay as worker_replay
@@ -32,8 +32,14 @@ class _UtcDateTime(click.DateTime):
 
 
 @click.command()
-def reconcile() -> None:
-    """Put back jobs that are in Redis but in no queue or registry. A second run finds none."""
+@click.option(
+    "--quarantine", "moves", is_flag=True, help=f"Move what cannot be read to {quarantine.PREFIX}*, for 30 days."
+)
+def reconcile(*, moves: bool) -> None:
+    """Put back jobs that are in Redis but in no queue or registry. A second run finds none.
+
+    Entries that are no job ids, and keys of jobs that are no jobs, are counted.
+    """
     settings = Settings.from_environ(os.environ)
     redis = redis_clients.for_worker(settings.redis_url)
     found = 0
@@ -41,12 +47,18 @@ def reconcile() -> None:
         redis_clients.redis_errors_as_unavailable(),
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
+        quarantine.move_keys_of_other_types(redis)
+        unreadable = quarantine.unreadable(redis, move=moves)
         for name in (jobs.ALERTS, jobs.NOTIFICATIONS):
             task = progress.add_task(f"Checking jobs of {name}", total=None)
             for put_back in queues_reconcile.reconcile(redis, name):
                 found += put_back
                 progress.advance(task)
     click.echo(f"{found} jobs were put back.")
+    if unreadable and moves:
+        click.echo(f"{unreadable} entries that are not ours were moved to {quarantine.PREFIX}* for 30 days.")
+    elif unreadable:
+        click.echo(f"{unreadable} entries are not ours and are skipped: `reconcile --quarantine` moves them.")
 
 
 @click.command()

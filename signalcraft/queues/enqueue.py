@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from types import MappingProxyType
@@ -18,7 +17,6 @@ from redis.exceptions import NoScriptError
 from rq import Queue
 from rq import Retry as JobRetry
 from rq.job import Job, JobStatus
-from rq.utils import utcformat
 
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues.jobs import ALERTS, MAX_RETRIES, NOTIFICATIONS, NOTIFY, PROCESS_DELIVERY, queue
@@ -27,18 +25,40 @@ from signalcraft.queues.redis_clients import deadline, redis_errors_as_unavailab
 #: Lifetime in Redis of a notification that is waiting or failed.
 NOTIFY_TTL_SECONDS: Final = 3600
 
+#: Lua: now, by Redis's clock, as RQ writes it: the clocks of those who write and read it differ. Redis has no
+#: ``os.date``; the calendar is that of https://howardhinnant.github.io/date_algorithms.html#civil_from_days.
+_NOW: Final = """
+local function now()
+    local time, floor = redis.call("TIME"), math.floor
+    local seconds = tonumber(time[1])
+    local days = floor(seconds / 86400) + 719468
+    local era, of_era = floor(days / 146097), days % 146097
+    local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
+    local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
+    local month = floor((5 * of_year + 2) / 153)  -- from March
+    local day = of_year - floor((153 * month + 2) / 5) + 1
+    if month < 10 then month = month + 3 else month, year = month - 9, year + 1 end
+    return string.format("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", year + era * 400, month, day,
+                         floor(seconds / 3600) % 24, floor(seconds / 60) % 60, seconds % 60, time[2])
+end
+"""
+#: KEYS: the job.
+_SET_CREATED: Final = f'{_NOW} redis.call("HSET", KEYS[1], "created_at", now())'
+
 #: For all round trips together: AUTH, SELECT and the script would each take that long on a slow Redis.
 _ENQUEUE_TIMEOUT_SECONDS: Final = 0.5
 
 #: KEYS: delivery key, RQ's set of queues, the queue, the job. ARGV: delivery id, TTL in seconds, the fields that differ
 #: between jobs. Fields common to all jobs are part of the script: redis-py takes 2 µs for each argument.
+#: A delivery key that names no delivery is not ours, and proves nothing.
 #: The delivery key is set last: if Redis refuses an earlier write, the next attempt is not a duplicate.
 #: GET and SET instead of SET NX GET, which needs Redis 7.0; a script is atomic anyway.
-_ENQUEUE_ONCE = """
+_ENQUEUE_ONCE = f"""
+{_NOW}
 local first = redis.call("GET", KEYS[1])
-if first then return first end
+if first and string.match(first, "^[%w_-]+$") then return first end
 redis.call("SADD", KEYS[2], KEYS[3])
-redis.call("HSET", KEYS[4], {common}, unpack(ARGV, 3))
+redis.call("HSET", KEYS[4], {{common}}, "created_at", now(), unpack(ARGV, 3))
 redis.call("RPUSH", KEYS[3], ARGV[1])
 redis.call("SET", KEYS[1], ARGV[1], "EX", ARGV[2])
 return false
@@ -104,6 +124,7 @@ def enqueue_notification(redis: Redis, notification: Mapping[str, Any], *, descr
     with redis_errors_as_unavailable(), redis.pipeline() as pipeline:
         pipeline.sadd(Queue.redis_queues_keys, _NOTIFICATIONS_KEY)
         pipeline.hset(key, mapping=fields)
+        pipeline.eval(_SET_CREATED, 1, key)
         pipeline.expire(key, NOTIFY_TTL_SECONDS)
         pipeline.rpush(_NOTIFICATIONS_KEY, job_id)
         pipeline.execute()
@@ -116,13 +137,12 @@ def _job_fields(accepted: AcceptedDelivery) -> dict[str, Any]:
 def _fields(function: str, argument: Mapping[str, Any], description: str) -> dict[str, Any]:
     """Return the fields that differ between jobs.
 
-    Together with ``_template`` they are the fields that ``Queue.enqueue(function, argument, …)`` writes; tests compare
-    them. Creating RQ's objects for each job takes twice as long as serializing and compressing a delivery, so RQ
-    creates them once per function.
+    Together with ``_template``, and with ``created_at`` of the scripts, they are the fields that
+    ``Queue.enqueue(function, argument, …)`` writes; tests compare them. Creating RQ's objects for each job takes twice
+    as long as serializing and compressing a delivery, so RQ creates them once per function.
     """
     call: tuple[Any, ...] = (function, None, (argument,), {})
     return {
-        "created_at": utcformat(datetime.now(UTC)),
         "description": description,
         "data": isal_zlib.compress(orjson.dumps(call), _COMPRESSION_LEVEL),
     }

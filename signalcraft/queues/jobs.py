@@ -3,12 +3,14 @@
 Jobs are ordinary RQ jobs, so ``rq info``, rq-dashboard and a plain worker see them.
 """
 
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq import Queue
 from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import Job
@@ -22,8 +24,13 @@ NOTIFICATIONS: Final = "notifications"
 PROCESS_DELIVERY: Final = "signalcraft.tasks.process_delivery"
 NOTIFY: Final = "signalcraft.tasks.notify"
 
+#: A job id of RQ, as it is in Redis.
+JOB_ID: Final = re.compile(rb"[A-Za-z0-9_-]+")
+
 #: A batch of the largest deliveries takes seconds.
 JOB_TIMEOUT_SECONDS: Final = 120
+#: RQ's TTL of an idle worker's key. A pop of RQ blocks for 15 s less, and maintenance runs between two pops.
+WORKER_TTL_SECONDS: Final = 23
 #: How often a job is requeued after its worker died while processing it. Nothing else consumes a retry.
 MAX_RETRIES: Final = 5
 #: How long RQ keeps a failed job that could not be dead-lettered.
@@ -51,6 +58,17 @@ class AllowedJob(Job):
     """
 
     ALLOWED: Final = frozenset({PROCESS_DELIVERY, NOTIFY})
+
+    def refresh(self) -> None:
+        """Read the job from Redis.
+
+        Raises:
+            NoSuchJobError: there is none; a key of another type is none.
+        """
+        try:
+            super().refresh()  # type: ignore[no-untyped-call] # RQ's
+        except ResponseError as error:
+            raise NoSuchJobError(self.key) from error
 
     def restore(self, raw_data: Mapping[bytes | str, Any]) -> None:
         """Read only the fields of our jobs from Redis.

@@ -4,7 +4,6 @@ Claimed jobs are in RQ's own registry of started jobs; the score of each is the 
 dies, maintenance of any worker requeues them after the lease ends. A lease has no other state in Redis.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,43 +24,63 @@ LEASE_SECONDS: Final = 12
 #: jobs by ascending score, each at the front, which restores their order: a "resolved" must not overtake its alert.
 _SCORE_STEP: Final = 0.00001
 
+#: Lua: the end of a lease in epoch seconds, by Redis's clock: workers' clocks differ, and others recover their jobs.
+_ENDS_AT: Final = """
+local function ends_at(seconds)
+    local time = redis.call("TIME")
+    return time[1] + time[2] / 1000000 + seconds
+end
+"""
+
 #: KEYS: queue, intermediate list, started registry. ARGV: the job that RQ popped (empty: none), maximum number,
-#: worker, now (as RQ writes it), end of the lease (epoch seconds), lease id, prefix of job keys, score difference.
-#: Returns id, data, id, … A job that was claimed before is claimed only if RQ popped it, and alone: if it killed a
-#: worker, it must not affect others.
-_CLAIM: Final = """
-local claimed = {}
+#: worker, now (as RQ writes it), seconds of the lease, end of the lease instead (or empty), lease id, prefix of job
+#: keys, score difference. Returns the end of the lease, id, data, id, … A job that was claimed before is claimed only
+#: if RQ popped it, and alone: if it killed a worker, it must not affect others. What is no job goes to the intermediate
+#: list, as if RQ had popped it; an id whose job is gone is dropped.
+_CLAIM: Final = f"""
+{_ENDS_AT}
+local ends = tonumber(ARGV[6]) or ends_at(ARGV[5])
+local reply = {{string.format("%.6f", ends)}}
 local function claim(id)
-    local key = ARGV[7] .. id
-    local data = redis.call("HGET", key, "data")
+    local key = ARGV[8] .. id
+    local data = redis.pcall("HGET", key, "data")
+    if type(data) == "table" or not string.match(id, "^[%w_-]+$") then return redis.call("RPUSH", KEYS[2], id) end
     if not data then return end
+    redis.call("ZADD", KEYS[3], ends - (#reply - 1) * ARGV[9], id .. ":" .. ARGV[7])
     redis.call("HSET", key, "status", "started", "worker_name", ARGV[3],
                "started_at", ARGV[4], "last_heartbeat", ARGV[4])
-    redis.call("ZADD", KEYS[3], ARGV[5] - #claimed * ARGV[8], id .. ":" .. ARGV[6])
-    claimed[#claimed + 1] = id
-    claimed[#claimed + 1] = data
+    reply[#reply + 1] = id
+    reply[#reply + 1] = data
 end
 local function tried_before(id)
-    local started = redis.call("HGET", ARGV[7] .. id, "started_at")
-    return started and started ~= ""
+    local started = redis.pcall("HGET", ARGV[8] .. id, "started_at")
+    return type(started) == "string" and started ~= ""
 end
 local popped, limit = ARGV[1], tonumber(ARGV[2])
 if popped ~= "" then
     local alone = tried_before(popped)
-    redis.call("LREM", KEYS[2], 1, popped)
     claim(popped)
-    if alone then return claimed end
+    redis.call("LREM", KEYS[2], 1, popped)
+    if alone then return reply end
     limit = limit - 1
 end
 for _ = 1, limit do
     local id = redis.call("LINDEX", KEYS[1], 0)
     if not id or tried_before(id) then break end
-    redis.call("LPOP", KEYS[1])
     claim(id)
+    redis.call("LPOP", KEYS[1])
 end
-return claimed
+return reply
 """
 
+#: KEYS: started registry. ARGV: seconds, end of the lease instead (or empty), score difference, entries. Returns the
+#: end of the lease.
+_RENEW: Final = f"""
+{_ENDS_AT}
+local ends = tonumber(ARGV[2]) or ends_at(ARGV[1])
+for i = 4, #ARGV do redis.call("ZADD", KEYS[1], "XX", ends - (i - 4) * ARGV[3], ARGV[i]) end
+return string.format("%.6f", ends)
+"""
 
 #: KEYS: queue, started registry. ARGV: prefix of job keys, lease id, job ids in reverse order.
 _RELEASE: Final = """
@@ -74,6 +93,15 @@ end
 """
 
 
+#: KEYS: the key. ARGV: seconds. A key without an end, or with a later one, is not ours: it would elect nobody for ever.
+_ONCE_PER: Final = """
+local left = redis.call("PTTL", KEYS[1])
+if left >= 0 and left <= ARGV[1] * 1000 then return 0 end
+redis.call("SET", KEYS[1], "1", "EX", ARGV[1])
+return 1
+"""
+
+
 def once_per(redis: Redis, key: str, *, seconds: int) -> bool:
     """Return whether this process asked for ``key`` first.
 
@@ -82,7 +110,22 @@ def once_per(redis: Redis, key: str, *, seconds: int) -> bool:
     Raises:
         redis.exceptions.RedisError: Redis is unavailable.
     """
-    return bool(redis.set(key, "1", nx=True, ex=seconds))
+    return bool(redis.register_script(_ONCE_PER)(keys=[key], args=[seconds]))
+
+
+def renew(
+    redis: Redis, registry: str, entries: Sequence[str], *, seconds: float, ends_at: float | None = None
+) -> float:
+    """Move the end of a lease to ``seconds`` from now, or to ``ends_at``.
+
+    Returns the end in epoch seconds. The first entry has the highest score.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is unavailable.
+    """
+    end = "" if ends_at is None else ends_at
+    reply: Any = redis.register_script(_RENEW)(keys=[registry], args=[seconds, end, _SCORE_STEP, *entries])
+    return float(reply)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +151,7 @@ class LeasedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Jobs of one queue that a worker claimed until ``ends_at`` (epoch seconds)."""
+    """Jobs of one queue that a worker claimed until ``ends_at`` (epoch seconds, of Redis's clock)."""
 
     redis: Redis
     queue: Queue
@@ -122,17 +165,17 @@ class Lease:
 
         RQ moved the popped job to the intermediate list. Up to ``limit`` jobs are claimed in all.
         """
-        return cls._claim(popped, queue, worker_name, limit, time.time() + LEASE_SECONDS)
+        return cls._claim(popped, queue, worker_name, limit, ends_at=None)
 
     def acquire_next(self, *, worker_name: str, limit: int) -> Self:
         """Claim waiting jobs.
 
         If the worker dies, they are requeued behind the jobs of this lease.
         """
-        return self._claim("", self.queue, worker_name, limit, self.ends_at - len(self.jobs) * _SCORE_STEP)
+        return self._claim("", self.queue, worker_name, limit, ends_at=self._end_behind())
 
     @classmethod
-    def _claim(cls, popped: str, queue: Queue, worker_name: str, limit: int, ends_at: float) -> Self:
+    def _claim(cls, popped: str, queue: Queue, worker_name: str, limit: int, *, ends_at: float | None) -> Self:
         lease = uuid4().hex
         reply: Any = queue.connection.register_script(_CLAIM)(
             keys=[queue.key, queue.intermediate_queue_key, queue.started_job_registry.key],
@@ -141,15 +184,21 @@ class Lease:
                 limit,
                 worker_name,
                 utcformat(datetime.now(UTC)),
-                ends_at,
+                LEASE_SECONDS,
+                "" if ends_at is None else ends_at,
                 lease,
                 Job.redis_job_namespace_prefix,
                 _SCORE_STEP / 2,  # the reply has two items for each job
             ],
         )
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        claimed = [LeasedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
-        return cls(redis=queue.connection, queue=queue, lease=lease, jobs=claimed, ends_at=ends_at)
+        end, *claimed = reply
+        pairs = zip(claimed[::2], claimed[1::2], strict=True)
+        jobs = [LeasedJob(job_id=job_id.decode(), data=data) for job_id, data in pairs]
+        return cls(redis=queue.connection, queue=queue, lease=lease, jobs=jobs, ends_at=float(end))
+
+    def _end_behind(self) -> float:
+        """Return the end of a lease whose jobs are requeued behind these."""
+        return self.ends_at - len(self.jobs) * _SCORE_STEP
 
     def of(self, jobs: Sequence[LeasedJob]) -> Self:
         """Return a lease on ``jobs`` only.
@@ -172,11 +221,11 @@ class Lease:
 
         If the worker dies, its jobs are requeued ``behind`` those of another lease.
         """
-        ends_at = behind.ends_at - len(behind.jobs) * _SCORE_STEP if behind else time.time() + LEASE_SECONDS
-        scores = {self._entry(job): ends_at - position * _SCORE_STEP for position, job in enumerate(self.jobs)}
-        if scores:
-            self.redis.zadd(self._registry, scores, xx=True)
-        return replace(self, ends_at=ends_at)
+        if not self.jobs:
+            return self
+        entries = [self._entry(job) for job in self.jobs]
+        ends_at = behind._end_behind() if behind else None  # noqa: SLF001 - of its own class
+        return replace(self, ends_at=renew(self.redis, self._registry, entries, seconds=LEASE_SECONDS, ends_at=ends_at))
 
     def finish(self, worker_key: str) -> None:
         """Delete the jobs and count them for the worker."""

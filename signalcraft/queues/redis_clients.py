@@ -40,7 +40,7 @@ _WORKER: Mapping[str, Any] = MappingProxyType(
         "socket_timeout": 60,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        "retry": Retry(ExponentialWithJitterBackoff(cap=2, base=0.1), 5, (RedisConnectionError, RedisTimeoutError)),
+        "retry": Retry(ExponentialWithJitterBackoff(cap=1, base=0.1), 5, (RedisConnectionError, RedisTimeoutError)),
         "protocol": 2,
     }
 )

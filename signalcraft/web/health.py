@@ -153,6 +153,7 @@ def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:
             (name,): _age(queues_backlog.backlog(redis, name)) for name in _QUEUES
         },
         "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
+        "signalcraft_unreadable_entries": partial(queues_backlog.unreadable_entries, redis),
         "signalcraft_inbox_depth": lambda: _query(inbox.depth),
         "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_query(inbox.oldest_received_at)),
         "signalcraft_failed_deliveries": lambda: _query(dead_letters.depth),
@@ -172,7 +173,7 @@ def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
 
 
 def _age(backlog: queues_backlog.Backlog) -> float:
-    return _seconds_since(backlog.oldest_created_at)
+    return backlog.oldest_seconds
 
 
 def _seconds_since(moment: datetime | None) -> float:

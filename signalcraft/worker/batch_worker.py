@@ -17,39 +17,32 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final
 
 import structlog
 from redis import Redis
-from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from redis.exceptions import RedisError, ResponseError
+from rq import Queue
 from rq.exceptions import NoSuchJobError
-from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
-from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
 from signalcraft.logs import exception_fields
-from signalcraft.queues import dead_letters, redis_clients
+from signalcraft.queues import dead_letters, quarantine, redis_clients
 from signalcraft.queues.inbox import MAX_BATCH_BYTES
-from signalcraft.queues.jobs import AllowedJob, ForbiddenJob, read_delivery
-from signalcraft.queues.leases import LEASE_SECONDS, Lease, LeasedJob, once_per
+from signalcraft.queues.jobs import JOB_ID, AllowedJob, ForbiddenJob, read_delivery
+from signalcraft.queues.leases import LEASE_SECONDS, Lease, LeasedJob
 from signalcraft.resilience import in_thread
 from signalcraft.worker import watchdog
 from signalcraft.worker.context import PREPARE_TIMEOUT_SECONDS, Stages
+from signalcraft.worker.queue_worker import MAINTENANCE_INTERVAL_SECONDS, QueueWorker
 
 log = structlog.get_logger(__name__)
-
-#: How often workers look for jobs of dead workers. Maintenance runs between two blocking pops, and a pop of RQ lasts
-#: 15 s less than the worker's TTL.
-MAINTENANCE_INTERVAL_SECONDS: Final = 8
-_WORKER_TTL_SECONDS: Final = MAINTENANCE_INTERVAL_SECONDS + 15
 
 #: Poll interval while a batch is being stored: renew the lease and check for a stop request.
 _POLL_INTERVAL_SECONDS: Final = 1.0
@@ -77,38 +70,8 @@ class _InFlightBatch:
     outcome: "Future[Any]"
 
 
-class _QuickIntermediateQueue(IntermediateQueue):
-    """RQ's, but a job that a killed worker popped and did not claim is requeued after seconds, not a minute."""
-
-    def should_be_cleaned_up(self, job_id: str) -> bool:
-        first_seen = self.get_first_seen(job_id)
-        return first_seen is not None and datetime.now(UTC) - first_seen > timedelta(
-            seconds=MAINTENANCE_INTERVAL_SECONDS / 2
-        )
-
-
-class AlertQueue(Queue):
-    """The queue that a ``BatchWorker`` reads."""
-
-    @property
-    def intermediate_queue(self) -> IntermediateQueue:
-        """List that holds a popped job until it is claimed."""
-        return _QuickIntermediateQueue(self.key, connection=self.connection)
-
-    def acquire_maintenance_lock(self) -> bool:
-        """Return whether this worker cleans up.
-
-        RQ's lock lasts 15 minutes even if its worker is killed.
-        """
-        return once_per(self.connection, self.registry_cleaning_key, seconds=MAINTENANCE_INTERVAL_SECONDS)
-
-
-class BatchWorker(SimpleWorker):
+class BatchWorker(QueueWorker):
     """RQ worker that claims batches of jobs and runs the stages over each batch."""
-
-    queue_class = AlertQueue
-    job_class = AllowedJob
-    max_connection_wait_time = 5.0
 
     def __init__(
         self,
@@ -122,14 +85,7 @@ class BatchWorker(SimpleWorker):
 
         It starts nothing and sends nothing to Redis yet.
         """
-        super().__init__(
-            [queue],
-            connection=connection,
-            serializer=JSONSerializer,
-            worker_ttl=_WORKER_TTL_SECONDS,
-            maintenance_interval=MAINTENANCE_INTERVAL_SECONDS,
-            log_job_description=False,
-        )
+        super().__init__(queue, connection=connection, lease_seconds=LEASE_SECONDS)
         self._stages = stages
         self._batch_size = batch_size
 
@@ -142,35 +98,10 @@ class BatchWorker(SimpleWorker):
         self._process(self._prepare(Lease.acquire(job.id, queue, worker_name=self.name, limit=self._batch_size)))
         self.set_state(WorkerStatus.IDLE)
 
-    def clean_registries(self) -> None:
-        """Requeue the jobs of dead workers.
-
-        Those requeued too often are dead-lettered. Entries that RQ cannot read do not stop the worker: waiting jobs are
-        processed all the same.
-        """
-        try:
-            super().clean_registries()  # type: ignore[no-untyped-call] # RQ's
-            for queue in self.queues:
-                _dead_letter_abandoned(queue)
-        except RedisError:
-            raise
-        except Exception as error:  # noqa: BLE001 - it would end this worker and every later one
-            log.error("registry cleanup failed", stage="store", **exception_fields(error))  # noqa: TRY400
-
-    def handle_warm_shutdown_request(self) -> None:
-        """Request a shutdown.
-
-        It ends the process even if Redis is frozen.
-        """
-        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # RQ's
-        watchdog.request_shutdown()
-
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
-        """Return the heartbeat TTL in seconds.
-
-        It is for jobs that RQ runs by its own path.
-        """
-        return LEASE_SECONDS
+    def recover(self, queue: Queue) -> None:
+        """Requeue the jobs of dead workers; dead-letter those requeued too often."""
+        super().recover(queue)
+        _dead_letter_abandoned(queue)
 
     def _process(self, batch: _ClaimedBatch | None) -> None:
         """Store a batch and, under a backlog, the next ones.
@@ -319,10 +250,15 @@ class BatchWorker(SimpleWorker):
         log.error("job refused", stage="store", job_id=claimed.job_id, reason=str(error))
         try:
             job = AllowedJob.fetch(claimed.job_id, connection=self.connection, serializer=self.serializer)
+            job.retries_left = 0
+            self.handle_job_failure(job, queue, exc_string=str(error))
         except NoSuchJobError:
             return
-        job.retries_left = 0
-        self.handle_job_failure(job, queue, exc_string=str(error))
+        except RedisError:
+            raise
+        except Exception as unexpected:  # noqa: BLE001 - fields that RQ cannot write again
+            log.error("refused job quarantined", stage="store", job_id=claimed.job_id, **exception_fields(unexpected))  # noqa: TRY400
+            quarantine.move_key(self.connection, claimed.key)
 
 
 def _release(batch: _ClaimedBatch | None) -> None:
@@ -358,15 +294,19 @@ def _dead_letter_abandoned(queue: Queue) -> None:
 
     Jobs that are not ours stay there.
     """
-    registry = queue.failed_job_registry
-    for job_id in registry.get_job_ids(cleanup=False):
+    redis, registry = queue.connection, queue.failed_job_registry.key
+    entries: Any = redis.zrange(registry, 0, -1)
+    for job_id in filter(JOB_ID.fullmatch, entries):
+        key = Job.key_for(job_id.decode())
         try:
-            job = AllowedJob.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
-            data: Any = queue.connection.hget(job.key, "data")
+            data: Any = redis.hget(key, "data")
             dead_letters.add(read_delivery(data or b""), AbandonedDelivery(), stage="store")
-        except (NoSuchJobError, ForbiddenJob):
+        except (ResponseError, ForbiddenJob):
             continue
         except RecoverableError as error:
             log.warning("abandoned jobs not dead-lettered, database unavailable", stage="store", reason=str(error))
             return
-        registry.remove(job, delete_job=True)
+        with redis.pipeline() as pipeline:
+            pipeline.delete(key)
+            pipeline.zrem(registry, job_id)
+            pipeline.execute()

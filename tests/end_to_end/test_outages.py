@@ -122,6 +122,26 @@ def test_redis_killed_while_a_worker_idles(idle_worker: Redis, servers: embedded
     wait_for_events(2)
 
 
+@pytest.mark.parametrize("queue", [jobs.ALERTS, jobs.NOTIFICATIONS])
+def test_work_is_taken_up_within_three_seconds_of_the_return_of_redis(
+    worker: Callable[..., None], redis: Redis, servers: embedded_servers.Servers, queue: str
+) -> None:
+    """RQ doubles its pauses, up to a minute: after an outage of half a minute the notifier came 28 s late."""
+    worker(queue)
+    wait_until(lambda: backlog.heartbeat_seconds(redis, queue) is not None, seconds=15)
+    time.sleep(1)
+    servers.redis.kill()
+    time.sleep(20)
+    servers.redis.start()
+    returned_at = time.monotonic()
+    if queue == jobs.ALERTS:
+        enqueue_deliveries(redis, accepted())
+    else:
+        enqueue.enqueue_notification(redis, {"reason": "new"}, description="a notification")
+    wait_until(lambda: not redis.exists(f"rq:queue:{queue}"), seconds=60)
+    assert time.monotonic() - returned_at < 3
+
+
 def test_redis_frozen_while_a_worker_idles(idle_worker: Redis, servers: embedded_servers.Servers) -> None:
     servers.redis.freeze()
     time.sleep(3)
@@ -142,7 +162,7 @@ def test_a_worker_stops_in_time_while_redis_is_unavailable(
     outage: str,
 ) -> None:
     worker(queue)
-    wait_until(lambda: backlog.last_heartbeat(redis, queue) is not None, seconds=15)
+    wait_until(lambda: backlog.heartbeat_seconds(redis, queue) is not None, seconds=15)
     time.sleep(1)  # it registers before it listens to signals
     getattr(servers.redis, outage)()
     (process,) = started

@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis import Redis
 from rq import Callback, Queue, Retry
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
+from rq.utils import as_text, utcformat
 from rq.webhook import Webhook
 
 from signalcraft.dev import embedded_servers
@@ -238,14 +240,26 @@ def test_a_self_signed_certificate_is_accepted_unless_the_url_requires_verificat
             assert strict.connection_pool.connection_kwargs["ssl_cert_reqs"] == "required"
 
 
-def test_a_backlog_has_a_depth_and_the_time_of_its_oldest_job(clean_redis: Redis) -> None:
-    assert queues_backlog.backlog(clean_redis, jobs.ALERTS) == queues_backlog.Backlog(depth=0, oldest_created_at=None)
-    enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
+def test_a_backlog_has_a_depth_and_the_age_of_its_oldest_job_by_the_clock_of_redis(clean_redis: Redis) -> None:
+    assert queues_backlog.backlog(clean_redis, jobs.ALERTS) == queues_backlog.Backlog(depth=0, oldest_seconds=0)
+    first = accepted()
+    enqueue.enqueue_once(clean_redis, first, ttl_seconds=60)
     enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60)
     backlog = queues_backlog.backlog(clean_redis, jobs.ALERTS)
     assert backlog.depth == 2
-    assert backlog.oldest_created_at is not None
-    assert abs(datetime.now(UTC) - backlog.oldest_created_at) < timedelta(seconds=5)
+    assert 0 <= backlog.oldest_seconds < 5
+    earlier = utcformat(datetime.now(UTC) - timedelta(seconds=100))
+    clean_redis.hset(f"rq:job:{first.delivery_id}", "created_at", earlier)
+    assert 100 <= queues_backlog.backlog(clean_redis, jobs.ALERTS).oldest_seconds < 105
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 12, 31)))  # noqa: DTZ001 - Hypothesis wants them so
+def test_a_job_is_created_at_the_time_of_redis_as_rq_writes_it(clean_redis: Redis, moment: datetime) -> None:
+    seconds, microseconds = int(moment.replace(tzinfo=UTC).timestamp()), moment.microsecond
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+    script = enqueue._NOW.replace('redis.call("TIME")', "ARGV") + "return now()"
+    assert as_text(clean_redis.eval(script, 0, seconds, microseconds)) == utcformat(moment)
 
 
 def plant(redis: Redis, function: str = jobs.PROCESS_DELIVERY, **options: Any) -> AllowedJob:  # noqa: ANN401 - as RQ takes them

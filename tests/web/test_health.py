@@ -76,8 +76,9 @@ def states(client: FlaskClient) -> dict[str, str]:
 
 
 def age_heartbeat(worker: BatchWorker, seconds: float) -> None:
-    beat = utcformat(datetime.now(UTC) - timedelta(seconds=seconds))
-    worker.connection.hset(worker.key, "last_heartbeat", beat)
+    worker.heartbeat()
+    left_ms: Any = worker.connection.pttl(worker.key)
+    worker.connection.pexpire(worker.key, int(left_ms - seconds * 1000))
 
 
 @pytest.mark.usefixtures("worker")

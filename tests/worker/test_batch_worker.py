@@ -30,7 +30,8 @@ from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
 from signalcraft.worker import batch_worker, processor
 from signalcraft.worker import process as processing
-from signalcraft.worker.batch_worker import AlertQueue, BatchWorker
+from signalcraft.worker.batch_worker import BatchWorker
+from signalcraft.worker.queue_worker import JobQueue
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
 from tests.support.queues import enqueue_deliveries
@@ -328,7 +329,7 @@ def test_a_stop_request_while_a_batch_is_stored_finishes_it_and_releases_the_nex
 def test_jobs_whose_lease_ended_are_not_released(redis: Redis) -> None:
     delivery = accepted()
     enqueue_deliveries(redis, delivery)
-    queue = AlertQueue(jobs.ALERTS, connection=redis)
+    queue = JobQueue(jobs.ALERTS, connection=redis)
     lease = Lease.acquire("", queue, worker_name="slow", limit=9)
     redis.zremrangebyrank("rq:wip:alerts", 0, -1)  # as after the end of the lease
     lease.release()
@@ -452,3 +453,38 @@ def test_the_jobs_of_a_killed_worker_are_processed_within_30_seconds(
         process.wait()
     worker_process()
     wait_until(lambda: count_events() == 5, seconds=30)
+
+
+@pytest.mark.parametrize("shift", [3600, -3600], ids=["ahead", "behind"])
+def test_a_worker_whose_clock_is_off_keeps_its_jobs_while_it_lives_and_not_longer(
+    redis: Redis,
+    worker_process: Callable[..., subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    shift: int,
+) -> None:
+    """By its own clock its lease ended in an hour, or an hour ago."""
+    monkeypatch.setenv("CLOCK_SHIFT_SECONDS", str(shift))
+    with session(), database.atomic():
+        database.execute_sql("LOCK TABLE alert_event IN ACCESS EXCLUSIVE MODE")
+        enqueue_deliveries(redis, *(accepted() for _ in range(5)))
+        process = worker_process("tests/support/shifted_worker.py")
+        wait_until(lambda: redis.zcard("rq:wip:alerts") == 5, seconds=15)
+        time.sleep(1.5)  # the lease is renewed meanwhile
+        BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=9).clean_registries()
+        assert redis.zcard("rq:wip:alerts") == 5
+        process.kill()
+        process.wait()
+    worker_process()
+    wait_until(lambda: count_events() == 5, seconds=30)
+
+
+def test_a_lease_that_ends_in_an_hour_ends_in_seconds(redis: Redis, work: Work) -> None:
+    """As a worker of an earlier release left it, whose clock was an hour ahead."""
+    deliveries = [accepted() for _ in range(3)]
+    enqueue_deliveries(redis, *deliveries)
+    lease = Lease.acquire("", JobQueue(jobs.ALERTS, connection=redis), worker_name="dead", limit=9)
+    for entry, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True):
+        redis.zadd("rq:wip:alerts", {entry: score + 3600})
+    work()
+    first, *_, last = (score for _, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True, desc=True))
+    assert lease.ends_at < last < first < lease.ends_at + 15
