@@ -24,23 +24,15 @@ LEASE_SECONDS: Final = 12
 #: jobs by ascending score, each at the front, which restores their order: a "resolved" must not overtake its alert.
 _SCORE_STEP: Final = 0.00001
 
-#: Lua: the end of a lease in epoch seconds, by Redis's clock: workers' clocks differ, and others recover their jobs.
-_ENDS_AT: Final = """
-local function ends_at(seconds)
-    local time = redis.call("TIME")
-    return time[1] + time[2] / 1000000 + seconds
-end
-"""
-
 #: KEYS: queue, intermediate list, started registry. ARGV: the job that RQ popped (empty: none), maximum number,
 #: worker, now (as RQ writes it), seconds of the lease, end of the lease instead (or empty), lease id, prefix of job
 #: keys, score difference. Returns the end of the lease, id, data, id, … A job that was claimed before is claimed only
 #: if RQ popped it, and alone: if it killed a worker, it must not affect others. What is no job goes to the intermediate
 #: list, as if RQ had popped it; an id whose job is gone is dropped.
-_CLAIM: Final = f"""
-{_ENDS_AT}
-local ends = tonumber(ARGV[6]) or ends_at(ARGV[5])
-local reply = {{string.format("%.6f", ends)}}
+_CLAIM: Final = """
+local time = redis.call("TIME")
+local ends = tonumber(ARGV[6]) or time[1] + time[2] / 1000000 + ARGV[5]
+local reply = {string.format("%.6f", ends)}
 local function claim(id)
     local key = ARGV[8] .. id
     local data = redis.pcall("HGET", key, "data")
@@ -71,15 +63,6 @@ for _ = 1, limit do
     redis.call("LPOP", KEYS[1])
 end
 return reply
-"""
-
-#: KEYS: started registry. ARGV: seconds, end of the lease instead (or empty), score difference, entries. Returns the
-#: end of the lease.
-_RENEW: Final = f"""
-{_ENDS_AT}
-local ends = tonumber(ARGV[2]) or ends_at(ARGV[1])
-for i = 4, #ARGV do redis.call("ZADD", KEYS[1], "XX", ends - (i - 4) * ARGV[3], ARGV[i]) end
-return string.format("%.6f", ends)
 """
 
 #: KEYS: queue, started registry. ARGV: prefix of job keys, lease id, job ids in reverse order.
@@ -116,16 +99,19 @@ def once_per(redis: Redis, key: str, *, seconds: int) -> bool:
 def renew(
     redis: Redis, registry: str, entries: Sequence[str], *, seconds: float, ends_at: float | None = None
 ) -> float:
-    """Move the end of a lease to ``seconds`` from now, or to ``ends_at``.
+    """Move the end of a lease to ``seconds`` from now, by Redis's clock, or to ``ends_at``.
 
     Returns the end in epoch seconds. The first entry has the highest score.
 
     Raises:
         redis.exceptions.RedisError: Redis is unavailable.
     """
-    end = "" if ends_at is None else ends_at
-    reply: Any = redis.register_script(_RENEW)(keys=[registry], args=[seconds, end, _SCORE_STEP, *entries])
-    return float(reply)
+    if ends_at is None:
+        now, microseconds = redis.time()
+        ends_at = now + microseconds / 1_000_000 + seconds
+    scores = {entry: ends_at - position * _SCORE_STEP for position, entry in enumerate(entries)}
+    redis.zadd(registry, scores, xx=True)
+    return ends_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

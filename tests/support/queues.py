@@ -36,12 +36,11 @@ def work_after_a_crash(redis: Redis) -> None:
 
 
 def let_time_pass(redis: Redis) -> None:
-    """Expire the leases and locks of dead workers."""
+    """Expire the leases of dead workers."""
     for entry, score in redis.zrange("rq:wip:alerts", 0, -1, withscores=True):
         redis.zadd("rq:wip:alerts", {entry: score - 3600})
     for job_id in redis.lrange("rq:queue:alerts:intermediate", 0, -1):
         redis.set(f"rq:queue:alerts:intermediate:first_seen:{job_id.decode()}", 1)
-    redis.delete("rq:clean_registries:alerts")
 
 
 def add_to_inbox(*deliveries: AcceptedDelivery) -> None:
