@@ -42,6 +42,7 @@ from signalcraft.storage.database import open_database
 from signalcraft.thread_budgets import MAX_API_REQUESTS, MAX_OPERATIONS_REQUESTS
 from signalcraft.web import dashboard, operations_routes, problem_details
 from signalcraft.web.bulkhead import limit_concurrency
+from signalcraft.web.compression import compress_responses
 from signalcraft.web.docs_routes import docs
 
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> Flask:
     interactive = (groups, events, stats, docs)
     _log_requests(app, [blueprint.name for blueprint in interactive])
     limit_concurrency(app, [blueprint.name for blueprint in interactive], MAX_API_REQUESTS)
+    compress_responses(app, [blueprint.name for blueprint in interactive])
     limit_concurrency(app, [operations_routes.operations.name], MAX_OPERATIONS_REQUESTS)
     for blueprint in (routes.webhooks, operations_routes.operations, *interactive):
         app.register_blueprint(blueprint)
