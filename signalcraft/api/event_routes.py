@@ -8,12 +8,13 @@ from flask.typing import ResponseReturnValue
 
 from signalcraft.api import auth, context, request_schemas, response_schemas
 from signalcraft.api.group_routes import GROUP, find_group
+from signalcraft.api.request_fields import is_name
 from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
 from signalcraft.domain import explanations
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import preview, queries
-from signalcraft.groups.queries import Page, Position
+from signalcraft.groups import event_queries, preview, queries
+from signalcraft.groups.pages import Page, Position
 from signalcraft.ingest import request as ingest_request
 from signalcraft.sources import sentry
 from signalcraft.storage.database import session
@@ -24,15 +25,26 @@ events = Blueprint("events", __name__, url_prefix="/api/v1")
 events.before_request(auth.authenticate)
 
 
+@events.get("/events")
+def list_events() -> ResponseReturnValue:
+    """Return a page of the workspace's events."""
+    workspace_id = auth.caller().workspace_id
+    listing = request_schemas.load_events_query(request.args, workspace_id=workspace_id)
+    after = position_after(listing)
+    with session():
+        page = event_queries.events(workspace_id, listing.event_filter, limit=listing.limit, after=after)
+    return tagged(response_schemas.dump_events(page.rows, next_cursor(page, listing)))
+
+
 @events.get(f"{GROUP}/events")
-def list_events(group_id: int) -> ResponseReturnValue:
+def list_events_of_group(group_id: int) -> ResponseReturnValue:
     """Return a page of a group's events."""
     workspace_id = auth.caller().workspace_id
     listing = request_schemas.load_page_query(request.args, scope=f"events of {workspace_id}, {group_id}")
     after = position_after(listing)
     with session():
         find_group(group_id)
-        page = queries.events(workspace_id, group_id, limit=listing.limit, after=after)
+        page = event_queries.events_of_group(workspace_id, group_id, limit=listing.limit, after=after)
     return tagged(response_schemas.dump_events(page.rows, next_cursor(page, listing)))
 
 
@@ -45,7 +57,7 @@ def export_events(group_id: int) -> ResponseReturnValue:
         find_group(group_id)
 
     def page(after: Position | None) -> Page:
-        return queries.events(workspace_id, group_id, limit=queries.EXPORT_PAGE, after=after)
+        return event_queries.events_of_group(workspace_id, group_id, limit=queries.EXPORT_PAGE, after=after)
 
     return streamed(page, response_schemas.dump_listed_event)
 
@@ -55,24 +67,27 @@ def show_event(event_id: int) -> ResponseReturnValue:
     """Return an event with its payload."""
     request_schemas.refuse_parameters(request.args)
     with session():
-        row = queries.event(auth.caller().workspace_id, event_id)
+        row = event_queries.event(auth.caller().workspace_id, event_id)
     if row is None:
         raise NotFound
     return tagged(response_schemas.dump_event(row))
 
 
-@events.get(f"{_EVENT}/explain")
-def explain_event(event_id: int) -> ResponseReturnValue:
-    """Explain in sentences why an event is in its group."""
+@events.get("/events/<event>/explain")
+def explain_event(event: str) -> ResponseReturnValue:
+    """Explain in sentences why an event is in its group.
+
+    ``event`` is an id of ours, the source's event id, or a delivery id.
+    """
     request_schemas.refuse_parameters(request.args)
     workspace_id = auth.caller().workspace_id
     with session():
-        event = queries.event(workspace_id, event_id)
-        group = event and queries.group(workspace_id, event["alert_group_id"], now=datetime.now(UTC))
-    if not event or not group:
+        found = event_queries.find_event(workspace_id, event) if is_name(event) else None
+        group = found and queries.group(workspace_id, found["alert_group_id"], now=datetime.now(UTC))
+    if not found or not group:
         raise NotFound
-    sentences = explanations.explain(event, group, context.current().settings.grouping_policy.window)
-    return jsonify(response_schemas.dump_explanation(event, group, sentences))
+    sentences = explanations.explain(found, group, context.current().settings.grouping_policy.window)
+    return jsonify(response_schemas.dump_explanation(found, group, sentences))
 
 
 @events.post("/preview")

@@ -11,8 +11,8 @@ from signalcraft.api.responses import next_cursor, position_after, streamed, tag
 from signalcraft.domain import bounded_json
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import queries, user_updates
-from signalcraft.groups.queries import Page, Position
+from signalcraft.groups import queries, summary, user_updates
+from signalcraft.groups.pages import Page, Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
 from signalcraft.storage.database import session
@@ -36,6 +36,15 @@ def list_groups() -> ResponseReturnValue:
         )
         estimate = queries.estimate(workspace_id, listing.group_filter, now=now) if listing.total else None
     return tagged(response_schemas.dump_groups(page.rows, next_cursor(page, listing), estimate))
+
+
+@groups.get("/groups/summary")
+def summarize_groups() -> ResponseReturnValue:
+    """Return how many groups match, by status and other facets."""
+    group_filter = request_schemas.load_filter_query(request.args)
+    with session():
+        found = summary.summarize(auth.caller().workspace_id, group_filter, now=datetime.now(UTC))
+    return tagged(response_schemas.dump_summary(found))
 
 
 @groups.get(GROUP)

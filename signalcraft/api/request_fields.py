@@ -1,17 +1,22 @@
 """Request fields that marshmallow does not have, and validators of text and links."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
+from signalcraft.api import context
 from signalcraft.groups.filters import ValueFilter
 from signalcraft.groups.queries import Order, SortKey
+from signalcraft.sources import cleaning
 
 MAX_TEXT_LENGTH: Final = 200
 MAX_URL_LENGTH: Final = 2_000
 MAX_VALUES: Final = 50
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 class ChoiceField(fields.Field[ValueFilter]):
@@ -26,7 +31,7 @@ class ChoiceField(fields.Field[ValueFilter]):
         texts = value if isinstance(value, list) else [value]
         if not 0 < len(texts) <= MAX_VALUES:
             raise ValidationError(f"Must be 1 to {MAX_VALUES} values.")
-        if any(not isinstance(text, str) or not _is_plain(text.removeprefix("!")) for text in texts):
+        if any(not isinstance(text, str) or not is_name(text.removeprefix("!")) for text in texts):
             raise ValidationError("A value is empty, too long, no text, or holds control characters.")
         if self.of is not None and not {text.removeprefix("!") for text in texts} <= set(self.of):
             raise ValidationError(f"Must be one of: {', '.join(self.of)}.")
@@ -34,6 +39,33 @@ class ChoiceField(fields.Field[ValueFilter]):
             include=tuple(text for text in texts if not text.startswith("!")),
             exclude=tuple(text[1:] for text in texts if text.startswith("!")),
         )
+
+
+class EnvironmentField(ChoiceField):
+    """A filter of environments, in which aliases hold.
+
+    The name itself is looked for too: groups that came before an alias was set still have it.
+    """
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> ValueFilter:  # noqa: ANN401 - marshmallow's signature
+        named = super()._deserialize(value, attr, data, **options)
+        return ValueFilter(include=_with_canonical(named.include), exclude=_with_canonical(named.exclude))
+
+
+def _with_canonical(names: Sequence[str]) -> Sequence[str]:
+    vocabulary = context.current().settings.vocabulary
+    canonical = (cleaning.canonical_environment(cleaning.environment(name) or name, vocabulary)[0] for name in names)
+    return tuple(dict.fromkeys((*names, *canonical)))
+
+
+class TagField(ChoiceField):
+    """A filter of tags, each ``name=value``."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> ValueFilter:  # noqa: ANN401 - marshmallow's signature
+        found = super()._deserialize(value, attr, data, **options)
+        if any("=" not in tag for tag in (*found.include, *found.exclude)):
+            raise ValidationError("Must be a tag's name, = and its value, such as release=1.4.2.")
+        return found
 
 
 class SortField(fields.Field[Order]):
@@ -47,15 +79,27 @@ class SortField(fields.Field[Order]):
 
 
 class MomentField(fields.AwareDateTime):
-    """A time with its UTC offset, converted to UTC."""
+    """A time with its UTC offset, converted to UTC; a date alone is its beginning in UTC."""
+
+    default_error_messages = dict.fromkeys(
+        ("invalid", "invalid_awareness", "format"),
+        "Must be a time with its offset, such as 2026-03-01T12:00:00Z, or a date, such as 2026-03-01.",
+    )
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> datetime:  # noqa: ANN401 - marshmallow's signature
         if not isinstance(value, str):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        if _DATE.fullmatch(value):
+            value += "T00:00:00Z"
         try:
             return super()._deserialize(value, attr, data, **options).astimezone(UTC)
         except OverflowError as error:  # the year 1 or 9999, at an offset beyond it
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
+
+
+def is_name(text: str) -> bool:
+    """Return whether ``text`` may be the name of something: short, printable, and storable in PostgreSQL."""
+    return 0 < len(text) <= MAX_TEXT_LENGTH and text.isprintable()
 
 
 def check_text(text: str) -> None:
@@ -66,7 +110,7 @@ def check_text(text: str) -> None:
     Raises:
         marshmallow.ValidationError: it is not.
     """
-    if not _is_plain(text):
+    if not is_name(text):
         raise ValidationError(f"Must be 1 to {MAX_TEXT_LENGTH} printable characters.")
 
 
@@ -81,7 +125,3 @@ def check_link(text: str) -> None:
     if len(text) > MAX_URL_LENGTH or not text.isprintable():
         raise ValidationError(f"Must be a URL of at most {MAX_URL_LENGTH} printable characters.")
     validate.URL(schemes={"http", "https"}, require_tld=False)(text)
-
-
-def _is_plain(text: str) -> bool:
-    return 0 < len(text) <= MAX_TEXT_LENGTH and text.isprintable()

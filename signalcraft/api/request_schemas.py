@@ -9,10 +9,18 @@ from typing import Any, Final
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 from werkzeug.datastructures import MultiDict
 
-from signalcraft.api.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
+from signalcraft.api.request_fields import (
+    ChoiceField,
+    EnvironmentField,
+    MomentField,
+    SortField,
+    TagField,
+    check_link,
+    check_text,
+)
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.domain.deliveries import MAX_ID
-from signalcraft.groups.filters import GroupFilter
+from signalcraft.groups.filters import EventFilter, GroupFilter
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period
 from signalcraft.groups.queries import Order
 from signalcraft.groups.user_updates import MAX_BULK, UpdateFields
@@ -32,6 +40,7 @@ class Listing:
     cursor: str | None
     scope: str
     group_filter: GroupFilter = field(default_factory=GroupFilter)
+    event_filter: EventFilter = field(default_factory=EventFilter)
     order: Order = field(default_factory=Order)
     total: str = ""
 
@@ -62,9 +71,11 @@ class FilterQuery(Schema):
 
     status = ChoiceField(of=tuple(GroupStatus))
     severity = ChoiceField(of=tuple(Severity))
-    environment = ChoiceField()
+    environment = EnvironmentField()
     project = ChoiceField()
     source = ChoiceField()
+    issue_id = ChoiceField()
+    fingerprint = ChoiceField()
     assignee = ChoiceField()
     severity_min = fields.Enum(Severity, by_value=True, load_default=None)
     current = fields.Boolean(truthy={"true", True}, falsy={"false", False}, load_default=None)
@@ -87,6 +98,22 @@ class GroupsQuery(PageQuery, FilterQuery):
     def _filter(self, loaded: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401 - marshmallow's signature
         page = {name: loaded.pop(name) for name in ("limit", "cursor", "total")}
         return {**page, "order": loaded.pop("sort"), "group_filter": GroupFilter(**loaded)}
+
+
+class EventsQuery(PageQuery):
+    """A filtered page of events."""
+
+    source_event_id = ChoiceField()
+    delivery_id = ChoiceField()
+    tag = TagField()
+    rule = ChoiceField()
+    since = MomentField(load_default=None)
+    until = MomentField(load_default=None)
+
+    @post_load
+    def _filter(self, loaded: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401 - marshmallow's signature
+        page = {name: loaded.pop(name) for name in ("limit", "cursor")}
+        return {**page, "event_filter": EventFilter(**loaded)}
 
 
 class StatsQuery(Schema):
@@ -128,10 +155,12 @@ class BulkBody(Schema):
             raise ValidationError("Either ids or filter must be given.", "ids")
         if "cursor" in loaded and "filter" not in loaded:
             raise ValidationError("Only with a filter.", "cursor")
+        if loaded.get("filter") == GroupFilter():
+            raise ValidationError("Must have a condition: without one it would change every group.", "filter")
 
 
 _GROUPS_QUERY, _PAGE_QUERY, _FILTER_QUERY, _NO_PARAMETERS = GroupsQuery(), PageQuery(), FilterQuery(), EmptyQuery()
-_UPDATE, _BULK, _STATS = EditBody(), BulkBody(), StatsQuery()
+_UPDATE, _BULK, _STATS, _EVENTS_QUERY = EditBody(), BulkBody(), StatsQuery(), EventsQuery()
 
 
 def load_groups_query(args: Args, *, workspace_id: int) -> Listing:
@@ -141,6 +170,15 @@ def load_groups_query(args: Args, *, workspace_id: int) -> Listing:
         marshmallow.ValidationError: by parameter.
     """
     return Listing(**_load(_GROUPS_QUERY, args), scope=f"groups of {workspace_id}: {_canonical(args)}")
+
+
+def load_events_query(args: Args, *, workspace_id: int) -> Listing:
+    """Parse the query string of the list of events.
+
+    Raises:
+        marshmallow.ValidationError: by parameter.
+    """
+    return Listing(**_load(_EVENTS_QUERY, args), scope=f"all events of {workspace_id}: {_canonical(args)}")
 
 
 def load_page_query(args: Args, *, scope: str) -> Listing:

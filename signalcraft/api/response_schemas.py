@@ -12,6 +12,7 @@ from marshmallow import Schema, fields, validate
 from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
 from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
+from signalcraft.groups.summary import Summary
 from signalcraft.groups.user_updates import UpdateResult
 from signalcraft.storage.audit_log import Actor
 
@@ -185,6 +186,15 @@ def _plain(value: str | datetime) -> str:
     return write_time(value) if isinstance(value, datetime) else value
 
 
+def dump_summary(found: Summary) -> Json:
+    """Return the numbers of groups by facet."""
+    facets = {
+        f"by_{facet}": [{facet: value, "groups": groups} for value, groups in counts]
+        for facet, counts in found.by.items()
+    }
+    return {"groups": found.groups, "complete": found.complete, **facets}
+
+
 def dump_explanation(event: Row, group: Row, sentences: Sequence[str]) -> Json:
     """Return why an event is in its group."""
     return {
@@ -212,12 +222,11 @@ def _dump_preview(preview: Preview) -> Json:
     outcome, stored = preview.outcome, preview.stored
     if isinstance(outcome, StatusChange):
         return {"kind": "status_change", "change": outcome.change.value, "fingerprint": outcome.fingerprint}
-    joins = stored is not None and stored.decision is Decision.JOINED
     return {
         "kind": "alert",
         "duplicate": stored is None,
         "decision": stored.decision.value if stored else None,
-        "group_id": stored.group_id if stored and joins else None,
+        "group_id": preview.group_id,
         "group_key": preview.group_key,
         "key_parts": {name: getattr(outcome, name) for name in ("source", "project", "environment", "fingerprint")},
         "source_event_id": outcome.source_event_id,

@@ -15,7 +15,7 @@ from werkzeug.datastructures import ETags
 
 from signalcraft.api import context, response_schemas
 from signalcraft.api.request_schemas import Listing
-from signalcraft.groups.queries import Page, Position
+from signalcraft.groups.pages import Page, Position
 from signalcraft.storage.database import session
 
 Fetch = Callable[[Position | None], Page]

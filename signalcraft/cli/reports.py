@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 from rich.console import Console
@@ -11,29 +12,41 @@ from rich.table import Table
 
 from signalcraft.cli.context import LONG_TIMEOUT_MS, database
 from signalcraft.domain import explanations
-from signalcraft.groups import hourly_counts, queries
+from signalcraft.groups import event_queries, hourly_counts, queries
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
+from signalcraft.groups.pages import Row
 from signalcraft.storage import retention
 from signalcraft.storage.database import current_time
-from signalcraft.storage.models import AlertEvent, Workspace
+from signalcraft.storage.models import Workspace
 from signalcraft.worker import maintenance
 
 
 @click.command()
-@click.argument("event_id", type=int)
-def explain(event_id: int) -> None:
-    """Explain why the event EVENT_ID is in its group."""
+@click.argument("event")
+def explain(event: str) -> None:
+    """Explain why an event is in its group.
+
+    EVENT is an id of ours, Sentry's event id, or a delivery id. All workspaces are searched.
+    """
     with database() as settings:
-        query = AlertEvent.select(AlertEvent.workspace, AlertEvent.alert_group).where(AlertEvent.id == event_id)
-        found: tuple[int, int] | None = query.tuples().first()
-        if found is None:
-            raise click.ClickException(f"there is no event {event_id}")
-        workspace_id, group_id = found
-        event = queries.event(workspace_id, event_id)
-        group = queries.group(workspace_id, group_id, now=datetime.now(UTC))
-    if event and group:
-        for sentence in explanations.explain(event, group, settings.grouping_policy.window):
+        found = list(_find(event))
+    if not found:
+        raise click.ClickException(f"there is no event {event}")
+    for event_row, group in found:
+        for sentence in explanations.explain(event_row, group, settings.grouping_policy.window):
             click.echo(sentence)
+
+
+def _find(name: str) -> Iterator[tuple[Row, Row]]:
+    """Yield the event called ``name`` of each workspace that has one, with its group."""
+    if not name.isprintable():
+        return
+    workspaces: Any = Workspace.select(Workspace.id).order_by(Workspace.id).tuples()
+    for (workspace_id,) in workspaces:
+        event = event_queries.find_event(workspace_id, name)
+        group = event and queries.group(workspace_id, event["alert_group_id"], now=datetime.now(UTC))
+        if event and group:
+            yield event, group
 
 
 @click.command("stats")

@@ -17,6 +17,8 @@ class Refusal(Exception):
     status = 500
     code = "internal_error"
     title = "Something went wrong on our side."
+    #: Of a 401, the header ``WWW-Authenticate``, which RFC 9110 demands.
+    challenge = ""
 
     def __init__(
         self,
@@ -80,12 +82,14 @@ class BadSignature(Refusal):
     status = 401
     code = "signature_invalid"
     title = "The request's signature does not match any live secret of this workspace."
+    challenge = 'HMAC-SHA256 realm="webhooks"'
 
 
 class BadToken(Refusal):
     status = 401
     code = "token_invalid"
     title = "The Authorization header has no valid bearer token."
+    challenge = 'Bearer realm="signalcraft"'
 
 
 class NotAllowed(Refusal):
@@ -157,11 +161,11 @@ class TooManyRequests(Refusal):
 
 
 class Unavailable(Refusal):
-    """The delivery was neither stored nor acknowledged."""
+    """A delivery was neither stored nor acknowledged; an answer could not be read."""
 
     status = 503
     code = "unavailable"
-    title = "We cannot store anything at the moment; please send it again."
+    title = "SignalCraft cannot do this at the moment; please send the request again."
 
     def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
         """Set the Retry-After header; ``retry_after`` is in seconds."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from signalcraft.domain.alerts import FieldWarning, NormalizedAlert, StatusChange, Vocabulary
+from signalcraft.domain.alerts import Decision, FieldWarning, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import InvalidFields, PermanentError
 from signalcraft.domain.grouping import GroupingPolicy
@@ -11,15 +11,21 @@ from signalcraft.groups import record
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """The result of a dry run; ``stored`` is None for a status change or a duplicate."""
+    """The result of a dry run.
+
+    ``stored`` is None for a status change or a duplicate. ``group_id`` is the existing group that the alert would join,
+    or is in.
+    """
 
     outcome: NormalizedAlert | StatusChange
-    group_key: str
-    stored: StoredEvent | None
+    group_key: str = ""
+    stored: StoredEvent | None = None
+    group_id: int | None = None
 
 
 def preview(
@@ -54,10 +60,23 @@ def _preview(
     policy: GroupingPolicy,
 ) -> Preview:
     if isinstance(outcome, StatusChange):
-        return Preview(outcome=outcome, group_key="", stored=None)
+        return Preview(outcome=outcome)
     pending_event = PendingEvent.of(outcome, delivery, workspace_id=workspace_id)
     with session():
-        recorded = record.preview([pending_event], policy)
-    stored = next(iter(recorded.events), None)
+        stored = next(iter(record.preview([pending_event], policy).events), None)
+        group_id = _group_of_stored(pending_event) if stored is None else None
+        if stored is not None and stored.decision is Decision.JOINED:
+            group_id = stored.group_id
     settled = stored.pending if stored else pending_event
-    return Preview(outcome=settled.alert, group_key=settled.group_key, stored=stored)
+    return Preview(outcome=settled.alert, group_key=settled.group_key, stored=stored, group_id=group_id)
+
+
+def _group_of_stored(pending_event: PendingEvent) -> int | None:
+    workspace_id, source, source_event_id = pending_event.identity
+    query = AlertEvent.select(AlertEvent.alert_group).where(
+        AlertEvent.workspace == workspace_id,
+        AlertEvent.source == source,
+        AlertEvent.source_event_id == source_event_id,
+    )
+    found: tuple[int] | None = query.tuples().first()
+    return found[0] if found else None

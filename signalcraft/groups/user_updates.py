@@ -38,6 +38,11 @@ _TRIGGERS: Mapping[GroupStatus, Trigger] = MappingProxyType(
     },
 )
 
+#: What cannot be done with a resolved group, in words.
+_PARTICIPLES: Mapping[GroupStatus, str] = MappingProxyType(
+    {GroupStatus.ACK: "acknowledged", GroupStatus.SNOOZED: "snoozed"}
+)
+
 #: In the order of ``_Group``.
 _LOCK = f"""
     SELECT g.id, g.version, g.group_key, g.status, g.snoozed_until, g.resolved_at, g.is_current,
@@ -170,7 +175,7 @@ def _update_many(
         for group in groups:
             try:
                 if group.id not in matching:
-                    raise Conflict("It has just become another than the filter means.")  # noqa: TRY301 - told like others
+                    raise Conflict("The group has changed meanwhile and no longer matches the filter.")  # noqa: TRY301 - told like others
                 _write_update(group, update, current)
                 refusals[group.id] = None
             except Conflict as conflict:
@@ -196,7 +201,8 @@ def _current(workspace_id: int, groups: Sequence[_Group]) -> dict[str, int]:
 
 def _write_update(group: _Group, update: GroupUpdate, current: dict[str, int]) -> None:
     """Update a locked group, if anything changes, and ``current``."""
-    updated = _updated_group(group, update, has_successor=current.get(group.group_key, group.id) != group.id)
+    current_id = current.get(group.group_key)
+    updated = _updated_group(group, update, successor=None if current_id == group.id else current_id)
     if updated == group:
         return
     database.execute_sql(_UPDATE, asdict(updated) | {"status": updated.status.value, "by": update.by, "at": update.at})
@@ -206,10 +212,10 @@ def _write_update(group: _Group, update: GroupUpdate, current: dict[str, int]) -
         del current[group.group_key]
 
 
-def _updated_group(group: _Group, update: GroupUpdate, *, has_successor: bool) -> _Group:
+def _updated_group(group: _Group, update: GroupUpdate, *, successor: int | None) -> _Group:
     """Return the group after the update.
 
-    ``has_successor``: another group of its key is current.
+    ``successor`` is the current group of its key, if that is another.
 
     Raises:
         Conflict: its state does not allow the update.
@@ -221,7 +227,7 @@ def _updated_group(group: _Group, update: GroupUpdate, *, has_successor: bool) -
         runbook_url=fields.get("runbook_url", group.runbook_url),
     )
     if "status" in fields:
-        return _with_status(updated, fields["status"], update, has_successor=has_successor)
+        return _with_status(updated, fields["status"], update, successor=successor)
     if "snoozed_until" not in fields:
         return updated
     if status_at(group.status, group.snoozed_until, update.at) is GroupStatus.SNOOZED:
@@ -231,7 +237,7 @@ def _updated_group(group: _Group, update: GroupUpdate, *, has_successor: bool) -
     raise Conflict("Only a snoozed group has snoozed_until; set status to snoozed with it.")
 
 
-def _with_status(group: _Group, requested: GroupStatus, update: GroupUpdate, *, has_successor: bool) -> _Group:
+def _with_status(group: _Group, requested: GroupStatus, update: GroupUpdate, *, successor: int | None) -> _Group:
     """Return the group with a new status.
 
     A reopened or snoozed group becomes current. An expired snooze counts as open. Alerts received after the user's
@@ -240,14 +246,14 @@ def _with_status(group: _Group, requested: GroupStatus, update: GroupUpdate, *, 
     before = status_at(group.status, group.snoozed_until, update.at)
     try:
         status = transition(before, _TRIGGERS[requested])
-    except IllegalTransition as illegal:
-        raise Conflict(f"{illegal}: reopen it first.") from None
+    except IllegalTransition:
+        raise Conflict(f"A {before.value} group cannot be {_PARTICIPLES[requested]}: reopen it first.") from None
     if status is GroupStatus.RESOLVED:
         resolved_at = group.resolved_at or max(update.at, group.last_seen_at)
         return replace(group, status=status, snoozed_until=None, resolved_at=resolved_at, is_current=False)
     becomes_current = before is GroupStatus.RESOLVED or status is GroupStatus.SNOOZED
-    if becomes_current and has_successor:
-        raise Conflict("A newer group of the same key is current: change that one.")
+    if becomes_current and successor is not None:
+        raise Conflict(f"Group {successor} is newer and takes the alerts of this problem: change that one.")
     until = update.fields.get("snoozed_until", group.snoozed_until if before is status else None)
     return replace(
         group,

@@ -1,6 +1,7 @@
 """Schema migrations: apply ``migrations/`` with Peewee's runner, one release at a time."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,8 @@ _HISTORY = "schema_migration"
 _ADVISORY_LOCK_ID = 0x5167_6E61
 #: How long a release waits for another release, and how long a statement waits for a table's lock. The second is short,
 #: because alerts that are being stored queue behind that statement.
-_RELEASE_LOCK_TIMEOUT_MS = 120_000
+_RELEASE_LOCK_TIMEOUT_SECONDS = 120
+_RELEASE_LOCK_INTERVAL_SECONDS = 0.2
 _TABLE_LOCK_TIMEOUT_MS = 5_000
 
 
@@ -64,8 +66,7 @@ def _release_lock(url: str) -> Iterator[PostgresqlDatabase]:
     database: PostgresqlDatabase = UnicodeDatabase(url, connect_timeout=5, application_name="signalcraft migrate")
     try:
         database.connect()
-        database.execute_sql(f"SET lock_timeout = {_RELEASE_LOCK_TIMEOUT_MS}")
-        database.execute_sql("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK_ID,))
+        _await_release_lock(database)
         database.execute_sql(f"SET lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")
     except PeeweeException as error:
         database.close()
@@ -74,3 +75,22 @@ def _release_lock(url: str) -> Iterator[PostgresqlDatabase]:
         yield database
     finally:
         database.close()
+
+
+def _await_release_lock(database: PostgresqlDatabase) -> None:
+    """Try until the lock is free.
+
+    A statement that waits for the lock would itself be waited for by a CREATE INDEX CONCURRENTLY of the lock's holder:
+    a deadlock.
+
+    Raises:
+        DatabaseUnavailable: another release has held the lock for too long.
+    """
+    deadline = time.monotonic() + _RELEASE_LOCK_TIMEOUT_SECONDS
+    while True:
+        ((is_ours,),) = database.execute_sql("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK_ID,)).fetchall()
+        if is_ours:
+            return
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable("another release is still running its migrations")
+        time.sleep(_RELEASE_LOCK_INTERVAL_SECONDS)

@@ -171,6 +171,7 @@ class AlertGroup(_Table):
                 " WHERE NOT is_current",
             ),
             SQL("CREATE INDEX alert_group_fingerprint ON alert_group (workspace_id, fingerprint)"),
+            SQL("CREATE INDEX alert_group_issue ON alert_group (workspace_id, issue_id) WHERE issue_id IS NOT NULL"),
             SQL(
                 "CREATE INDEX alert_group_assumed ON alert_group (workspace_id, source, fingerprint)"
                 " WHERE environment_is_assumed",
@@ -264,6 +265,8 @@ class AlertEvent(_Table):
         indexes = [
             SQL("CREATE INDEX alert_event_group ON alert_event (alert_group_id, received_at DESC, id DESC)"),
             SQL("CREATE INDEX alert_event_age ON alert_event USING brin (received_at)"),
+            SQL("CREATE INDEX alert_event_listing ON alert_event (workspace_id, received_at DESC, id DESC)"),
+            SQL("CREATE INDEX alert_event_delivery ON alert_event USING hash (delivery_id)"),
         ]
 
 

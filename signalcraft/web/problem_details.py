@@ -37,7 +37,8 @@ def from_refusal(refusal: Refusal) -> Response:
         problem["detail"] = refusal.detail
     if refusal.errors:
         problem["errors"] = dict(refusal.errors)
-    return _response(problem, refusal.headers)
+    challenge = {"WWW-Authenticate": refusal.challenge} if refusal.challenge else {}
+    return _response(problem, {**refusal.headers, **challenge})
 
 
 def from_validation(error: ValidationError) -> Response:
@@ -61,12 +62,17 @@ def from_http(error: HTTPException) -> Response:
     return _response({"title": error.name, "status": status, "code": code}, headers)
 
 
-def as_json(problem: Mapping[str, Any]) -> str:
-    """Return a problem as JSON text.
+def with_type(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a problem with its type.
 
     It consists of title, status, code and optional members.
     """
-    return json.dumps({"type": f"urn:signalcraft:problem:{problem['code']}", **problem})
+    return {"type": f"urn:signalcraft:problem:{problem['code']}", **problem}
+
+
+def as_json(problem: Mapping[str, Any]) -> str:
+    """Return a problem as JSON text."""
+    return json.dumps(with_type(problem))
 
 
 def _response(problem: Mapping[str, Any], headers: Mapping[str, str]) -> Response:

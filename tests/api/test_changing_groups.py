@@ -161,6 +161,8 @@ def test_a_resolved_group_must_be_reopened_first(client: FlaskClient, status: st
     change(client, 1, status="resolved")
     response = change(client, 1, status=status)
     assert (response.status_code, code_of(response)) == (409, "conflict")
+    done = {"ack": "acknowledged", "snoozed": "snoozed"}[status]
+    assert response.get_json()["detail"] == f"A resolved group cannot be {done}: reopen it first."
 
 
 @pytest.mark.parametrize("status", ["open", "snoozed"])
@@ -171,6 +173,7 @@ def test_a_group_cannot_be_reopened_while_a_newer_one_is_current(client: FlaskCl
     record(pending_event("b", 500))
     response = change(client, 1, status=status)
     assert (response.status_code, code_of(response)) == (409, "conflict")
+    assert f"Group {groups()[1].id} is newer" in response.get_json()["detail"]
     assert [group.is_current for group in groups()] == [False, True]
 
 
@@ -399,8 +402,8 @@ def test_the_loser_of_a_race_to_reopen_gets_a_conflict_with_the_newer_group(
 def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     record(pending_event("b", 500))
-    bulk(client, {"filter": {}, "set": {"status": "resolved"}})
-    page = bulk(client, {"filter": {}, "set": {"status": "open"}}).get_json()
+    bulk(client, {"filter": {"source": "sentry"}, "set": {"status": "resolved"}})
+    page = bulk(client, {"filter": {"source": "sentry"}, "set": {"status": "open"}}).get_json()
     assert sorted(one["status"] for one in page["results"]) == [200, 409]
     assert sum(group.is_current for group in groups()) == 1
 
@@ -417,6 +420,8 @@ def test_of_one_key_only_one_group_is_reopened(client: FlaskClient) -> None:
         ({"ids": [1]}, "set"),
         ({"ids": [1], "set": {"status": "closed"}}, "set.status"),
         ({"ids": [1], "set": {"status": "snoozed", "snoozed_until": "2001-01-01T00:00:00Z"}}, "set.snoozed_until"),
+        ({"filter": {}, "set": {}}, "filter"),
+        ({"filter": {"since": None}, "set": {}}, "filter"),
         ({"filter": {"status": "closed"}, "set": {}}, "filter.status"),
         ({"filter": {"project": [1]}, "set": {}}, "filter.project"),
         ({"filter": {"limit": 1}, "set": {}}, "filter.limit"),
@@ -453,7 +458,7 @@ def test_another_workspaces_groups_cannot_be_changed_nor_their_history_seen(clie
     assert code_of(change(client, 1, token, status="ack")) == "not_found"
     assert code_of(ask(client, "/groups/1/history", token)) == "not_found"
     assert bulk(client, {"ids": [1], "set": {"status": "ack"}}, token).get_json()["results"][0]["status"] == 404
-    assert bulk(client, {"filter": {}, "set": {"status": "ack"}}, token).get_json()["results"] == []
+    assert bulk(client, {"filter": {"status": "open"}, "set": {"status": "ack"}}, token).get_json()["results"] == []
     assert groups()[0].status == "open"
 
 

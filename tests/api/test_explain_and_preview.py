@@ -16,7 +16,7 @@ def client(environ: dict[str, str]) -> FlaskClient:
     return web_client.web(environ)
 
 
-def explanation(client: FlaskClient, event_id: int) -> dict[str, object]:
+def explanation(client: FlaskClient, event_id: int | str) -> dict[str, object]:
     response = ask(client, f"/events/{event_id}/explain")
     assert response.status_code == 200
     found: dict[str, object] = response.get_json()
@@ -90,8 +90,25 @@ def test_it_says_where_the_environment_of_an_alert_that_names_none_is_from(clien
     assert "names no environment" not in str(explanation(client, alert)["explanation"])
 
 
-def test_an_unknown_event_is_not_found(client: FlaskClient) -> None:
-    assert ask(client, "/events/1/explain").status_code == 404
+@pytest.mark.parametrize("name", ["a", "1:a", "delivery-of-1:a", "1"])
+def test_an_event_may_be_named_by_the_senders_id_or_by_its_delivery(client: FlaskClient, name: str) -> None:
+    """What is also an id of ours means that."""
+    stored = "1:a" if name.startswith(("1", "d")) else "a:4509"
+    first = event_of(0, event_id=stored)
+    response = ask(client, f"/events/{name}/explain")
+    assert (response.status_code, response.get_json()["event_id"]) == (200, first)
+
+
+def test_of_several_events_with_the_senders_id_the_latest_is_explained(client: FlaskClient) -> None:
+    event_of(0, event_id="abc:1")
+    latest = event_of(5, event_id="abc:2")
+    event_of(3, event_id="abc:3")
+    assert explanation(client, "abc")["event_id"] == latest
+
+
+@pytest.mark.parametrize("name", ["1", "none", "%00", "x" * 300, str(2**70), "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_an_unknown_event_is_not_found(client: FlaskClient, name: str) -> None:
+    assert ask(client, f"/events/{name}/explain").status_code == 404
 
 
 class TestPreview:
@@ -110,6 +127,13 @@ class TestPreview:
         (outcome,) = preview(client, issue="7").get_json()["outcomes"]
         assert (outcome["decision"], outcome["group_id"]) == ("joined", group.id)
         assert groups()[0].count == 1
+
+    def test_a_known_alert_names_the_group_that_it_is_in(self, client: FlaskClient) -> None:
+        key = preview(client, issue="7").get_json()["outcomes"][0]["source_event_id"]
+        record(pending_event("another"), pending_event(key, issue="8"))
+        (outcome,) = preview(client, issue="7", event_id=key.partition(":")[0]).get_json()["outcomes"]
+        (group,) = (group for group in groups() if group.fingerprint == "issue:8")
+        assert (outcome["duplicate"], outcome["decision"], outcome["group_id"]) == (True, None, group.id)
 
     def test_a_status_change_is_reported_as_one(self, client: FlaskClient) -> None:
         (outcome,) = preview(client, name="issue.resolved", issue="7").get_json()["outcomes"]

@@ -35,10 +35,21 @@ def test_explain_gives_the_reasons_of_a_group_assignment_in_words(run: Run) -> N
     assert "it joined group 1" in result.stdout
 
 
-def test_explain_of_an_unknown_event_fails(run: Run) -> None:
-    result = run("explain", "7")
+@pytest.mark.parametrize("name", ["abc", "abc:1", "delivery-of-abc:1"])
+def test_explain_takes_the_senders_id_and_the_deliverys(run: Run, name: str) -> None:
+    with session():
+        other = Workspace.create(slug="other")
+    record(pending_event("abc:1", workspace_id=other.id))
+    result = run("explain", name)
+    assert result.exit_code == 0
+    assert "opened group 1" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["7", "none", "a\0b", "x" * 500])
+def test_explain_of_an_unknown_event_fails(run: Run, name: str) -> None:
+    result = run("explain", name)
     assert result.exit_code == 1
-    assert "there is no event 7" in result.stderr
+    assert f"there is no event {name}" in result.stderr
 
 
 def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:

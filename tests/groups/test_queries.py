@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import queries
+from signalcraft.groups import event_queries, queries
 from signalcraft.groups.filters import GroupFilter, ValueFilter
-from signalcraft.groups.queries import Order, Position, SortKey
+from signalcraft.groups.pages import Position
+from signalcraft.groups.queries import Order, SortKey
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.support.builders import at, change_group, pending_event, record
@@ -194,24 +195,24 @@ def test_pages_stay_complete_while_rows_arrive() -> None:
 
 def test_another_workspace_is_never_seen(workspace: int) -> None:
     group_id = open_group("mine")
-    events = queries.events(workspace, group_id, limit=10, after=None)
+    events = event_queries.events_of_group(workspace, group_id, limit=10, after=None)
     other = add_workspace("other")
     assert queries.group(other, group_id, now=LATER) is None
     assert titles(workspace_id=other) == []
-    assert queries.events(other, group_id, limit=10, after=None).rows == []
-    assert queries.event(other, events.rows[0]["id"]) is None
-    assert queries.event(workspace, events.rows[0]["id"]) is not None
+    assert event_queries.events_of_group(other, group_id, limit=10, after=None).rows == []
+    assert event_queries.event(other, events.rows[0]["id"]) is None
+    assert event_queries.event(workspace, events.rows[0]["id"]) is not None
 
 
 def test_pages_of_events_are_newest_first_and_only_a_single_event_has_its_payload(workspace: int) -> None:
     for minute in range(5):
         record(pending_event(f"e{minute}", minute))
     (group,) = AlertGroup.select()
-    first = queries.events(workspace, group.id, limit=3, after=None)
-    second = queries.events(workspace, group.id, limit=3, after=first.end)
+    first = event_queries.events_of_group(workspace, group.id, limit=3, after=None)
+    second = event_queries.events_of_group(workspace, group.id, limit=3, after=first.end)
     assert [row["source_event_id"] for row in [*first.rows, *second.rows]] == ["e4", "e3", "e2", "e1", "e0"]
     assert "payload_json" not in first.rows[0]
-    event = queries.event(workspace, first.rows[0]["id"])
+    event = event_queries.event(workspace, first.rows[0]["id"])
     assert event is not None
     assert event["payload_json"] == b"{}"
     assert event["alert_group_id"] == group.id

@@ -9,9 +9,10 @@ import pytest
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import queries, record
-from signalcraft.groups.filters import GroupFilter, ValueFilter
-from signalcraft.groups.queries import Order, Page, SortKey
+from signalcraft.groups import event_queries, pages, queries, record, summary
+from signalcraft.groups.filters import EventFilter, GroupFilter, ValueFilter
+from signalcraft.groups.pages import Page
+from signalcraft.groups.queries import Order, SortKey
 from signalcraft.storage.database import database, session
 from tests.support.builders import at, pending_event
 from tests.support.web_client import add_workspace
@@ -19,6 +20,7 @@ from tests.support.web_client import add_workspace
 NOW = at(0)
 WORKSPACES = 20
 PAGE = 50
+MAX_EVENTS = 500
 
 _LOAD = """
     INSERT INTO alert_group (
@@ -41,8 +43,9 @@ _EVENTS = """
         workspace_id, alert_group_id, source, source_event_id, delivery_id, project, environment, severity, fingerprint,
         title, message, tags_json, triggered_rules, occurred_at, received_at, decision
     )
-    SELECT g.workspace_id, g.id, 'sentry', 'event-' || n, 'delivery', g.project, g.environment, g.severity,
-           g.fingerprint, g.title, '', '[]', '[]', at, at, 'joined'
+    SELECT g.workspace_id, g.id, 'sentry', 'event-' || n, 'delivery-' || n, g.project, g.environment, g.severity,
+           g.fingerprint, g.title, '', jsonb_build_array(jsonb_build_array('release', (n %% 3)::text)), '["rule"]',
+           at, at, 'joined'
     FROM generate_series(1, 100000) AS n
     JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END,
     LATERAL (SELECT g.last_seen_at - n * interval '1 second' AS at) AS moment"""
@@ -74,7 +77,7 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
 def query_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
     """The plans of the queries that ``queries`` runs, as executed."""
     plans: list[dict[str, Any]] = []
-    fetch_rows = queries._rows
+    fetch_rows = pages.fetch
 
     def explain(query: Any) -> Any:  # noqa: ANN401 - as Peewee has it
         sql, parameters = query.sql()
@@ -82,7 +85,7 @@ def query_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, 
         plans.append(found[0]["Plan"])
         return fetch_rows(query)
 
-    monkeypatch.setattr(queries, "_rows", explain)
+    monkeypatch.setattr(pages, "fetch", explain)
     return plans
 
 
@@ -135,6 +138,10 @@ def test_the_first_ten_pages_of_every_order_use_an_index(
         GroupFilter(project=only("project-7")),
         GroupFilter(project=only("no-such-project")),
         GroupFilter(source=only("sentry")),
+        GroupFilter(issue_id=only("7")),
+        GroupFilter(issue_id=only("no such issue")),
+        GroupFilter(fingerprint=only("issue:7")),
+        GroupFilter(fingerprint=only("no such fingerprint")),
         GroupFilter(assignee=only("sentry:user:20")),
         GroupFilter(assignee=only("none")),
         GroupFilter(severity_min=Severity.HIGH),
@@ -157,6 +164,87 @@ def test_the_first_page_of_every_filter_uses_an_index(
         check(plan)
 
 
+@pytest.mark.parametrize("name", ["issue_id", "fingerprint"])
+def test_an_issue_reads_only_its_own_groups(query_plans: list[dict[str, Any]], name: str) -> None:
+    page(replace(GroupFilter(), **{name: only("no such one")}))  # type: ignore[arg-type]  # each is a choice
+    (plan,) = query_plans
+    for node in nodes(plan):
+        assert node["Actual Rows"] == node.get("Rows Removed by Filter", 0) == 0, json.dumps(node, indent=1)
+
+
+@pytest.mark.parametrize(
+    ("event_filter", "most"),
+    [
+        (EventFilter(), PAGE + 1),
+        (EventFilter(since=at(-600)), PAGE + 1),
+        (EventFilter(until=at(-600)), PAGE + 1),
+        (EventFilter(source_event_id=only("event-2007")), 1),
+        (EventFilter(source_event_id=ValueFilter(include=("event-2007", "none", "neither"))), 1),
+        (EventFilter(delivery_id=only("delivery-2007")), 1),
+        (EventFilter(delivery_id=ValueFilter(include=("delivery-2007", "delivery-2027", "none"))), 2),
+        (EventFilter(delivery_id=only("delivery-2007"), tag=only("release=none")), 1),
+        (EventFilter(tag=only("release=2")), MAX_EVENTS),
+        (EventFilter(tag=only("release=none")), MAX_EVENTS),
+        (EventFilter(rule=only("none")), MAX_EVENTS),
+        (EventFilter(rule=ValueFilter(exclude=("rule",)), since=at(-600)), MAX_EVENTS),
+    ],
+)
+def test_a_page_of_events_reads_no_more_than_it_may(
+    query_plans: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, event_filter: EventFilter, most: int
+) -> None:
+    monkeypatch.setattr(event_queries, "MAX_EVENTS", MAX_EVENTS)
+    with session():
+        first = event_queries.events(8, event_filter, limit=PAGE, after=None)
+        if first.end:
+            event_queries.events(8, event_filter, limit=PAGE, after=first.end)
+    for plan in query_plans:
+        for node in nodes(plan):
+            printed = json.dumps(plan, indent=1)
+            assert node["Node Type"] != "Seq Scan", printed
+            read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            assert read * node["Actual Loops"] <= most + 1, printed
+
+
+@pytest.mark.parametrize("name", ["event-2007", "delivery-2007", "no-such-event"])
+def test_an_event_is_found_by_any_of_its_ids(query_plans: list[dict[str, Any]], name: str) -> None:
+    with session():
+        found = event_queries.find_event(8, name)
+    assert (found is None) is (name == "no-such-event")
+    for plan in query_plans:
+        for node in nodes(plan):
+            assert node["Node Type"] != "Seq Scan"
+            assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize(
+    "group_filter",
+    [GroupFilter(), GroupFilter(status=only("open")), GroupFilter(project=only("project-7")), GroupFilter(q="value")],
+)
+def test_a_summary_uses_an_index_and_reads_no_more_than_it_counts(
+    query_plans: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, group_filter: GroupFilter
+) -> None:
+    monkeypatch.setattr(summary, "MAX_GROUPS", 500)
+    monkeypatch.setattr(queries, "MAX_TITLES", 100)
+    with session():
+        found = summary.summarize(7, group_filter, now=NOW)
+    assert not found.complete
+    for plan in query_plans:
+        for node in nodes(plan):
+            printed = json.dumps(plan, indent=1)
+            assert node["Node Type"] != "Seq Scan", printed
+            assert node["Actual Rows"] * node["Actual Loops"] <= 501, printed
+
+
+def test_an_exact_total_reads_no_more_than_it_counts(
+    query_plans: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_EXACT_TOTAL", 100)
+    with session():
+        assert queries.estimate(7, GroupFilter(status=only("open")), now=NOW) > 1_000
+    for node in nodes(query_plans[0]):
+        assert node["Actual Rows"] <= 101, json.dumps(query_plans, indent=1)
+
+
 def test_an_export_scans_by_id(query_plans: list[dict[str, Any]]) -> None:
     with session():
         first = queries.groups_by_id(7, GroupFilter(), after=None, now=NOW)
@@ -174,8 +262,8 @@ def test_an_estimate_is_close_to_the_real_number() -> None:
 def test_a_group_an_event_and_pages_of_events_and_changes_use_an_index(query_plans: list[dict[str, Any]]) -> None:
     with session():
         assert queries.group(7, 6, now=NOW)
-        assert queries.event(7, queries.events(7, 6, limit=1, after=None).rows[0]["id"])
-        for list_page in (queries.events, queries.history):
+        assert event_queries.event(7, event_queries.events_of_group(7, 6, limit=1, after=None).rows[0]["id"])
+        for list_page in (event_queries.events_of_group, queries.history):
             first = list_page(7, 6, limit=PAGE, after=None)
             second = list_page(7, 6, limit=PAGE, after=first.end)
             assert [len(found.rows) for found in (first, second)] == [PAGE, PAGE]

@@ -1,6 +1,9 @@
 """Migrations and models create the same schema."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg2
 import pytest
@@ -154,6 +157,36 @@ def test_a_group_of_before_the_ranks_keeps_its_link_until_an_alert_has_one(empty
             record(event)
             found.append(AlertGroup.select(AlertGroup.title, AlertGroup.link).tuples().get())
         assert found == [("title of a", "https://sentry.io/old"), ("title of a", "https://sentry.io/new")]
+
+
+def test_a_release_that_waits_is_not_waited_for_by_one_that_builds_an_index(empty_url: str) -> None:
+    """PostgreSQL ended one of the two as a deadlock, while the other waited for the lock within a statement."""
+    with closing(psycopg2.connect(empty_url)) as running, ThreadPoolExecutor(1) as threads:
+        running.autocommit = True
+        with running.cursor() as cursor:
+            cursor.execute("CREATE TABLE something (id int)")
+            cursor.execute("SELECT pg_advisory_lock(%s)", (migrations._ADVISORY_LOCK_ID,))
+            waiting = threads.submit(migrations.apply, empty_url)
+            time.sleep(1)
+            cursor.execute("CREATE INDEX CONCURRENTLY something_id ON something (id)")
+            assert not waiting.done()
+            cursor.execute("DROP TABLE something")
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (migrations._ADVISORY_LOCK_ID,))
+        assert waiting.result(timeout=30)
+
+
+def test_an_index_that_an_interrupted_migration_left_is_built_again(empty_url: str) -> None:
+    migrations.apply(empty_url)
+    after = catalog(empty_url)
+    with closing(psycopg2.connect(empty_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM schema_migration WHERE name = '0018_find_events_and_issues'")
+        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'alert_event_listing'::regclass")
+        cursor.execute("DROP INDEX alert_group_issue")
+    assert migrations.apply(empty_url) == ["0018_find_events_and_issues"]
+    assert catalog(empty_url) == after
+    with closing(psycopg2.connect(empty_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
+        assert cursor.fetchall() == []
 
 
 def test_applying_twice_applies_nothing(empty_url: str) -> None:

@@ -20,6 +20,24 @@ def refusals() -> list[type[Refusal]]:
     return [thing for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, Refusal)]
 
 
+def test_every_401_names_the_scheme_that_is_expected(environ: dict[str, str]) -> None:
+    """RFC 9110, section 15.5.2."""
+    add_workspace()
+    client = web(environ, METRICS_TOKEN="a-token-of-metrics", RATELIMIT_ADDRESS="1000/minute")
+    refused = 0
+    for rule in client.application.url_map.iter_rules():
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        path = rule.build(dict.fromkeys(rule.arguments, 1))[1]  # type: ignore[index]  # it has all it needs
+        response = client.open(path, method=method, json={} if method == "POST" else None)
+        if response.status_code == 401:
+            scheme = "HMAC-SHA256" if path.startswith("/webhooks/") else "Bearer"
+            assert response.headers["WWW-Authenticate"].startswith(f"{scheme} realm="), path
+            refused += 1
+        else:
+            assert "WWW-Authenticate" not in response.headers
+    assert refused > 10
+
+
 def test_no_two_refusals_share_a_code() -> None:
     codes = [refusal.code for refusal in refusals()]
     assert len(codes) == len(set(codes)) > 15
@@ -41,6 +59,7 @@ def test_each_refusal_is_a_problem_with_its_status_and_code(environ: dict[str, s
     assert problem["title"] == refusal.title
     assert problem["detail"] == "in detail"
     assert ("Retry-After" in response.headers) == (refusal.status == 503)
+    assert ("WWW-Authenticate" in response.headers) == (refusal.status == 401)
 
 
 @pytest.mark.parametrize(
