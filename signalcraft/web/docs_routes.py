@@ -5,8 +5,8 @@ from typing import Any, Final
 from flask import Blueprint, Response, current_app, jsonify, render_template_string
 from flask.typing import ResponseReturnValue
 
-from signalcraft.web.openapi import codes, describe
-from signalcraft.web.problem_details import MEDIA_TYPE
+from signalcraft.web.openapi import codes, common_codes, describe
+from signalcraft.web.openapi_examples import name_of, type_of
 
 docs = Blueprint("docs", __name__)
 
@@ -24,41 +24,65 @@ td, th { text-align: left; vertical-align: top; border-bottom: 1px solid #eee; p
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>SignalCraft API</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>
-{% macro text(markdown) %}{% for part in markdown.split("`") %}
-{%- if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}{% endfor %}{% endmacro %}
-{% macro shape(content) %}{% for media, body in content.items() if media != problem %}
-{%- set name = body.schema.get("$ref", "").rpartition("/")[2] %}<code>{{ media }}</code>
-{%- if name %}, <a href="#{{ name }}">{{ name }}</a>{% elif body.schema.description %}: {{ body.schema.description }}
-{%- endif %}{% endfor %}{% endmacro %}
+{% macro reference(schema) %}{% set name = name_of(schema.get("items", schema)) -%}
+{% if name %}{{ "list of " if schema.type == "array" }}<a href="#{{ name }}">{{ name }}</a>
+{%- else %}{{ type_of(schema) }}{% endif %}{% endmacro %}
+{% macro example(value) %}{% if value is string %}{{ value }}{% else %}{{ value|tojson }}{% endif %}{% endmacro %}
+{% macro block(value) %}<pre>{% if value is string %}{{ value }}{% else %}{{ value|tojson(indent=2) }}{% endif %}</pre>
+{% endmacro %}
 <h1>SignalCraft API</h1>
 <p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Calls under <code>/api/</code> carry
-<code>Authorization: Bearer &lt;token&gt;</code>; the token names the workspace.</p>
+<code>Authorization: Bearer &lt;token&gt;</code>; the token names the workspace. Times are RFC 3339; a parameter
+may also be a date, which is its beginning in UTC. A filter may be repeated: several values are alternatives, and
+<code>!</code> before one excludes it.</p>
+{% for tag in description.tags %}<h3>{{ tag.name|capitalize }}</h3>
+<p>{{ tag.description }}</p>
 <ul>{% for path, methods in description.paths.items() %}{% for method, operation in methods.items() %}
+{%- if operation.tags[0] == tag.name %}
 <li><a href="#{{ operation.operationId }}"><code>{{ method|upper }} {{ path }}</code></a> {{ operation.summary }}</li>
-{% endfor %}{% endfor %}
-<li><a href="#codes">Codes of problems</a></li>
-<li><a href="#shapes">Shapes</a></li></ul>
+{%- endif %}{% endfor %}{% endfor %}</ul>
+{% endfor %}
+<ul><li><a href="#codes">Codes of problems</a></li><li><a href="#shapes">Shapes</a></li></ul>
 {% for path, methods in description.paths.items() %}{% for method, operation in methods.items() %}
 <h2 id="{{ operation.operationId }}"><code>{{ method|upper }} {{ path }}</code></h2>
 <p>{{ operation.summary }}</p>
-{% if operation.parameters %}<table><tr><th>parameter</th><th>in</th><th>values</th></tr>
-{% for parameter in operation.parameters %}<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td>
-<td><code>{{ parameter.schema|tojson }}</code></td></tr>
+{% if operation.parameters %}<table>
+<tr><th>parameter</th><th>in</th><th>type</th><th></th><th>example</th></tr>
+{% for parameter in operation.parameters %}{% set examples = parameter.schema.examples or [parameter.example] -%}
+<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td>
+<td>{{ type_of(parameter.schema, null=false) }}</td><td>{{ parameter.description }}</td>
+<td><code>{% if examples[0] is string or examples[0] is not iterable %}{{ example(examples[0]) }}
+{%- else %}{{ examples[0][0] }}{% endif %}</code></td></tr>
 {% endfor %}</table>{% endif %}
-{% if operation.requestBody %}<p>Body: {{ shape(operation.requestBody.content) }}</p>{% endif %}
+{% if operation.requestBody %}{% for media, body in operation.requestBody.content.items() -%}
+<p>Body: <code>{{ media }}</code>, {{ reference(body.schema) }}</p>{{ block(body.example) }}{% endfor %}{% endif %}
 <table><tr><th>response</th><th></th></tr>
-{% for status, response in operation.responses|dictsort %}<tr><td>{{ status }}</td>
-<td>{{ text(response.description) }} {{ shape(response.content or {}) }}</td></tr>
-{% endfor %}</table>
+{% for status, response in operation.responses|dictsort %}
+{%- set own = (response["x-codes"] or [])|reject("in", common)|list %}
+{%- if own %}<tr><td>{{ status }}</td><td>{% for code in own %}<a href="#code-{{ code }}"><code>{{ code }}</code></a>
+{{ codes[code][1] }} {% endfor %}</td></tr>
+{% elif "x-codes" not in response %}<tr><td>{{ status }}</td><td>{{ response.description }}
+{%- for media, body in (response.content or {}).items() %} <code>{{ media }}</code>
+{%- if name_of(body.schema) %}, {{ reference(body.schema) }}
+{%- elif body.schema.description %}: {{ body.schema.description }}{% endif %}
+{{ block(body.example) }}{% endfor %}</td></tr>
+{% endif %}{% endfor %}</table>
 {% endfor %}{% endfor %}
 <h2 id="codes">Codes of problems</h2>
-<table><tr><th>code</th><th>status</th><th></th></tr>
-{% for code, (status, title) in codes.items() %}<tr><td><code>{{ code }}</code></td><td>{{ status }}</td>
-<td>{{ title }}</td></tr>
+<p>A problem is <code>application/problem+json</code>, <a href="#Problem">Problem</a>. Those that any call may answer
+stand only here.</p>
+<table><tr><th>code</th><th>status</th><th>from</th><th></th></tr>
+{% for code, (status, title) in codes.items() %}<tr id="code-{{ code }}">
+<td><code>{{ code }}</code></td><td>{{ status }}</td>
+<td>{{ "any call" if code in common else "some calls" }}</td><td>{{ title }}</td></tr>
 {% endfor %}</table>
 <h2 id="shapes">Shapes</h2>
 {% for name, shape in description.components.schemas.items() %}<h3 id="{{ name }}">{{ name }}</h3>
-<pre>{{ shape|tojson(indent=2) }}</pre>{% endfor %}
+<table><tr><th>field</th><th>type</th><th></th><th>example</th></tr>
+{% for field, schema in shape.properties.items() %}<tr><td><code>{{ field }}</code></td><td>{{ reference(schema) }}</td>
+<td>{{ schema.description }}</td>
+<td>{% if schema.examples %}<code>{{ example(schema.examples[0]) }}</code>{% endif %}</td></tr>
+{% endfor %}</table>{% endfor %}
 </body></html>
 """
 
@@ -72,7 +96,15 @@ def show_description() -> ResponseReturnValue:
 @docs.get("/docs")
 def show_manual() -> ResponseReturnValue:
     """Return the API documentation as HTML."""
-    page = render_template_string(_PAGE, description=_description(), codes=codes(), problem=MEDIA_TYPE)
+    description = _description()
+    page = render_template_string(
+        _PAGE,
+        description=description,
+        codes=codes(),
+        common=common_codes(description),
+        name_of=name_of,
+        type_of=type_of,
+    )
     return Response(page, headers={"Content-Security-Policy": _POLICY})
 
 

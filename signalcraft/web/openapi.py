@@ -17,13 +17,14 @@ from marshmallow import Schema
 from werkzeug.routing import Rule
 
 from signalcraft.api import request_schemas, response_schemas
-from signalcraft.api.request_fields import ChoiceField, MomentField, SortField
 from signalcraft.api.responses import NDJSON
 from signalcraft.domain import errors
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Refusal
-from signalcraft.groups.queries import SortKey
 from signalcraft.web import openapi_schemas, problem_details
+from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples
+from signalcraft.web.openapi_fields import ATTRIBUTE_FUNCTIONS
+from signalcraft.web.openapi_words import TAGS, WORDS
 
 Shape = type[Schema] | None
 
@@ -52,7 +53,11 @@ _SUBLIST_REFUSALS = (errors.NotFound, *_LIST_REFUSALS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """The documentation of a route. ``responses`` has the successful ones, by status."""
+    """The documentation of a route. ``responses`` has the successful ones, by status.
+
+    The example of a response is put together from those of its fields, unless ``response_examples`` has one for the
+    status.
+    """
 
     summary: str
     refusals: Sequence[type[Refusal]]
@@ -60,6 +65,8 @@ class Operation:
     body: Shape = None
     responses: Mapping[int, Shape] = field(default_factory=lambda: MappingProxyType({200: None}))
     media: str = _JSON
+    request_example: Any = None
+    response_examples: Mapping[int, Any] = field(default_factory=lambda: MappingProxyType({}))
     headers: Sequence[str] = ()
     is_open: bool = False
 
@@ -79,7 +86,13 @@ def _conditional_get(
 _RECEIVE = Operation(
     summary="Receive a delivery from Sentry.",
     body=Schema,
+    request_example=DELIVERY,
+    headers=("Sentry-Hook-Resource", "Sentry-Hook-Signature", "X-SignalCraft-Workspace"),
     responses={200: openapi_schemas.Receipt, 202: openapi_schemas.Receipt},
+    response_examples={
+        200: {"status": "duplicate", "delivery_id": "0b9f4c1e7a8d4f6f9d3c2b1a09e8d7c6"},
+        202: {"status": "accepted", "delivery_id": "0b9f4c1e7a8d4f6f9d3c2b1a09e8d7c6"},
+    },
     refusals=(
         *_BODY_REFUSALS,
         errors.BadSignature,
@@ -105,10 +118,17 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             media=NDJSON,
             refusals=(errors.InvalidFields, *_CALLER_REFUSALS),
         ),
+        "groups.summarize_groups": _conditional_get(
+            "Count the groups that match the filters, by status and other facets.",
+            openapi_schemas.Summary,
+            (errors.InvalidFields, *_CALLER_REFUSALS),
+            request_schemas.FilterQuery,
+        ),
         "groups.show_group": _conditional_get("Return a group.", response_schemas.Group, _ITEM_REFUSALS),
         "groups.change_group": Operation(
             summary="Update a group; with If-Match, only that version.",
             body=request_schemas.EditBody,
+            request_example={"status": "ack", "assignee_user_id": "ann"},
             responses={200: response_schemas.Group},
             headers=("If-Match",),
             refusals=(*_BODY_REFUSALS, *_ITEM_REFUSALS, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
@@ -116,10 +136,17 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "groups.change_groups": Operation(
             summary="Update many groups in one transaction, by ids or by filter.",
             body=request_schemas.BulkBody,
+            request_example={"filter": {"project": "shop", "status": ["open", "ack"]}, "set": {"status": "resolved"}},
             responses={200: openapi_schemas.Outcomes},
             refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.InvalidCursor, errors.NotAllowed),
         ),
         "events.list_events": _conditional_get(
+            "List the events of the workspace, newest first, a page at a time.",
+            openapi_schemas.EventsPage,
+            _LIST_REFUSALS,
+            request_schemas.EventsQuery,
+        ),
+        "events.list_events_of_group": _conditional_get(
             "List the events of a group, newest first, a page at a time.",
             openapi_schemas.EventsPage,
             _SUBLIST_REFUSALS,
@@ -141,7 +168,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "Return an event with its payload.", response_schemas.EventWithPayload, _ITEM_REFUSALS
         ),
         "events.explain_event": Operation(
-            summary="Explain why an event is in its group.",
+            summary="Explain why an event is in its group; an id of the source or of the delivery will do, too.",
             responses={200: openapi_schemas.Explanation},
             refusals=_ITEM_REFUSALS,
         ),
@@ -154,7 +181,10 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "events.preview_delivery": Operation(
             summary="Preview the outcome of a delivery without storing it.",
             body=Schema,
+            request_example=DELIVERY,
+            headers=("Sentry-Hook-Resource",),
             responses={200: openapi_schemas.Preview},
+            response_examples={200: {"outcomes": [PREVIEWED], "warnings": []}},
             refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.ResourceMismatch, errors.UiComponentRequest),
         ),
         "operations.healthz": Operation(
@@ -166,21 +196,41 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "operations.readyz": Operation(
             summary="Check that all dependencies work.",
             responses={200: openapi_schemas.State, 503: openapi_schemas.State},
+            response_examples={
+                200: {"status": "ok", "redis": {"state": "ok", "ms": 0.4, "loses": []}},
+                503: {"status": "unavailable", "redis": {"state": "away", "ms": 0.4, "loses": []}},
+            },
             refusals=(Refusal,),
             is_open=True,
         ),
         "operations.show_metrics": Operation(
             summary="Return all metrics in Prometheus's text format.",
             media="text/plain",
+            response_examples={200: "signalcraft_groups_created_total 17\n"},
             refusals=(errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS),
             is_open=True,
         ),
-        "docs.show_description": Operation(summary="Return this description.", refusals=_COMMON_REFUSALS, is_open=True),
+        "docs.show_description": Operation(
+            summary="Return this description.",
+            response_examples={
+                200: {"openapi": "3.1.0", "info": {"title": "SignalCraft", "version": "1"}, "paths": {}}
+            },
+            refusals=_COMMON_REFUSALS,
+            is_open=True,
+        ),
         "docs.show_manual": Operation(
-            summary="Return this description as HTML.", media="text/html", refusals=_COMMON_REFUSALS, is_open=True
+            summary="Return this description as HTML.",
+            media="text/html",
+            response_examples={200: '<!doctype html>\n<html lang="en">…'},
+            refusals=_COMMON_REFUSALS,
+            is_open=True,
         ),
         "docs.show_style": Operation(
-            summary="Return the stylesheet of the HTML page.", media="text/css", refusals=_COMMON_REFUSALS, is_open=True
+            summary="Return the stylesheet of the HTML page.",
+            media="text/css",
+            response_examples={200: "body { max-width: 60rem }"},
+            refusals=_COMMON_REFUSALS,
+            is_open=True,
         ),
     },
 )
@@ -191,14 +241,21 @@ def describe(app: Flask) -> dict[str, Any]:
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec("SignalCraft", "1", "3.1.0", plugins=[plugin], info={"description": "Alerts in, groups out."})
     converter = cast("OpenAPIConverter", plugin.converter)  # not None once the plugin is registered
-    for function in (_as_choice, _as_time):
+    for function in ATTRIBUTE_FUNCTIONS:
         converter.add_attribute_function(function)
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     spec.components.schema("Problem", schema=openapi_schemas.Problem)
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+    for name, description in TAGS.items():
+        spec.tag({"name": name, "description": description})
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: (list(TAGS).index(_tag(rule)), rule.rule)):
         spec.path(path=path_of(rule), operations={method_of(rule): _operation(rule, OPERATIONS[rule.endpoint])})
-    description: dict[str, Any] = spec.to_dict()
-    return description
+    described: dict[str, Any] = spec.to_dict()
+    add_examples(described)
+    return described
+
+
+def _tag(rule: Rule) -> str:
+    return str(rule.endpoint).partition(".")[0]
 
 
 def path_of(rule: Rule) -> str:
@@ -220,17 +277,30 @@ def codes() -> dict[str, tuple[int, str]]:
     )
 
 
+def common_codes(description: Mapping[str, Any]) -> frozenset[str]:
+    """Return the codes that every call of the API may answer."""
+    return frozenset.intersection(
+        *(
+            frozenset(code for response in operation["responses"].values() for code in response.get("x-codes", ()))
+            for path, methods in description["paths"].items()
+            for operation in methods.values()
+            if path.startswith("/api/")
+        )
+    )
+
+
 def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": f"{rule.endpoint.partition('.')[2]}{'_of_workspace' if 'workspace' in rule.arguments else ''}",
-        "tags": [rule.endpoint.partition(".")[0]],
+        "tags": [_tag(rule)],
         "parameters": _parameters(rule, operation),
         "responses": {**_refusal_responses(operation.refusals), **_success_responses(operation)},
     }
     if operation.body is not None:
         shape = {"type": "object"} if operation.body is Schema else operation.body
-        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": shape}}}
+        content = {"schema": shape, "example": operation.request_example}
+        described["requestBody"] = {"required": True, "content": {_JSON: content}}
     if not operation.is_open:
         described["security"] = [{"token": []}]
     return described
@@ -238,33 +308,43 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
 
 def _parameters(rule: Rule, operation: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"in": "path", "name": name, "required": True, "schema": _ID if name.endswith("_id") else {"type": "string"}}
+        _parameter("path", name, _ID if name.endswith("_id") else {"type": "string"}, required=True)
         for name in sorted(rule.arguments)
     ]
-    found += [{"in": "header", "name": name, "schema": {"type": "string"}} for name in operation.headers]
+    found += [_parameter("header", name, {"type": "string"}) for name in operation.headers]
     if operation.query is not None:
         found.append({"in": "query", "schema": operation.query})
     return found
+
+
+def _parameter(place: str, name: str, schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    description, example = WORDS[name]
+    described = {"in": place, "name": name, "description": description, "example": example, "schema": schema}
+    return described | ({"required": True} if required else {})
 
 
 def _success_responses(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
             "description": "Not modified." if status == 304 else operation.summary,
-            **({} if status == 304 else {"content": {operation.media: _content(operation.media, shape)}}),
+            **({} if status == 304 else {"content": {operation.media: _content(operation, status, shape)}}),
         }
         for status, shape in operation.responses.items()
     }
 
 
-def _content(media: str, shape: Shape) -> dict[str, Any]:
+def _content(operation: Operation, status: int, shape: Shape) -> dict[str, Any]:
     """Return the schema of a body.
 
     A stream of lines is only described in words.
     """
-    if media == _JSON:
-        return {"schema": shape or {"type": "object"}}
-    return {"schema": {"type": "string", "description": f"A {shape.__name__} a line." if shape else ""}}
+    given = operation.response_examples
+    example = {"example": given[status]} if status in given else {}
+    if operation.media == _JSON:
+        return {"schema": shape or {"type": "object"}, **example}
+    if shape is None:
+        return {"schema": {"type": "string"}, **example}
+    return {"schema": {"type": "string", "description": f"A {shape.__name__} a line."}, "x-line": shape.__name__}
 
 
 def _refusal_responses(refusals: Iterable[type[Refusal]]) -> dict[str, Any]:
@@ -276,28 +356,22 @@ def _refusal_responses(refusals: Iterable[type[Refusal]]) -> dict[str, Any]:
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {title}" for code, title in named.items()),
-            "content": {problem_details.MEDIA_TYPE: {"schema": openapi_schemas.Problem}},
+            "content": {
+                problem_details.MEDIA_TYPE: {
+                    "schema": openapi_schemas.Problem,
+                    "example": _example_problem(status, named),
+                }
+            },
+            "x-codes": list(named),
         }
         for status, named in sorted(by_status.items())
     }
 
 
+def _example_problem(status: int, named: Mapping[str, str]) -> dict[str, Any]:
+    code, title = next(iter(named.items()))
+    return problem_details.with_type({"title": title, "status": status, "code": code})
+
+
 def _name(schema: object) -> str:
     return schema.__name__ if isinstance(schema, type) else type(schema).__name__
-
-
-def _as_choice(_: object, field: object, **__: object) -> dict[str, Any]:
-    """Describe choice and sort fields, which apispec does not know."""
-    if isinstance(field, SortField):
-        return {"type": "string", "enum": [sign + key for key in SortKey for sign in ("", "-")]}
-    if not isinstance(field, ChoiceField):
-        return {}
-    names = {"enum": [sign + name for name in field.of for sign in ("", "!")]} if field.of else {"minLength": 1}
-    return {"type": "array", "items": {"type": "string", **names}, "minItems": 1, "maxItems": 50}
-
-
-def _as_time(_: object, field: object, **__: object) -> dict[str, Any]:
-    if isinstance(field, response_schemas.TimeField):
-        kind = ["string", "null"] if field.allow_none else "string"
-        return {"type": kind, "format": "date-time"}
-    return {"format": "date-time"} if isinstance(field, MomentField) else {}

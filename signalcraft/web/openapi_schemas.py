@@ -1,6 +1,6 @@
 """Response schemas for OpenAPI. ``response_schemas`` writes the responses; tests compare both with schemathesis."""
 
-from marshmallow import Schema, fields, validate
+from marshmallow import INCLUDE, Schema, fields, validate
 
 from signalcraft.api import response_schemas
 from signalcraft.domain.alerts import Decision
@@ -40,6 +40,54 @@ class GroupsPage(Schema):
     groups = fields.List(fields.Nested(response_schemas.Group), required=True)
     next_cursor = _text(null=True)
     total_estimate = fields.Integer()
+
+
+class FacetCount(Schema):
+    """The number of groups with a value."""
+
+    groups = _number()
+
+
+class StatusCount(FacetCount):
+    """The number of groups with a status."""
+
+    status = _text()
+
+
+class SeverityCount(FacetCount):
+    """The number of groups with a severity."""
+
+    severity = _text()
+
+
+class EnvironmentCount(FacetCount):
+    """The number of groups of an environment."""
+
+    environment = _text()
+
+
+class ProjectCount(FacetCount):
+    """The number of groups of a project."""
+
+    project = _text()
+
+
+class SourceCount(FacetCount):
+    """The number of groups of a source."""
+
+    source = _text()
+
+
+class Summary(Schema):
+    """How many groups match, and how many have each value of a facet."""
+
+    groups = _number()
+    complete = fields.Boolean(required=True)
+    by_status = fields.List(fields.Nested(StatusCount), required=True)
+    by_severity = fields.List(fields.Nested(SeverityCount), required=True)
+    by_environment = fields.List(fields.Nested(EnvironmentCount), required=True)
+    by_project = fields.List(fields.Nested(ProjectCount), required=True)
+    by_source = fields.List(fields.Nested(SourceCount), required=True)
 
 
 class EventsPage(Schema):
@@ -100,10 +148,27 @@ class Warned(Schema):
     problem = _text()
 
 
+class Previewed(Schema):
+    """The outcome for an alert; for a status change only ``kind``, ``change`` and ``fingerprint``."""
+
+    kind = fields.String(required=True, validate=validate.OneOf(["alert", "status_change"]))
+    duplicate = fields.Boolean()
+    decision = fields.String(allow_none=True, validate=validate.OneOf([decision.value for decision in Decision]))
+    group_id = fields.Integer(allow_none=True)
+    group_key = fields.String()
+    key_parts = fields.Nested(KeyParts)
+    source_event_id = fields.String()
+    severity = fields.String()
+    title = fields.String()
+    link = fields.String(allow_none=True)
+    change = fields.String()
+    fingerprint = fields.String()
+
+
 class Preview(Schema):
     """The outcome of a previewed delivery: an object for each alert or status change."""
 
-    outcomes = fields.List(fields.Dict(), required=True)
+    outcomes = fields.List(fields.Nested(Previewed), required=True)
     warnings = fields.List(fields.Nested(Warned), required=True)
 
 
@@ -155,3 +220,8 @@ class State(Schema):
     """The state of a process: ``status``, and each component."""
 
     status = _text()
+
+    class Meta:
+        """Components are fields too."""
+
+        unknown = INCLUDE
