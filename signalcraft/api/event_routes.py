@@ -26,7 +26,7 @@ events.before_request(auth.authenticate)
 
 
 @events.get("/events")
-def list_events() -> ResponseReturnValue:
+def find_events() -> ResponseReturnValue:
     """Return a page of the workspace's events."""
     workspace_id = auth.caller().workspace_id
     listing = request_schemas.load_events_query(request.args, workspace_id=workspace_id)
@@ -37,7 +37,7 @@ def list_events() -> ResponseReturnValue:
 
 
 @events.get(f"{GROUP}/events")
-def list_events_of_group(group_id: int) -> ResponseReturnValue:
+def list_events(group_id: int) -> ResponseReturnValue:
     """Return a page of a group's events."""
     workspace_id = auth.caller().workspace_id
     listing = request_schemas.load_page_query(request.args, scope=f"events of {workspace_id}, {group_id}")

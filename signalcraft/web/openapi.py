@@ -140,13 +140,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             responses={200: openapi_schemas.Outcomes},
             refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.InvalidCursor, errors.NotAllowed),
         ),
-        "events.list_events": _conditional_get(
+        "events.find_events": _conditional_get(
             "List the events of the workspace, newest first, a page at a time.",
             openapi_schemas.EventsPage,
             _LIST_REFUSALS,
             request_schemas.EventsQuery,
         ),
-        "events.list_events_of_group": _conditional_get(
+        "events.list_events": _conditional_get(
             "List the events of a group, newest first, a page at a time.",
             openapi_schemas.EventsPage,
             _SUBLIST_REFUSALS,

@@ -328,6 +328,12 @@ def test_a_filter_can_select_the_groups(client: FlaskClient) -> None:
     assert sorted(group.status for group in groups()) == ["open", "open", "resolved"]
 
 
+def test_an_alias_of_an_environment_holds_in_a_filter_of_a_bulk_update(client: FlaskClient) -> None:
+    record(pending_event(issue="1"), pending_event(issue="2", environment="dev"))
+    bulk(client, {"filter": {"environment": "production"}, "set": {"status": "ack"}})
+    assert {group.environment: group.status for group in groups()} == {"prod": "ack", "dev": "open"}
+
+
 def test_a_filter_that_matches_too_many_groups_reports_that_there_are_more(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
