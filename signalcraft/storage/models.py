@@ -171,7 +171,6 @@ class AlertGroup(_Table):
                 " WHERE NOT is_current",
             ),
             SQL("CREATE INDEX alert_group_fingerprint ON alert_group (workspace_id, fingerprint)"),
-            SQL("CREATE INDEX alert_group_issue ON alert_group (workspace_id, issue_id) WHERE issue_id IS NOT NULL"),
             SQL(
                 "CREATE INDEX alert_group_assumed ON alert_group (workspace_id, source, fingerprint)"
                 " WHERE environment_is_assumed",

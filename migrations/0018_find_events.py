@@ -1,4 +1,4 @@
-"""Index the list of events, events by delivery, and groups by issue.
+"""Index the list of events, and events by delivery.
 
 A hash index of delivery ids is a third of a B-tree's size. The indexes are built while alerts are stored, so there is
 no transaction around them; an earlier attempt that was interrupted has left an invalid index. A build waits for older
@@ -13,7 +13,6 @@ atomic = False
 INDEXES = {
     "alert_event_listing": "alert_event (workspace_id, received_at DESC, id DESC)",
     "alert_event_delivery": "alert_event USING hash (delivery_id)",
-    "alert_group_issue": "alert_group (workspace_id, issue_id) WHERE issue_id IS NOT NULL",
 }
 
 
