@@ -92,7 +92,8 @@ def test_dropped_lines_are_counted_and_reported_once_the_log_is_read_again(
 ) -> None:
     reader, writer = full_pipe
     start("-c", LOGGING_PROCESS, stderr=writer)
-    wait_until(lambda: dropped(redis) > 0, seconds=20)
+    wait_until(lambda: bool(redis.exists("logged")), seconds=20)
+    assert dropped(redis) > 0
     lines: list[str] = []
     with os.fdopen(os.dup(reader), encoding="ascii") as log:
         while not lines or "log lines dropped" not in lines[-1]:
@@ -106,9 +107,12 @@ import os, time, structlog
 from signalcraft import logs, metrics
 from signalcraft.queues import redis_clients
 logs.configure("INFO", "json")
-metrics.start_flushing(redis_clients.for_web(os.environ["REDIS_URL"]), 0.1, dropped_log_lines=logs.take_dropped)
+redis = redis_clients.for_web(os.environ["REDIS_URL"])
+stop = metrics.start_flushing(redis, 0.1, dropped_log_lines=logs.take_dropped)
 for number in range(10_000):
     structlog.get_logger().info("a line", number=number, text="x" * 600)
+stop()
+redis.set("logged", 1)
 time.sleep(30)
 """
 
