@@ -7,18 +7,17 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from peewee import fn
+from peewee import SQL, fn
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.storage.database import database
 from signalcraft.storage.models import Inbox, Workspace
 from signalcraft.storage.raw_deliveries import columns_of, delivery_from_row
 
 #: A batch ends with the body that reaches this size: a batch of the largest deliveries would take a gigabyte of memory.
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 
-#: Any number that no other advisory lock in this database uses.
-_ADVISORY_LOCK_ID: Final = 0x5167_6E62
+#: Between ``begin_attempt`` and ``lock_rows`` nothing locks the rows: for so long no other worker claims them.
+_CLAIM: Final = SQL("interval '2 s'")
 _NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
 _COLUMNS: Final = (*_NAMES, "headers_json", "body", "received_at")
 
@@ -57,16 +56,15 @@ def _waiting(accepted: AcceptedDelivery) -> str | None:
 
 
 def begin_attempt(limit: int) -> list[int]:
-    """Increment the tries of the oldest unlocked rows.
+    """Claim the oldest free rows, and increment their tries.
 
     Returns their ids. Up to ``limit`` rows and about ``MAX_BATCH_BYTES`` of bodies. A row that was tried before comes
     alone: if it killed a worker, it must not affect others. Commit before ``lock_rows``, or the count is lost if the
-    worker dies. Until ``lock_rows`` an advisory lock of this connection keeps other workers out: to them the rows would
-    look unlocked.
+    worker dies.
     """
-    database.execute_sql("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK_ID,))
     locked: Any = (
         Inbox.select(Inbox.id, Inbox.tries, fn.octet_length(Inbox.body))
+        .where(Inbox.claimed_at.is_null() | (Inbox.claimed_at < fn.now() - _CLAIM))
         .order_by(Inbox.id)
         .limit(limit)
         .for_update(skip_locked=True)
@@ -81,14 +79,14 @@ def begin_attempt(limit: int) -> list[int]:
         if tries:
             break
     if ids:
-        Inbox.update(tries=Inbox.tries + 1).where(Inbox.id.in_(ids)).execute()
+        Inbox.update(tries=Inbox.tries + 1, claimed_at=fn.now()).where(Inbox.id.in_(ids)).execute()
     return ids
 
 
 def undo_attempt(row_ids: Sequence[int]) -> None:
-    """Decrement tries after a failure that was not a crash."""
+    """Give rows back after a failure that was not a crash, and decrement their tries."""
     if row_ids:
-        Inbox.update(tries=Inbox.tries - 1).where(Inbox.id.in_(row_ids)).execute()
+        Inbox.update(tries=Inbox.tries - 1, claimed_at=None).where(Inbox.id.in_(row_ids)).execute()
 
 
 def lock_rows(row_ids: Sequence[int]) -> list[InboxRow]:
@@ -109,7 +107,6 @@ def lock_rows(row_ids: Sequence[int]) -> list[InboxRow]:
         .dicts()
     )
     rows: Any = list(query) if row_ids else []
-    database.execute_sql("SELECT pg_advisory_unlock(%s)", (_ADVISORY_LOCK_ID,))
     return [InboxRow(row["id"], row["tries"], delivery_from_row(row)) for row in rows]
 
 

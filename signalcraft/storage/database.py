@@ -2,6 +2,9 @@
 
 Open the database once per process (after a fork), and run each unit of work inside ``session()``: it takes a connection
 from the pool and returns it, because a connection that is held never recovers after its backend dies.
+
+Nothing is set for a whole connection, and no lock outlives a transaction: behind PgBouncer in transaction mode, two
+transactions of one connection may run on two servers' connections, and others use those in between.
 """
 
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 import psycopg2
-from peewee import (
+from peewee import (  # type: ignore[attr-defined]  # the stubs lack the last
     DataError,
     IntegrityError,
     InterfaceError,
@@ -20,6 +23,7 @@ from peewee import (
     PeeweeException,
     PostgresqlDatabase,
     ProgrammingError,
+    __exception_wrapper__,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2.errors import LockNotAvailable
@@ -48,7 +52,6 @@ _TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "
 #: The class of "program limit exceeded", such as a value too large for an index. The driver raises OperationalError for
 #: it, as for a lost connection, but a retry fails again.
 _PROGRAM_LIMIT_CLASS = "54"
-_TIMEOUTS = "-c lock_timeout={lock} -c statement_timeout={statement} -c idle_in_transaction_session_timeout=30000"
 
 
 class UnicodeDatabase(PostgresqlDatabase):
@@ -72,11 +75,35 @@ class UnicodeDatabase(PostgresqlDatabase):
         return connection
 
 
-class _PooledDatabase(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc] # likewise
-    pass
+class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc]  # untyped
+    """A pool that sets the timeouts and the time zone of each transaction, in the round trip that begins it."""
+
+    lock_timeout_ms = 0
+    _transaction_settings = ""
+
+    def set_timeouts(self, *, lock_ms: int, statement_ms: int) -> None:
+        """Set the timeouts of transactions that begin from now on."""
+        self.lock_timeout_ms = lock_ms
+        self._transaction_settings = (
+            f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL statement_timeout = {statement_ms}; "
+            "SET LOCAL idle_in_transaction_session_timeout = 30000; SET LOCAL timezone = 'UTC'; "
+        )
+
+    def begin(self) -> None:
+        """Begin a transaction with its settings."""
+        with __exception_wrapper__:
+            self.cursor().execute(self._transaction_settings + "BEGIN")
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee's
+        """Execute a statement; outside a transaction, with the settings in front.
+
+        PostgreSQL runs statements that come together as one transaction, so the settings end with it, or hold in the
+        one that a BEGIN makes of it.
+        """
+        return super().execute_sql(sql if self.in_transaction() else self._transaction_settings + sql, params)
 
 
-database: Any = _PooledDatabase(None)
+database = _Database(None)
 
 
 def open_database(
@@ -95,9 +122,9 @@ def open_database(
         max_connections=max_connections,
         timeout=5,
         stale_timeout=300,
-        options=_TIMEOUTS.format(lock=lock_timeout_ms, statement=statement_timeout_ms) + " -c timezone=UTC",
         **_CONNECTION,
     )
+    database.set_timeouts(lock_ms=lock_timeout_ms, statement_ms=statement_timeout_ms)
 
 
 def current_time() -> datetime:
@@ -253,4 +280,4 @@ def short_lock_timeout() -> Iterator[None]:
         if not isinstance(driver_error(error), LockNotAvailable):
             raise
         raise DatabaseUnavailable("another transaction came first, and is not done") from error
-    database.execute_sql("SET LOCAL lock_timeout = DEFAULT")
+    database.execute_sql(f"SET LOCAL lock_timeout = {database.lock_timeout_ms}")

@@ -35,7 +35,7 @@ def apply(url: str) -> list[str]:
         DatabaseUnavailable: the database is unavailable, or cannot hold Unicode.
         MigrationError: with PostgreSQL's message.
     """
-    with _release_lock(url) as database:
+    with _release_lock(url), contextlib.closing(_connect(url)) as database:
         try:
             applied: list[str] = Runner(database, str(DIRECTORY)).up()
         except PeeweeException as error:
@@ -60,37 +60,44 @@ def advice(missing: Sequence[str]) -> str:
     return f"Lacks {len(missing)} migrations, from {missing[0]} on. Run `python -m signalcraft migrate`."
 
 
-@contextlib.contextmanager
-def _release_lock(url: str) -> Iterator[PostgresqlDatabase]:
-    """Connect without request timeouts, and hold the release lock."""
-    database: PostgresqlDatabase = UnicodeDatabase(url, connect_timeout=5, application_name="signalcraft migrate")
+class _ReleaseDatabase(UnicodeDatabase):
+    """A connection without the timeouts of requests, whose transactions wait only briefly for a table's lock.
+
+    Behind PgBouncer a setting of the session would be another client's next.
+    """
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        super().begin()  # type: ignore[no-untyped-call] # Peewee's
+        self.execute_sql(f"SET LOCAL lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")
+
+
+def _connect(url: str) -> PostgresqlDatabase:
+    database: PostgresqlDatabase = _ReleaseDatabase(url, connect_timeout=5, application_name="signalcraft migrate")
     try:
         database.connect()
-        _await_release_lock(database)
-        database.execute_sql(f"SET lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")
     except PeeweeException as error:
-        database.close()
         raise DatabaseUnavailable(reason(error)) from error
-    try:
-        yield database
-    finally:
-        database.close()
+    return database
 
 
-def _await_release_lock(database: PostgresqlDatabase) -> None:
-    """Try until the lock is free.
+@contextlib.contextmanager
+def _release_lock(url: str) -> Iterator[None]:
+    """Hold the release lock, in an idle transaction of a connection of its own.
 
-    A statement that waits for the lock would itself be waited for by a CREATE INDEX CONCURRENTLY of the lock's holder:
-    a deadlock.
-
-    Raises:
-        DatabaseUnavailable: another release has held the lock for too long.
+    Behind PgBouncer, a lock of the session would outlive the command. A migration that builds an index concurrently
+    runs in no transaction, and waits for no idle one.
     """
-    deadline = time.monotonic() + _RELEASE_LOCK_TIMEOUT_SECONDS
-    while True:
-        ((is_ours,),) = database.execute_sql("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK_ID,)).fetchall()
-        if is_ours:
-            return
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable("another release is still running its migrations")
-        time.sleep(_RELEASE_LOCK_INTERVAL_SECONDS)
+    with contextlib.closing(_connect(url)) as holder:
+        deadline = time.monotonic() + _RELEASE_LOCK_TIMEOUT_SECONDS
+        while True:
+            with holder.atomic():
+                holder.execute_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                ((is_ours,),) = holder.execute_sql("SELECT pg_try_advisory_xact_lock(%s)", (_ADVISORY_LOCK_ID,))
+                if is_ours:
+                    yield
+                    return
+            # Not by a statement that waits: a CREATE INDEX CONCURRENTLY of the lock's holder would wait for it.
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable("another release is still running its migrations")
+            time.sleep(_RELEASE_LOCK_INTERVAL_SECONDS)

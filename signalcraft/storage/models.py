@@ -314,7 +314,8 @@ class HourlyCount(Model):
 class Inbox(_Table):
     """Acknowledged deliveries that could not be enqueued in Redis; a worker processes them from this table.
 
-    ``tries`` counts the workers that claimed the delivery and died, plus one while it is claimed.
+    ``tries`` counts the workers that claimed the delivery and died, plus one while it is claimed. ``claimed_at`` is
+    when the last one did: it has the row's lock only a moment later.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -326,6 +327,7 @@ class Inbox(_Table):
     body = BlobField()
     received_at = DateTimeTZField()
     tries = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
+    claimed_at = DateTimeTZField(null=True)
 
     class Meta:
         constraints = [SQL("CONSTRAINT inbox_delivery_key_key UNIQUE (workspace_id, source, delivery_key)")]

@@ -67,7 +67,7 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
         for statement in (_LOAD, _EVENTS, _CHANGES):
             database.execute_sql(statement)
     with session():
-        database.execute_sql("VACUUM (ANALYZE) alert_group, alert_event, group_change")
+        database.cursor().execute("VACUUM (ANALYZE) alert_group, alert_event, group_change")
     yield
     with session():
         database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")

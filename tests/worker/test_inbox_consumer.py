@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
+from peewee import SQL
 from redis import Redis
 
 from signalcraft import tasks
@@ -87,10 +88,25 @@ def test_a_failure_changes_nothing() -> None:
         raise DatabaseUnavailable
 
     add_to_inbox(accepted())
+    consumer, stages = inbox_consumer(), tasks.processor()
+    consumer._stages = storing(process)
     with pytest.raises(DatabaseUnavailable):
-        InboxConsumer(storing(process), batch_size=9).consume_batch()
+        consumer.consume_batch()
     assert (depth(), groups()) == (1, [])
-    assert inbox_consumer().consume_batch() == 1
+    consumer._stages = stages
+    assert consumer.consume_batch() == 1
+
+
+def test_rows_that_another_worker_has_claimed_and_not_locked_yet_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_to_inbox(*(accepted() for _ in range(3)))
+    with session():
+        claimed = inbox.begin_attempt(2)
+        assert inbox.begin_attempt(9) == [3]
+        assert (claimed, inbox.begin_attempt(9)) == ([1, 2], [])
+        monkeypatch.setattr(inbox, "_CLAIM", SQL("interval '0 s'"))
+        assert inbox.begin_attempt(9) == [1], "of a worker that died; it was tried before, so it comes alone"
 
 
 def test_a_delivery_that_cannot_be_processed_is_dead_lettered_and_removed_from_the_inbox() -> None:
@@ -229,8 +245,7 @@ def test_a_table_that_is_locked_for_long_dead_letters_nothing() -> None:
     locked.wait(5)
     consumer = inbox_consumer()
     for _ in range(3):
-        with session():
-            database.execute_sql("SET lock_timeout = 100")
+        database.set_timeouts(lock_ms=100, statement_ms=15_000)
         with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
             consumer.consume_batch()
     release.set()

@@ -122,7 +122,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 def execute(statement: str, *values: object) -> None:
     with session():
-        database.execute_sql(statement, values or None)
+        database.cursor().execute(statement, values)  # alone: ALTER SYSTEM is refused in a transaction
 
 
 def totals() -> dict[str, int]:
