@@ -229,7 +229,7 @@ class Settings:
     payload_retention_days: int = _setting(
         "PAYLOAD_RETENTION_DAYS",
         _integer(1, 3650),
-        "Days to keep the raw bodies of events.",
+        "Days to keep raw bodies: of events, dead letters and unhandled deliveries.",
         default="30",
     )
     ingest_durability: str = _setting(

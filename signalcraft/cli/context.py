@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from rich.console import Console
@@ -27,6 +28,12 @@ def database(*, statement_timeout_ms: int = 15_000) -> Iterator[Settings]:
     open_database(settings.database_url, statement_timeout_ms=statement_timeout_ms)
     with session():
         yield settings
+
+
+def workspace_option(*, required: bool = False, default: str = "") -> Callable[[Any], Any]:
+    """Return the option ``--workspace``, alike in every command; ``default`` says in words what it is without."""
+    text = f"Slug of the workspace; by default {default}." if default else "Slug of the workspace."
+    return click.option("--workspace", required=required, metavar="SLUG", help=text)
 
 
 def prompt_secret() -> str:

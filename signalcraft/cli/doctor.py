@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from signalcraft import http_client
 from signalcraft.cli import doctor_checks, signature_diagnosis
-from signalcraft.cli.context import database, prompt_secret
+from signalcraft.cli.context import database, prompt_secret, workspace_option
 from signalcraft.cli.doctor_checks import Finding, Grade, failure, ok, warning
 from signalcraft.cli.signature_diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
@@ -45,9 +45,7 @@ _SENTRY_TIMEOUT_SECONDS: Final = 1.0
     "--signature", metavar="HEX", default="", help="Signature of that body, or the whole header line: 'Header: hex'."
 )
 @click.option("--secret", "with_secret", is_flag=True, help="Ask for a secret, or read it from standard input.")
-@click.option(
-    "--workspace", metavar="SLUG", help="Workspace of the sample, or of the delivery; by default DEFAULT_WORKSPACE."
-)
+@workspace_option(default="DEFAULT_WORKSPACE")
 def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secret: bool, workspace: str | None) -> None:
     """Report what works, what does not, and what to do. Exits with 1 on a failure, not on a warning."""
     if delivery is not None:

@@ -1,4 +1,4 @@
-"""Commands for recovery: put lost jobs back, replay deliveries, list dead letters."""
+"""Commands for recovery: put lost jobs back, replay deliveries; list, replay and drop dead letters."""
 
 import os
 from datetime import UTC, datetime
@@ -9,15 +9,19 @@ from rich.progress import Progress
 from rich.table import Table
 
 from signalcraft import tasks
-from signalcraft.cli.context import LONG_TIMEOUT_MS, database
+from signalcraft.cli.context import LONG_TIMEOUT_MS, database, workspace_option
 from signalcraft.queues import dead_letters, jobs, quarantine, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.settings import Settings
+from signalcraft.storage import tenants
+from signalcraft.storage.models import FailedDelivery
 from signalcraft.worker import replay as worker_replay
-from signalcraft.worker.replay import Period, ReplayResult
+from signalcraft.worker.replay import ReplayResult, Selection
 
 _MAX_LISTED = 100
 _MAX_SHOWN = 2_000
+#: In lists, for a workspace that is gone: dead letters outlive it.
+_NO_WORKSPACE = "(deleted)"
 
 
 class _UtcDateTime(click.DateTime):
@@ -64,21 +68,40 @@ def reconcile(*, moves: bool) -> None:
 @click.command()
 @click.option("--since", type=_UtcDateTime(), help="Only deliveries received at or after this time, in UTC.")
 @click.option("--until", type=_UtcDateTime(), help="Only deliveries received before this time, in UTC.")
-@click.option("--failed", is_flag=True, help="Only dead-lettered deliveries.")
+@click.option("--failed", is_flag=True, help="Dead letters that were not replayed, instead of events.")
+@click.option("--all", "everything", is_flag=True, help="Every stored event with a body, and unhandled deliveries.")
+@workspace_option(default="all")
 @click.option("--dry-run", is_flag=True, help="Only report what would change.")
-def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_run: bool) -> None:
+def replay(
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    failed: bool,
+    everything: bool,
+    workspace: str | None,
+    dry_run: bool,
+) -> None:
     """Process stored deliveries again with the current code, as of the time they were received.
 
-    An event that is stored already stays as it is and is not counted again.
+    Needs one of --failed, --since and --all. An event that is stored already stays as it is, and counts nowhere again.
     """
-    period, total = Period(since=since, until=until), ReplayResult()
-    with (
-        database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings,
-        Progress(console=Console(stderr=True), transient=True) as progress,
-    ):
-        context = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
-        task = progress.add_task("Replaying", total=worker_replay.count(period, failed=failed))
-        for batch in worker_replay.retained_deliveries(period, failed=failed):
+    if not (failed or since or everything):
+        raise click.UsageError("Say what to replay: --failed (dead letters), --since TIME, or --all stored events.")
+    if failed and everything:
+        raise click.UsageError("--all is about stored events, and --failed about dead letters: give one of them.")
+    with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
+        workspace_id = tenants.id_of(workspace) if workspace else None
+        selection = Selection(failed=failed, workspace_id=workspace_id, since=since, until=until)
+        _replay(selection, settings, dry_run=dry_run)
+
+
+def _replay(selection: Selection, settings: Settings, *, dry_run: bool = False) -> ReplayResult:
+    """Replay what is selected, with a progress bar, and print the counts."""
+    total = ReplayResult()
+    context = tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url)).context
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Replaying", total=worker_replay.count(selection))
+        for batch in worker_replay.retained_deliveries(selection):
             worker_replay.replay(batch, context, total, dry_run=dry_run)
             progress.advance(task, len(batch))
     would = "would be" if dry_run else "were"
@@ -91,23 +114,30 @@ def replay(*, since: datetime | None, until: datetime | None, failed: bool, dry_
             f"{total.identity_changed} events stay as they are: "
             "from their bodies alone they would get another id and be counted twice."
         )
+    return total
 
 
 @click.group("failed")
 def failed() -> None:
-    """List dead letters: deliveries that were acknowledged and failed. `replay --failed` tries again."""
+    """Show dead letters, deliveries that were acknowledged and failed; replay or drop them.
+
+    They are kept for PAYLOAD_RETENTION_DAYS.
+    """
 
 
 @failed.command("list")
-def list_failed() -> None:
+@workspace_option(default="all")
+def list_failed(workspace: str | None) -> None:
     """List the newest dead letters that were not replayed."""
     table = Table("id", "failed", "workspace", "resource", "stage", "code", "reason")
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
-        rows = dead_letters.newest(limit=_MAX_LISTED)
+        workspace_id = tenants.id_of(workspace) if workspace else None
+        rows, slugs = dead_letters.newest(limit=_MAX_LISTED, workspace_id=workspace_id), tenants.slugs()
     for row in rows:
         when = f"{row.failed_at:%Y-%m-%d %H:%M}"
         reason = _without_markup(row.reason)
-        table.add_row(str(row.id), when, str(row.workspace_id), row.resource, row.stage, row.code, reason)
+        slug = slugs.get(row.workspace_id, _NO_WORKSPACE)
+        table.add_row(str(row.id), when, slug, row.resource, row.stage, row.code, reason)
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
     click.echo(f"{len(rows)} deliveries.")
@@ -119,17 +149,51 @@ def list_failed() -> None:
 def show_failed(failed_id: int, *, body: bool) -> None:
     """Show one dead letter in full."""
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
-        row = dead_letters.get(failed_id)
-    if row is None:
-        raise click.ClickException(f"there is no failed delivery {failed_id}")
+        row, slugs = _dead_letter(failed_id), tenants.slugs()
     if body:
         click.echo(bytes(row.body), nl=False)
         return
-    for name in ("id", "delivery_id", "workspace_id", "source", "resource", "received_at", "failed_at", "replayed_at"):
+    click.echo(f"{'workspace':14} {slugs.get(row.workspace_id, _NO_WORKSPACE)}")
+    for name in ("id", "delivery_id", "source", "resource", "received_at", "failed_at", "replayed_at"):
         click.echo(f"{name:14} {getattr(row, name)}")
     click.echo(f"{'why':14} {row.stage}: {row.code}: {row.reason}")
     text = ascii(bytes(row.body[:_MAX_SHOWN]).decode("utf-8", "replace"))[1:-1]
     click.echo(f"{'body':14} {len(row.body)} bytes: {text}")
+
+
+@failed.command("replay")
+@click.argument("failed_id", metavar="ID", type=int)
+def replay_failed(failed_id: int) -> None:
+    """Process one dead letter again; `replay --failed` does all."""
+    with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
+        if _dead_letter(failed_id).replayed_at:
+            raise click.ClickException(f"The dead letter {failed_id} was replayed already.")
+        total = _replay(Selection(failed=True, failed_id=failed_id), settings)
+    if total.still_failing:
+        raise click.ClickException(f"The dead letter {failed_id} still cannot be processed.")
+
+
+@failed.command("drop")
+@click.argument("failed_id", metavar="[ID]", type=int, required=False)
+@click.option("--before", type=_UtcDateTime(), help="All that failed before this time, in UTC.")
+@workspace_option(default="all")
+def drop_failed(failed_id: int | None, before: datetime | None, workspace: str | None) -> None:
+    """Delete the dead letter ID, or all that failed before a time, replayed or not. Their bytes are lost."""
+    with database(statement_timeout_ms=LONG_TIMEOUT_MS):
+        if before is not None and failed_id is None:
+            dropped = dead_letters.drop_before(before, tenants.id_of(workspace) if workspace else None)
+        elif failed_id is not None and before is None and workspace is None:
+            dropped = dead_letters.drop(_dead_letter(failed_id).id)
+        else:
+            raise click.UsageError("Give the ID of a dead letter; or --before TIME, with or without --workspace.")
+    click.echo(f"{dropped} dead letters were dropped.")
+
+
+def _dead_letter(failed_id: int) -> FailedDelivery:
+    row = dead_letters.get(failed_id)
+    if row is None:
+        raise click.ClickException(f"There is no dead letter {failed_id}.")
+    return row
 
 
 def _without_markup(text: str) -> str:

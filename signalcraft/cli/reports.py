@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from signalcraft.cli.context import LONG_TIMEOUT_MS, database
+from signalcraft.cli.context import LONG_TIMEOUT_MS, database, workspace_option
 from signalcraft.domain import explanations
 from signalcraft.groups import event_queries, hourly_counts, queries
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
 from signalcraft.groups.pages import Row
-from signalcraft.storage import retention
+from signalcraft.storage import retention, tenants
 from signalcraft.storage.database import current_time
 from signalcraft.storage.models import Workspace
 from signalcraft.worker import maintenance
@@ -31,7 +31,7 @@ def explain(event: str) -> None:
     with database() as settings:
         found = list(_find(event))
     if not found:
-        raise click.ClickException(f"there is no event {event}")
+        raise click.ClickException(f"There is no event {event}.")
     for event_row, group in found:
         for sentence in explanations.explain(event_row, group, settings.grouping_policy.window):
             click.echo(sentence)
@@ -50,17 +50,14 @@ def _find(name: str) -> Iterator[tuple[Row, Row]]:
 
 
 @click.command("stats")
-@click.option("--workspace", help="Slug of the workspace; by default DEFAULT_WORKSPACE.")
+@workspace_option(default="DEFAULT_WORKSPACE")
 @click.option("--days", type=click.IntRange(1, MAX_DAYS), default=1, show_default=True, help="Number of days back.")
 def show_stats(workspace: str | None, days: int) -> None:
     """Print counts of alerts and groups: in total, by dimension, and the largest groups."""
     now = datetime.now(UTC)
     with database() as settings:
-        slug = workspace or settings.default_workspace
-        found = Workspace.get_or_none(Workspace.slug == slug)
-        if found is None:
-            raise click.ClickException(f"there is no workspace {slug}")
-        statistics = hourly_counts.of(found.id, Period.covering(now - timedelta(days=days), now))
+        workspace_id = tenants.id_of(workspace or settings.default_workspace)
+        statistics = hourly_counts.of(workspace_id, Period.covering(now - timedelta(days=days), now))
     console = Console()
     console.print(_sums_table(statistics))
     console.print(_groups_table(statistics))
@@ -91,17 +88,23 @@ def _groups_table(statistics: Statistics) -> Table:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only count the rows to delete.")
 def purge(*, dry_run: bool) -> None:
-    """Delete old payloads and events past RETENTION_DAYS, but keep each group's first, last and decisive events."""
+    """Delete events past RETENTION_DAYS, and bodies past PAYLOAD_RETENTION_DAYS.
+
+    Each group keeps its first, last and decisive events. The bodies are those of events, dead letters, replayed or not,
+    and unhandled deliveries. Workers do the same once a day.
+    """
     with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
         old = maintenance.purge_of(settings, current_time())
-        events, payloads = retention.count(old)
         if dry_run:
-            click.echo(f"{events} events and {payloads} payloads would be deleted.")
+            events, payloads = retention.count(old)
+            raw = retention.count_raw_deliveries(old.payloads_before)
+            click.echo(f"{events} events, {payloads} payloads and {raw} raw deliveries would be deleted.")
             return
         deleted = _with_progress("Events", retention.delete_events, old.events_before)
         dropped = _with_progress("Payloads", retention.drop_payloads, old.payloads_before)
+        raw = retention.delete_raw_deliveries(old.payloads_before)
         retention.purge_source_updates(old.events_before)
-    click.echo(f"{deleted} events and {dropped} payloads were deleted.")
+    click.echo(f"{deleted} events, {dropped} payloads and {raw} raw deliveries were deleted.")
 
 
 def _with_progress(label: str, delete: Callable[[datetime], Iterator[int]], before: datetime) -> int:

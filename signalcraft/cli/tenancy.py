@@ -6,12 +6,12 @@ from datetime import datetime
 import click
 from rich.table import Table
 
-from signalcraft.cli.context import console, database, prompt_secret
+from signalcraft.cli.context import console, database, prompt_secret, workspace_option
 from signalcraft.storage import tenants
 
 #: Stands for the time since which a credential of the environment is there.
 _ENVIRONMENT = "environment"
-_WORKSPACE = click.option("--workspace", required=True, metavar="SLUG", help="Slug of the workspace.")
+_WORKSPACE = workspace_option(required=True)
 
 
 @click.group()

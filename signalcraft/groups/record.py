@@ -64,10 +64,11 @@ class RecordResult:
         }
 
 
-def record(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordResult:
+def record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay: bool = False) -> RecordResult:
     """Store alerts, each once, in one transaction.
 
-    Workspaces and keys may differ. A duplicate adds only the rule that sent it.
+    Workspaces and keys may differ. A duplicate adds only the rule that sent it. In a replay it is no alert that came,
+    and counts in no statistics.
 
     Raises:
         NotStorable: PostgreSQL refuses one of them; nothing was stored.
@@ -82,7 +83,8 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordRes
         grouped_in = time.perf_counter() - started
         _point_events(assignments.events)
         _mark_spikes(assignments, policy)
-        hourly_counts.count(pending, assignments.events)
+        came = [stored.pending for stored in assignments.events] if is_replay else pending
+        hourly_counts.count(came, assignments.events)
         return RecordResult(
             events=assignments.events,
             duplicates=len(pending) - len(new_events),

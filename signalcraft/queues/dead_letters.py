@@ -5,6 +5,7 @@ Call everything but ``add`` inside ``session()``.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -83,9 +84,9 @@ def add_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:
         database.execute_sql(_DELETE_OLD_UNHANDLED, {"workspace_id": workspace_id, "kept": MAX_UNHANDLED})
 
 
-def newest(*, limit: int) -> list[FailedDelivery]:
-    """Return the newest dead letters that were not replayed."""
-    return list(_pending().order_by(FailedDelivery.id.desc()).limit(limit))
+def newest(*, limit: int, workspace_id: int | None = None) -> list[FailedDelivery]:
+    """Return the newest dead letters that were not replayed, of one workspace or of all."""
+    return list(_pending().where(*_of(workspace_id)).order_by(FailedDelivery.id.desc()).limit(limit))
 
 
 def get(failed_id: int) -> FailedDelivery | None:
@@ -99,9 +100,24 @@ def any_within(seconds: float) -> bool:
     return bool(_pending().where(FailedDelivery.failed_at >= since).exists())
 
 
+def drop(failed_id: int) -> int:
+    """Delete one dead letter, replayed or not; return 1, or 0 if there was none."""
+    return int(FailedDelivery.delete().where(FailedDelivery.id == failed_id).execute())
+
+
+def drop_before(moment: datetime, workspace_id: int | None = None) -> int:
+    """Delete what was dead-lettered before ``moment``, replayed or not; return how many."""
+    old = FailedDelivery.delete().where(FailedDelivery.failed_at < moment, *_of(workspace_id))
+    return int(old.execute())
+
+
 def depth() -> int:
     """Return how many dead letters were not replayed."""
     return int(_pending().count())
+
+
+def _of(workspace_id: int | None) -> list[Any]:
+    return [] if workspace_id is None else [FailedDelivery.workspace_id == workspace_id]
 
 
 def _pending() -> Any:  # noqa: ANN401 - Peewee's query

@@ -1,9 +1,10 @@
 """Retention: delete old events, payloads and source updates; resolve inactive groups.
 
 A group keeps its first and last event, the events that opened it, and those with a higher severity than all before.
-Other events are deleted after ``RETENTION_DAYS``, payloads after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they
-say what happened, not what is still stored. Rows are selected first and changed in small transactions, so that no lock
-is held for long. Call these functions inside ``database.session()``.
+Other events are deleted after ``RETENTION_DAYS``; payloads, dead letters and unhandled deliveries, which are bodies,
+after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they say what happened, not what is still stored. Rows are
+selected first and changed in small transactions, so that no lock is held for long. Call these
+functions inside ``database.session()``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,12 @@ _DELETE_SOURCE_UPDATES = "DELETE FROM last_word WHERE id = ANY(%(ids)s) AND rece
 _FIND_SOURCE_UPDATES = f"""
     SELECT id FROM last_word WHERE received_at < %(before)s AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"""
 
+#: The tables of raw deliveries, with the time from which a row ages. Few rows at a time: bodies are large.
+_RAW_DELIVERIES: Final = {"failed_delivery": "failed_at", "unhandled_delivery": "received_at"}
+_OLD_RAW = "FROM {table} WHERE {age} < %(before)s"
+_FIND_RAW = f"SELECT id {_OLD_RAW} AND id > %(after)s ORDER BY id LIMIT 20"
+_DELETE_RAW = "DELETE FROM {table} WHERE id = ANY(%(ids)s)"
+
 _INACTIVE = "FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s"
 _FIND_INACTIVE = f"SELECT id {_INACTIVE} AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"
 _LOCK_INACTIVE = f"""
@@ -67,7 +74,7 @@ _RESOLVE_INACTIVE = with_audit_log(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purge:
-    """What to delete: events received before ``events_before``, payloads of those before ``payloads_before``."""
+    """What to delete: events received before ``events_before``, bodies of those before ``payloads_before``."""
 
     events_before: datetime
     payloads_before: datetime
@@ -89,6 +96,20 @@ def delete_events(before: datetime) -> Iterator[int]:
 def drop_payloads(before: datetime) -> Iterator[int]:
     """Drop payloads of old events; yield rows per transaction."""
     return _in_batches(_DROP_PAYLOADS, _WITH_PAYLOAD, before)
+
+
+def count_raw_deliveries(before: datetime) -> int:
+    """Count the dead letters and unhandled deliveries of before then."""
+    return sum(_count(_OLD_RAW.format(table=table, age=age), before) for table, age in _RAW_DELIVERIES.items())
+
+
+def delete_raw_deliveries(before: datetime) -> int:
+    """Delete dead letters, replayed or not, and unhandled deliveries of before then; return how many."""
+    return sum(
+        _change(_DELETE_RAW.format(table=table), ids)
+        for table, age in _RAW_DELIVERIES.items()
+        for ids in _pages(_FIND_RAW.format(table=table, age=age), before)
+    )
 
 
 def purge_source_updates(before: datetime) -> int:

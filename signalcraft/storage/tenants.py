@@ -70,6 +70,23 @@ def workspaces() -> list[str]:
     return [workspace.slug for workspace in Workspace.select().order_by(Workspace.slug)]
 
 
+def slugs() -> dict[int, str]:
+    """Return the slugs of all workspaces by id."""
+    return {workspace.id: workspace.slug for workspace in Workspace.select()}
+
+
+def id_of(slug: str) -> int:
+    """Return the id of the workspace ``slug``.
+
+    Raises:
+        TenancyError: no such workspace.
+    """
+    found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == slug).scalar()
+    if found is None:
+        raise TenancyError(f"There is no workspace {slug}.")
+    return found
+
+
 def add_secret(
     workspace: str,
     kind: str,
@@ -89,7 +106,7 @@ def add_secret(
         raise TenancyError(f"A secret's kind is one of {', '.join(KINDS)}.")
     if not value.strip():
         raise TenancyError("The secret is empty.")
-    workspace_id = _workspace_id(workspace)
+    workspace_id = id_of(workspace)
     encrypted = cipher(encryption_keys).encrypt(value.strip().encode()).decode()
     name = name or _free_name(kind, {info.name for info in secrets(workspace)})
     try:
@@ -106,7 +123,7 @@ def secrets(workspace: str) -> list[SecretInfo]:
     Raises:
         TenancyError: no such workspace.
     """
-    rows = WebhookSecret.select().where(WebhookSecret.workspace == _workspace_id(workspace))
+    rows = WebhookSecret.select().where(WebhookSecret.workspace == id_of(workspace))
     return [
         SecretInfo(
             name=row.name,
@@ -127,7 +144,7 @@ def opened_secrets(workspace: str, encryption_keys: Sequence[str]) -> list[tuple
     Raises:
         TenancyError: no such workspace.
     """
-    rows = WebhookSecret.select().where(WebhookSecret.workspace == _workspace_id(workspace)).order_by(WebhookSecret.id)
+    rows = WebhookSecret.select().where(WebhookSecret.workspace == id_of(workspace)).order_by(WebhookSecret.id)
     values = [decrypted(row.value_encrypted, encryption_keys) for row in rows]
     return list(zip(secrets(workspace), values, strict=True))
 
@@ -152,7 +169,7 @@ def retire_secret(workspace: str, name: str) -> None:
         TenancyError: the workspace has no live secret of that name.
     """
     live = (
-        (WebhookSecret.workspace == _workspace_id(workspace))
+        (WebhookSecret.workspace == id_of(workspace))
         & (WebhookSecret.name == name)
         & WebhookSecret.retired_at.is_null()
     )
@@ -190,7 +207,7 @@ def create_token(workspace: str, *, can_write: bool, name: str) -> str:
         TenancyError: no such workspace, or the name is taken.
     """
     token = f"sc_{randomness.token_urlsafe(32)}"
-    workspace_id = _workspace_id(workspace)
+    workspace_id = id_of(workspace)
     try:
         with database.atomic():
             ApiToken.insert(
@@ -207,7 +224,7 @@ def tokens(workspace: str) -> list[TokenInfo]:
     Raises:
         TenancyError: no such workspace.
     """
-    rows = ApiToken.select().where(ApiToken.workspace == _workspace_id(workspace))
+    rows = ApiToken.select().where(ApiToken.workspace == id_of(workspace))
     return [
         TokenInfo(
             name=row.name,
@@ -226,7 +243,7 @@ def revoke_token(workspace: str, name: str) -> None:
     Raises:
         TenancyError: the workspace has no live token of that name.
     """
-    live = (ApiToken.workspace == _workspace_id(workspace)) & (ApiToken.name == name) & ApiToken.revoked_at.is_null()
+    live = (ApiToken.workspace == id_of(workspace)) & (ApiToken.name == name) & ApiToken.revoked_at.is_null()
     if not ApiToken.update(revoked_at=SQL("now()")).where(live).execute():
         raise TenancyError(f"The workspace has no live token {name}.")
 
@@ -234,13 +251,6 @@ def revoke_token(workspace: str, name: str) -> None:
 def token_sha256(token: str) -> str:
     """Return the hash under which a token is stored."""
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
-
-
-def _workspace_id(slug: str) -> int:
-    found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == slug).scalar()
-    if found is None:
-        raise TenancyError(f"There is no workspace {slug}.")
-    return found
 
 
 def cipher(encryption_keys: Sequence[str]) -> MultiFernet:

@@ -69,8 +69,16 @@ def _do(settings: Settings, now: datetime) -> None:
     purge = purge_of(settings, now)
     events = sum(retention.delete_events(purge.events_before))
     payloads = sum(retention.drop_payloads(purge.payloads_before))
+    raw = retention.delete_raw_deliveries(purge.payloads_before)
     retention.purge_source_updates(purge.events_before)
     resolved = 0
     if settings.auto_resolve_days:
         resolved = retention.resolve_inactive(now - timedelta(days=settings.auto_resolve_days), now)
-    log.info("daily maintenance finished", stage="chores", events=events, payloads=payloads, resolved=resolved)
+    log.info(
+        "daily maintenance finished",
+        stage="chores",
+        events=events,
+        payloads=payloads,
+        raw_deliveries=raw,
+        resolved=resolved,
+    )

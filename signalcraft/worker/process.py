@@ -35,6 +35,7 @@ class PreparedBatch:
     """A normalized batch, not stored yet."""
 
     deliveries: Sequence[AcceptedDelivery]
+    is_replay: bool = False
     pending: list[PendingEvent] = field(default_factory=list)
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
@@ -45,7 +46,7 @@ class PreparedBatch:
 
 
 def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> groups_record.RecordResult:
-    """Process ``deliveries``; idempotent.
+    """Process ``deliveries`` again, for a replay; idempotent.
 
     A delivery that cannot be processed is dead-lettered with its reason; the others are stored all the same.
 
@@ -53,6 +54,7 @@ def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> g
         RecoverableError, NotStorable: as ``record``.
     """
     prepared = prepare(deliveries, context.vocabulary)
+    prepared.is_replay = True
     recorded = record(prepared, context.policy)
     conclude(prepared, recorded, context)
     return recorded
@@ -162,7 +164,9 @@ def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_r
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
             prepared.recorded = (
-                groups_record.record(prepared.pending, policy) if prepared.pending else groups_record.RecordResult()
+                groups_record.record(prepared.pending, policy, is_replay=prepared.is_replay)
+                if prepared.pending
+                else groups_record.RecordResult()
             )
             _count(prepared.recorded)
         changed = _apply_missed_updates(prepared) + source_updates.apply_status_changes(prepared.changes)

@@ -1,6 +1,7 @@
 """Replay: process deliveries again that are stored raw.
 
-A replay may be stopped and started again: an alert that is stored is not stored or counted twice.
+A replay may be stopped and started again: an alert that is stored is not stored or counted twice, in no statistics
+either.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,8 @@ from signalcraft.domain.errors import PermanentError, RecoverableError
 from signalcraft.groups import record, validation
 from signalcraft.groups.bursts import PendingEvent, pending_events
 from signalcraft.sources import SOURCES
-from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery, Workspace
+from signalcraft.storage import tenants
+from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
 from signalcraft.storage.raw_deliveries import delivery_from_row
 from signalcraft.worker import process
 from signalcraft.worker.context import WorkerContext
@@ -47,65 +49,69 @@ class ReplayResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Period:
-    """Time of receipt: ``since`` inclusive, ``until`` exclusive; None is unbounded."""
+class Selection:
+    """Which deliveries to replay; what is None does not narrow it.
 
+    ``failed``: dead letters that were not replayed, and of these perhaps only ``failed_id``; otherwise events and
+    unhandled deliveries. Times are those of receipt: ``since`` inclusive, ``until`` exclusive.
+    """
+
+    failed: bool
+    failed_id: int | None = None
+    workspace_id: int | None = None
     since: datetime | None = None
     until: datetime | None = None
 
-    def conditions(self, received_at: Any) -> Iterator[Any]:  # noqa: ANN401 - a Peewee field is a descriptor
-        """Yield the SQL conditions on ``received_at``."""
+    def conditions(self, table: Any) -> Iterator[Any]:  # noqa: ANN401 - Peewee's columns are descriptors
+        """Yield the SQL conditions on a table."""
+        yield table.id > 0  # WHERE needs one
+        if self.failed_id is not None:
+            yield table.id == self.failed_id
+        if self.workspace_id is not None:
+            yield table.workspace_id == self.workspace_id
         if self.since is not None:
-            yield received_at >= self.since
+            yield table.received_at >= self.since
         if self.until is not None:
-            yield received_at < self.until
+            yield table.received_at < self.until
+        if table is FailedDelivery:
+            yield table.replayed_at.is_null()
+        if table is AlertEvent:
+            yield table.payload_json.is_null(is_null=False)
 
 
-def count(period: Period, *, failed: bool) -> int:
+def count(selection: Selection) -> int:
     """Return how many deliveries a replay would read."""
     return sum(
-        table.select().where(*_conditions(table, period)).count()
-        for table in ((FailedDelivery,) if failed else (AlertEvent, UnhandledDelivery))
+        table.select().where(*selection.conditions(table)).count()
+        for table in ((FailedDelivery,) if selection.failed else (AlertEvent, UnhandledDelivery))
     )
 
 
-def retained_deliveries(period: Period, *, failed: bool) -> Iterator[Sequence[RetainedDelivery]]:
-    """Yield pages of retained deliveries, oldest row first.
-
-    These are dead letters if ``failed``, otherwise events and unhandled deliveries.
-    """
-    slugs = {workspace.id: workspace.slug for workspace in Workspace.select()}
-    if failed:
+def retained_deliveries(selection: Selection) -> Iterator[Sequence[RetainedDelivery]]:
+    """Yield pages of retained deliveries, oldest row first."""
+    slugs = tenants.slugs()
+    if selection.failed:
         yield from _pages(
-            FailedDelivery, period, lambda row: RetainedDelivery(accepted=_raw(row, slugs), failed_id=row["id"])
+            FailedDelivery, selection, lambda row: RetainedDelivery(accepted=_raw(row, slugs), failed_id=row["id"])
         )
         return
     yield from _pages(
         AlertEvent,
-        period,
+        selection,
         lambda row: RetainedDelivery(accepted=_of_event(row, slugs), source_event_id=row["source_event_id"]),
     )
-    yield from _pages(UnhandledDelivery, period, lambda row: RetainedDelivery(accepted=_raw(row, slugs)))
-
-
-def _conditions(table: Any, period: Period) -> list[Any]:  # noqa: ANN401 - Peewee's columns are descriptors
-    conditions = [table.id > 0, *period.conditions(table.received_at)]
-    if table is FailedDelivery:
-        conditions.append(table.replayed_at.is_null())
-    if table is AlertEvent:
-        conditions.append(table.payload_json.is_null(is_null=False))
-    return conditions
+    yield from _pages(UnhandledDelivery, selection, lambda row: RetainedDelivery(accepted=_raw(row, slugs)))
 
 
 def _pages(
     table: Any,  # noqa: ANN401 - a Peewee model
-    period: Period,
+    selection: Selection,
     read: Callable[[dict[str, Any]], RetainedDelivery],
 ) -> Iterator[Sequence[RetainedDelivery]]:
     last = 0
     while True:
-        query = table.select().where(table.id > last, *_conditions(table, period)).order_by(table.id).limit(BATCH_SIZE)
-        rows = list(query.dicts())
+        query = table.select().where(table.id > last, *selection.conditions(table)).order_by(table.id)
+        rows = list(query.limit(BATCH_SIZE).dicts())
         if not rows:
             return
         last = rows[-1]["id"]

@@ -49,13 +49,13 @@ def test_explain_takes_the_senders_id_and_the_deliverys(run: Run, name: str) -> 
 def test_explain_of_an_unknown_event_fails(run: Run, name: str) -> None:
     result = run("explain", name)
     assert result.exit_code == 1
-    assert f"there is no event {name}" in result.stderr
+    assert f"There is no event {name}." in result.stderr
 
 
 def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
     record(*(pending_event(f"{number}", minute_of(100) + number) for number in range(10)))
     result = run("purge", "--dry-run")
-    assert result.stdout == "8 events and 10 payloads would be deleted.\n"
+    assert result.stdout == "8 events, 10 payloads and 0 raw deliveries would be deleted.\n"
     with session():
         assert AlertEvent.select().count() == 10
 
@@ -64,7 +64,7 @@ def test_purge_deletes_what_is_past_retention(run: Run) -> None:
     record(*(pending_event(f"old {number}", minute_of(100) + number) for number in range(10)))
     record(*(pending_event(f"young {number}", minute_of(10) + number) for number in range(10)))
     result = run("purge")
-    assert result.stdout == "8 events and 2 payloads were deleted.\n"
+    assert result.stdout == "8 events, 2 payloads and 0 raw deliveries were deleted.\n"
     with session():
         assert AlertEvent.select().count() == 12
         assert AlertEvent.select().where(AlertEvent.payload_json.is_null()).count() == 2
@@ -89,7 +89,7 @@ def row_of(name: str, table: str) -> list[str]:
 def test_stats_of_an_unknown_workspace_fails(run: Run) -> None:
     result = run("stats", "--workspace", "unknown")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: there is no workspace unknown\n"
+    assert result.stderr == "Error: There is no workspace unknown.\n"
 
 
 def test_stats_without_alerts_are_zeros(run: Run) -> None:

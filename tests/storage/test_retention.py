@@ -6,13 +6,22 @@ import pytest
 from redis import Redis
 
 from signalcraft.domain.alerts import Severity
+from signalcraft.domain.errors import UnexpectedShape
+from signalcraft.queues import dead_letters
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
 from signalcraft.storage.database import current_time, database, open_database, session
-from signalcraft.storage.models import AlertEvent, GroupChange, LatestSourceUpdate, Workspace
+from signalcraft.storage.models import (
+    AlertEvent,
+    FailedDelivery,
+    GroupChange,
+    LatestSourceUpdate,
+    UnhandledDelivery,
+    Workspace,
+)
 from signalcraft.storage.retention import Purge
 from signalcraft.worker import maintenance
-from tests.support.builders import at, change_group, groups, pending_event, record
+from tests.support.builders import accepted, at, change_group, groups, pending_event, record
 
 DAY = 24 * 60
 
@@ -190,3 +199,23 @@ def test_events_with_a_higher_severity_than_all_before_stay() -> None:
     record(*(pending_event(f"{number}", number, severity=severity) for number, severity in enumerate(severities)))
     delete_events(1_000)
     assert ids() == ["0", "2", "5", "6"]
+
+
+def test_dead_letters_and_unhandled_deliveries_are_deleted_when_bodies_are(
+    settings: Settings, clean_redis: Redis
+) -> None:
+    now = datetime.now(UTC)
+    old, young = (now - timedelta(days=settings.payload_retention_days + days) for days in (1, -1))
+    with session():
+        for number in range(25):
+            dead_letters.add_all([(accepted(), UnexpectedShape("by older code"))], stage="normalize")
+            dead_letters.add_unhandled([accepted(title=str(number))])
+        FailedDelivery.update(failed_at=old).where(FailedDelivery.id != 3).execute()
+        FailedDelivery.update(replayed_at=old).where(FailedDelivery.id < 3).execute()
+        UnhandledDelivery.update(received_at=old).execute()
+        UnhandledDelivery.update(received_at=young).where(UnhandledDelivery.id == 5).execute()
+        assert retention.count_raw_deliveries(maintenance.purge_of(settings, now).payloads_before) == 48
+    assert maintenance.run_daily_maintenance(settings, clean_redis, now)
+    with session():
+        assert [row.id for row in FailedDelivery.select()] == [3]
+        assert [row.id for row in UnhandledDelivery.select()] == [5]

@@ -22,7 +22,7 @@ from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.storage.database import open_database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.storage.models import AlertEvent, FailedDelivery, HourlyCount, Workspace
 from signalcraft.worker import process as processing
 from signalcraft.worker.context import WorkerContext
 from tests.support.builders import NOON, accepted, groups
@@ -177,8 +177,44 @@ def test_events_are_replayed_and_nothing_changes(redis: Redis, run: Run) -> None
     enqueue_deliveries(redis, *(accepted(issue=str(number % 2), minute=number) for number in range(5)))
     work(redis)
     before = [(group.id, group.count, group.last_seen_at) for group in groups()]
-    assert summary(run("replay")) == "5 deliveries: 0 alerts were added, 0 cannot be processed."
+    assert summary(run("replay", "--all")) == "5 deliveries: 0 alerts were added, 0 cannot be processed."
     assert [(group.id, group.count, group.last_seen_at) for group in groups()] == before
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",), ("--until", "2026-03-01"), ("--failed", "--all")])
+def test_a_replay_that_does_not_say_of_what_is_refused(redis: Redis, run: Run, arguments: Sequence[str]) -> None:
+    enqueue_deliveries(redis, accepted())
+    work(redis)
+    result = run("replay", *arguments)
+    assert (result.exit_code, "--failed" in result.stderr, "--all" in result.stderr) == (2, True, True)
+
+
+def test_a_replay_adds_to_no_statistics_but_what_it_stores(redis: Redis, run: Run) -> None:
+    enqueue_deliveries(redis, *(accepted(issue=str(number % 2), minute=number) for number in range(5)))
+    work(redis)
+    assert hours() == (5, 0)
+    run("replay", "--all")
+    assert hours() == (5, 0)
+    copy = accepted(issue="7")
+    dead_letter(copy, replace(copy, delivery_id="copy"))
+    run("replay", "--failed")
+    assert hours() == (6, 0)
+
+
+def hours() -> tuple[int, int]:
+    """Return the alerts and the duplicates among them, in all hours."""
+    with session():
+        rows = list(HourlyCount.select())
+    return sum(row.alerts for row in rows), sum(row.duplicates for row in rows)
+
+
+def test_a_replay_of_one_workspace_leaves_the_others_alone(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+    with session():
+        Workspace.create(slug="shop")
+    dead_letter(accepted(), replace(accepted(), workspace_id=2, workspace="shop"))
+    assert summary(run("replay", "--failed", "--workspace", "shop")).startswith("1 deliveries: 1 alerts were added")
+    unknown = run("replay", "--failed", "--workspace", "nowhere")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: There is no workspace nowhere.\n")
 
 
 def test_since_and_until_select_by_the_time_of_receipt(redis: Redis, run: Run) -> None:
@@ -193,7 +229,7 @@ def test_an_event_without_a_body_is_not_replayed(redis: Redis, run: Run) -> None
     work(redis)
     with session():
         AlertEvent.update(payload_json=None).execute()
-    assert summary(run("replay")) == "0 deliveries: 0 alerts were added, 0 cannot be processed."
+    assert summary(run("replay", "--all")) == "0 deliveries: 0 alerts were added, 0 cannot be processed."
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
@@ -213,7 +249,7 @@ def test_a_body_alone_is_normalized_like_the_whole_delivery(name: str) -> None:
 def test_an_event_whose_id_came_from_a_header_is_not_counted_again(redis: Redis, run: Run) -> None:
     enqueue_deliveries(redis, accepted("metric_alert.critical"))
     work(redis)
-    assert "1 events stay as they are" in summary(run("replay"))
+    assert "1 events stay as they are" in summary(run("replay", "--all"))
     assert [group.count for group in groups()] == [1]
 
 
@@ -236,4 +272,49 @@ def test_dead_letters_are_listed_and_shown(redis: Redis, run: Run) -> None:  # n
 
 def test_an_unknown_dead_letter_is_an_error(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
     result = run("failed", "show", "77")
-    assert (result.exit_code, "there is no failed delivery 77" in result.stderr) == (1, True)
+    assert (result.exit_code, "There is no dead letter 77." in result.stderr) == (1, True)
+
+
+def test_dead_letters_are_listed_with_the_slugs_of_their_workspaces(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+    with session():
+        Workspace.create(slug="shop")
+    dead_letter(accepted(), replace(accepted(), workspace_id=2), replace(accepted(), workspace_id=99))
+    listed = run("failed", "list").stdout
+    assert all(slug in listed for slug in ("default", "shop", "(deleted)"))
+    of_shop = run("failed", "list", "--workspace", "shop").stdout
+    assert ("shop" in of_shop, "default" in of_shop, of_shop.splitlines()[-1]) == (True, False, "1 deliveries.")
+    assert "shop" in run("failed", "show", "2").stdout
+
+
+def test_one_dead_letter_is_replayed_and_the_others_stay(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+    dead_letter(accepted(), accepted(), broken())
+    assert summary(run("failed", "replay", "2")) == "1 deliveries: 1 alerts were added, 0 cannot be processed."
+    assert pending_ids() == [1, 3]
+    again, bad = run("failed", "replay", "2"), run("failed", "replay", "3")
+    assert (again.exit_code, again.stderr.splitlines()[-1]) == (1, "Error: The dead letter 2 was replayed already.")
+    assert (bad.exit_code, bad.stderr.splitlines()[-1]) == (1, "Error: The dead letter 3 still cannot be processed.")
+    assert run("failed", "replay", "77").exit_code == 1
+
+
+def test_a_dropped_dead_letter_is_gone_and_the_alarm_with_the_last(redis: Redis, run: Run) -> None:  # noqa: ARG001 - for the workspace
+    dead_letter(accepted(), accepted(), replace(accepted(), workspace_id=99))
+    assert run("failed", "drop", "2").stdout == "1 dead letters were dropped.\n"
+    assert pending_ids() == [1, 3]
+    assert run("failed", "drop", "2").exit_code == 1
+    assert run("failed", "drop", "--before", "2999-01-01", "--workspace", "default").stdout.startswith("1 dead")
+    assert run("failed", "drop", "--before", "2020-01-01").stdout.startswith("0 dead")
+    assert run("failed", "drop", "--before", "2999-01-01").stdout.startswith("1 dead")
+    with session():
+        assert (dead_letters.depth(), dead_letters.any_within(60)) == (0, False)
+
+
+@pytest.mark.parametrize("arguments", [(), ("1", "--before", "2999-01-01"), ("1", "--workspace", "default")])
+def test_a_drop_that_does_not_say_of_what_drops_nothing(redis: Redis, run: Run, arguments: Sequence[str]) -> None:  # noqa: ARG001 - for the workspace
+    dead_letter(accepted())
+    assert run("failed", "drop", *arguments).exit_code == 2
+    assert pending_ids() == [1]
+
+
+def pending_ids() -> list[int]:
+    with session():
+        return sorted(row.id for row in dead_letters.newest(limit=100))
