@@ -50,7 +50,14 @@ def migrate() -> None:
     click.echo("The database is up to date.")
 
 
-@main.command()
+#: What a sample needs at the other end that the others do not, by resource.
+_SECRET_ADVICE = {
+    "legacy": "Sentry's legacy plugin does not sign: its URL carries a secret of kind legacy.",
+    "servicehook": "A service hook is signed with a secret of kind servicehook.",
+}
+
+
+@main.command(epilog=f"RESOURCE.ACTION is one of: {', '.join(samples.NAMES)}.")
 @click.argument("name", metavar="RESOURCE.ACTION", type=click.Choice(samples.NAMES))
 @click.option("--url", help="Base URL or whole webhook URL; by default this machine's web process.")
 @click.option("--secret", metavar="-", is_flag=False, flag_value="-",
@@ -82,6 +89,10 @@ def send(name: str, url: str | None, secret: str | None, count: int, **params: s
         refused += not attempt.response.accepted
     for response, times in responses.items():
         click.echo(f"{times} x {response}")
+    kind = name.partition(".")[0]
+    if any(response.startswith("401") for response in responses) and kind in _SECRET_ADVICE:
+        add = f"`secret add --workspace SLUG --kind {kind}`"
+        click.echo(f"{_SECRET_ADVICE[kind]} Add it with {add}, and send with the same.", err=True)
     if refused:
         raise click.ClickException(f"{refused} of {count} deliveries were not accepted.")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.domain.lifecycle import Trigger
 from signalcraft.storage.audit_log import Actor, with_audit_log
-from signalcraft.storage.sql import LOCK_ORDER, SEVERITY_SCALE, Columns, rank, status_after
+from signalcraft.storage.sql import LOCK_ORDER, SEVERITY_SCALE, Columns, identity, rank, status_after
 
 EVENT_COLUMNS: Columns = {
     "workspace_id": "bigint",
@@ -84,12 +84,18 @@ def _merge_into_group(new: str) -> str:
         link_from = greatest(g.link_from, {new}.link_from)"""
 
 
+#: An alert that came within the hour cannot be one that retention deleted, which was a day old or more, and the alert's
+#: own time is part of its bytes; so live traffic need not look for it. An alert without a time has that of its receipt.
+_CAME_AT_ONCE = "(r.occurred_at < r.received_at AND r.occurred_at > r.received_at - interval '1 hour')"
+
 #: Insert new events, without a group for now (the foreign key is checked at commit). An existing event only gains the
-#: rules that sent it. ``xmax`` is 0 in a row that this statement inserted. Rows come in the order of their identities,
-#: so that two batches with the same events wait for each other without a deadlock.
+#: rules that sent it, and one that retention deleted comes to nothing. ``xmax`` is 0 in a row that this statement
+#: inserted. Rows come in the order of their identities, so that two batches with the same events wait for each other
+#: without a deadlock: NOT EXISTS would be a join, which may change the order.
 INSERT_EVENTS = f"""
     INSERT INTO alert_event AS e ({", ".join(EVENT_COLUMNS)}, alert_group_id, decision)
     SELECT {", ".join(EVENT_COLUMNS)}, 0, 'joined' FROM {{rows}}
+    WHERE {_CAME_AT_ONCE} OR (SELECT true FROM purged_event p WHERE p.identity = {identity("r")}) IS NULL
     ON CONFLICT (workspace_id, source, source_event_id) DO UPDATE
     SET triggered_rules = (
         SELECT jsonb_agg(DISTINCT rule ORDER BY rule)

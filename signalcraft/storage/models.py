@@ -269,6 +269,16 @@ class AlertEvent(_Table):
         ]
 
 
+class PurgedEvent(Model):
+    """The identity of an event that retention deleted (``sql.identity``): it counts no second time."""
+
+    identity = BlobField(primary_key=True)
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
 class LatestSourceUpdate(_Table):
     """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
 
@@ -384,6 +394,7 @@ TABLES = (
     AlertGroup,
     GroupChange,
     AlertEvent,
+    PurgedEvent,
     LatestSourceUpdate,
     HourlyCount,
     Inbox,

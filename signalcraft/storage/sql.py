@@ -41,6 +41,12 @@ def rank(severity: str) -> str:
     return f"array_position({SEVERITY_SCALE}, {severity})"
 
 
+def identity(event: str) -> str:
+    """Return SQL for the hash of an event's identity, 16 bytes; ``event`` is a table with its columns."""
+    named = f"{event}.workspace_id || '/' || {event}.source || '/' || {event}.source_event_id"
+    return f"substr(sha256(convert_to({named}, 'UTF8')), 1, 16)"
+
+
 #: The order in which every transaction locks existing groups: current groups by key, then the others. An alert locks
 #: the current group before it is known whether it needs an older one.
 LOCK_ORDER = "NOT g.is_current, g.workspace_id, g.group_key, g.id"

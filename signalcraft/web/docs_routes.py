@@ -87,6 +87,20 @@ stand only here.</p>
 """
 
 
+_START: Final = """SignalCraft receives Sentry's webhooks and puts alerts that belong together into groups.
+
+  POST /webhooks/sentry    the webhook URL to enter in Sentry
+  GET  /docs               the API, for people; /openapi.json for programs
+  GET  /readyz             whether all of it works
+"""
+
+
+@docs.get("/")
+def show_start() -> ResponseReturnValue:
+    """Say what this is and where to go on."""
+    return Response(_START, mimetype="text/plain")
+
+
 @docs.get("/openapi.json")
 def show_description() -> ResponseReturnValue:
     """Return the OpenAPI description."""

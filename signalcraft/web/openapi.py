@@ -210,6 +210,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             refusals=(errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS),
             is_open=True,
         ),
+        "docs.show_start": Operation(
+            summary="Say what this is and where to go on.",
+            media="text/plain",
+            response_examples={200: "This is SignalCraft.\n"},
+            refusals=_COMMON_REFUSALS,
+            is_open=True,
+        ),
         "docs.show_description": Operation(
             summary="Return this description.",
             response_examples={

@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
@@ -23,6 +24,7 @@ from cryptography.fernet import Fernet
 from signalcraft import http_client
 from signalcraft.cli import main
 from signalcraft.dev import demo, embedded_servers
+from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign
 from signalcraft.storage import migrations
 from signalcraft.storage.database import session
@@ -219,6 +221,10 @@ def test_an_unavailable_database_is_one_line(command: list[str]) -> None:
         ["dev"],
         ["settings"],
         ["stats"],
+        ["replay"],
+        ["failed", "list"],
+        ["failed", "replay"],
+        ["failed", "drop"],
     ],
 )
 def test_every_command_has_a_help_text(command: list[str]) -> None:
@@ -301,6 +307,47 @@ def test_send_appends_the_webhook_path_to_a_base_url_and_keeps_a_whole_url(given
             main.main, ["send", "event_alert.triggered", "--url", url, "--secret", "-"], input="x"
         )
     assert (result.exit_code, paths) == (0, [path])
+
+
+def test_send_lists_every_sample_in_its_help() -> None:
+    words = CliRunner().invoke(main.main, ["send", "--help"], terminal_width=300).stdout.replace(",", " ").split()
+    assert {name.rstrip(".") for name in samples.NAMES} <= {word.rstrip(".") for word in words}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("legacy.modern", "legacy"), ("servicehook.triggered", "servicehook"), ("error.created", None)]
+)
+def test_a_sample_that_is_refused_for_its_kind_of_secret_says_what_to_add(name: str, kind: str | None) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        result = CliRunner().invoke(main.main, ["send", name, "--url", url, "--secret", "x"])
+    assert result.exit_code == 1
+    assert (f"--kind {kind}" in result.stderr) is bool(kind)
+
+
+def test_every_workspace_option_is_alike() -> None:
+    options = [
+        next(option.get_help_record(click.Context(command)) for option in command.params if option.name == "workspace")
+        for command in all_commands(main.main)
+        if any(option.name == "workspace" for option in command.params)
+    ]
+    assert len(options) >= 9
+    assert {names for names, _ in options} == {"--workspace SLUG"}
+    assert all(text.startswith("Slug of the workspace") for _, text in options)
+
+
+def all_commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            yield from all_commands(child)
 
 
 def test_send_refuses_an_unknown_sample() -> None:

@@ -1,4 +1,5 @@
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg2
@@ -7,6 +8,7 @@ from redis import Redis
 
 from signalcraft.domain.alerts import Severity
 from signalcraft.domain.errors import UnexpectedShape
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.queues import dead_letters
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
@@ -16,6 +18,7 @@ from signalcraft.storage.models import (
     FailedDelivery,
     GroupChange,
     LatestSourceUpdate,
+    PurgedEvent,
     UnhandledDelivery,
     Workspace,
 )
@@ -219,3 +222,38 @@ def test_dead_letters_and_unhandled_deliveries_are_deleted_when_bodies_are(
     with session():
         assert [row.id for row in FailedDelivery.select()] == [3]
         assert [row.id for row in UnhandledDelivery.select()] == [5]
+
+
+def test_an_event_that_was_purged_counts_no_second_time() -> None:
+    events = [pending_event(f"{number}", number) for number in range(5)]
+    record(*events)
+    assert delete_events(1_000) == 3
+    again = record(*events, pending_event("new", 6))
+    assert (len(again.events), again.duplicates) == (1, 5)
+    assert [group.count for group in groups()] == [6]
+    with session():
+        assert PurgedEvent.select().count() == 3
+        assert {len(bytes(row.identity)) for row in PurgedEvent.select()} == {16}
+        assert AlertEvent.select().count() == 3
+
+
+def test_the_same_bytes_received_again_after_a_purge_count_no_second_time() -> None:
+    def received(minute: float) -> list[PendingEvent]:
+        """The alerts as they come, each two seconds after it occurred; a captured one keeps its time."""
+        events = [pending_event(f"{number}", number) for number in range(3)]
+        late = timedelta(minutes=minute, seconds=2)
+        return [
+            replace(event, alert=replace(event.alert, received_at=event.alert.occurred_at + late)) for event in events
+        ]
+
+    record(*received(0))
+    assert delete_events(1_000) == 1
+    assert len(record(*received(DAY)).events) == 0
+
+
+def test_a_purged_event_of_another_workspace_counts() -> None:
+    with session():
+        Workspace.create(slug="two")
+    record(*(pending_event(f"{number}", number) for number in range(3)))
+    assert delete_events(1_000) == 1
+    assert len(record(pending_event("1", 1, workspace_id=2)).events) == 1

@@ -52,6 +52,12 @@ def test_every_route_is_described(client: FlaskClient) -> None:
     assert {rule.endpoint for rule in client.application.url_map.iter_rules()} == set(openapi.OPERATIONS)
 
 
+def test_a_person_who_opens_the_address_is_told_what_it_is(client: FlaskClient) -> None:
+    response = client.get("/")
+    assert (response.status_code, response.mimetype) == (200, "text/plain")
+    assert all(path in response.text for path in ("/webhooks/sentry", "/docs", "/readyz"))
+
+
 def test_every_call_that_needs_a_token_says_so(client: FlaskClient) -> None:
     for method, path in routes(client):
         operation = client.get("/openapi.json").get_json()["paths"][path][method]
