@@ -89,10 +89,10 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
             "SET LOCAL idle_in_transaction_session_timeout = 30000; SET LOCAL timezone = 'UTC'; "
         )
 
-    def begin(self) -> None:
+    def begin(self, isolation_level: str | None = None) -> None:  # noqa: ARG002 - Peewee's; we never set it
         """Begin a transaction with its settings."""
         with __exception_wrapper__:
-            self.cursor().execute(self._transaction_settings + "BEGIN")
+            self.cursor().execute(f"{self._transaction_settings}BEGIN")  # type: ignore[no-untyped-call] # Peewee's
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee's
         """Execute a statement; outside a transaction, with the settings in front.
@@ -100,10 +100,12 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
         PostgreSQL runs statements that come together as one transaction, so the settings end with it, or hold in the
         one that a BEGIN makes of it.
         """
-        return super().execute_sql(sql if self.in_transaction() else self._transaction_settings + sql, params)
+        return super().execute_sql(  # type: ignore[no-untyped-call] # Peewee's
+            sql if self.in_transaction() else self._transaction_settings + sql, params
+        )
 
 
-database = _Database(None)
+database: Any = _Database(None)
 
 
 def open_database(

@@ -66,10 +66,10 @@ class _ReleaseDatabase(UnicodeDatabase):
     Behind PgBouncer a setting of the session would be another client's next.
     """
 
-    def begin(self) -> None:
+    def begin(self, isolation_level: str | None = None) -> None:
         """Begin a transaction."""
-        super().begin()  # type: ignore[no-untyped-call] # Peewee's
-        self.execute_sql(f"SET LOCAL lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")
+        super().begin(isolation_level)
+        self.execute_sql(f"SET LOCAL lock_timeout = {_TABLE_LOCK_TIMEOUT_MS}")  # type: ignore[no-untyped-call] # Peewee's
 
 
 def _connect(url: str) -> PostgresqlDatabase:

@@ -65,7 +65,7 @@ def test_down_reverts_up_and_up_can_run_again(empty_url: str) -> None:
     database.close_all()
     open_database(empty_url)
     with session():
-        runner = Runner(database, str(migrations.DIRECTORY))
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
         assert runner.down(applied[0]) == applied[::-1]
     assert catalog(empty_url) == before
     assert migrations.apply(empty_url) == applied
@@ -88,7 +88,7 @@ def test_bodies_survive_the_migration_from_text_to_bytes_and_back(empty_url: str
     database.close_all()
     open_database(empty_url)
     with session():
-        runner = Runner(database, str(migrations.DIRECTORY))
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
         names = runner.up()
         last_of_text = names.index("0011_keep_bodies_as_bytes") - 1
         runner.down(names[last_of_text + 1])
@@ -114,7 +114,7 @@ def test_status_changes_that_differ_only_in_the_project_become_the_newest_one(em
     database.close_all()
     open_database(empty_url)
     with session():
-        runner = Runner(database, str(migrations.DIRECTORY))
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
         runner.up()
         runner.down("0015_match_changes_by_fingerprint")
         database.execute_sql(_OLD_UPDATES)
@@ -132,7 +132,7 @@ def test_the_release_before_can_still_store_while_this_one_starts(empty_url: str
     database.close_all()
     open_database(empty_url)
     with session():
-        Runner(database, str(migrations.DIRECTORY)).up()
+        Runner(migrations._connect(empty_url), str(migrations.DIRECTORY)).up()
         database.execute_sql(_OLD_EVENT)
         database.execute_sql(_OLD_UPDATES.partition(";")[2])
 
@@ -144,7 +144,7 @@ def test_a_group_of_before_the_ranks_keeps_its_link_until_an_alert_has_one(empty
     database.close_all()
     open_database(empty_url)
     with session():
-        runner = Runner(database, str(migrations.DIRECTORY))
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
         runner.up()
         runner.down("0016_keep_titles_and_assumed_environments")
         database.execute_sql(_OLD_EVENT)
@@ -207,7 +207,7 @@ def test_stored_events_get_the_ids_that_the_current_code_gives_them(empty_url: s
     database.close_all()
     open_database(empty_url)
     with session():
-        runner = Runner(database, str(migrations.DIRECTORY))
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
         names = runner.up()
         runner.down(names[names.index("0014_name_the_issue_in_event_ids")])
         database.execute_sql(_OLD_EVENT)
