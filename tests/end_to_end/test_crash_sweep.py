@@ -78,7 +78,7 @@ def result() -> tuple[list[tuple[int, str]], int, list[str]]:
         return seen, AlertEvent.select().count(), [failed.code for failed in FailedDelivery.select()]
 
 
-EXPECTED = ([(1, "resolved"), (2, "open")], 3, ["identity_missing"])
+EXPECTED = ([(1, "resolved"), (2, "open")], 3, ["shape_unexpected"])
 
 
 def sweep(play: Callable[[int], RunResult], check: Callable[[RunResult], None], every: int = EVERY) -> int:
