@@ -233,6 +233,8 @@ def test_postgresql_messages_that_quote_a_row_are_left_out_of_a_traceback(lines:
         ("GET /x?a=1&api_key=s3cr3t&b=2", "s3cr3t"),
         ("Cookie: session=s3cr3t; other=2", "s3cr3t"),
         ("redis://:s3cr3t@host/0", "s3cr3t"),
+        ("redis://user:s3:cr3t@host/0", "cr3t"),
+        (f"mail to {'s3cr3t' * 20}@example.com failed", "s3cr3t"),
     ],
 )
 def test_a_secret_inside_a_text_is_masked_too(lines: Lines, text: str, secret: str) -> None:

@@ -1,13 +1,12 @@
 """The documentation of the settings, generated from ``Settings``. ``make docs`` writes it, a test compares it."""
 
-import re
 from dataclasses import fields
 from pathlib import Path
 
 from signalcraft.dev.local_stack import ROOT
 from signalcraft.settings import Settings
 
-_TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
+_BEGIN, _END = "<!-- settings -->\n", "<!-- /settings -->"
 
 
 def env_example() -> str:
@@ -40,7 +39,9 @@ def with_settings_table(text: str) -> str:
 
     The table is what stands between the two ``settings`` comments.
     """
-    return _TABLE.sub(lambda _: settings_table(), text)
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    return f"{before}{begin}{settings_table()}{end}{after}"
 
 
 def documents() -> dict[Path, str]:

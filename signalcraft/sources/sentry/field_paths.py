@@ -14,7 +14,7 @@ from signalcraft.domain.alerts import FieldWarning
 
 T = TypeVar("T")
 
-_STEP = re.compile(r"[^.\[\]]+|\[[^\]]+\]")
+_STEP = re.compile(r"[^.\[\]]+|\[[^\[\]]+\]")
 
 
 @dataclass(frozen=True, slots=True)
