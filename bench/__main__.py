@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import deliveries, drain, growth, intake, latency, lists, memory, purge, refusals, single, workers
+from bench import beside, deliveries, drain, growth, intake, latency, lists, memory, purge, refusals, single, workers
 from bench.arena import Arena, BenchError
 from bench.figures import ROOT, Figure, show, write
 from signalcraft.dev import embedded_servers
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "latency": latency.run,
     "intake": intake.run,
     "refusals": refusals.run,
+    "beside": beside.run,
     "workers": workers.run,
     "memory": memory.run,
     "growth": growth.run,

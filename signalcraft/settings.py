@@ -259,7 +259,7 @@ class Settings:
     ratelimit_address: str = _setting(
         "RATELIMIT_ADDRESS",
         _matching(_RATE, "a rate like 60/minute"),
-        "Rate limit of requests refused with 401 per address; a request with a valid signature is exempt.",
+        "Rate limit per address of requests refused before or for their credentials, and of pages that need none.",
         default="60/minute",
     )
     ratelimit_api: str = _setting(

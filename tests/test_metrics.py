@@ -145,6 +145,42 @@ def test_sums_of_another_release_are_skipped(clean_redis: "redis.Redis") -> None
     assert "gone" not in prometheus.as_text(clean_redis, {})
 
 
+@pytest.mark.parametrize(
+    ("field", "amount"),
+    [
+        (b"\xff", b"1"),
+        (b"not json", b"1"),
+        (b"7", b"1"),
+        (b"[]", b"1"),
+        (b'{"a": 1}', b"1"),
+        (b'[["signalcraft_alerts_total"], ""]', b"1"),
+        (b'["signalcraft_alerts_total", 7]', b"1"),
+        (b'["signalcraft_rejected_total", "\\ud800", ""]', b"1"),
+        (b'["signalcraft_rejected_total", null, ""]', b"1"),
+        (b"[" * 100_000, b"1"),
+        (b'["signalcraft_alerts_total", "more", ""]', b"x"),
+        (b'["signalcraft_groups_created_total", ""]', b"\xff"),
+    ],
+)
+def test_a_field_that_is_none_of_ours_costs_no_scrape_and_no_other_count(
+    registry: Registry, clean_redis: "redis.Redis", field: bytes, amount: bytes
+) -> None:
+    clean_redis.hset(metrics.SUMS, field, amount)
+    registry.count("signalcraft_groups_created_total")
+    registry.count("signalcraft_alerts_total", 3)
+    assert registry.flush(clean_redis)
+    assert _scrape(clean_redis)["signalcraft_alerts_total",] == 3
+
+
+def test_a_heartbeat_that_is_none_costs_its_own_gauge(clean_redis: "redis.Redis") -> None:
+    def poisoned() -> float:
+        raise ValueError("Invalid isoformat string")
+
+    samples = _scrape(clean_redis, signalcraft_inbox_depth=poisoned, signalcraft_failed_deliveries=lambda: 1)
+    assert ("signalcraft_inbox_depth",) not in samples
+    assert samples["signalcraft_failed_deliveries",] == 1
+
+
 def test_counts_wait_in_memory_while_redis_is_unavailable(registry: Registry, clean_redis: "redis.Redis") -> None:
     with redis.Redis.from_url(UNREACHABLE, socket_timeout=0.1) as unavailable:
         for _ in range(5):

@@ -94,6 +94,7 @@ def dashboard(port: int) -> None:
         raise click.ClickException("REDIS_URL is not set.")
     click.echo(f"http://127.0.0.1:{port}/ (Ctrl-C stops it)")
     app = create_dashboard(redis_url, os.environ.get("DASHBOARD_PASSWORD", ""))
+    app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost"]  # a page of another name may resolve to this machine
     run_simple("127.0.0.1", port, app, threaded=True)
 
 

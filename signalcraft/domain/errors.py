@@ -128,6 +128,12 @@ class BodyTooLarge(Refusal):
     title = "The body is larger than MAX_BODY_BYTES."
 
 
+class UriTooLong(Refusal):
+    status = 414
+    code = "uri_too_long"
+    title = "The path or the query string is too long."
+
+
 class UnsupportedMedia(Refusal):
     status = 415
     code = "media_unsupported"

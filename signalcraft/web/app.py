@@ -40,13 +40,15 @@ from signalcraft.sources.sentry.signature import Family, family_of
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
 from signalcraft.thread_budgets import MAX_API_REQUESTS, MAX_OPERATIONS_REQUESTS
-from signalcraft.web import dashboard, operations_routes, problem_details
-from signalcraft.web.bulkhead import limit_concurrency
+from signalcraft.web import dashboard, middleware, operations_routes, problem_details
+from signalcraft.web.bulkhead import PROBES, limit_concurrency
 from signalcraft.web.compression import compress_responses
 from signalcraft.web.docs_routes import docs
 
 log = structlog.get_logger(__name__)
 
+#: Statuses of requests that are refused for their signature or token, or for their form before that.
+_REFUSED_UNVERIFIED = (401, 404, 405, 411, 413, 414, 415)
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -67,11 +69,17 @@ def create_app(settings: Settings) -> Flask:
     if settings.dashboard_password:
         attempts = Rate(limiter, "password", settings.ratelimit_address)
         queues = dashboard.create_dashboard(
-            settings.redis_url, settings.dashboard_password, password_attempts=attempts, client_key=_client_key
+            settings.redis_url,
+            settings.dashboard_password,
+            password_attempts=attempts,
+            refused=refused,
+            client_key=_client_key,
         )
         app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {dashboard.PREFIX: queues})  # type: ignore[method-assign]  # as Flask's documentation says
+    app.wsgi_app = middleware.bound_uri(app.wsgi_app)  # type: ignore[method-assign,assignment]  # likewise
     if settings.trusted_proxies:
-        proxied = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies)
+        checked = middleware.check_address(app.wsgi_app)
+        proxied = ProxyFix(checked, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies)
         app.wsgi_app = proxied  # type: ignore[method-assign]  # as Flask's documentation says
     open_database(settings.database_url, lock_timeout_ms=500, statement_timeout_ms=5_000)
     slow_queries.watch(settings.slow_query_ms)
@@ -79,6 +87,8 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(_add_headers)
     interactive = (groups, events, stats, docs)
     _log_requests(app, [blueprint.name for blueprint in interactive])
+    app.before_request(middleware.refuse_long_uri)
+    _limit_open_routes(app, Rate(limiter, "open", settings.ratelimit_address), settings)
     limit_concurrency(app, [blueprint.name for blueprint in interactive], MAX_API_REQUESTS)
     compress_responses(app, [blueprint.name for blueprint in interactive])
     limit_concurrency(app, [operations_routes.operations.name], MAX_OPERATIONS_REQUESTS)
@@ -115,6 +125,21 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
     return limiter
 
 
+def _limit_open_routes(app: Flask, rate: Rate, settings: Settings) -> None:
+    """Limit, by address, the routes that need no token.
+
+    Probes have no limit: over it, a platform would take the process for dead.
+    """
+
+    def hit() -> None:
+        needs_token = request.endpoint == "operations.show_metrics" and settings.metrics_token
+        if request.path not in PROBES and not needs_token:
+            rate.hit(_client_key())
+
+    for scope in (docs.name, operations_routes.operations.name):
+        app.before_request_funcs[scope].append(hit)
+
+
 def _http_error_response(error: HTTPException) -> Response:
     """Respond to an error of Werkzeug.
 
@@ -129,22 +154,29 @@ def _http_error_response(error: HTTPException) -> Response:
 def _handle_exceptions(app: Flask, refused: Rate) -> None:
     """Map each exception to a problem.
 
-    ``refused`` limits requests without valid credentials, by address.
+    ``refused`` limits requests that are refused for their credentials, or before those were looked at, by address.
     """
 
-    def refusal_response(refusal: Refusal) -> Response:
-        if refusal.status == 401:
+    def over_limit(status: int | None) -> TooManyRequests | None:
+        if status in _REFUSED_UNVERIFIED and "caller" not in g:
             try:
                 refused.hit(_client_key())
             except TooManyRequests as too_many:
-                refusal = too_many
-        return problem_details.from_refusal(refusal)
+                return too_many
+        return None
+
+    def refusal_response(refusal: Refusal) -> Response:
+        return problem_details.from_refusal(over_limit(refusal.status) or refusal)
+
+    def http_error_response(error: HTTPException) -> Response:
+        too_many = over_limit(error.code)
+        return problem_details.from_refusal(too_many) if too_many else _http_error_response(error)
 
     app.register_error_handler(Refusal, refusal_response)
     app.register_error_handler(ValidationError, problem_details.from_validation)
     app.register_error_handler(DatabaseUnavailable, problem_details.from_outage)
     app.register_error_handler(QueueUnavailable, problem_details.from_outage)
-    app.register_error_handler(HTTPException, _http_error_response)
+    app.register_error_handler(HTTPException, http_error_response)
     app.register_error_handler(Exception, _unexpected_error_response)
 
 

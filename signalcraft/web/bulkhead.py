@@ -16,7 +16,7 @@ from signalcraft.thread_budgets import MAX_EXPORTS
 #: How long a request waits for a permit: a burst of short requests is no reason to refuse any.
 _PERMIT_TIMEOUT_SECONDS: Final = 0.1
 #: Probes are fast, and must be answered while the permits are taken.
-_NEVER_LIMITED: Final = ("/healthz", "/readyz")
+PROBES: Final = ("/healthz", "/readyz")
 
 
 class _Permits:
@@ -55,7 +55,7 @@ def limit_concurrency(app: Flask, scopes: Iterable[str], limit: int) -> None:
     permits, exports = threading.BoundedSemaphore(limit), threading.BoundedSemaphore(MAX_EXPORTS)
 
     def acquire() -> None:
-        if request.path in _NEVER_LIMITED:
+        if request.path in PROBES:
             return
         g.permits = _Permits()
         if request.path.endswith("/export"):

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import rq_dashboard
 from flask import Flask, Response, abort, request
@@ -83,11 +84,17 @@ class _Worker(Worker):
 
 
 def create_dashboard(
-    redis_url: str, password: str, *, password_attempts: Rate | None = None, client_key: Callable[[], str] = str
+    redis_url: str,
+    password: str,
+    *,
+    password_attempts: Rate | None = None,
+    refused: Rate | None = None,
+    client_key: Callable[[], str] = str,
 ) -> Flask:
     """Create the application, without opening a connection.
 
-    An empty password disables authentication. ``password_attempts`` limits wrong passwords per ``client_key()``.
+    An empty password disables authentication. ``password_attempts`` limits wrong passwords, and ``refused`` requests
+    without one, per ``client_key()``.
     """
     app = Flask("signalcraft.web.dashboard", static_folder=rq_dashboard.blueprint.static_folder)
     # Only shown on the pages as the name of the instance: _remove_reconnect() prevents a connection to it.
@@ -97,7 +104,7 @@ def create_dashboard(
     pages.config.serializer = JSONSerializer
     pages.Job, pages.Worker = _Job, _Worker
     _remove_reconnect()
-    app.before_request(lambda: _authenticate(password, password_attempts, client_key))
+    app.before_request(lambda: _authenticate(password, password_attempts, refused, client_key))
     app.before_request(_default_to_alerts)
     app.register_error_handler(TooManyRequests, _too_many_response)
     app.register_error_handler(NoSuchJobError, _missing_job_response)
@@ -133,7 +140,9 @@ def _remove_reconnect() -> None:
         hooks.remove(pages.push_rq_connection)
 
 
-def _authenticate(password: str, password_attempts: Rate | None, client_key: Callable[[], str]) -> Response | None:
+def _authenticate(
+    password: str, password_attempts: Rate | None, refused: Rate | None, client_key: Callable[[], str]
+) -> Response | None:
     """Check the password and the allow-list.
 
     Over the limit the right password is refused too: otherwise guessing would still find it.
@@ -142,8 +151,9 @@ def _authenticate(password: str, password_attempts: Rate | None, client_key: Cal
     if password and offered and password_attempts:
         password_attempts.check(client_key())
     if password and not hmac.compare_digest(password.encode(), offered.encode(errors="surrogateescape")):
-        if offered and password_attempts:
-            password_attempts.hit(client_key())
+        rate = password_attempts if offered else refused
+        if rate:
+            rate.hit(client_key())
         return Response("A password is needed.\n", 401, {"WWW-Authenticate": 'Basic realm="queues"'})
     if request.method not in ("GET", "HEAD") or (request.endpoint and request.endpoint not in _PAGES):
         abort(Response("The dashboard is read-only.\n", 403))
@@ -160,7 +170,7 @@ def _default_to_alerts() -> None:
 
 
 def _too_many_response(refusal: TooManyRequests) -> Response:
-    return Response("Too many wrong passwords.\n", refusal.status, refusal.headers)
+    return Response("Too many requests without the right password.\n", refusal.status, refusal.headers)
 
 
 def _missing_job_response(_: Exception) -> Response:
@@ -184,6 +194,8 @@ def _add_headers_and_nonce(response: Response) -> Response:
         response.set_data(
             page.replace(_SCRIPT, f'<script nonce="{nonce}">').replace("</head>", f"{_STYLE}</head>", 1),
         )
+    if response.location:  # Werkzeug makes it absolute, with whatever the Host header names
+        response.location = urlsplit(response.location)._replace(scheme="", netloc="").geturl()
     for name, value in {**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)}.items():
         response.headers.setdefault(name, value)
     return response

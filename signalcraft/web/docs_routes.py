@@ -1,10 +1,12 @@
 """API documentation: ``/openapi.json`` and ``/docs``, without resources of other hosts."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from flask import Blueprint, Response, current_app, jsonify, render_template_string
+from flask import Blueprint, Response, current_app, jsonify, render_template_string, request
 from flask.typing import ResponseReturnValue
 
+from signalcraft.api.responses import etag
 from signalcraft.web.openapi import codes, common_codes, describe
 from signalcraft.web.openapi_examples import name_of, type_of
 
@@ -104,13 +106,23 @@ def show_start() -> ResponseReturnValue:
 @docs.get("/openapi.json")
 def show_description() -> ResponseReturnValue:
     """Return the OpenAPI description."""
-    return jsonify(_description())
+    return _constant("openapi", lambda: jsonify(describe(current_app)))
 
 
 @docs.get("/docs")
 def show_manual() -> ResponseReturnValue:
     """Return the API documentation as HTML."""
-    description = _description()
+    return _constant("manual", _render_manual)
+
+
+@docs.get("/docs/style.css")
+def show_style() -> ResponseReturnValue:
+    """Return the stylesheet of the documentation."""
+    return _constant("style", lambda: Response(_STYLE, mimetype="text/css"))
+
+
+def _render_manual() -> Response:
+    description = describe(current_app)
     page = render_template_string(
         _PAGE,
         description=description,
@@ -122,18 +134,18 @@ def show_manual() -> ResponseReturnValue:
     return Response(page, headers={"Content-Security-Policy": _POLICY})
 
 
-@docs.get("/docs/style.css")
-def show_style() -> ResponseReturnValue:
-    """Return the stylesheet of the documentation."""
-    return Response(_STYLE, mimetype="text/css")
+def _constant(name: str, render: Callable[[], Response]) -> Response:
+    """Return a page that is rendered once in a process, or 304.
 
-
-def _description() -> dict[str, Any]:
-    """Return the description, built at the first request.
-
-    Building it takes about 30 ms, and it is constant in a process.
+    Rendering takes 30 to 70 ms, and anybody may ask for it.
     """
-    description: dict[str, Any] | None = current_app.extensions.get("signalcraft.web.openapi")
-    if description is None:
-        description = current_app.extensions["signalcraft.web.openapi"] = describe(current_app)
-    return description
+    pages: dict[str, Response] = current_app.extensions.setdefault("signalcraft.web.docs", {})
+    page = pages.get(name)
+    if page is None:
+        page = pages[name] = render()
+    body = page.get_data()
+    response = Response(body, headers=page.headers)
+    response.set_etag(etag(body))
+    response.headers["Cache-Control"] = "no-cache"  # cached, but revalidated each time
+    response.make_conditional(request)
+    return response

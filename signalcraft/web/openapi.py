@@ -32,8 +32,9 @@ _JSON: Final = "application/json"
 _CONVERTER = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
-_COMMON_REFUSALS = (errors.Unavailable, Refusal)
-_CALLER_REFUSALS = (errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS)
+_COMMON_REFUSALS = (errors.UriTooLong, errors.Unavailable, Refusal)
+_OPEN_REFUSALS = (errors.TooManyRequests, *_COMMON_REFUSALS)
+_CALLER_REFUSALS = (errors.BadToken, *_OPEN_REFUSALS)
 _BODY_REFUSALS = (
     errors.BodyNotJson,
     errors.BodyNotObject,
@@ -190,7 +191,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "operations.healthz": Operation(
             summary="Check that the process responds.",
             responses={200: openapi_schemas.State},
-            refusals=(Refusal,),
+            refusals=(errors.UriTooLong, Refusal),
             is_open=True,
         ),
         "operations.readyz": Operation(
@@ -200,7 +201,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 200: {"status": "ok", "redis": {"state": "ok", "ms": 0.4, "loses": []}},
                 503: {"status": "unavailable", "redis": {"state": "away", "ms": 0.4, "loses": []}},
             },
-            refusals=(Refusal,),
+            refusals=(errors.UriTooLong, Refusal),
             is_open=True,
         ),
         "operations.show_metrics": Operation(
@@ -214,7 +215,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             summary="Say what this is and where to go on.",
             media="text/plain",
             response_examples={200: "This is SignalCraft.\n"},
-            refusals=_COMMON_REFUSALS,
+            refusals=_OPEN_REFUSALS,
             is_open=True,
         ),
         "docs.show_description": Operation(
@@ -222,21 +223,21 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             response_examples={
                 200: {"openapi": "3.1.0", "info": {"title": "SignalCraft", "version": "1"}, "paths": {}}
             },
-            refusals=_COMMON_REFUSALS,
+            refusals=_OPEN_REFUSALS,
             is_open=True,
         ),
         "docs.show_manual": Operation(
             summary="Return this description as HTML.",
             media="text/html",
             response_examples={200: '<!doctype html>\n<html lang="en">…'},
-            refusals=_COMMON_REFUSALS,
+            refusals=_OPEN_REFUSALS,
             is_open=True,
         ),
         "docs.show_style": Operation(
             summary="Return the stylesheet of the HTML page.",
             media="text/css",
             response_examples={200: "body { max-width: 60rem }"},
-            refusals=_COMMON_REFUSALS,
+            refusals=_OPEN_REFUSALS,
             is_open=True,
         ),
     },

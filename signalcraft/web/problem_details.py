@@ -23,7 +23,6 @@ FRAMEWORK_CODES: Mapping[str, tuple[int, str]] = {
     "request_malformed": (400, "Bad Request"),
     "method_not_allowed": (405, "Method Not Allowed"),
     "request_timeout": (408, "Request Timeout"),
-    "uri_too_long": (414, "URI Too Long"),
     "expectation_failed": (417, "Expectation Failed"),
     "headers_too_large": (431, "Request Header Fields Too Large"),
     "transfer_coding_unsupported": (501, "Not Implemented"),

@@ -45,7 +45,7 @@ class _Collector:
 def _sum_families(sums: metrics.Sums) -> Iterator[Metric]:
     """Yield the families of counters and histograms.
 
-    Series that only another release declares are skipped.
+    Series that only another release declares are skipped, and fields that are none of ours.
     """
     for declaration in DECLARED:
         samples = {
@@ -86,7 +86,8 @@ def _gauge_families(gauges: Mapping[str, Gauge]) -> Iterator[Metric]:
         if declaration is None or declaration.kind is not Kind.GAUGE:
             raise LookupError(f"{name} is not a declared gauge")
         family = GaugeMetricFamily(name, declaration.help, labels=declaration.labels)
-        with contextlib.suppress(RedisError, RecoverableError):
+        # the last two: what is in Redis is none of ours
+        with contextlib.suppress(RedisError, RecoverableError, ValueError, TypeError):
             reading = read()
             values = reading if isinstance(reading, Mapping) else {(): reading}
             for labels, value in sorted(values.items()):

@@ -1,9 +1,11 @@
 """Hostile requests to the public URL: forged and replayed deliveries, guessed tokens, floods, JSON bombs."""
 
 import hmac
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
 from signalcraft.worker.batch_worker import BatchWorker
-from tests.support.web_client import PATH, SECRET, add_workspace, ask, code_of, sample, send, web
+from tests.support.web_client import PATH, SECRET, TOKEN, add_workspace, ask, code_of, sample, send, web
 
 KEY, NEW_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 SMALL = b'{"action":"triggered","installation":{},"data":{"event":{"event_id":"' + b"a" * 32 + b'","title":"canary"}}}'
@@ -416,11 +418,75 @@ def test_a_valid_signature_is_never_refused_for_its_address_despite_junk_from_th
     assert [send(client, sample()).status_code for _ in range(10)] == [202] * 10
 
 
+def unused_address() -> str:
+    """An address of no other test, whose process may still be synchronizing its hits."""
+    return str(IPv4Address(secrets.randbits(32)))
+
+
 def test_guessed_tokens_count_against_the_address_and_a_valid_token_still_works(environ: dict[str, str]) -> None:
     add_workspace()
     client = web(environ, RATELIMIT_ADDRESS="3/hour")
     assert [ask(client, "/groups", f"guess-{n}").status_code for n in range(5)] == [401, 401, 401, 429, 429]
     assert ask(client, "/groups").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "refused_request",
+    [
+        {"path": "/nowhere"},
+        {"path": "/" * 2_000},
+        {"path": "/healthz", "method": "POST"},
+        {"path": PATH, "method": "POST", "data": b"{}", "content_type": "text/plain"},
+        {
+            "path": PATH,
+            "method": "POST",
+            "content_type": "application/json",
+            "environ_overrides": {"CONTENT_LENGTH": ""},
+        },
+        {"path": PATH, "method": "POST", "data": b"{}", "environ_overrides": {"CONTENT_LENGTH": "9" * 12}},
+        {"path": "/rq/"},
+    ],
+    ids=["unknown path", "long path", "method", "media type", "no length", "too large", "no password"],
+)
+def test_what_is_refused_for_its_form_counts_against_the_address_and_a_valid_delivery_does_not(
+    environ: dict[str, str], refused_request: dict[str, Any]
+) -> None:
+    add_workspace()
+    client = web(environ, RATELIMIT_ADDRESS="3/hour", DASHBOARD_PASSWORD="look")
+    client.environ_base["REMOTE_ADDR"] = unused_address()
+    statuses = [client.open(**refused_request).status_code for _ in range(5)]
+    assert (statuses[3:], 429 in statuses[:3]) == ([429, 429], False)
+    assert send(client, sample()).status_code == 202
+    assert ask(client, "/groups/99").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/docs/style.css", "/metrics"])
+def test_pages_that_need_no_token_have_a_limit_for_each_address_of_their_own(
+    environ: dict[str, str], path: str
+) -> None:
+    add_workspace()
+    client = web(environ, RATELIMIT_ADDRESS="3/hour")
+    client.environ_base["REMOTE_ADDR"] = unused_address()
+    assert [client.get(path).status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert refused(send(client, sample(secret="wrong")))
+    assert send(client, sample()).status_code == 202
+
+
+def test_probes_and_scrapes_with_the_token_have_no_limit(environ: dict[str, str]) -> None:
+    add_workspace()
+    client = web(environ, RATELIMIT_ADDRESS="3/hour", METRICS_TOKEN="scrape")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        answers = [client.get(path, headers={"Authorization": "Bearer scrape"}).status_code for _ in range(6)]
+        assert 429 not in answers
+
+
+def test_a_request_with_a_token_is_not_limited_by_its_address_whatever_its_form(environ: dict[str, str]) -> None:
+    add_workspace()
+    client = web(environ, RATELIMIT_ADDRESS="3/hour")
+    assert [ask(client, "/groups/99").status_code for _ in range(6)] == [404] * 6
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answers = [client.patch("/api/v1/groups/1", data="{}", headers=headers).status_code for _ in range(6)]
+    assert answers == [415] * 6
 
 
 @pytest.mark.parametrize(
@@ -442,11 +508,19 @@ def test_only_the_hop_that_a_trusted_proxy_wrote_sets_the_address(
     assert got == statuses
 
 
-def test_an_invalid_address_is_counted_too(environ: dict[str, str]) -> None:
+def test_an_address_that_is_none_is_that_of_the_connection_in_counters_and_log(
+    environ: dict[str, str], clean_redis: Redis
+) -> None:
     add_workspace()
     client = web(environ, RATELIMIT_ADDRESS="1/hour", TRUSTED_PROXIES="1")
-    for chain in ("junk\u00e9" * 200, "unknown", "::1%" + "x" * 200, "1.2.3.4:80", ","):
-        assert send(client, sample(secret="x"), headers={"X-Forwarded-For": chain}).status_code in (401, 429)
+    forged = ("junk\u00e9" * 2_000, "unknown", "::1%" + "x" * 8_000, "1.2.3.4:80", ",", "x://" + ":" * 8_000)
+    with capture_logs() as lines:
+        answers = [send(client, sample(secret="x"), headers={"X-Forwarded-For": chain}).status_code for chain in forged]
+    assert answers == [401] + [429] * 5
+    assert {line["address"] for line in lines if "address" in line} == {"127.0.0.1"}
+    assert {line["who"] for line in lines if "who" in line} == {"127.0.0.1"}
+    until(lambda: clean_redis.keys("signalcraft:rate:*127.0.0.1*") != [])
+    assert all(len(key) < 100 for key in clean_redis.keys("signalcraft:rate:*"))
 
 
 @pytest.mark.parametrize(
@@ -465,14 +539,16 @@ def test_a_host_is_counted_by_its_ipv4_address_or_its_ipv6_network(address: str 
 
 def test_a_client_over_a_limit_is_counted_each_time_and_logged_once_a_second(environ: dict[str, str]) -> None:
     add_workspace()
-    client = web(environ, RATELIMIT_ADDRESS="1/hour", RATELIMIT_WEBHOOK="1/hour", RATELIMIT_API="1/hour")
-    before = client.get("/metrics").get_data(as_text=True)
+    limits = {"RATELIMIT_ADDRESS": "1/hour", "RATELIMIT_WEBHOOK": "1/hour", "RATELIMIT_API": "1/hour"}
+    client = web(environ, **limits, METRICS_TOKEN="scrape")
+    scrape = {"headers": {"Authorization": "Bearer scrape"}}
+    before = client.get("/metrics", **scrape).get_data(as_text=True)
     with capture_logs() as lines:
         for _ in range(4):
             send(client, sample(secret="wrong"))
             send(client, sample())
             ask(client, "/groups")
-    after = client.get("/metrics").get_data(as_text=True)
+    after = client.get("/metrics", **scrape).get_data(as_text=True)
     logged = [line for line in lines if line["event"] == "rate limit exceeded"]
     assert sorted(line["limit"] for line in logged) == ["address", "token", "workspace"]
     for limit in ("address", "token", "workspace"):

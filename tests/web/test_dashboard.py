@@ -238,6 +238,9 @@ def test_the_command_asks_for_the_password_shows_the_queues_and_stops_on_sigterm
     try:
         wait_until(lambda: _get(port, "/", {}) == (401, b"A password is needed.\n"), seconds=30)
         status, queues = _get(port, "/0/data/queues.json", WITH_PASSWORD)
+        elsewhere = _get(port, "/", {**WITH_PASSWORD, "Host": "evil.example"})
+        assert elsewhere, "another name may resolve to this machine"
+        assert elsewhere[0] == 400
         assert (status, b'"name":"alerts"' in queues, b'"count":1' in queues) == (200, True, True)
     finally:
         process.terminate()
@@ -262,3 +265,10 @@ def _get(port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes] | N
             return error.code, error.read()
     except URLError:
         return None
+
+
+def test_a_redirect_names_no_host(client: FlaskClient) -> None:
+    """Werkzeug takes it from the Host header, which anybody sends."""
+    below = {"SCRIPT_NAME": "/rq", "PATH_INFO": ""}
+    response = client.get("/", headers={"Host": "evil.example", **WITH_PASSWORD}, environ_overrides=below)
+    assert (response.status_code, response.headers["Location"]) == (308, "/rq/")

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.web import openapi
+from signalcraft.web import docs_routes, openapi
 from tests.support import ROOT
 from tests.support.builders import pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, code_of, web
@@ -192,6 +192,23 @@ def test_the_html_page_loads_nothing_from_other_hosts(client: FlaskClient) -> No
     assert client.get("/docs/style.css").mimetype == "text/css"
     for code in openapi.codes():
         assert f"<code>{code}</code>" in page
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/docs/style.css"])
+def test_the_documentation_is_rendered_once_and_revalidated_by_its_tag(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    first = client.get(path)
+
+    def render(*_: object, **__: object) -> None:
+        pytest.fail("rendered again")
+
+    for name in ("render_template_string", "describe", "jsonify"):
+        monkeypatch.setattr(docs_routes, name, render)
+    again = client.get(path)
+    assert (again.data, again.headers["ETag"]) == (first.data, first.headers["ETag"])
+    unchanged = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
 
 
 def test_the_html_page_links_every_call_and_every_schema(client: FlaskClient) -> None:

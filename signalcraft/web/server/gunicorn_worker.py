@@ -21,7 +21,6 @@ from gunicorn.http.errors import (
     ConfigurationProblem,
     ExpectationFailed,
     LimitRequestHeaders,
-    LimitRequestLine,
     ParseException,
     UnsupportedTransferCoding,
 )
@@ -79,7 +78,6 @@ _HEAD_TOO_LARGE: Final = _refusal("headers_too_large")
 _MALFORMED: Final = _refusal("request_malformed")
 _FAULT: Final = _Refusal(Refusal.status, Refusal.code, Refusal.title)
 _REFUSALS: Final = (
-    (LimitRequestLine, _refusal("uri_too_long")),
     (LimitRequestHeaders, _HEAD_TOO_LARGE),
     (UnsupportedTransferCoding, _refusal("transfer_coding_unsupported")),
     (ExpectationFailed, _refusal("expectation_failed")),
@@ -149,6 +147,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         """
         request.set_arrival_time(connection.complete_at)
         return super().handle(connection)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's
+        """Serve a parsed request.
+
+        The loop has sent ``100 Continue`` if the client had to wait for it; gunicorn would send it again.
+        """
+        req._expected_100_continue = False  # noqa: SLF001 - it has no other way
+        return super().handle_request(req, conn)
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
         """Release the bytes of a request a thread has served."""
@@ -241,7 +247,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_TIMEOUT_SECONDS
         connection.parser.unreader.unread(bytes(buffer.received))
-        super().enqueue_req(connection)
+        served = self.tpool.submit(self.handle, connection, urgent=buffer.is_delivery())
+        served.add_done_callback(lambda outcome: self.method_queue.defer(self.finish_request, connection, outcome))
 
     def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's
         """Respond in the loop, without a thread, and close."""

@@ -7,6 +7,8 @@ from typing import Any, Final
 #: A head over this is refused.
 MAX_HEAD_BYTES: Final = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+#: Empty lines may come first.
+_DELIVERY = re.compile(rb"[\r\n]{0,8}POST /webhooks/")
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
@@ -35,6 +37,10 @@ class RequestBuffer:
                 return len(self.received) > MAX_HEAD_BYTES
             self.expected = end + 4 + self._body_bytes(end)
         return len(self.received) >= self.expected
+
+    def is_delivery(self) -> bool:
+        """Return whether this is a delivery, so that it is served before anything else."""
+        return _DELIVERY.match(self.received) is not None
 
     def expects_continue(self) -> bool:
         """Return whether the client waits for ``100 Continue``.

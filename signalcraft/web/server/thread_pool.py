@@ -10,6 +10,7 @@ processor is not busy, the limit doubles.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -36,7 +37,7 @@ def _processor() -> float:
 
 
 class AdaptiveThreadPool:
-    """The part of an executor that gunicorn's worker calls; first come, first served.
+    """The part of an executor that gunicorn's worker calls; urgent calls first, else first come, first served.
 
     Threads are daemons: one that still runs does not keep the process from ending.
     """
@@ -48,7 +49,9 @@ class AdaptiveThreadPool:
         """
         self._max = max(max_threads, MIN_RUNNING)
         self._processor = processor
-        self._waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._waiting: SimpleQueue[None] = SimpleQueue()  # an item for each call in the next two
+        self._urgent: deque[Callable[[], None]] = deque()
+        self._others: deque[Callable[[], None]] = deque()
         self._behind = threading.Event()  # a call came since the last tick
         #: How many threads may run now.
         self.allowed = MIN_RUNNING
@@ -57,8 +60,8 @@ class AdaptiveThreadPool:
         self._ticks = 0
         self._is_shut = False
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:  # noqa: ANN401 - as executors do
-        """Queue a call of ``function``.
+    def submit(self, function: Callable[..., Any], /, *args: Any, urgent: bool = False) -> Future[Any]:  # noqa: ANN401 - as executors do
+        """Queue a call of ``function``; an urgent one passes those that are not.
 
         Raises:
             RuntimeError: the pool was shut down.
@@ -66,7 +69,8 @@ class AdaptiveThreadPool:
         if self._is_shut:
             raise RuntimeError("the pool was shut down")
         future: Future[Any] = Future()
-        self._waiting.put(partial(_call, future, function, args))
+        (self._urgent if urgent else self._others).append(partial(_call, future, function, args))
+        self._waiting.put(None)
         if not self._began:
             self._start()
         self._behind.set()
@@ -109,10 +113,21 @@ class AdaptiveThreadPool:
             if index >= self.allowed:
                 with self._grown:
                     self._grown.wait_for(lambda: index < self.allowed)
-            call = self._waiting.get()
+            call = self._next()
             self._began[index] = self._ticks
             call()
             self._began[index] = _IDLE_SENTINEL
+
+    def _next(self) -> Callable[[], None]:
+        """Wait for a call.
+
+        Calls are queued before their item of ``_waiting``, so each thread that has an item finds a call.
+        """
+        self._waiting.get()
+        try:
+            return self._urgent.popleft()
+        except IndexError:
+            return self._others.popleft()
 
     def _adapt(self) -> None:
         while True:

@@ -66,6 +66,7 @@ def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         "MAX_BODY_BYTES": str(LIMIT),
         "RATELIMIT_WEBHOOK": "100000/minute",
         "RATELIMIT_ADDRESS": "100000/minute",
+        "DASHBOARD_PASSWORD": "look",
     }
     with log.open("wb") as stream:
         command = [sys.executable, "-m", "gunicorn", "app:app"]
@@ -166,7 +167,7 @@ def test_requests_that_are_sent_one_behind_the_other_are_answered_one_after_the_
     assert received.count(b"HTTP/1.1 202") == 2
 
 
-def test_a_client_that_expects_continue_gets_it(server: Server) -> None:
+def test_a_client_that_expects_continue_gets_it_once(server: Server) -> None:
     sent = sample()
     with server.connect() as connection:
         connection.sendall(head(sent, Expect="100-continue"))
@@ -177,6 +178,14 @@ def test_a_client_that_expects_continue_gets_it(server: Server) -> None:
             piece = connection.recv(65_536)
             assert piece
             received += piece
+    assert b" 100 " not in received
+
+
+def test_a_body_that_came_at_once_or_is_too_large_is_not_asked_for(server: Server) -> None:
+    sent = sample()
+    assert exchange(server, head(sent, Expect="100-continue") + sent.body) == (202, None)
+    too_large = head(sent, **{"Expect": "100-continue", "Content-Length": str(LIMIT + 1)})
+    assert exchange(server, too_large) == (413, "body_too_large")
 
 
 def test_memory_stays_bounded_whatever_is_sent(server: Server, record_property: Callable[[str, object], None]) -> None:
@@ -251,6 +260,32 @@ def test_a_line_that_never_ends_is_refused_at_once(server: Server, head_bytes: b
     began = time.monotonic()
     assert exchange(server, head_bytes) == (431, "headers_too_large")
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/" * 60_000, (414, "uri_too_long")),
+        ("/rq" + "/" * 60_000, (414, "uri_too_long")),
+        ("/" + "x" * 60_000, (414, "uri_too_long")),
+        ("/?" + "a&" * 30_000, (414, "uri_too_long")),
+        (f"{PATH}?" + "a&" * 1_000, (414, "uri_too_long")),
+        ("/" + "x" * 1_000, (404, "not_found")),
+    ],
+    ids=["slashes", "below /rq", "one segment", "parameters", "parameters of a delivery", "a path within the limit"],
+)
+def test_a_long_path_or_query_string_is_refused_before_it_is_split(
+    server: Server, target: str, expected: tuple[int, str]
+) -> None:
+    """Measured: 60,000 slashes took 700 ms, 60 kB of parameters 28 to 67 ms; now 2 ms."""
+    sent = sample()
+    request = head(sent).replace(PATH.encode(), target.encode(), 1) + sent.body
+    best = 9.0
+    for _ in range(3):
+        began = time.monotonic()
+        assert exchange(server, request) == expected
+        best = min(best, time.monotonic() - began)
+    assert best < 0.1
 
 
 def test_a_length_that_is_given_twice_is_refused(server: Server) -> None:
@@ -470,6 +505,22 @@ def test_a_request_is_there_when_its_head_and_as_much_as_it_promised_are(
     pieces: tuple[bytes, ...], expected: list[bool]
 ) -> None:
     assert arrived(*pieces) == expected
+
+
+@pytest.mark.parametrize(
+    ("begin", "expected"),
+    [
+        (b"POST /webhooks/sentry HTTP/1.1", True),
+        (b"\r\nPOST /webhooks/sentry/acme HTTP/1.1", True),
+        (b"GET /webhooks/sentry HTTP/1.1", False),
+        (b"POST /api/v1/preview HTTP/1.1", False),
+        (b"GET /?POST /webhooks/ HTTP/1.1", False),
+    ],
+)
+def test_a_delivery_is_told_from_the_rest_by_its_request_line(begin: bytes, *, expected: bool) -> None:
+    buffer = RequestBuffer(None, 0.0, max_body_bytes=10)
+    buffer.add(begin + b"\r\n\r\n")
+    assert buffer.is_delivery() is expected
 
 
 # --- when the loop hears of two at once, and the first takes the place of the second

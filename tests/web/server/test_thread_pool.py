@@ -160,6 +160,20 @@ def test_first_come_first_served() -> None:
     assert all(abs(number - position) <= 20 for position, number in enumerate(begun)), "threads may pass each other"
 
 
+def test_an_urgent_call_passes_all_that_wait_and_urgent_ones_do_not_pass_each_other() -> None:
+    pool = AdaptiveThreadPool(MIN_RUNNING)
+    begun: list[str] = []
+    with crowd() as held:
+        for _ in range(MIN_RUNNING):
+            pool.submit(held.stay)
+        assert held.grows_to(MIN_RUNNING)
+        futures = [pool.submit(begun.append, f"other {number}") for number in range(50)]
+        futures += [pool.submit(begun.append, f"urgent {number}", urgent=True) for number in range(50)]
+        held.open()
+        assert all_done(futures)
+    assert sorted(begun[:50]) == sorted(f"urgent {number}" for number in range(50))
+
+
 def test_a_pool_of_fewer_threads_than_work_at_once_still_has_those() -> None:
     assert AdaptiveThreadPool(1).submit(lambda: 7).result(TIMEOUT_SECONDS) == 7
 
