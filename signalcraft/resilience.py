@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from signalcraft.domain.errors import RecoverableError
+from signalcraft.domain.errors import RecoverableError, ThreadsExhausted
 
 T = TypeVar("T")
 
@@ -66,10 +66,31 @@ class CircuitBreaker:
             self._open_until = self._clock() + self._pause_seconds
 
 
+#: Set once work could not be done for want of a thread: then a web process stops, to be started again.
+threads_exhausted: Final = threading.Event()
+
+
+def start_thread(run: Callable[[], object], *, name: str) -> threading.Thread:
+    """Run ``run`` in a daemon thread, which does not keep the process from ending.
+
+    Raises:
+        ThreadsExhausted: the system has no thread to spare.
+    """
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise ThreadsExhausted(str(error)) from None
+    return thread
+
+
 def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
     """Run ``call`` in a daemon thread.
 
     The thread does not keep the process from ending if ``call`` hangs.
+
+    Raises:
+        ThreadsExhausted: the system has no thread to spare.
     """
     future: Future[T] = Future()
 
@@ -81,7 +102,7 @@ def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
         else:
             future.set_result(result)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    start_thread(run, name=name)
     return future
 
 
@@ -182,12 +203,10 @@ def every(
             following = work()
             pause = following if isinstance(following, float) else seconds
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
-
     def stop() -> None:
         stopped.set()
         if thread is not threading.current_thread():
             thread.join(stop_timeout)
 
-    thread.start()
+    thread = start_thread(run, name=name)
     return stop

@@ -186,6 +186,10 @@ class InvalidSetting(SignalCraftError):
     """An environment variable is missing or wrong. The message begins with its name."""
 
 
+class ThreadsExhausted(SignalCraftError):
+    """The system has no thread to spare. This process cannot go on: it must end and be started again."""
+
+
 class RecoverableError(SignalCraftError):
     """A dependency is unavailable or busy. The delivery is not at fault: try again."""
 

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from signalcraft import metrics
 from signalcraft.domain.errors import TooManyRequests
+from signalcraft.resilience import start_thread
 
 log = structlog.get_logger(__name__)
 
@@ -103,8 +104,7 @@ class SharedCounters(Storage):
             counter.unsynced += amount
             hits = counter.synced + counter.unsynced
             if self._sync_thread is None:  # started at the first hit: threads do not survive a fork
-                self._sync_thread = threading.Thread(target=self._sync_forever, name="rates", daemon=True)
-                self._sync_thread.start()
+                self._sync_thread = start_thread(self._sync_forever, name="rates")
         self._has_hits.set()
         return hits
 

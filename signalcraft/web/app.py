@@ -25,6 +25,7 @@ from signalcraft.domain.errors import (
     DatabaseUnavailable,
     QueueUnavailable,
     Refusal,
+    ThreadsExhausted,
     TooManyRequests,
     UiComponentRequest,
 )
@@ -34,7 +35,7 @@ from signalcraft.ingest.credential_cache import Caller, CredentialCache
 from signalcraft.ingest.rate_limits import Rate, SharedCounters, network_of
 from signalcraft.logs import exception_fields
 from signalcraft.queues import redis_clients
-from signalcraft.resilience import CircuitBreaker
+from signalcraft.resilience import CircuitBreaker, threads_exhausted
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry.signature import Family, family_of
 from signalcraft.storage import slow_queries
@@ -176,8 +177,15 @@ def _handle_exceptions(app: Flask, refused: Rate) -> None:
     app.register_error_handler(ValidationError, problem_details.from_validation)
     app.register_error_handler(DatabaseUnavailable, problem_details.from_outage)
     app.register_error_handler(QueueUnavailable, problem_details.from_outage)
+    app.register_error_handler(ThreadsExhausted, _threads_exhausted_response)
     app.register_error_handler(HTTPException, http_error_response)
     app.register_error_handler(Exception, _unexpected_error_response)
+
+
+def _threads_exhausted_response(error: ThreadsExhausted) -> Response:
+    """Return 503; the gunicorn worker stops soon, and another one is started."""
+    threads_exhausted.set()
+    return problem_details.from_outage(error)
 
 
 def _log_requests(app: Flask, scopes: Iterable[str]) -> None:

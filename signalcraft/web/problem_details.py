@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from signalcraft import metrics
-from signalcraft.domain.errors import InvalidFields, RecoverableError, Refusal, Unavailable
+from signalcraft.domain.errors import InvalidFields, RecoverableError, Refusal, ThreadsExhausted, Unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -45,8 +45,8 @@ def from_validation(error: ValidationError) -> Response:
     return from_refusal(InvalidFields(errors=dict(_flatten(error.messages))))
 
 
-def from_outage(_: RecoverableError) -> Response:
-    """Return 503: a dependency is unavailable."""
+def from_outage(_: RecoverableError | ThreadsExhausted) -> Response:
+    """Return 503: a dependency is unavailable, or there is no thread to reach it."""
     return from_refusal(Unavailable())
 
 

@@ -26,8 +26,8 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from signalcraft import logs, metrics
-from signalcraft.domain.errors import Refusal
+from signalcraft import logs, metrics, resilience
+from signalcraft.domain.errors import Refusal, ThreadsExhausted, Unavailable
 from signalcraft.ingest import request
 from signalcraft.web import problem_details
 from signalcraft.web.server.bounded_socket import BoundedSocket
@@ -77,6 +77,7 @@ def _refusal(code: str) -> _Refusal:
 _HEAD_TOO_LARGE: Final = _refusal("headers_too_large")
 _MALFORMED: Final = _refusal("request_malformed")
 _FAULT: Final = _Refusal(Refusal.status, Refusal.code, Refusal.title)
+_UNAVAILABLE: Final = _Refusal(Unavailable.status, Unavailable.code, Unavailable.title)
 _REFUSALS: Final = (
     (LimitRequestHeaders, _HEAD_TOO_LARGE),
     (UnsupportedTransferCoding, _refusal("transfer_coding_unsupported")),
@@ -89,6 +90,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
 
     #: Set by ``gunicorn.conf.py``: MAX_BODY_BYTES.
     max_body_bytes = 5 * 1024 * 1024
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
         """Take gunicorn's arguments, after the fork."""
@@ -178,8 +180,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             client.sendall(refusal.as_bytes())
 
     def murder_pending(self) -> None:
-        """Close connections past their timeout. Called about once a second."""
+        """Close connections past their timeout. Called about once a second.
+
+        A process that could not start a thread stops, and gunicorn starts another one.
+        """
         super().murder_pending()
+        if self.alive and resilience.threads_exhausted.is_set():
+            log.error("no thread can be started, web process restarts", stage="receive")
+            self.alive = False
         now = time.monotonic()
         timeout = ARRIVAL_TIMEOUT_SECONDS if self.alive else LINGER_TIMEOUT_SECONDS
         slow = [connection for connection, buffer in self._buffering.items() if now - buffer.began_at > timeout]
@@ -247,7 +255,13 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_TIMEOUT_SECONDS
         connection.parser.unreader.unread(bytes(buffer.received))
-        served = self.tpool.submit(self.handle, connection, urgent=buffer.is_delivery())
+        try:
+            served = self.tpool.submit(self.handle, connection, urgent=buffer.is_delivery())
+        except ThreadsExhausted:
+            resilience.threads_exhausted.set()
+            self._held -= connection.held
+            self._refuse(connection, _UNAVAILABLE)
+            return
         served.add_done_callback(lambda outcome: self.method_queue.defer(self.finish_request, connection, outcome))
 
     def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's

@@ -19,6 +19,8 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from signalcraft.domain.errors import ThreadsExhausted
+from signalcraft.resilience import start_thread
 from signalcraft.thread_budgets import MIN_RUNNING
 
 log = structlog.get_logger(__name__)
@@ -65,14 +67,15 @@ class AdaptiveThreadPool:
 
         Raises:
             RuntimeError: the pool was shut down.
+            ThreadsExhausted: the system has no thread for the first call.
         """
         if self._is_shut:
             raise RuntimeError("the pool was shut down")
+        if not self._began:
+            self._start()
         future: Future[Any] = Future()
         (self._urgent if urgent else self._others).append(partial(_call, future, function, args))
         self._waiting.put(None)
-        if not self._began:
-            self._start()
         self._behind.set()
         return future
 
@@ -86,8 +89,8 @@ class AdaptiveThreadPool:
     def _start(self) -> None:
         with self._grown:
             if not self._began:
-                threading.Thread(target=self._adapt, name="web-adapt", daemon=True).start()
                 self._allow(MIN_RUNNING)
+                start_thread(self._adapt, name="web-adapt")
 
     def _allow(self, number: int) -> None:
         with self._grown:
@@ -95,11 +98,10 @@ class AdaptiveThreadPool:
             self._grown.notify_all()
             while len(self._began) < number:
                 index = len(self._began)
-                thread = threading.Thread(target=self._work, args=(index,), name=f"web-{index}", daemon=True)
                 self._began.append(_IDLE_SENTINEL)
                 try:
-                    thread.start()
-                except RuntimeError:  # the system has no more threads
+                    start_thread(partial(self._work, index), name=f"web-{index}")
+                except ThreadsExhausted:
                     del self._began[index]
                     self.allowed = index
                     raise
@@ -146,7 +148,7 @@ class AdaptiveThreadPool:
             if allowed != self.allowed:
                 try:
                     self._allow(allowed)
-                except RuntimeError:
+                except ThreadsExhausted:
                     log.warning("thread limit of the system reached", threads=self.allowed)  # the next tick tries again
 
 

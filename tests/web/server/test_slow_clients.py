@@ -24,13 +24,15 @@ import pytest
 from gunicorn.config import Config
 from redis import Redis
 
+from signalcraft import resilience
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
+from signalcraft.web.server.bounded_socket import BoundedSocket
 from signalcraft.web.server.gunicorn_worker import BufferingWorker, _Connection
 from signalcraft.web.server.request_buffer import MAX_HEAD_BYTES, RequestBuffer
 from tests.support import ROOT
-from tests.support.web_client import PATH, SECRET, TOKEN, sample
+from tests.support.web_client import PATH, SECRET, TOKEN, add_workspace, code_of, sample, send, web
 
 LIMIT = 1_000_000
 
@@ -564,3 +566,42 @@ def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
     worker._evict_one()
     heard_of.data(heard_of.fileobj)
     assert (worker.nr_conns, worker._buffering) == (0, {})
+
+
+# --- when the system has no thread to spare
+
+
+def test_without_a_thread_a_request_gets_a_503_and_the_process_stops_to_be_started_again(
+    worker: BufferingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resilience, "threads_exhausted", threading.Event())
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    worker.tpool = worker.get_thread_pool()
+    theirs, ours = socket.socketpair()
+    worker.nr_conns += 1
+    sent = sample()
+    with theirs, BoundedSocket(fileno=ours.detach()) as bounded:
+        theirs.sendall(head(sent) + sent.body)
+        worker.enqueue_req(_Connection(worker, bounded, ("127.0.0.1", 1), ("127.0.0.1", 2)))
+        status, problem = answer(theirs)
+    assert (status, problem["code"]) == (503, "unavailable")
+    assert (worker.nr_conns, worker._held, worker.alive) == (0, 0, True)
+    worker.murder_pending()
+    assert not worker.alive
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_delivery_that_needs_a_thread_in_vain_gets_a_503(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_workspace()
+    monkeypatch.setattr(resilience.threads_exhausted, "set", lambda: None)
+    client = web(environ)
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", no_thread)
+        response = send(client, sample())
+    assert (response.status_code, code_of(response)) == (503, "unavailable")
+    assert send(client, sample()).status_code == 202
