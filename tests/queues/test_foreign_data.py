@@ -18,6 +18,7 @@ import worker as worker_module
 from signalcraft import metrics, tasks
 from signalcraft.cli.main import main
 from signalcraft.domain.errors import QueueUnavailable
+from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import backlog, enqueue, jobs, leases, quarantine
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
@@ -161,13 +162,15 @@ def test_a_delivery_key_that_names_no_delivery_refuses_none(clean_redis: Redis, 
     ],
     ids=lambda value: repr(value[:40]),
 )
-def test_a_field_of_somebody_else_hides_no_other_metric(clean_redis: Redis, field: bytes, amount: bytes) -> None:
+def test_a_field_of_somebody_else_hides_no_other_metric(
+    settings: Settings, clean_redis: Redis, field: bytes, amount: bytes
+) -> None:
     clean_redis.hset(metrics.SUMS, field, amount)
     registry = metrics.Registry(metrics.DECLARED)
     registry.count("signalcraft_duplicates_total", 2)
     registry.count("signalcraft_alerts_total", 3)
     assert registry.flush(clean_redis)
-    text = prometheus.as_text(clean_redis, health.gauges(clean_redis))
+    text = prometheus.as_text(clean_redis, health.gauges(clean_redis, CredentialCache(settings)))
     assert "signalcraft_alerts_total 3.0" in text
     assert "signalcraft_duplicates_total 2.0" in text
 
@@ -293,7 +296,8 @@ def test_whatever_is_planted_our_jobs_are_stored_and_no_command_fails(
     with suppress(QueueUnavailable):
         backlog.heartbeat_seconds(clean_redis, jobs.ALERTS)
         backlog.backlog(clean_redis, jobs.ALERTS)
-    assert "signalcraft_alerts_total" in prometheus.as_text(clean_redis, health.gauges(clean_redis))
+    gauges = health.gauges(clean_redis, CredentialCache(settings))
+    assert "signalcraft_alerts_total" in prometheus.as_text(clean_redis, gauges)
     for arguments in chain([["reconcile"]], [["reconcile", "--quarantine"]] * 2):
         output = run(environ, *arguments)
     assert output == "0 jobs were put back.\n"

@@ -4,7 +4,9 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
+from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import redis_clients, redis_persistence
+from signalcraft.settings import Settings
 from signalcraft.web import health
 
 GOOD = {"aof_enabled": 1, "maxmemory_policy": "noeviction"}
@@ -33,13 +35,14 @@ def test_each_risk_is_reported(differences: dict[str, object], expected: str) ->
     assert "a restart of Redis loses" in loss or "a full Redis forgets" in loss
 
 
-def test_risks_are_logged_at_start_and_reported_by_readyz(clean_redis: Redis) -> None:
+def test_risks_are_logged_at_start_and_reported_by_readyz(clean_redis: Redis, environ: dict[str, str]) -> None:
+    credentials = CredentialCache(Settings.from_environ(environ))
     before = clean_redis.config_get("maxmemory-policy")["maxmemory-policy"]
     clean_redis.config_set("maxmemory-policy", "volatile-lru")
     try:
         with capture_logs() as lines:
             redis_persistence.report(clean_redis, "fallback")
-        losses = health.check(clean_redis)["redis"].loses
+        losses = health.check(clean_redis, credentials)["redis"].loses
     finally:
         clean_redis.config_set("maxmemory-policy", before)
     assert any("volatile-lru" in line["reason"] for line in lines)
