@@ -217,7 +217,7 @@ def test_a_read_only_server_is_unavailable_and_no_bug() -> None:
     add_to_inbox(accepted())
     with session():
         database.execute_sql("SET default_transaction_read_only = on")
-    with pytest.raises(DatabaseUnavailable, match="ReadOnlySqlTransaction"):
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
         inbox_consumer().consume_batch()
     assert inbox_consumer().consume_batch() == 1
 
@@ -244,12 +244,14 @@ def test_a_table_that_is_locked_for_long_dead_letters_nothing() -> None:
     holder.start()
     locked.wait(5)
     consumer = inbox_consumer()
-    for _ in range(3):
-        database.set_timeouts(lock_ms=100, statement_ms=15_000)
-        with pytest.raises(DatabaseUnavailable, match="LockNotAvailable"):
-            consumer.consume_batch()
-    release.set()
-    holder.join()
+    try:
+        for _ in range(3):
+            database.set_timeouts(lock_ms=100, statement_ms=15_000)
+            with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+                consumer.consume_batch()
+    finally:  # whatever fails, the next test must find the table free
+        release.set()
+        holder.join()
     assert depth() == 2
     assert consumer.consume_batch() == 2, "they killed no worker, so they are still one batch"
     with session():
