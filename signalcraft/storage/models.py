@@ -3,11 +3,8 @@
 Migrations create the tables; a test compares them with these models. For connections see ``database``.
 """
 
-from typing import Any
-
 from peewee import (
     SQL,
-    BigAutoField,
     BigIntegerField,
     BlobField,
     BooleanField,
@@ -20,29 +17,12 @@ from peewee import (
 )
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
-from signalcraft.storage.compression import compress, decompress
 from signalcraft.storage.database import database
-
-
-class _BigIdentityField(BigAutoField):
-    field_type = "BIGINT GENERATED ALWAYS AS IDENTITY"
-
-
-class CompressedField(BlobField):
-    """Bytes, stored compressed."""
-
-    def db_value(self, value: bytes | str | None) -> Any:  # noqa: ANN401 - as the driver takes bytes
-        """Compress the bytes, or the text as UTF-8."""
-        raw = value.encode() if isinstance(value, str) else value
-        return super().db_value(None if raw is None else compress(raw))  # type: ignore[no-untyped-call] # Peewee's
-
-    def python_value(self, value: memoryview | None) -> bytes | None:
-        """Return the original bytes."""
-        return None if value is None else decompress(bytes(value))
+from signalcraft.storage.fields import BigIdentityField, CompressedField
 
 
 class _Table(Model):
-    id = _BigIdentityField()
+    id = BigIdentityField()
 
     class Meta:
         database = database
