@@ -127,6 +127,6 @@ def when_ready(_server: Arbiter) -> None:
 
 def post_fork(_server: Arbiter, worker: Worker) -> None:
     """Start each worker's threads, which do not survive a fork: credentials, metrics and canaries."""
-    context.of(worker.app.wsgi()).credentials.start()
+    context.start_threads(worker.app.wsgi())
     metrics.start_flushing(redis_clients.for_web(_settings.redis_url), dropped_log_lines=logs.take_dropped)
     canary.start(_settings, redis_clients.for_web(_settings.redis_url))

@@ -33,6 +33,12 @@ class IngestContext:
         app.extensions[_EXTENSION] = self
 
 
+def start_threads(app: Flask) -> None:
+    """Start what keeps the context of ``app`` fresh; an application without one needs nothing."""
+    if _EXTENSION in app.extensions:
+        of(app).credentials.start()
+
+
 def of(app: Flask) -> IngestContext:
     """Return the context of ``app``."""
     found: IngestContext = app.extensions[_EXTENSION]
