@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -14,7 +15,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from signalcraft import logs, tasks
-from signalcraft.domain.deliveries import Secret
+from signalcraft.domain.deliveries import AcceptedDelivery, Secret
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
@@ -24,6 +25,7 @@ from signalcraft.storage.database import session
 from signalcraft.storage.models import ApiToken, WebhookSecret
 from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
+from tests.support.queues import enqueue_deliveries
 from tests.support.web_client import PATH, add_workspace, no_database, sample, send, web
 
 KEY = Fernet.generate_key().decode()
@@ -86,6 +88,13 @@ def send_everything(client: FlaskClient) -> Iterator[str]:
             yield client.get(path, headers={"Authorization": f"Bearer {token}"}).get_data(as_text=True)
 
 
+def unreadable() -> AcceptedDelivery:
+    """Return a delivery that is dead-lettered: the web process accepts none any more, older ones did."""
+    queued = accepted()
+    body = json.dumps({"action": "triggered", "title": CANARIES["title"] + BREAKERS}).encode()
+    return replace(queued, delivery=replace(queued.delivery, body=body))
+
+
 def found_in(text: str) -> list[str]:
     return [name for name, canary in CANARIES.items() if canary in text or json.dumps(canary)[1:-1] in text]
 
@@ -95,6 +104,7 @@ def test_a_whole_run_writes_no_secret_no_token_and_no_body_and_one_json_object_a
 ) -> None:
     client = web(secretive)
     responses = list(send_everything(client))
+    enqueue_deliveries(clean_redis, unreadable())
     described = [clean_redis.hget(key, "description") for key in clean_redis.keys("rq:job:*")]
     settings = Settings.from_environ(secretive)
     tasks.configure_worker(settings, clean_redis)
