@@ -103,10 +103,10 @@ class InboxConsumer:
         """Process rows and return the outcomes of those stored."""
         if not rows:
             return []
-        first = rows[0]
+        first, *others = rows
         if first.tries > MAX_TRIES:
             dead_letters.add(first.accepted, AbandonedDelivery(), stage="drain")
-            return []
+            return self._process(others)  # it comes alone, unless others died of it since this worker claimed it
         with watchdog.kill_process_after(PREPARE_TIMEOUT_SECONDS):
             batch = self._stages.prepare([row.accepted for row in rows])
         return [self._stages.record(batch)]

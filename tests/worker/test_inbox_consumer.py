@@ -18,7 +18,7 @@ from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
 from signalcraft.worker import processor
 from signalcraft.worker.context import InboxStages
-from signalcraft.worker.inbox_consumer import InboxConsumer
+from signalcraft.worker.inbox_consumer import MAX_TRIES, InboxConsumer
 from tests.support.builders import accepted, groups
 from tests.support.queues import add_to_inbox, depth
 
@@ -79,6 +79,26 @@ def test_it_needs_no_redis(settings: Settings) -> None:
     tasks.configure_worker(settings, redis_clients.for_web(NOWHERE))
     add_to_inbox(accepted(), accepted())
     assert inbox_consumer().consume_batch() == 2
+    assert depth() == 0
+
+
+def test_what_was_claimed_together_with_a_row_that_has_used_up_its_tries_since_is_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that stands still after its claim is overtaken by others, which die of the first row."""
+    worst, neighbour = accepted(), accepted()
+    add_to_inbox(worst, neighbour)
+    lock_rows = inbox.lock_rows
+
+    def overtaken(row_ids: Sequence[int]) -> list[inbox.InboxRow]:
+        models.Inbox.update(tries=MAX_TRIES + 1).where(models.Inbox.delivery_id == worst.delivery_id).execute()
+        return lock_rows(row_ids)
+
+    monkeypatch.setattr(inbox, "lock_rows", overtaken)
+    assert inbox_consumer().consume_batch() == 2
+    with session():
+        assert [failed.delivery_id for failed in FailedDelivery.select()] == [worst.delivery_id]
+        assert AlertEvent.select().count() == 1
     assert depth() == 0
 
 
