@@ -12,7 +12,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 from systemtest.senders import Attempt
 
-_STORED: Final = "SELECT source_event_id FROM alert_event WHERE source_event_id = ANY(%s)"
+#: An alert's id is Sentry's event id and its issue.
+_STORED: Final = "SELECT split_part(source_event_id, ':', 1) FROM alert_event WHERE source_event_id = ANY(%s)"
 _DEAD_LETTERED: Final = "SELECT convert_from(body, 'UTF8') FROM failed_delivery"
 _COUNTS: Final = """
     SELECT issue_id, sum(count)::bigint FROM alert_group WHERE issue_id = ANY(%s) GROUP BY issue_id"""
@@ -69,10 +70,11 @@ def check(history: Sequence[Attempt], database_url: str, *, timeout_seconds: flo
     began = time.monotonic()
     acknowledged = {attempt.alert.event_id for attempt in history if attempt.acknowledged}
     everything = {attempt.alert.event_id for attempt in history}
+    ids = list({f"{attempt.alert.event_id}:{attempt.alert.issue}" for attempt in history})
     with closing(psycopg2.connect(database_url)) as connection:
         connection.autocommit = True
         while True:
-            stored = {row[0] for row in _select(connection, _STORED, list(everything))}
+            stored = {row[0] for row in _select(connection, _STORED, ids)}
             in_inbox = _select(connection, _LEFT)[0][0]
             waited = time.monotonic() - began
             if (acknowledged <= stored and not in_inbox) or waited > timeout_seconds:
