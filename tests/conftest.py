@@ -13,9 +13,10 @@ from redis import Redis
 from signalcraft import tasks
 from signalcraft.dev import embedded_servers
 from signalcraft.settings import Settings
-from signalcraft.storage import migrations, models
+from signalcraft.storage import migrations
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
+from tests.support.tables import empty_tables
 
 #: Secrets of every test's application: no log line and no output of a test may contain one.
 SECRETS = ("test-client-secret", "test-api-token")
@@ -59,9 +60,7 @@ def clean_database(database_url: str) -> str:
     """The database without rows, ids starting at 1, with the timeouts of a worker."""
     database.close_idle()
     open_database(database_url)
-    tables = ", ".join(f'"{table._meta.table_name}"' for table in models.TABLES)
-    with session():
-        database.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    empty_tables()
     return database_url
 
 
