@@ -9,6 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
+#: Rules that an event names, of those that sent it: further ones are dropped, or an event could grow without a bound.
+MAX_EVENT_RULES = 100
+
 
 class Severity(StrEnum):
     """Severity of an alert, mildest first; compare by ``rank``, not by spelling."""

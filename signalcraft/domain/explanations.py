@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from signalcraft.domain.alerts import Decision, GroupStatus
+from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupStatus
 
 Row = Mapping[str, Any]
 
@@ -95,8 +95,9 @@ def _decision_sentence(event: Row, group: Row, window: timedelta) -> str:
 
 def _later_changes(event: Row, group: Row) -> list[str]:
     sentences = []
-    if len(event["triggered_rules"]) > 1:
-        sentences.append(f"{len(event['triggered_rules'])} rules sent it; it counts once.")
+    rules = len(event["triggered_rules"])
+    if rules > 1:
+        sentences.append(f"{rules}{' or more' if rules >= MAX_EVENT_RULES else ''} rules sent it; it counts once.")
     if group["spiked"]:
         sentences.append(f"The group is {group['severity']}, one step above its worst alert, because it spiked.")
     if group["status"] == GroupStatus.RESOLVED:

@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 import orjson
 
-from signalcraft.domain.alerts import Decision, GroupSnapshot, GroupStatus, Severity
+from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
 from signalcraft.groups import environments, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
@@ -107,7 +107,7 @@ def preview(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordRe
 def _merge_duplicates(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
     """Merge duplicates; sort by identity.
 
-    The event received first stays, with the rules of all.
+    The event received first stays, with the rules of all, up to the bound.
     """
     events: dict[tuple[int, str, str], list[PendingEvent]] = defaultdict(list)
     for pending_event in pending:
@@ -115,7 +115,7 @@ def _merge_duplicates(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
     return [
         replace(
             min(events[identity], key=lambda event: event.alert.received_at),
-            rules=tuple(sorted({rule for event in events[identity] for rule in event.rules})),
+            rules=tuple(sorted({rule for event in events[identity] for rule in event.rules})[:MAX_EVENT_RULES]),
         )
         for identity in sorted(events)
     ]

@@ -6,7 +6,7 @@ a group, and how joining changes the status, because the row must be locked firs
 
 from collections.abc import Sequence
 
-from signalcraft.domain.alerts import GroupStatus, Severity
+from signalcraft.domain.alerts import MAX_EVENT_RULES, GroupStatus, Severity
 from signalcraft.domain.lifecycle import Trigger
 from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.sql import LOCK_ORDER, SEVERITY_SCALE, Columns, identity, rank, status_after
@@ -89,19 +89,23 @@ def _merge_into_group(new: str) -> str:
 _CAME_AT_ONCE = "(r.occurred_at < r.received_at AND r.occurred_at > r.received_at - interval '1 hour')"
 
 #: Insert new events, without a group for now (the foreign key is checked at commit). An existing event only gains the
-#: rules that sent it, and one that retention deleted comes to nothing. ``xmax`` is 0 in a row that this statement
-#: inserted. Rows come in the order of their identities, so that two batches with the same events wait for each other
-#: without a deadlock: NOT EXISTS would be a join, which may change the order.
+#: rules that sent it, up to a bound, and one that retention deleted comes to nothing. ``xmax`` is 0 in a row that this
+#: statement inserted. Rows come in the order of their identities, so that two batches with the same events wait for
+#: each other without a deadlock: NOT EXISTS would be a join, which may change the order.
 INSERT_EVENTS = f"""
     INSERT INTO alert_event AS e ({", ".join(EVENT_COLUMNS)}, alert_group_id, decision)
     SELECT {", ".join(EVENT_COLUMNS)}, 0, 'joined' FROM {{rows}}
     WHERE {_CAME_AT_ONCE} OR (SELECT true FROM purged_event p WHERE p.identity = {identity("r")}) IS NULL
     ON CONFLICT (workspace_id, source, source_event_id) DO UPDATE
     SET triggered_rules = (
-        SELECT jsonb_agg(DISTINCT rule ORDER BY rule)
-        FROM jsonb_array_elements(e.triggered_rules || excluded.triggered_rules) AS rule
+        SELECT jsonb_agg(rule ORDER BY rule) FROM (
+            SELECT rule FROM jsonb_array_elements(e.triggered_rules || excluded.triggered_rules)
+                WITH ORDINALITY AS sent (rule, position)
+            GROUP BY rule ORDER BY min(position) LIMIT {MAX_EVENT_RULES}
+        ) AS kept
     )
-    WHERE NOT e.triggered_rules @> excluded.triggered_rules
+    WHERE jsonb_array_length(e.triggered_rules) < {MAX_EVENT_RULES}
+      AND NOT e.triggered_rules @> excluded.triggered_rules
     RETURNING e.id, e.workspace_id, e.source, e.source_event_id, e.xmax = 0"""
 
 #: Open a group for each burst, or join the current group of its key on the same condition as ``grouping.Span.covers``.

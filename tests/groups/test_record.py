@@ -4,10 +4,10 @@ from itertools import permutations
 import pytest
 
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import Decision, GroupStatus, Severity
+from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupStatus, Severity
 from signalcraft.domain.errors import NotStorable
 from signalcraft.groups import record as groups_record
-from signalcraft.storage.database import session
+from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.support.builders import at, change_group, groups, pending_event, record
 
@@ -28,6 +28,13 @@ def decisions(recorded: groups_record.RecordResult) -> dict[str, Decision]:
 def events() -> list[AlertEvent]:
     with session():
         return list(AlertEvent.select().order_by(AlertEvent.source_event_id))
+
+
+def written(table: str) -> list[tuple[str]]:
+    """Return which transactions wrote the rows."""
+    with session():
+        rows: list[tuple[str]] = database.execute_sql(f"SELECT xmin::text FROM {table}").fetchall()  # noqa: S608 - our own
+    return rows
 
 
 class TestCounting:
@@ -75,6 +82,22 @@ class TestCounting:
         (event,) = events()
         assert event.triggered_rules == ["a rule", "b rule"]
         assert event.delivery_id == "delivery-of-a"
+
+    @pytest.mark.parametrize("batched", [False, True])
+    def test_an_event_names_a_bounded_number_of_rules_and_keeps_those_that_it_has(self, *, batched: bool) -> None:
+        copies = [pending_event("a", rule=f"rule {number:04}") for number in range(2 * MAX_EVENT_RULES)]
+        record(copies[-1])
+        for batch in [copies] if batched else [[copy] for copy in copies]:
+            record(*batch)
+        (event,) = events()
+        assert event.triggered_rules == [f"rule {number:04}" for number in (*range(MAX_EVENT_RULES - 1), 199)]
+
+    def test_a_copy_does_not_write_an_event_that_has_all_its_rules(self) -> None:
+        for number in range(MAX_EVENT_RULES):
+            record(pending_event("a", rule=f"rule {number}"))
+        before = written("alert_event")
+        record(pending_event("a", rule="one more"))
+        assert written("alert_event") == before
 
     def test_every_event_references_its_group(self) -> None:
         record(*(pending_event(f"{number}", number, issue=str(number % 3)) for number in range(30)))
