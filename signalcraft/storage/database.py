@@ -42,13 +42,22 @@ _CONNECTION = {
 _MIGRATE = "run `python -m signalcraft migrate`"
 #: What to do about errors that no retry cures, by SQLSTATE.
 _ADVICE = MappingProxyType(
-    {"42P01": _MIGRATE, "42703": _MIGRATE, "53100": "PostgreSQL's disk is full, make room on it"}
+    {
+        "42P01": _MIGRATE,
+        "42703": _MIGRATE,
+        "42P10": "a unique constraint of ours is missing, restore it",
+        "42501": "grant it to the role of DATABASE_URL",
+        "53100": "PostgreSQL's disk is full, make room on it",
+    }
 )
 #: More than ``work_mem`` of ``check_disk``.
 _DISK_CHECK_ROWS = 20_000
-#: SQLSTATEs of a server that is up and cannot serve requests: it is read-only (a failover), a migration is missing, or
-#: the transaction was aborted already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
-_TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04", "42P01", "42703"})
+#: SQLSTATEs of a server that is up and cannot serve requests: it is read-only (a failover), or the transaction was
+#: aborted already (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04"})
+#: The class of statements that the tables or the role's privileges do not allow. Ours are the same for any values, so
+#: it is no delivery's fault: a migration is missing, or somebody changed tables or privileges.
+_SCHEMA_CLASS = "42"
 #: The class of "program limit exceeded", such as a value too large for an index. The driver raises OperationalError for
 #: it, as for a lost connection, but a retry fails again.
 _PROGRAM_LIMIT_CLASS = "54"
@@ -76,7 +85,10 @@ class UnicodeDatabase(PostgresqlDatabase):
 
 
 class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc]  # untyped
-    """A pool that sets the timeouts and the time zone of each transaction, in the round trip that begins it."""
+    """A pool that sets what we rely on in each transaction, in the round trip that begins it.
+
+    A role or a database may have other defaults: without ``array_nulls``, a NULL in an array would become a text.
+    """
 
     lock_timeout_ms = 0
     _transaction_settings = ""
@@ -87,6 +99,7 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
         self._transaction_settings = (
             f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL statement_timeout = {statement_ms}; "
             "SET LOCAL idle_in_transaction_session_timeout = 30000; SET LOCAL timezone = 'UTC'; "
+            "SET LOCAL array_nulls = on; "
         )
 
     def begin(self, isolation_level: str | None = None) -> None:  # noqa: ARG002 - Peewee's; we never set it
@@ -173,7 +186,8 @@ def _driver_errors_as_unavailable() -> Iterator[None]:
             raise
         raise _unavailable(error) from error
     except (InternalError, ProgrammingError) as error:
-        if _sqlstate(error) not in _TRANSIENT_SQLSTATES:
+        sqlstate = _sqlstate(error)
+        if sqlstate not in _TRANSIENT_SQLSTATES and not sqlstate.startswith(_SCHEMA_CLASS):
             raise
         raise _unavailable(error) from error
     except MaxConnectionsExceeded as error:

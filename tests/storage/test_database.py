@@ -23,6 +23,8 @@ from tests.support.web_client import add_workspace, web
 
 Execute = Callable[..., None]
 
+_IDENTITY_KEY = "CONSTRAINT alert_event_identity_key UNIQUE (workspace_id, source, source_event_id)"
+
 
 @pytest.fixture
 def execute(clean_database: str) -> Iterator[Execute]:
@@ -76,6 +78,49 @@ def test_a_role_with_another_client_encoding_stores_unicode(clean_database: str,
             assert AlertEvent.select(AlertEvent.source_event_id).scalar() == "日本語 🎉"
     finally:
         execute("ALTER ROLE CURRENT_USER RESET client_encoding")
+
+
+def test_a_null_in_an_array_stays_null_whatever_the_default_of_the_role(clean_database: str, execute: Execute) -> None:
+    execute("ALTER ROLE CURRENT_USER SET array_nulls = off")
+    try:
+        database.close_all()
+        open_database(clean_database)
+        add_workspace()
+        recorded = record(pending_event("a", link=None), pending_event("b", issue="2", link=None))
+        assert [group.link for group in recorded.groups.values()] == [None, None]
+    finally:
+        execute("ALTER ROLE CURRENT_USER RESET array_nulls")
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "says"),
+    [
+        (
+            "ALTER TABLE alert_event DROP CONSTRAINT alert_event_identity_key",
+            f"ALTER TABLE alert_event ADD {_IDENTITY_KEY}",
+            "no unique or exclusion constraint matching the ON CONFLICT specification: a unique constraint of ours is",
+        ),
+        (
+            "CREATE ROLE guest LOGIN",
+            "DROP ROLE guest",
+            "permission denied for table [a-z_]+: grant it to the role of DATABASE_URL",
+        ),
+    ],
+)
+def test_a_change_of_tables_or_privileges_is_no_deliverys_fault(
+    clean_database: str, execute: Execute, change: str, undo: str, says: str
+) -> None:
+    add_workspace()
+    execute(change)
+    try:
+        if "guest" in change:
+            database.close_all()
+            open_database(clean_database.replace("postgres@", "guest@"))
+        with pytest.raises(DatabaseUnusable, match=says), session():
+            record(pending_event("a"))
+    finally:
+        database.close_all()
+        execute(undo)
 
 
 def test_before_migrate_has_run_commands_and_readyz_say_what_to_do(

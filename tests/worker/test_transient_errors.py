@@ -350,8 +350,9 @@ TRANSIENT = (
     *("57P01", "57P02", "57P03", "57P05"),  # shutdown or start
     *("25006", "25P03", "25P04"),  # read-only; transaction timeout
     *("58000", "58030"),  # I/O error
+    *("42501", "42883", "42P01", "42P10"),  # tables or privileges are not as our statements need them
 )
-PERMANENT = ("0A000", "22001", "22P02", "23502", "23503", "23505", "23514", "42501", "42883", "54000", "54001", "XX000")
+PERMANENT = ("0A000", "22001", "22P02", "23502", "23503", "23505", "23514", "54000", "54001", "XX000")
 
 
 def fail_with(code: str) -> None:
