@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
-from rq import Queue, SimpleWorker
+from rq import Queue, SimpleWorker, worker_registration
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -70,18 +70,29 @@ class QueueWorker(SimpleWorker):
         return random.uniform(*_PAUSE_SECONDS)  # noqa: S311 - jitter is no secret
 
     def clean_registries(self) -> None:
-        """Requeue the jobs of dead workers.
+        """Requeue the jobs of dead workers, and register this one again.
 
-        A failure does not stop the worker: waiting jobs are processed all the same.
+        RQ registers a worker once: after a FLUSHALL, or a failover to a replica that lacks it, one that works would be
+        missing for ever. A failure does not stop the worker: waiting jobs are processed all the same.
         """
         self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment] # RQ annotates nothing
         try:
             for queue in self.queues:
                 self.recover(queue)
+            self._register_again()
         except Exception as error:
             if isinstance(error, RedisError) and not isinstance(error, ResponseError):
                 raise
             log.error("registry cleanup failed", stage="store", **exception_fields(error))  # noqa: TRY400
+
+    def _register_again(self) -> None:
+        if self.birth_date is None:  # not started yet
+            return
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self, pipeline)
+            self.heartbeat(pipeline=pipeline)
+            pipeline.execute()
 
     def recover(self, queue: Queue) -> None:
         """Requeue the jobs of dead workers of ``queue``."""

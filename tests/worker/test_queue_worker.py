@@ -4,6 +4,7 @@ import time
 
 import pytest
 from redis import Redis
+from rq import Worker
 
 from signalcraft.queues import backlog, enqueue, jobs
 from signalcraft.queues.jobs import WORKER_TTL_SECONDS
@@ -41,3 +42,14 @@ def test_a_heartbeat_ages_by_the_clock_of_redis(worker: QueueWorker, clean_redis
     assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(0, abs=1)
     clean_redis.expire(worker.key, WORKER_TTL_SECONDS + 60 - 30)
     assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(30, abs=1)
+
+
+def test_a_worker_that_redis_has_forgotten_registers_again(worker: QueueWorker, clean_redis: Redis) -> None:
+    worker.register_birth()  # type: ignore[no-untyped-call] # RQ's
+    clean_redis.flushall()
+    worker.heartbeat()
+    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) is None
+    worker.clean_registries()
+    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(0, abs=1)
+    (found,) = Worker.all(clean_redis)
+    assert (found.name, found.queue_names()) == (worker.name, [jobs.NOTIFICATIONS])
