@@ -105,7 +105,7 @@ def change_group(group_id: int) -> ResponseReturnValue:
     update = GroupUpdate(fields=request_schemas.load_update(_body(), now=now), by=caller.token, at=now)
     with session():
         user_updates.update_group(
-            caller.workspace_id, group_id, update, versions=responses.parse_if_match(request.if_match)
+            caller.workspace_id, group_id, update, versions=responses.parse_if_match(request.headers.get("If-Match"))
         )
         row = queries.group(caller.workspace_id, group_id, now=now)
     if row is None:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 
 from flask import Response, jsonify, request
-from werkzeug.datastructures import ETags
+from werkzeug.http import parse_etags
 
 from signalcraft.api import context, response_schemas
 from signalcraft.api.request_schemas import Listing
@@ -86,13 +86,14 @@ def etag(body: bytes, version: int | None = None) -> str:
     return digest if version is None else f"{version}.{digest}"
 
 
-def parse_if_match(if_match: ETags) -> frozenset[int] | None:
-    """Return the versions in ``If-Match``; None if any version matches.
+def parse_if_match(if_match: str | None) -> frozenset[int] | None:
+    """Return the versions in the header ``If-Match``; None if any version matches.
 
-    Weak tags count too: a compressing proxy weakens our tags, and the version in them stays valid.
+    A header that names no tag matches no version: whoever sends one does not mean to update any. Weak tags count too: a
+    compressing proxy weakens our tags, and the version in them stays valid.
     """
-    if not if_match or if_match.star_tag:
+    tags = parse_etags(if_match)
+    if if_match is None or tags.star_tag:
         return None
-    tags = if_match.as_set(include_weak=True)
-    versions = (tag.partition(".")[0] for tag in tags if tag)  # Werkzeug reads some junk as None
+    versions = (tag.partition(".")[0] for tag in tags.as_set(include_weak=True) if tag)  # Werkzeug's for junk: None
     return frozenset(int(version) for version in versions if version.isdecimal() and len(version) <= _MAX_DIGITS)

@@ -238,6 +238,14 @@ def test_an_update_of_another_version_is_refused(client: FlaskClient) -> None:
     assert code_of(change(client, 1, tag='"made up"', status="open")) == "precondition_failed"
 
 
+@pytest.mark.parametrize("header", ["", ",", '"1.0f3a', '"1";q=1', "é"])
+def test_an_if_match_that_names_no_version_updates_none(client: FlaskClient, header: str) -> None:
+    record(pending_event("a", 0))
+    headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": header}
+    refused = client.patch("/api/v1/groups/1", json={"status": "ack"}, headers=headers)
+    assert (refused.status_code, code_of(refused)) == (412, "precondition_failed")
+
+
 def test_an_alert_changes_the_etag_and_does_not_fail_if_match(client: FlaskClient) -> None:
     record(pending_event("a", 0))
     seen = ask(client, "/groups/1").headers["ETag"]
