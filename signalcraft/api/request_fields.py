@@ -16,6 +16,9 @@ MAX_TEXT_LENGTH: Final = 200
 MAX_URL_LENGTH: Final = 2_000
 MAX_VALUES: Final = 50
 
+#: Invisible characters that are none of these come in what senders call things, and can be asked for: the joiners of
+#: an emoji, a mark of direction.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -98,20 +101,18 @@ class MomentField(fields.AwareDateTime):
 
 
 def is_name(text: str) -> bool:
-    """Return whether ``text`` may be the name of something: short, printable, and storable in PostgreSQL."""
-    return 0 < len(text) <= MAX_TEXT_LENGTH and text.isprintable()
+    """Return whether ``text`` may be the name of something: short, on one line, and storable in PostgreSQL."""
+    return 0 < len(text) <= MAX_TEXT_LENGTH and not _CONTROLS.search(text)
 
 
 def check_text(text: str) -> None:
-    """Check that ``text`` is short and printable.
-
-    PostgreSQL must also be able to store it.
+    """Check that ``text`` may be the name of something.
 
     Raises:
         marshmallow.ValidationError: it is not.
     """
     if not is_name(text):
-        raise ValidationError(f"Must be 1 to {MAX_TEXT_LENGTH} printable characters.")
+        raise ValidationError(f"Must be 1 to {MAX_TEXT_LENGTH} characters, none of them a control character.")
 
 
 def check_link(text: str) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -251,6 +252,13 @@ def test_a_bad_parameter_is_named(client: FlaskClient, query: str, parameter: st
     response = ask(client, f"/groups?{query}")
     assert (response.status_code, code_of(response)) == (422, "fields_invalid")
     assert list(response.get_json()["errors"]) == [parameter]
+
+
+def test_a_group_with_invisible_characters_in_its_names_is_found_by_them(client: FlaskClient) -> None:
+    title, environment = "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER} at work", "prod\N{RIGHT-TO-LEFT MARK}"
+    record(pending_event("a", title=title, environment=environment))
+    for query in (f"q={quote(title)}", f"environment={quote(environment)}"):
+        assert ask(client, f"/groups?{query}").get_json()["groups"][0]["title"] == title
 
 
 @pytest.mark.parametrize("query", ["since=0001-01-01T00:00:00Z", "until=9999-12-31T23:59:59Z", "q=%25%5C_%27"])
