@@ -79,7 +79,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "delivery_id": ("Id of the delivery that brought it, as in the receipt and in our log.", _DELIVERY_ID),
         "message": ("Text of the alert.", "cannot parse price: '12,5O'"),
         "tags": ("Tags as pairs of name and value, in the order in which they came.", [["release", "1.4.2"]]),
-        "triggered_rules": ("Rules of Sentry that sent it.", ["Errors in production"]),
+        "triggered_rules": ("Rules of Sentry that sent it, at most 100.", ["Errors in production"]),
         "occurred_at": ("When it happened, by the source's clock.", "2026-03-01T12:29:58.250000Z"),
         "received_at": ("When we received it; grouping goes by this.", _HALF_PAST),
         "decision": ("Whether it joined a group, or why it opened one.", "joined"),
