@@ -75,6 +75,46 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable_without_quoting_it
     assert "hunter2" not in str(refusal.value)
 
 
+def test_an_error_says_the_values_their_unit_and_an_example() -> None:
+    with pytest.raises(InvalidSetting, match=r"^PORT must be a whole number from 1 to 65535, for example 8000\.$"):
+        _read(PORT="0")
+    with pytest.raises(InvalidSetting, match=r"a whole number of minutes from 1 to 1440, for example 60\.$"):
+        _read(GROUPING_WINDOW_MINUTES="0")
+    with pytest.raises(InvalidSetting, match=r"^REDIS_URL is not set\. .* for example redis://localhost:6379/0\.$"):
+        Settings.from_environ({"DATABASE_URL": REQUIRED["DATABASE_URL"]})
+    with pytest.raises(InvalidSetting, match=r"in URL-safe base64, comma-separated\.$"):
+        _read(ENCRYPTION_KEY="short")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LOG_LEVLE", "LOG_LEVEL"),
+        ("RATE_LIMIT_API", "RATELIMIT_API"),
+        ("SENTRY_CLIENT_SECRETS", "SENTRY_CLIENT_SECRET"),
+        ("encryption_key", "ENCRYPTION_KEY"),
+        ("SIGNALCRAFT_PORT", "PORT"),
+    ],
+)
+def test_a_misspelt_setting_is_recognised_unless_the_right_name_is_set_too(name: str, meant: str) -> None:
+    assert Settings.misspelt({name: "x"}) == {name: meant}
+    assert Settings.misspelt({name: "x", meant: " "}) == {name: meant}
+    assert Settings.misspelt({name: "x", meant: "y"}) == {}
+
+
+def test_variables_of_platforms_and_shells_are_no_misspelt_settings() -> None:
+    names = (
+        "REDIS_TLS_URL",
+        "HEROKU_POSTGRESQL_ONYX_URL",
+        "SENTRY_DSN",
+        "LOGNAME",
+        "TEST_DATABASE_URL",
+        "SHELL",
+        "PATH",
+    )
+    assert Settings.misspelt(dict.fromkeys(names, "x")) == {}
+
+
 def test_whitespace_around_lists_and_pairs_is_ignored() -> None:
     settings = _read(
         SENTRY_CLIENT_SECRET=" old , new,",

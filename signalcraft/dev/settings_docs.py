@@ -7,6 +7,7 @@ from signalcraft.dev.local_stack import ROOT
 from signalcraft.settings import Settings
 
 _BEGIN, _END = "<!-- settings -->\n", "<!-- /settings -->"
+_KEYS = ("variable", "values", "default", "example")
 
 
 def env_example() -> str:
@@ -15,22 +16,27 @@ def env_example() -> str:
     Required settings have an example; the others are commented out with their default.
     """
     blocks = [
-        "# Every setting. A line that is commented out shows the default, or an example if the default is empty.\n"
+        (
+            "# Every setting. A line that is commented out shows the default, or an example if the default is empty.\n"
+            "# The shell and systemd both read this: put a value with spaces or one of & ; $ # ( into single quotes.\n"
+        )
     ]
     for setting in fields(Settings):
-        variable, default, example = (setting.metadata[key] for key in ("variable", "default", "example"))
+        variable, values, default, example = (setting.metadata[key] for key in _KEYS)
         mark = "" if default is None else "# "
-        blocks.append(f"# {setting.metadata['purpose']}\n{mark}{variable}={default or example}\n")
+        accepted = f"{values[0].upper()}{values[1:]}"
+        blocks.append(f"# {setting.metadata['purpose']}\n# {accepted}.\n{mark}{variable}={default or example}\n")
     return "\n".join(blocks)
 
 
 def settings_table() -> str:
     """Return all settings as a Markdown table."""
-    rows = ["| variable | default | purpose |", "|---|---|---|"]
+    rows = ["| variable | default | values | purpose |", "|---|---|---|---|"]
     for setting in fields(Settings):
-        default = setting.metadata["default"]
+        variable, values, default, example = (setting.metadata[key] for key in _KEYS)
         shown = "**must be set**" if default is None else f"`{default}`" if default else ""
-        rows.append(f"| `{setting.metadata['variable']}` | {shown} | {setting.metadata['purpose']} |")
+        accepted = f"{values}; for example `{example}`" if example else values
+        rows.append(f"| `{variable}` | {shown} | {accepted} | {setting.metadata['purpose']} |")
     return "\n".join(rows) + "\n"
 
 
