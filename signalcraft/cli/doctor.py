@@ -66,6 +66,7 @@ def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
 
     ``workspace`` is the one that the sample is sent to, by default DEFAULT_WORKSPACE.
     """
+    yield from doctor_checks.check_names(os.environ)
     try:
         settings = Settings.from_environ(os.environ)
         WorkerContext.from_settings(settings)
@@ -82,6 +83,12 @@ def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
     except tenants.TenancyError as error:
         yield failure("workspace", str(error), "Correct --workspace, or `workspace create` it.")
         return
+    if url is not None:
+        try:
+            yield from _examine_readiness(url)
+        except http_client.ServerUnreachable as error:
+            yield failure("url", str(error), "Start the web process, or correct the URL.")
+            return
     if secret is None:
         problem = failure if workspace else warning
         says = f"Not sent: no live secret of the workspace {slug} can sign it."
@@ -90,7 +97,6 @@ def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
         yield from _send_sample(lambda: canary.enqueue_canary(settings, redis, slug), redis)
     else:
         yield from _examine_url(_webhook_url(url, workspace), secret, redis)
-        yield from _examine_readiness(url)
 
 
 def _webhook_url(url: str, workspace: str | None) -> str:
@@ -104,12 +110,12 @@ def _webhook_url(url: str, workspace: str | None) -> str:
 
 
 def _examine_readiness(url: str) -> Iterator[Finding]:
-    """Check that the web process decrypts all secrets: its ENCRYPTION_KEY may be another than that of this process."""
-    try:
-        body = http_client.get(urljoin(url, "/readyz")).body
-    except http_client.ServerUnreachable:
-        return
-    secrets = body.get("secrets")
+    """Check that the web process decrypts all secrets: its ENCRYPTION_KEY may be another than that of this process.
+
+    Raises:
+        ServerUnreachable: nobody answers there.
+    """
+    secrets = http_client.get(urljoin(url, "/readyz")).body.get("secrets")
     if isinstance(secrets, dict) and secrets.get("state") == State.UNDECRYPTABLE:
         says = f"The web process refuses {', '.join(secrets.get('loses', ()))}."
         yield failure("url", says, "Give it the ENCRYPTION_KEY that `secret add` had, and restart it.")

@@ -72,6 +72,9 @@ def check_settings(settings: Settings, _: Redis) -> Iterator[Finding]:
     if settings.grouping_window_minutes not in _RECOMMENDED_WINDOW_MINUTES:
         says = f"GROUPING_WINDOW_MINUTES is {settings.grouping_window_minutes}."
         yield warning("settings", says, "Use 30 to 60: a shorter window splits groups, a longer one hides new alerts.")
+    if settings.payload_retention_days > settings.retention_days:
+        says = f"PAYLOAD_RETENTION_DAYS is {settings.payload_retention_days}, RETENTION_DAYS {settings.retention_days}."
+        yield warning("settings", says, "A body is deleted with its event: raise RETENTION_DAYS, or lower the other.")
     if not settings.metrics_token:
         yield warning("settings", "/metrics needs no token.", "Set METRICS_TOKEN if the web process is public.")
     own = {
@@ -82,6 +85,12 @@ def check_settings(settings: Settings, _: Redis) -> Iterator[Finding]:
     for name, value in own.items():
         if 0 < len(value) < _MIN_SECRET_LENGTH:
             yield warning("settings", f"{name} has only {len(value)} characters.", "Make one: `openssl rand -hex 32`.")
+
+
+def check_names(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check for variables that are read by nobody, with names like those of settings."""
+    for name, meant in Settings.misspelt(environ).items():
+        yield warning("settings", f"{name} is no setting, and {meant} is not set.", f"Rename it if {meant} is meant.")
 
 
 def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:

@@ -246,6 +246,39 @@ def test_short_secrets_tokens_and_passwords_are_warnings_and_are_not_shown(
     assert "TOKEN has only" not in run().output
 
 
+def test_misspelt_settings_are_named_also_where_one_that_must_be_set_is_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVLE", "DEBUG")
+    assert lines(run())["settings"] == (
+        "warning LOG_LEVLE is no setting, and LOG_LEVEL is not set. Rename it if LOG_LEVEL is meant."
+    )
+    monkeypatch.setenv("REDIS_URI", "redis://localhost")
+    monkeypatch.delenv("REDIS_URL")
+    result = run()
+    assert "REDIS_URI is no setting, and REDIS_URL is not set." in result.stdout
+    assert "failure settings   REDIS_URL is not set." in result.stdout
+
+
+def test_bodies_that_would_be_kept_for_longer_than_their_events_are_a_warning(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION_DAYS", "30")
+    monkeypatch.setenv("PAYLOAD_RETENTION_DAYS", "31")
+    assert lines(run())["settings"].startswith("warning PAYLOAD_RETENTION_DAYS is 31, RETENTION_DAYS 30.")
+    monkeypatch.setenv("PAYLOAD_RETENTION_DAYS", "30")
+    assert "PAYLOAD_RETENTION_DAYS" not in run().stdout
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_url_is_tried_also_before_sentry_has_made_a_secret(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SENTRY_CLIENT_SECRET")
+    assert "url" not in lines(run("--url", url))
+    assert lines(run("--url", "http://127.0.0.1:1"))["url"].startswith("failure No response from")
+
+
 def test_redis_is_judged_by_its_info_and_a_missing_field_is_unknown() -> None:
     def grades(**info: object) -> list[Grade]:
         return [finding.grade for finding in doctor_checks.judge_redis(info)]
