@@ -9,7 +9,7 @@ FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md CHANGELOG.
           Procfile Procfile.one Dockerfile compose.yaml app.json requirements.txt $(wildcard docs/* ops/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run dashboard test check format lint types imports security coverage docs bench chaos sweep outages audit outdated clean
+.PHONY: help demo run shell dashboard test check format lint types imports security coverage docs bench chaos sweep outages audit outdated clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ demo: $(READY) ## send sample alerts through real servers, print the groups, sto
 
 run: $(READY) ## the same, and keep running; data is in .signalcraft/
 	@$(BIN)/python -m signalcraft dev
+
+shell: $(READY) ## a shell for `python -m signalcraft`, with the settings of `make run` where there are any
+	@set -a; ! test -e .signalcraft/environment || . .signalcraft/environment; \
+	PATH="$(abspath $(BIN)):$$PATH" exec $${SHELL:-sh}
 
 dashboard: $(READY) ## the queues of `make run`, or of REDIS_URL, on http://127.0.0.1:9181
 	@set -a; test -n "$$REDIS_URL" || ! test -e .signalcraft/environment || . .signalcraft/environment; \

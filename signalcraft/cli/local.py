@@ -26,11 +26,10 @@ SignalCraft is running. Ctrl-C stops it; data and logs stay in {stack.directory}
   metrics    {stack.url}/metrics
   settings   {environment} (SENTRY_CLIENT_SECRET there signs deliveries)
 
-From another terminal:
+From another terminal, in the shell that `make shell` opens:
 
-  set -a; . {environment}; set +a
-  .venv/bin/python -m signalcraft send event_alert.triggered --title "It broke" --count 3
-  .venv/bin/python -m signalcraft dashboard # view the queues
+  python -m signalcraft send event_alert.triggered --title "It broke" --count 3
+  python -m signalcraft dashboard # view the queues
 """
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from dataclasses import fields
 from importlib.metadata import version
 
@@ -39,8 +40,20 @@ def test_targets_that_the_readme_names_are_in_the_makefile() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_make_shell_opens_a_shell_that_finds_the_python_of_the_virtual_environment() -> None:
+    done = subprocess.run(
+        ["make", "--silent", "--old-file=.venv/.ready", "shell", "SHELL=/bin/sh"],  # noqa: S607 - whichever there is
+        cwd=ROOT,
+        input="command -v python",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == f"{ROOT}/.venv/bin/python", done.stderr
+
+
 def test_files_that_the_readme_names_exist() -> None:
-    for cell in re.findall(r"^\| (`.*?`) \| [a-z]", README, re.MULTILINE):
+    for cell in re.findall(r"^\| (`.*?`) \| [a-z]", README.partition("## The map")[2], re.MULTILINE):
         names = re.findall(r"`([^`]+)`", cell)
         folder = "signalcraft" if names[0].startswith("signalcraft/") else ""
         for name in names:
