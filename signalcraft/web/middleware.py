@@ -14,6 +14,8 @@ MAX_PATH_LENGTH: Final = 1_024
 MAX_QUERY_LENGTH: Final = 16_384
 
 _TOO_LONG: Final = "signalcraft.uri_too_long"
+#: Instead of what was cut off. No route: hooks of a route would take the refused request for theirs.
+_NO_ROUTE: Final = "/-"
 
 Application = Callable[[Any, Any], Iterable[bytes]]
 
@@ -27,7 +29,7 @@ def bound_uri(application: Application) -> Application:
     def serve(environ: Any, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
         path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
         if len(path) > MAX_PATH_LENGTH or len(query) > MAX_QUERY_LENGTH:
-            environ |= {"PATH_INFO": "/", "QUERY_STRING": "", _TOO_LONG: True}
+            environ |= {"PATH_INFO": _NO_ROUTE, "QUERY_STRING": "", _TOO_LONG: True}
         return application(environ, start_response)
 
     return serve

@@ -435,6 +435,7 @@ def test_guessed_tokens_count_against_the_address_and_a_valid_token_still_works(
     [
         {"path": "/nowhere"},
         {"path": "/" * 2_000},
+        {"path": "/docs", "query_string": "a&" * 10_000},
         {"path": "/healthz", "method": "POST"},
         {"path": PATH, "method": "POST", "data": b"{}", "content_type": "text/plain"},
         {
@@ -446,7 +447,16 @@ def test_guessed_tokens_count_against_the_address_and_a_valid_token_still_works(
         {"path": PATH, "method": "POST", "data": b"{}", "environ_overrides": {"CONTENT_LENGTH": "9" * 12}},
         {"path": "/rq/"},
     ],
-    ids=["unknown path", "long path", "method", "media type", "no length", "too large", "no password"],
+    ids=[
+        "unknown path",
+        "long path",
+        "long query string",
+        "method",
+        "media type",
+        "no length",
+        "too large",
+        "no password",
+    ],
 )
 def test_what_is_refused_for_its_form_counts_against_the_address_and_a_valid_delivery_does_not(
     environ: dict[str, str], refused_request: dict[str, Any]
