@@ -29,6 +29,7 @@ from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
 from signalcraft.worker.batch_worker import BatchWorker
+from tests.support.waiting import wait_until
 from tests.support.web_client import PATH, SECRET, TOKEN, add_workspace, ask, code_of, sample, send, web
 
 KEY, NEW_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -412,10 +413,11 @@ def test_a_valid_signature_is_never_refused_for_its_address_despite_junk_from_th
     def junk(number: int) -> int:
         return send(client, sample(secret=f"wrong-{number}")).status_code
 
+    wait_until(lambda: send(client, sample()).status_code == 202)  # the credentials are read
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(junk, range(100)))
     assert (statuses.count(401), statuses.count(429)) == (5, 95)
-    assert [send(client, sample()).status_code for _ in range(10)] == [202] * 10
+    assert [send(client, sample()).status_code for _ in range(9)] == [202] * 9
 
 
 def unused_address() -> str:
