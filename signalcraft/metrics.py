@@ -119,6 +119,9 @@ DECLARED = (
     _counter("signalcraft_status_changes_total", "Groups whose status a source changed."),
     _counter("signalcraft_errors_total", "Failures of work; kind is recoverable or permanent.", "stage", "kind"),
     _counter("signalcraft_log_lines_dropped_total", "Log lines that nobody read, or that could not be written."),
+    # Notifications
+    _counter("signalcraft_notifications_total", "Attempts to send a notification.", "receiver", "outcome"),
+    _histogram("signalcraft_notification_seconds", "From what happened to a group until a message about it.", _SECONDS),
     # Canaries
     _counter("signalcraft_canaries_total", "Canary deliveries; outcome is came_through or lost.", "outcome"),
     _histogram("signalcraft_canary_seconds", "From a canary's sending to its being stored.", _SECONDS),

@@ -23,7 +23,7 @@ import orjson
 
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
-from signalcraft.groups import environments, hourly_counts, record_sql
+from signalcraft.groups import environments, happenings, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.storage.database import database, translate_constraint_errors
@@ -85,6 +85,7 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay
         _mark_spikes(assignments, policy)
         came = [stored.pending for stored in assignments.events] if is_replay else pending
         hourly_counts.count(came, assignments.events)
+        happenings.insert(assignments.events, assignments.escalated)
         return RecordResult(
             events=assignments.events,
             duplicates=len(pending) - len(new_events),

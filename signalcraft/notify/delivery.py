@@ -1,0 +1,253 @@
+"""Deliver notifications to one receiver: claim, commit, send, record.
+
+A claim takes the most urgent notification that is due and leases it, and the receiver with it, by PostgreSQL's clock:
+one message is in flight for each receiver, in however many processes. Nothing is sent while a transaction is open. A
+lease that ends without a record comes back: the message may have arrived, and is sent again with the same id.
+
+What is sent is the group as it is then. A notification that says nothing new by that time is *covered*: the group was
+resolved before anyone was told of it, or an earlier message has said so already.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from signalcraft import logs, metrics
+from signalcraft.groups import queries
+from signalcraft.notify import delivery_sql as sql
+from signalcraft.notify import messages, trouble
+from signalcraft.notify.config import NotifyConfig
+from signalcraft.notify.contract import DETAIL_LIMIT, Message, Outcome, OutcomeKind, Receiver
+from signalcraft.notify.news import is_news
+from signalcraft.storage.database import database, session
+
+log = structlog.get_logger(__name__)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Durations of delivery. Tests use shorter ones."""
+
+    lease: timedelta = timedelta(seconds=30)
+    backoff: Sequence[float] = (1, 5, 30, 120, 600, 1_800, 3_600)
+    jitter: float = 0.2
+    give_up_after: timedelta = timedelta(hours=24)
+    rate_limited: float = 30.0
+    broken_retry: timedelta = timedelta(hours=1)
+    storm: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """A leased notification, and the message to send."""
+
+    row: Row
+    message: Message
+    told_status: str | None
+    told_digest: str | None
+
+
+class ReceiverDelivery:
+    """Delivers the notifications of one receiver."""
+
+    def __init__(
+        self, receiver: Receiver, config: NotifyConfig, *, public_url: str = "", timing: Timing | None = None
+    ) -> None:
+        """Create it. ``public_url`` is where people reach the pages, empty for no links to them."""
+        self._receiver = receiver
+        self._config = config
+        self._public_url = public_url
+        self._timing = timing or Timing()
+
+    def run_once(self) -> bool:
+        """Send what is due next, if anything; return whether there may be more.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is unavailable; what was claimed comes back when its lease ends.
+        """
+        with session():
+            claim = self._claim()
+        if claim is None:
+            return False
+        if isinstance(claim, _Claim):
+            self._send(claim)
+        return True
+
+    def _claim(self) -> _Claim | bool | None:
+        """Lease the next notification; True if one was covered instead, None if nothing is due."""
+        with database.atomic():
+            locked = self._row(sql.LOCK_RECEIVER)
+            if locked is None:
+                return None
+            row = None if locked["broken_since"] else self._start_digest()
+            row = row or self._row(sql.PICK, only_tests=bool(locked["broken_since"]) and not locked["may_retry"])
+            if row is None:
+                return None
+            claim = self._render(row)
+            if claim is None:
+                database.execute_sql(sql.COVER, {"id": row["id"], "revision": row["revision"]})
+                return True
+            lease = {"id": row["id"], "receiver": self._receiver.name, "lease": self._timing.lease}
+            database.execute_sql(sql.LEASE, lease)
+            database.execute_sql(sql.LEASE_RECEIVER, lease)
+            return claim
+
+    def _row(self, statement: str, **parameters: object) -> Row | None:
+        return next(iter(self._rows(statement, **parameters)), None)
+
+    def _rows(self, statement: str, **parameters: object) -> list[Row]:
+        cursor = database.execute_sql(statement, {"receiver": self._receiver.name, **parameters})
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+    def _start_digest(self) -> Row | None:
+        """Cover what is due with one digest, if it is more than the receiver should get one by one."""
+        limits = [(self._timing.storm, self._config.storm)] if self._config.storm else []
+        if self._receiver.per_hour:
+            limits.append((timedelta(hours=1), self._receiver.per_hour))
+        for period, most in limits:
+            counts = self._row(sql.COUNT_DUE, period=period, limit=most + 1)
+            if counts is None or counts["due"] < 2 or counts["sent"] + counts["due"] <= most:
+                continue
+            if counts["urgent"] and counts["sent"] < most + most // 2:
+                continue  # critical alerts of production go on one by one for a while
+            if counts["digest_is_recent"]:
+                return None
+            digest = self._row(sql.INSERT_DIGEST)
+            if digest is not None:
+                database.execute_sql(sql.COVER_BY_DIGEST, {"receiver": self._receiver.name, "id": digest["id"]})
+            return digest
+        return None
+
+    def _render(self, row: Row) -> _Claim | None:
+        """Return what to send; None if the notification says nothing new any more."""
+        now = datetime.now(UTC)
+        if row["mode"] == "digest":
+            covered = self._rows(sql.COVERED_GROUPS, id=row["id"])
+            message = messages.of_digest(row, covered, attempted_at=now, public_url=self._public_url)
+            return _Claim(row=row, message=message, told_status=None, told_digest=None)
+        if row["alert_group_id"] is None:
+            message = messages.of_trouble(row, attempted_at=now)
+            return _Claim(row=row, message=message, told_status=None, told_digest=None)
+        group = queries.group(row["workspace_id"], row["alert_group_id"], now=now)
+        if group is None or not is_news(row, group):
+            return None
+        message = messages.of_group(row, group, attempted_at=now, public_url=self._public_url)
+        return _Claim(row=row, message=message, told_status=group["status"], told_digest=messages.told_digest(group))
+
+    def _send(self, claim: _Claim) -> None:
+        started = time.monotonic()
+        try:
+            outcome = self._receiver.send(claim.message)
+        except Exception as error:  # noqa: BLE001 - a kind's bug: the message is tried again
+            log.error("receiver failed", stage="notify", receiver=self._receiver.name, **logs.exception_fields(error))  # noqa: TRY400
+            outcome = Outcome(kind=OutcomeKind.RETRY, code="internal_error")
+        took = time.monotonic() - started
+        with session():
+            self._record(claim, outcome, took_ms=round(took * 1000))
+        self._report(claim, outcome)
+
+    def _record(self, claim: _Claim, outcome: Outcome, *, took_ms: int) -> None:
+        """Store the outcome, and what follows from it for the notification and the receiver."""
+        row, name = claim.row, self._receiver.name
+        kind = outcome.kind
+        with database.atomic():
+            attempt = {
+                "id": row["id"],
+                "outcome": kind.value,
+                "code": outcome.code,
+                "http_status": outcome.http_status,
+                "took_ms": took_ms,
+                "detail": _printable(outcome.detail),
+            }
+            database.execute_sql(sql.INSERT_ATTEMPT, attempt)
+            if kind is OutcomeKind.SENT:
+                self._record_sent(claim, outcome)
+            elif kind is OutcomeKind.REFUSED:
+                database.execute_sql(sql.GIVE_UP, {"id": row["id"]})
+            else:
+                is_attempt = kind in (OutcomeKind.RETRY, OutcomeKind.UNKNOWN)
+                delay = self._backoff(row["tries"]) if is_attempt else 0.0
+                database.execute_sql(
+                    sql.TRY_AGAIN,
+                    {
+                        "id": row["id"],
+                        "tries": int(is_attempt),
+                        "delay": timedelta(seconds=delay),
+                        "give_up_after": self._timing.give_up_after,
+                    },
+                )
+            state = {
+                "receiver": name,
+                "pause": self._pause(outcome),
+                "sent": kind is OutcomeKind.SENT,
+                "broken": kind is OutcomeKind.BROKEN,
+                "code": outcome.code,
+            }
+            before = self._row(sql.RECEIVER_BROKEN)
+            database.execute_sql(sql.RELEASE_RECEIVER, state)
+            if kind is OutcomeKind.BROKEN and before is not None and before["broken_since"] is None:
+                trouble.tell_of_broken_receiver(self._config, name, outcome.code)
+
+    def _record_sent(self, claim: _Claim, outcome: Outcome) -> None:
+        row = claim.row
+        route = next((route for route in self._config.routes if route.name == row["route"]), None)
+        database.execute_sql(
+            sql.RECORD_SENT,
+            {
+                "id": row["id"],
+                "revision": row["revision"],
+                "told_status": claim.told_status,
+                "told_digest": claim.told_digest,
+                "external_id": outcome.external_id,
+                "external_channel": outcome.external_channel,
+                "remind_after": route.remind_after if route else None,
+            },
+        )
+        if row["mode"] == "digest":
+            database.execute_sql(sql.RECORD_COVERED, {"id": row["id"]})
+
+    def _backoff(self, tries: int) -> float:
+        """Return the pause after ``tries`` failed attempts, in seconds, a fifth more or less by chance."""
+        steps = self._timing.backoff
+        pause = steps[min(tries, len(steps) - 1)]
+        return pause * (1 + random.uniform(-self._timing.jitter, self._timing.jitter))  # noqa: S311 - no secret
+
+    def _pause(self, outcome: Outcome) -> timedelta:
+        """Return how long this receiver gets no message after ``outcome``."""
+        if outcome.kind is OutcomeKind.RATE_LIMITED:
+            seconds = outcome.retry_after if outcome.retry_after is not None else self._timing.rate_limited
+            return timedelta(seconds=min(seconds, 3_600) + random.uniform(0, 1))  # noqa: S311 - no secret
+        if outcome.kind is OutcomeKind.BROKEN:
+            return self._timing.broken_retry
+        return timedelta(seconds=self._receiver.pace)
+
+    def _report(self, claim: _Claim, outcome: Outcome) -> None:
+        """Log and count one attempt."""
+        row = claim.row
+        metrics.count("signalcraft_notifications_total", receiver=self._receiver.name, outcome=outcome.kind.value)
+        if outcome.kind is OutcomeKind.SENT:
+            took = (datetime.now(UTC) - row["happened_at"]).total_seconds()
+            metrics.observe("signalcraft_notification_seconds", max(took, 0.0))
+        level = log.info if outcome.kind is OutcomeKind.SENT else log.warning
+        level(
+            "notification sent" if outcome.kind is OutcomeKind.SENT else "notification not sent",
+            stage="notify",
+            notification_id=claim.message.notification_id,
+            receiver=self._receiver.name,
+            reason=claim.message.reason,
+            group_id=row["alert_group_id"],
+            outcome=outcome.kind.value,
+            code=outcome.code or None,
+        )
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text[:DETAIL_LIMIT] if character.isprintable())

@@ -1,0 +1,100 @@
+"""The SQL statements of ``delivery``. All times are PostgreSQL's: processes of several machines compare them."""
+
+#: Lock the receiver, if it is free: no message in flight, and no pause to keep.
+LOCK_RECEIVER = """
+    SELECT broken_since, broken_since IS NOT NULL AND not_before <= now() AS may_retry FROM receiver_state
+    WHERE receiver = %(receiver)s AND busy_until <= now() AND (not_before <= now() OR broken_since IS NOT NULL)
+    FOR UPDATE SKIP LOCKED"""
+
+_DUE = "n.receiver = %(receiver)s AND n.state = 'pending' AND n.due_at <= now()"
+#: Messages that a storm makes a digest of: all but edits of cards, tests, and trouble of our own.
+_DIGESTIBLE = f"""{_DUE} AND NOT n.is_test AND n.alert_group_id IS NOT NULL
+    AND (n.mode = 'event' OR n.mode = 'card' AND n.told_digest IS NULL)"""
+
+COUNT_DUE = f"""
+    SELECT
+        (SELECT count(*) FROM (SELECT FROM notification n WHERE {_DIGESTIBLE} LIMIT %(limit)s) AS due) AS due,
+        (SELECT count(*) FROM (
+            SELECT FROM notification n
+            WHERE n.receiver = %(receiver)s AND n.sent_at > now() - %(period)s AND n.mode <> 'digest'
+              AND n.covered_by IS NULL LIMIT 2 * %(limit)s) AS sent) AS sent,
+        EXISTS (SELECT FROM notification n WHERE {_DIGESTIBLE} AND n.rank = 4) AS urgent,
+        EXISTS (
+            SELECT FROM notification n WHERE n.receiver = %(receiver)s AND n.mode = 'digest'
+              AND (n.sent_at > now() - %(period)s OR n.state IN ('pending', 'sending'))) AS digest_is_recent"""
+
+_COLUMNS = """n.id, n.workspace_id, n.alert_group_id, n.route, n.mode, n.reason, n.title, n.is_test, n.revision,
+    n.tries, n.happened_at, n.due_at, n.external_id, n.external_channel, n.told_digest"""
+
+INSERT_DIGEST = f"""
+    INSERT INTO notification AS n (receiver, route, mode, reason, rank, happened_at, due_at)
+    VALUES (%(receiver)s, '', 'digest', 'digest', 4, now(), now())
+    RETURNING {_COLUMNS}, NULL AS told_before"""
+COVER_BY_DIGEST = f"UPDATE notification n SET state = 'covered', covered_by = %(id)s WHERE {_DIGESTIBLE}"
+
+#: The status that the receiver was last told of the group.
+_TOLD_BEFORE = """(
+    SELECT o.told_status FROM notification o
+    WHERE o.alert_group_id = n.alert_group_id AND o.receiver = n.receiver AND o.told_status IS NOT NULL
+    ORDER BY o.sent_at DESC LIMIT 1)"""
+
+#: The most urgent notification that is due, or whose lease ended without a record. Tests go first.
+PICK = f"""
+    SELECT {_COLUMNS}, {_TOLD_BEFORE} AS told_before FROM notification n
+    WHERE (n.state = 'pending' AND n.due_at <= now() OR n.state = 'sending' AND n.lease_until <= now())
+      AND n.receiver = %(receiver)s AND (n.is_test OR NOT %(only_tests)s)
+    ORDER BY n.is_test DESC, n.rank DESC, n.due_at, n.id LIMIT 1 FOR UPDATE OF n SKIP LOCKED"""
+
+LEASE = """
+    UPDATE notification SET state = 'sending', lease_until = now() + %(lease)s, tries = tries + (state = 'sending')::int
+    WHERE id = %(id)s"""
+LEASE_RECEIVER = "UPDATE receiver_state SET busy_until = now() + %(lease)s WHERE receiver = %(receiver)s"
+
+#: What says nothing new. A card that was sent before stays sent.
+COVER = """
+    UPDATE notification SET lease_until = NULL,
+        state = CASE WHEN revision <> %(revision)s THEN 'pending'
+                     WHEN told_digest IS NULL THEN 'covered' ELSE 'sent' END
+    WHERE id = %(id)s"""
+
+COVERED_GROUPS = """
+    SELECT g.*, g.previous_group_id FROM alert_group g
+    WHERE g.id IN (SELECT alert_group_id FROM notification WHERE covered_by = %(id)s)
+    ORDER BY g.status = 'resolved', array_position('{critical,high,med,low,info}'::text[], g.severity),
+             g.count DESC, g.id"""
+RECORD_COVERED = """
+    UPDATE notification n SET told_status = g.status, sent_at = now() FROM alert_group g
+    WHERE n.covered_by = %(id)s AND g.id = n.alert_group_id"""
+
+INSERT_ATTEMPT = """
+    INSERT INTO notification_attempt (notification_id, outcome, code, http_status, took_ms, detail)
+    VALUES (%(id)s, %(outcome)s, %(code)s, %(http_status)s, %(took_ms)s, %(detail)s)"""
+
+#: A card that changed while it was being sent is due again.
+RECORD_SENT = """
+    UPDATE notification
+    SET state = CASE WHEN revision = %(revision)s THEN 'sent' ELSE 'pending' END,
+        lease_until = NULL, sent_at = now(), tries = 0, told_status = %(told_status)s, told_digest = %(told_digest)s,
+        external_id = coalesce(%(external_id)s, external_id),
+        external_channel = coalesce(%(external_channel)s, external_channel),
+        remind_at = CASE WHEN %(told_status)s = 'open' THEN now() + %(remind_after)s END
+    WHERE id = %(id)s"""
+TRY_AGAIN = """
+    UPDATE notification
+    SET lease_until = NULL, tries = tries + %(tries)s,
+        state = CASE WHEN created_at < now() - %(give_up_after)s AND sent_at IS NULL THEN 'given_up' ELSE 'pending' END,
+        due_at = CASE WHEN %(tries)s = 0 THEN due_at ELSE now() + %(delay)s END
+    WHERE id = %(id)s"""
+GIVE_UP = "UPDATE notification SET state = 'given_up', lease_until = NULL WHERE id = %(id)s"
+
+RECEIVER_BROKEN = "SELECT broken_since FROM receiver_state WHERE receiver = %(receiver)s"
+RELEASE_RECEIVER = """
+    UPDATE receiver_state
+    SET busy_until = '-infinity', not_before = now() + %(pause)s,
+        broken_since = CASE WHEN %(broken)s THEN coalesce(broken_since, now()) WHEN %(sent)s THEN NULL
+                            ELSE broken_since END,
+        broken_code = CASE WHEN %(broken)s THEN %(code)s WHEN %(sent)s THEN NULL ELSE broken_code END,
+        last_sent_at = CASE WHEN %(sent)s THEN now() ELSE last_sent_at END,
+        last_error_at = CASE WHEN %(sent)s THEN last_error_at ELSE now() END,
+        last_error_code = CASE WHEN %(sent)s THEN last_error_code ELSE %(code)s END
+    WHERE receiver = %(receiver)s"""

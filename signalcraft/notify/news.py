@@ -1,0 +1,57 @@
+"""Decide whether a notification is still news: what was told before against what is so now. Pure.
+
+A message replays no event. It is sent if the receiver does not know yet what it would say, and *covered* otherwise:
+the group was resolved before anybody was told of it, or an earlier message has said so already.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from signalcraft.domain.alerts import GroupStatus
+from signalcraft.notify.contract import Mode
+from signalcraft.notify.messages import told_digest
+
+Row = Mapping[str, Any]
+
+#: Happenings that are news only while the group is still in the status they brought about.
+_STATUS_OF: Final[Mapping[str, str]] = {"acked": GroupStatus.ACK, "snoozed": GroupStatus.SNOOZED}
+
+
+def is_news(notification: Row, group: Row) -> bool:
+    """Return whether sending ``notification`` now would tell the receiver something.
+
+    ``notification`` has ``told_before``, the status of the group that the receiver was last told; ``group`` is the
+    group as it is now, an expired snooze as open.
+    """
+    if notification["is_test"]:
+        return True
+    if notification["mode"] == Mode.CARD and notification["told_digest"] is not None:
+        return bool(notification["told_digest"] != told_digest(group))
+    if group["status"] == GroupStatus.RESOLVED:
+        return _is_end_news(notification, group)
+    return _is_news_of_open_group(notification, group)
+
+
+def _is_end_news(notification: Row, group: Row) -> bool:
+    """Return whether the end of a group is news: to who knows it as open, or was to be told of it long ago."""
+    told = notification["told_before"]
+    if told is None:
+        is_first = notification["reason"] not in ("resolved", "reopened")
+        return is_first and not _ended_in_time(notification, group)
+    return bool(told != GroupStatus.RESOLVED)
+
+
+def _is_news_of_open_group(notification: Row, group: Row) -> bool:
+    reason = notification["reason"]
+    if reason == "resolved":
+        return False
+    if reason == "reopened":
+        return notification["told_before"] in (None, GroupStatus.RESOLVED)
+    if reason in _STATUS_OF:
+        return bool(group["status"] == _STATUS_OF[reason])
+    return bool(group["status"] != GroupStatus.SNOOZED)
+
+
+def _ended_in_time(notification: Row, group: Row) -> bool:
+    """Return whether the group was resolved before its first message was due: nobody needs to know."""
+    return bool(notification["tries"] == 0 and group["resolved_at"] <= notification["due_at"])

@@ -1,0 +1,50 @@
+"""The kind ``log``: a line in the notifier's log. The default while ``NOTIFY`` is empty."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import structlog
+from marshmallow import Schema
+
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+
+log = structlog.get_logger(__name__)
+
+
+class LogReceiver:
+    """Writes one log line for each message."""
+
+    kind: ClassVar[str] = "log"
+    mode: ClassVar[Mode] = Mode.EVENT
+    options: ClassVar[type[Schema]] = Schema
+    pace: float = 0.0
+    per_hour: int | None = None
+
+    def __init__(self, name: str) -> None:
+        """Create the receiver ``name``; it has no options."""
+        self.name = name
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:  # noqa: ARG003 - of the contract
+        """Create the receiver ``name``."""
+        return cls(name)
+
+    def send(self, message: Message) -> Outcome:
+        """Log ``message``."""
+        group = message.group or {}
+        log.info(
+            "notification",
+            stage="notify",
+            receiver=self.name,
+            reason=message.reason,
+            title=message.title,
+            group_id=group.get("id"),
+            severity=group.get("severity"),
+            status=group.get("status"),
+            count=group.get("count"),
+        )
+        return Outcome(kind=OutcomeKind.SENT)
+
+    def check(self) -> Sequence[str]:
+        """Return nothing: a log line needs no configuration."""
+        return ()

@@ -1,0 +1,68 @@
+"""A receiver that records what it is told, and answers as a test says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from marshmallow import Schema
+
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+
+SENT = Outcome(kind=OutcomeKind.SENT)
+
+
+class RecordingReceiver:
+    """Answers with ``outcomes`` in turn, then always with ``SENT``. An outcome may be an exception to raise."""
+
+    kind: ClassVar[str] = "recording"
+    mode: ClassVar[Mode] = Mode.EVENT
+    options: ClassVar[type[Schema]] = Schema
+    pace: float = 0.0
+    per_hour: int | None = None
+
+    def __init__(self, name: str = "ops", outcomes: Sequence[Outcome | BaseException] = ()) -> None:
+        self.name = name
+        self.outcomes = list(outcomes)
+        self.messages: list[Message] = []
+        self.attempts: list[Message] = []
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:  # noqa: ARG003 - of the contract
+        return cls(name)
+
+    def send(self, message: Message) -> Outcome:
+        self.attempts.append(message)
+        outcome = self.outcomes.pop(0) if self.outcomes else SENT
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome.kind in (OutcomeKind.SENT, OutcomeKind.UNKNOWN):
+            self.messages.append(message)
+        return outcome
+
+    def check(self) -> Sequence[str]:
+        return ()
+
+    @property
+    def told(self) -> list[tuple[str, int | None]]:
+        """The reason and the group of each message that arrived."""
+        return [(message.reason, message.group and message.group["id"]) for message in self.messages]
+
+
+class RecordingCardReceiver(RecordingReceiver):
+    """One message for each group, edited."""
+
+    mode: ClassVar[Mode] = Mode.CARD
+
+    def send(self, message: Message) -> Outcome:
+        outcome = super().send(message)
+        if outcome.kind is not OutcomeKind.SENT:
+            return outcome
+        return Outcome(kind=OutcomeKind.SENT, external_id=message.external_id or f"card-{len(self.messages)}")
+
+    @property
+    def cards(self) -> dict[str, str]:
+        """The status that each card shows, by its id."""
+        shown: dict[str, str] = {}
+        for position, message in enumerate(self.messages, 1):
+            assert message.group is not None
+            shown[message.external_id or f"card-{position}"] = message.group["status"]
+        return shown
