@@ -7,7 +7,8 @@ from marshmallow import ValidationError, fields
 
 from signalcraft.notify.contract import Secret
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Hosts that are this machine: no connection to them leaves it.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SecretField(fields.Field[Secret]):
@@ -26,7 +27,7 @@ class UrlField(fields.Field[Secret]):
         secret = value if isinstance(value, Secret) else Secret(value if isinstance(value, str) else "")
         try:
             parts = urlsplit(secret.value)
-            is_secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+            is_secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
             usable = is_secure and bool(parts.hostname) and (parts.port is None or parts.port > 0)
         except ValueError:
             usable = False

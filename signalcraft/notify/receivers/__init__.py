@@ -1,9 +1,26 @@
-"""Kinds of receivers: one module each, and the table of them."""
+"""Kinds of receivers: one module or folder each, and the table of them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from signalcraft.notify.contract import Receiver
+from signalcraft.notify.receivers.apprise import AppriseReceiver
+from signalcraft.notify.receivers.email import EmailReceiver
 from signalcraft.notify.receivers.log import LogReceiver
+from signalcraft.notify.receivers.pagerduty import PagerDutyReceiver
+from signalcraft.notify.receivers.slack_webhook import SlackWebhookReceiver
+from signalcraft.notify.receivers.webhook import WebhookReceiver
 
-KINDS: Mapping[str, type[Receiver]] = MappingProxyType({kind.kind: kind for kind in (LogReceiver,)})
+KINDS: Mapping[str, type[Receiver]] = MappingProxyType(
+    {
+        kind.kind: kind
+        for kind in (
+            LogReceiver,
+            WebhookReceiver,
+            SlackWebhookReceiver,
+            EmailReceiver,
+            PagerDutyReceiver,
+            AppriseReceiver,
+        )
+    }
+)

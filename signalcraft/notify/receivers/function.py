@@ -1,0 +1,66 @@
+"""The kind of the setting ``NOTIFIER``: a function of one's own, ``queue_notification(reason, group)``."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from marshmallow import Schema
+
+from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
+from signalcraft.domain.notifications import QueueNotification
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+
+
+class FunctionReceiver:
+    """Calls a function in the notifier. What it raises is logged, and the call is made again."""
+
+    kind: ClassVar[str] = "function"
+    mode: ClassVar[Mode] = Mode.EVENT
+    options: ClassVar[type[Schema]] = Schema
+    pace: float = 0.0
+    per_hour: int | None = None
+
+    def __init__(self, name: str, queue_notification: QueueNotification) -> None:
+        """Create the receiver ``name``."""
+        self.name = name
+        self._queue_notification = queue_notification
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        """Create the receiver ``name`` from its options."""
+        return cls(name, options["queue_notification"])
+
+    def send(self, message: Message) -> Outcome:
+        """Call the function."""
+        self._queue_notification(message.reason, _snapshot(message))
+        return Outcome(kind=OutcomeKind.SENT)
+
+    def check(self) -> Sequence[str]:
+        """Return nothing: the function was imported at start."""
+        return ()
+
+
+def _snapshot(message: Message) -> GroupSnapshot:
+    """Return the group of ``message``; id 0 for what is about no group."""
+    group = message.group or {}
+    return GroupSnapshot(
+        id=group.get("id", 0),
+        workspace_id=0,
+        source=group.get("source", "signalcraft"),
+        project=group.get("project", "signalcraft"),
+        environment=group.get("environment", "prod"),
+        fingerprint=group.get("fingerprint", message.reason),
+        title=message.title,
+        severity=Severity(group.get("severity", "critical")),
+        status=GroupStatus(group.get("status", "open")),
+        count=group.get("count", 1),
+        first_seen_at=_time(group.get("first_seen_at"), message.attempted_at),
+        last_seen_at=_time(group.get("last_seen_at"), message.attempted_at),
+        link=message.link,
+        previous_group_id=group.get("previous_group_id"),
+        escalated=message.reason == "escalated",
+    )
+
+
+def _time(text: str | None, otherwise: datetime) -> datetime:
+    return datetime.fromisoformat(text) if text else otherwise

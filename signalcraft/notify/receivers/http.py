@@ -1,0 +1,122 @@
+"""Post to a receiver over HTTP, and read its answer as an outcome. Shared by the kinds that speak HTTP."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from signalcraft.notify.contract import Outcome, OutcomeKind, Secret
+
+_CONNECT_SECONDS: Final = 3.0
+_TOTAL_SECONDS: Final = 10.0
+_ANSWER_BYTES: Final = 64 * 1024
+_CHUNK_BYTES: Final = 8 * 1024
+
+#: The receiver's configuration is wrong: no message will be accepted until somebody mends it.
+_BROKEN: Final = frozenset({401, 403, 404, 405, 410})
+_TRY_AGAIN: Final = frozenset({408, 425})
+
+#: A call that did not get to send anything: it is safe to try again.
+_NOT_SENT: Final = (
+    (NameResolutionError, "dns"),
+    (ConnectTimeoutError, "connect_timeout"),
+    (NewConnectionError, "connect"),
+    (SSLError, "tls"),
+)
+#: A call whose message may have arrived.
+_MAY_HAVE_ARRIVED: Final = ((ReadTimeoutError, "timeout"), (ProtocolError, "connection_lost"))
+
+Judge = Callable[[int, bytes], Outcome | None]
+
+
+class HttpClient:
+    """Posts to one receiver, over connections that are kept."""
+
+    def __init__(self) -> None:
+        """Create a client. Nothing is retried or redirected: the notifier decides."""
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=_TOTAL_SECONDS)
+        self._pool = urllib3.PoolManager(num_pools=4, maxsize=1, timeout=timeout, retries=False)
+
+    def post(self, url: Secret, body: bytes, headers: Mapping[str, str], *, judge: Judge | None = None) -> Outcome:
+        """Post ``body`` once and return the outcome.
+
+        ``judge`` may decide by status and answer, for receivers that say in the answer what went wrong; ``None`` from
+        it leaves the decision to the status.
+        """
+        started = time.monotonic()
+        try:
+            response = self._pool.request(
+                "POST", url.value, body=body, headers=dict(headers), redirect=False, preload_content=False
+            )
+            with response:
+                answer = _read(response, until=started + _TOTAL_SECONDS)
+                found = judge(response.status, answer) if judge else None
+                return found or by_status(response.status, answer, response.headers.get("Retry-After"))
+        except HTTPError as error:
+            return _of_error(error)
+        except (OSError, ValueError):
+            return Outcome(kind=OutcomeKind.RETRY, code="connect")
+
+
+def _read(response: urllib3.BaseHTTPResponse, *, until: float) -> bytes:
+    """Read the answer up to a size and a time; what is longer or later is left unread."""
+    answer = b""
+    while len(answer) < _ANSWER_BYTES and time.monotonic() < until:
+        chunk = response.read(_CHUNK_BYTES)
+        if not chunk:
+            return answer
+        answer += chunk
+    response.close()
+    return answer[:_ANSWER_BYTES]
+
+
+def by_status(status: int, answer: bytes, retry_after: str | None = None) -> Outcome:
+    """Return the outcome that an HTTP status means."""
+    code, detail = f"http_{status}", answer[:1_000].decode("utf-8", "replace")
+    wait = parse_retry_after(retry_after)
+    if 200 <= status < 300:
+        return Outcome(kind=OutcomeKind.SENT, code=code, http_status=status)
+    if status == 429 or (status == 503 and wait is not None):
+        return Outcome(kind=OutcomeKind.RATE_LIMITED, code=code, http_status=status, retry_after=wait, detail=detail)
+    if status in _BROKEN or 300 <= status < 400:
+        kind = OutcomeKind.BROKEN
+    elif 400 <= status < 500 and status not in _TRY_AGAIN:
+        kind = OutcomeKind.REFUSED
+    else:
+        kind = OutcomeKind.RETRY
+    return Outcome(kind=kind, code=code, http_status=status, detail=detail)
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, 10.2.3); None if it is none."""
+    if not value:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value.strip()[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _of_error(error: HTTPError) -> Outcome:
+    """Return the outcome of a call without an answer. The error's text may hold the URL: only our code is kept."""
+    for kinds, outcome in ((_NOT_SENT, OutcomeKind.RETRY), (_MAY_HAVE_ARRIVED, OutcomeKind.UNKNOWN)):
+        for kind, code in kinds:
+            if isinstance(error, kind):
+                return Outcome(kind=outcome, code=code)
+    return Outcome(kind=OutcomeKind.RETRY, code="connect")

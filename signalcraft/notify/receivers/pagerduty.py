@@ -1,0 +1,100 @@
+"""The kind ``pagerduty``: one incident for each group, by PagerDuty's Events API v2.
+
+``dedup_key`` is the group's, so that an event that arrives twice changes nothing: trigger, acknowledge and resolve are
+idempotent (https://developer.pagerduty.com/docs/events-api-v2-overview).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
+
+import orjson
+from marshmallow import Schema
+
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.options import SecretField, UrlField
+from signalcraft.notify.receivers.http import HttpClient
+
+EVENTS_URL: Final = "https://events.pagerduty.com/v2/enqueue"
+_SUMMARY_LIMIT: Final = 1_024
+_ACTIONS: Final[Mapping[str, str]] = {
+    "open": "trigger",
+    "ack": "acknowledge",
+    "snoozed": "acknowledge",
+    "resolved": "resolve",
+}
+_SEVERITIES: Final[Mapping[str, str]] = {
+    "critical": "critical",
+    "high": "error",
+    "med": "warning",
+    "low": "info",
+    "info": "info",
+}
+
+
+class _Options(Schema):
+    routing_key = SecretField(required=True)
+    url = UrlField()
+
+
+class PagerDutyReceiver:
+    """Triggers, acknowledges and resolves incidents."""
+
+    kind: ClassVar[str] = "pagerduty"
+    mode: ClassVar[Mode] = Mode.CARD
+    options: ClassVar[type[Schema]] = _Options
+    pace: float = 0.5
+    per_hour: int | None = None
+
+    def __init__(self, name: str, routing_key: Secret, url: Secret) -> None:
+        """Create the receiver ``name``."""
+        self.name = name
+        self._routing_key = routing_key
+        self._url = url
+        self._client = HttpClient()
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        """Create the receiver ``name`` from its options."""
+        return cls(name, options["routing_key"], options.get("url", Secret(EVENTS_URL)))
+
+    def send(self, message: Message) -> Outcome:
+        """Send one event."""
+        dedup_key = message.external_id or _dedup_key(message)
+        event = render(message) | {"routing_key": self._routing_key.value, "dedup_key": dedup_key}
+        outcome = self._client.post(self._url, orjson.dumps(event), {"Content-Type": "application/json"})
+        if outcome.kind is not OutcomeKind.SENT:
+            return outcome
+        return Outcome(kind=OutcomeKind.SENT, code=outcome.code, http_status=outcome.http_status, external_id=dedup_key)
+
+    def check(self) -> Sequence[str]:
+        """Return nothing: only an event can tell whether the routing key works."""
+        return ()
+
+
+def _dedup_key(message: Message) -> str:
+    """Return the key of a group's incident; a part of the group key keeps two deployments apart."""
+    if message.group is None or message.is_test:
+        return f"signalcraft-{message.notification_id}"
+    return f"signalcraft-{message.group['id']}-{message.group['group_key'][-12:]}"
+
+
+def render(message: Message) -> dict[str, Any]:
+    """Return the event of ``message``, without its keys."""
+    group = message.group or {}
+    action = "trigger" if message.is_test else _ACTIONS[group.get("status", "open")]
+    links = [{"href": href, "text": text} for href, text in ((message.url, "SignalCraft"), (message.link, "Source"))]
+    payload = {
+        "summary": message.title[:_SUMMARY_LIMIT],
+        "source": group.get("project", "signalcraft"),
+        "severity": _SEVERITIES[group.get("severity", "critical")],
+        "timestamp": group.get("first_seen_at", message.attempted_at.isoformat()),
+        "component": group.get("project", "signalcraft"),
+        "group": group.get("environment", ""),
+        "custom_details": dict(message.facts),
+    }
+    return {
+        "event_action": action,
+        "client": "SignalCraft",
+        "payload": payload,
+        "links": [link for link in links if link["href"]],
+    }
