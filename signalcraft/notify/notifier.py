@@ -20,6 +20,7 @@ from signalcraft.domain.notifications import Evaluate
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.delivery import ReceiverDelivery, Timing
 from signalcraft.notify.fan_out import FanOut
+from signalcraft.notify.routing import Router
 from signalcraft.storage.database import database, session
 
 log = structlog.get_logger(__name__)
@@ -77,7 +78,7 @@ class Notifier:
         self._config = config
         self._redis = redis
         self._timing = timing or Timing()
-        self._fan_out = FanOut(config, rules)
+        self._fan_out = FanOut(Router(config, rules))
         self._deliveries = {
             name: ReceiverDelivery(receiver, config, public_url=public_url, timing=self._timing)
             for name, receiver in config.receivers.items()

@@ -1,0 +1,112 @@
+"""Queries of notifications for the API, the command line and metrics. Call everything inside ``database.session()``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from signalcraft.groups.queries import Page, Position
+from signalcraft.storage.database import database
+from signalcraft.storage.models import Notification
+
+Row = dict[str, Any]
+
+_N: Final = Notification
+_COLUMNS: Final = (
+    _N.id,
+    _N.workspace,
+    _N.alert_group.alias("alert_group_id"),
+    _N.receiver,
+    _N.route,
+    _N.mode,
+    _N.reason,
+    _N.title,
+    _N.is_test,
+    _N.state,
+    _N.tries,
+    _N.happened_at,
+    _N.due_at,
+    _N.sent_at,
+    _N.told_status,
+    _N.external_id,
+    _N.covered_by.alias("covered_by_id"),
+)
+_ATTEMPTS: Final = """
+    SELECT notification_id, at, outcome, code, http_status, took_ms, detail FROM notification_attempt
+    WHERE notification_id = ANY(%(ids)s) ORDER BY notification_id, id"""
+_RECEIVERS: Final = """
+    SELECT s.receiver, s.broken_since, s.broken_code, s.last_sent_at, s.last_error_at, s.last_error_code,
+           s.not_before > now() AS pauses,
+           (SELECT count(*) FROM notification n WHERE n.receiver = s.receiver AND n.state IN ('pending', 'sending')
+              AND n.due_at <= now()) AS waiting
+    FROM receiver_state s ORDER BY s.receiver"""
+_RETRY: Final = """
+    UPDATE notification SET state = 'pending', due_at = now(), tries = 0, created_at = now()
+    WHERE state = 'given_up' AND (%(id)s IS NULL OR id = %(id)s)"""
+_INSERT_TEST: Final = """
+    INSERT INTO notification (receiver, route, mode, reason, rank, title, is_test, happened_at, due_at)
+    VALUES (%(receiver)s, '', 'event', 'test', 4, %(title)s, true, now(), now()) RETURNING id"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationFilter:
+    """Which notifications; ``None`` for any."""
+
+    workspace_id: int | None = None
+    receiver: str | None = None
+    state: str | None = None
+    group_id: int | None = None
+
+
+def notifications(wanted: NotificationFilter, *, limit: int, after: Position | None) -> Page:
+    """Return a page of notifications, newest first, each with its attempts."""
+    conditions = [
+        column == value
+        for column, value in (
+            (_N.workspace, wanted.workspace_id),
+            (_N.receiver, wanted.receiver),
+            (_N.state, wanted.state),
+            (_N.alert_group, wanted.group_id),
+        )
+        if value is not None
+    ]
+    if after is not None:
+        conditions.append(_N.id < after.id)
+    query = _N.select(*_COLUMNS).where(*conditions) if conditions else _N.select(*_COLUMNS)
+    found: Any = query.order_by(_N.id.desc()).limit(limit + 1).dicts()
+    rows: list[Row] = list(found)
+    end = Position(value=rows[limit - 1]["id"], id=rows[limit - 1]["id"]) if len(rows) > limit else None
+    return Page(rows=with_attempts(rows[:limit]), end=end)
+
+
+def with_attempts(rows: Sequence[Row]) -> list[Row]:
+    """Return ``rows`` with the attempts of each, oldest first."""
+    attempts: dict[int, list[Row]] = {row["id"]: [] for row in rows}
+    for notification_id, *values in database.execute_sql(_ATTEMPTS, {"ids": list(attempts)}).fetchall():
+        names = ("at", "outcome", "code", "http_status", "took_ms", "detail")
+        attempts[notification_id].append(dict(zip(names, values, strict=True)))
+    return [row | {"attempts": attempts[row["id"]]} for row in rows]
+
+
+def notification(notification_id: int) -> Row | None:
+    """Return a notification with its attempts, None if there is none."""
+    found: Any = _N.select(*_COLUMNS).where(_N.id == notification_id).dicts()
+    return next(iter(with_attempts(list(found))), None)
+
+
+def receivers() -> list[Row]:
+    """Return what is known of each receiver that a notifier has registered."""
+    cursor = database.execute_sql(_RECEIVERS)
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def retry(notification_id: int | None) -> int:
+    """Make given-up notifications due again; return how many. ``None`` for all."""
+    return int(database.execute_sql(_RETRY, {"id": notification_id}).rowcount)
+
+
+def insert_test(receiver: str) -> int:
+    """Queue a test message for ``receiver``; return its id."""
+    title = "TEST of SignalCraft: this receiver works"
+    (found,) = database.execute_sql(_INSERT_TEST, {"receiver": receiver, "title": title}).fetchone()
+    return int(found)

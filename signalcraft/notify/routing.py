@@ -1,0 +1,201 @@
+"""Decide who is told of a happening: rules, routes, and what receivers were told before. No I/O.
+
+- A *card* receiver has one notification for each group. A happening marks it as due; what is sent is the group as it
+  is then.
+- An *event* receiver has one notification for each happening that its route tells of. Whoever was told of a group is
+  told that it is over, and that it is open again, whatever the route says.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+import structlog
+
+from signalcraft import logs, metrics
+from signalcraft.domain.alerts import Decision, GroupSnapshot
+from signalcraft.domain.notifications import Evaluate
+from signalcraft.notify.config import NotifyConfig
+from signalcraft.notify.contract import Mode
+from signalcraft.notify.routes import Route, Subject, select
+
+log = structlog.get_logger(__name__)
+
+#: Happenings by which people learn of a group, as the decision that rules are asked about.
+FIRST: Final[Mapping[str, Decision]] = MappingProxyType(
+    {
+        "opened": Decision.NEW,
+        "recurred": Decision.WINDOW_EXPIRED,
+        "regressed": Decision.AFTER_RESOLVED,
+        "escalated": Decision.JOINED,
+    }
+)
+#: Happenings that whoever was told of the group is told of.
+_FOR_THE_TOLD: Final = frozenset({"resolved", "reopened"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """Something that happened to a group, with the group as it is now. ``is_old``: too long ago to be told as new."""
+
+    id: int
+    kind: str
+    at: datetime
+    actor: str
+    is_old: bool
+    workspace: str
+    group_key: str
+    tags: Sequence[tuple[str, str]]
+    group: GroupSnapshot
+
+    @property
+    def subject(self) -> Subject:
+        """What routes are matched with."""
+        group = self.group
+        return Subject(
+            workspace=self.workspace,
+            source=group.source,
+            project=group.project,
+            environment=group.environment,
+            severity=group.severity,
+            tags=self.tags,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastFirst:
+    """When a receiver was last told of the problem of a group key as new; ``card`` is its notification, if any."""
+
+    at: datetime
+    card: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What receivers were told before. ``decide`` adds what it decides.
+
+    ``by_group`` has the receivers that know a group, ``last_first`` is by receiver and group key.
+    """
+
+    by_group: dict[int, set[str]]
+    last_first: dict[tuple[str, str], LastFirst]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewNotification:
+    """A notification to insert, or a card to make due; ``takes_over`` is the card of an earlier group to keep."""
+
+    happening: Happening
+    receiver: str
+    route: str
+    mode: Mode
+    reason: str
+    due_at: datetime
+    takes_over: int | None = None
+
+    @property
+    def identity(self) -> tuple[str, int, bool]:
+        """What is one row: a card is one for its group, an event one for its happening."""
+        is_card = self.mode is Mode.CARD
+        return self.receiver, self.happening.group.id if is_card else self.happening.id, is_card
+
+
+class Router:
+    """Routes happenings by one configuration."""
+
+    def __init__(self, config: NotifyConfig, rules: Sequence[Evaluate]) -> None:
+        """Create it; ``rules`` are those of the setting RULES."""
+        self._config = config
+        self._rules = rules
+
+    def decide(self, happening: Happening, told: Told) -> list[NewNotification]:
+        """Return the notifications of ``happening``, and add them to ``told``."""
+        reasons = self._reasons(happening)
+        if not reasons:
+            return []
+        routed = self.routes_of(happening.subject)
+        known = told.by_group.setdefault(happening.group.id, set())
+        found = [] if happening.is_old else list(self._by_routes(happening, routed, reasons[0], told))
+        chosen = {notification.receiver for notification in found}
+        found += [
+            self._update(happening, name, routed.get(name))
+            for name in sorted(known - chosen)
+            if name in self._config.receivers and self._concerns(name, happening)
+        ]
+        known |= chosen
+        return found
+
+    def routes_of(self, subject: Subject) -> dict[str, Route]:
+        """Return the receivers that the routes choose for ``subject``, each with the first route that does."""
+        chosen: dict[str, Route] = {}
+        for route in select(self._config.routes, subject):
+            for name in route.to:
+                chosen.setdefault(name, route)
+        return chosen
+
+    def _reasons(self, happening: Happening) -> Sequence[str]:
+        """Return why people are told: what the rules say, for happenings that rules decide about."""
+        decision = FIRST.get(happening.kind)
+        if decision is None:
+            return [happening.kind]
+        group = replace(happening.group, escalated=happening.kind == "escalated")
+        try:
+            with metrics.timed("signalcraft_stage_seconds", stage="rules"):
+                found = [reason for evaluate in self._rules for reason in evaluate(group, decision)]
+        except Exception as error:  # noqa: BLE001 - users' code: the built-in decision stands
+            metrics.count("signalcraft_errors_total", stage="notify", kind="permanent")
+            log.error("rule failed", stage="fan_out", group_id=group.id, **logs.exception_fields(error))  # noqa: TRY400
+            return [happening.kind]
+        return [happening.kind if reason == "new" else reason for reason in found]
+
+    def _by_routes(
+        self, happening: Happening, routed: Mapping[str, Route], reason: str, told: Told
+    ) -> Iterator[NewNotification]:
+        """Yield the notifications that the routes tell of. A reason of a rule's own is told whatever ``on`` says."""
+        is_own_reason = reason not in (*FIRST, happening.kind)
+        for receiver, route in routed.items():
+            kind, is_card = happening.kind, self._config.receivers[receiver].mode is Mode.CARD
+            key = receiver, happening.group_key
+            if kind == "recurred":
+                last = told.last_first.get(key)
+                if last is not None and happening.at - last.at < route.recurrence:
+                    yield from self._recurred(happening, receiver, route, last)
+                    continue
+                kind = "opened"
+            if (kind not in route.on and not is_own_reason) or (is_card and kind not in FIRST):
+                continue
+            if kind in FIRST:
+                told.last_first[key] = LastFirst(at=happening.at)
+            due_at = route.due_at(happening.at)
+            yield self._new(happening, receiver, route.name, reason if is_own_reason else kind, due_at)
+
+    def _recurred(
+        self, happening: Happening, receiver: str, route: Route, last: LastFirst
+    ) -> Iterator[NewNotification]:
+        """Hand the card of the earlier group to the new one; receivers without cards are told nothing."""
+        if self._config.receivers[receiver].mode is Mode.CARD and last.card is not None:
+            due_at = happening.at + route.update_every
+            notification = self._new(happening, receiver, route.name, "recurred", due_at)
+            yield replace(notification, takes_over=last.card)
+
+    def _concerns(self, receiver: str, happening: Happening) -> bool:
+        """Return whether ``receiver``, which knows the group, is told of something its route does not name."""
+        if self._config.receivers[receiver].mode is Mode.CARD:
+            return True
+        is_silent = happening.actor == "clock"  # the clock resolves silently
+        return happening.kind in _FOR_THE_TOLD and not is_silent
+
+    def _update(self, happening: Happening, receiver: str, route: Route | None) -> NewNotification:
+        """Return the notification for a receiver that knows the group. What a person did is told at once."""
+        route = route or Route(name="", to=(receiver,))
+        at_once = self._config.receivers[receiver].mode is Mode.EVENT or happening.actor == "token"
+        due_at = happening.at if at_once else happening.at + route.update_every
+        return self._new(happening, receiver, route.name, happening.kind, due_at)
+
+    def _new(self, happening: Happening, receiver: str, route: str, reason: str, due_at: datetime) -> NewNotification:
+        mode = self._config.receivers[receiver].mode
+        return NewNotification(
+            happening=happening, receiver=receiver, route=route, mode=mode, reason=reason, due_at=due_at
+        )
