@@ -297,6 +297,18 @@ class Settings:
         "Dotted path of `queue_notification(reason, group)`.",
         default="signalcraft.tasks.queue_notification",
     )
+    notify: str = _setting(
+        "NOTIFY",
+        _text,
+        "Receivers and routes: the path of a TOML file, or the TOML itself; empty: a log line.",
+        example="notify.toml",
+    )
+    public_url: str = _setting(
+        "PUBLIC_URL",
+        lambda text: _url("https", "http")(text).rstrip("/") if text else "",
+        "URL at which people reach this deployment, for links in messages.",
+        example="https://alerts.example.org",
+    )
     log_level: str = _setting(
         "LOG_LEVEL",
         _one_of("DEBUG", "INFO", "WARNING", "ERROR"),

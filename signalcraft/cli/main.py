@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from signalcraft.cli import doctor, local, recovery, reports, tenancy
+from signalcraft.cli import doctor, local, notifications, recovery, reports, tenancy
 from signalcraft.cli.context import database, prompt_secret
 from signalcraft.dev import docs, settings_docs
 from signalcraft.dev.mock_sentry import MockSentry
@@ -128,5 +128,12 @@ def show_settings(*, write: bool) -> None:
         click.echo(settings_docs.settings_table(), nl=False)
 
 
-for command in (*tenancy.COMMANDS, *reports.COMMANDS, *recovery.COMMANDS, *local.COMMANDS, doctor.doctor):
+for command in (
+    *tenancy.COMMANDS,
+    *reports.COMMANDS,
+    *recovery.COMMANDS,
+    *notifications.COMMANDS,
+    *local.COMMANDS,
+    doctor.doctor,
+):
     main.add_command(command)

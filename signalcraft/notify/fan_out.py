@@ -28,6 +28,7 @@ _SELECT = f"""
         SELECT l.id FROM alert_event l WHERE l.alert_group_id = g.id ORDER BY l.received_at DESC, l.id DESC LIMIT 1))"""
 _TAKE = f"{_SELECT} WHERE h.routed_at IS NULL ORDER BY h.id LIMIT {BATCH} FOR UPDATE OF h SKIP LOCKED"
 _SINCE = f"{_SELECT} WHERE h.at >= %(since)s ORDER BY h.at, h.id"
+_OF_GROUP = "SELECT id, kind, at, actor, by, routed_at FROM happening WHERE alert_group_id = %(group)s ORDER BY id"
 _ROUTED = "UPDATE happening SET routed_at = now() WHERE id = ANY(%(ids)s)"
 
 _TOLD = "SELECT alert_group_id, receiver FROM notification WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test"
@@ -101,6 +102,12 @@ class FanOut:
 def happenings_since(moment: datetime) -> list[Happening]:
     """Return what happened since ``moment``, oldest first, routed or not; none is old."""
     return [to_happening((*row[:4], False, *row[5:])) for row in _rows(_SINCE, since=moment, max_age=MAX_AGE)]
+
+
+def happenings_of(group_id: int) -> list[dict[str, Any]]:
+    """Return what happened to a group, oldest first."""
+    names = ("id", "kind", "at", "actor", "by", "routed_at")
+    return [dict(zip(names, row, strict=True)) for row in _rows(_OF_GROUP, group=group_id)]
 
 
 def _row(new: NewNotification) -> tuple[Any, ...]:

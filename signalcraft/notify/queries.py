@@ -15,6 +15,7 @@ _COLUMNS: Final = (
     _N.id,
     _N.workspace,
     _N.alert_group.alias("alert_group_id"),
+    _N.happening_id,
     _N.receiver,
     _N.route,
     _N.mode,

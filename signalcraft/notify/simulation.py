@@ -1,0 +1,40 @@
+"""Count the messages that receivers would have had for what happened, by one configuration. No I/O, no sending."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date
+
+from signalcraft.notify.config import NotifyConfig
+from signalcraft.notify.contract import Mode
+from signalcraft.notify.routing import Happening, NewNotification, Router, Told
+
+#: Messages by receiver and day, in UTC.
+Counts = Mapping[tuple[str, date], int]
+
+
+def simulate(config: NotifyConfig, router: Router, happenings: Iterable[Happening]) -> Counts:
+    """Return how many messages each receiver would have had, by day.
+
+    ``happenings`` are in order of time. Edits that fall into one ``update_every`` are one; of what is due within a
+    minute, more than ``storm`` messages are one digest.
+    """
+    told = Told(by_group=defaultdict(set), last_first={})
+    found = [new for happening in happenings for new in router.decide(happening, told)]
+    edits = {_edit(new): new for new in found if new.mode is Mode.CARD}
+    sent = [*(new for new in found if new.mode is Mode.EVENT), *edits.values()]
+    minutes = Counter((new.receiver, _minute(new)) for new in sent)
+    counts: Counter[tuple[str, date]] = Counter()
+    for (receiver, minute), number in minutes.items():
+        is_storm = config.storm and number > config.storm
+        counts[receiver, date.fromordinal(minute // (24 * 60))] += 1 if is_storm else number
+    return counts
+
+
+def _edit(new: NewNotification) -> tuple[str, int, int]:
+    """Return what is one edit of a card: the receiver, the group, and the minute in which it is due."""
+    return new.receiver, new.happening.group.id, _minute(new)
+
+
+def _minute(new: NewNotification) -> int:
+    """Return the minute in which a message is due, counted from the first day of the calendar."""
+    return new.due_at.toordinal() * 24 * 60 + new.due_at.hour * 60 + new.due_at.minute
