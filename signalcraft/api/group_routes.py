@@ -11,7 +11,7 @@ from signalcraft.api.responses import next_cursor, position_after, streamed, tag
 from signalcraft.domain import bounded_json
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import queries, summary, user_updates
+from signalcraft.groups import group_schema, queries, summary, user_updates
 from signalcraft.groups.pages import Page, Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
@@ -53,7 +53,7 @@ def show_group(group_id: int) -> ResponseReturnValue:
     request_schemas.refuse_parameters(request.args)
     with session():
         row = find_group(group_id)
-    return tagged(response_schemas.dump_group(row), row["version"])
+    return tagged(group_schema.dump_group(row), row["version"])
 
 
 @groups.get(f"{GROUP}/history")
@@ -79,10 +79,10 @@ def export_groups() -> ResponseReturnValue:
     def page(after: Position | None) -> Page:
         return queries.groups_by_id(workspace_id, group_filter, after=after, now=datetime.now(UTC))
 
-    return streamed(page, response_schemas.dump_group)
+    return streamed(page, group_schema.dump_group)
 
 
-def find_group(group_id: int) -> response_schemas.Row:
+def find_group(group_id: int) -> group_schema.Row:
     """Return the row of a group in the caller's workspace.
 
     Raises:
@@ -110,7 +110,7 @@ def change_group(group_id: int) -> ResponseReturnValue:
         row = queries.group(caller.workspace_id, group_id, now=now)
     if row is None:
         raise NotFound
-    response = jsonify(response_schemas.dump_group(row))
+    response = jsonify(group_schema.dump_group(row))
     response.set_etag(responses.etag(response.get_data(), row["version"]))
     return response
 

@@ -3,66 +3,24 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
-from signalcraft.domain.alerts import Decision, FieldWarning, GroupStatus, Severity, StatusChange
+from signalcraft.domain.alerts import Decision, FieldWarning, Severity, StatusChange
+from signalcraft.groups.group_schema import Json, Row, TimeField, dump_group, one_of, write_time
 from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
 from signalcraft.groups.summary import Summary
 from signalcraft.groups.user_updates import UpdateResult
 from signalcraft.storage.audit_log import Actor
 
-Row = dict[str, Any]
-Json = dict[str, Any]
-
 #: CPython converts integers of up to 4300 digits (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DIGITS = 4000
 #: OpenAPI schemas of fields that are sent as they are stored.
 _TEXT: Json = {"type": "string"}
 _PAIR: Json = {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2}
-
-
-class TimeField(fields.Field[datetime]):
-    """RFC 3339, UTC, always with microseconds and ``Z``: of fixed length, so text sorts as time does."""
-
-    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **_: Any) -> str | None:  # noqa: ANN401, ARG002 - marshmallow's signature
-        return None if value is None else write_time(value)
-
-
-def write_time(moment: datetime) -> str:
-    """Format ``moment`` as RFC 3339 in UTC, of fixed length."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
-def _one_of(names: type[StrEnum]) -> validate.OneOf:
-    return validate.OneOf([name.value for name in names])
-
-
-class Group(Schema):
-    """A group: alerts that belong together."""
-
-    id = fields.Integer(required=True)
-    group_key = fields.String(required=True)
-    source = fields.String(required=True)
-    project = fields.String(required=True)
-    environment = fields.String(required=True)
-    severity = fields.String(required=True, validate=_one_of(Severity))
-    status = fields.String(required=True, validate=_one_of(GroupStatus))
-    title = fields.String(required=True)
-    count = fields.Integer(required=True)
-    first_seen_at = TimeField(required=True)
-    last_seen_at = TimeField(required=True)
-    fingerprint = fields.String(required=True)
-    issue_id = fields.String(required=True, allow_none=True)
-    link = fields.String(required=True, allow_none=True)
-    assignee_user_id = fields.String(required=True, allow_none=True)
-    runbook_url = fields.String(required=True, allow_none=True)
-    snoozed_until = TimeField(required=True, allow_none=True)
-    previous_group_id = fields.Integer(required=True, allow_none=True)
 
 
 class Event(Schema):
@@ -75,7 +33,7 @@ class Event(Schema):
     delivery_id = fields.String(required=True)
     project = fields.String(required=True)
     environment = fields.String(required=True)
-    severity = fields.String(required=True, validate=_one_of(Severity))
+    severity = fields.String(required=True, validate=one_of(Severity))
     fingerprint = fields.String(required=True)
     issue_id = fields.String(required=True, allow_none=True)
     title = fields.String(required=True)
@@ -85,7 +43,7 @@ class Event(Schema):
     link = fields.String(required=True, allow_none=True)
     occurred_at = TimeField(required=True)
     received_at = TimeField(required=True)
-    decision = fields.String(required=True, validate=_one_of(Decision))
+    decision = fields.String(required=True, validate=one_of(Decision))
 
 
 class EventWithPayload(Event):
@@ -110,19 +68,14 @@ class Change(Schema):
 
     id = fields.Integer(required=True)
     at = TimeField(attribute="changed_at", required=True)
-    actor = fields.String(required=True, validate=_one_of(Actor))
+    actor = fields.String(required=True, validate=one_of(Actor))
     by = fields.String(attribute="changed_by", required=True)
     field = fields.String(required=True)
     before = fields.String(attribute="from_value", data_key="from", required=True, allow_none=True)
     after = fields.String(attribute="to_value", data_key="to", required=True, allow_none=True)
 
 
-_GROUP, _EVENT, _EVENT_WITH_PAYLOAD, _CHANGE, _SUMS = Group(), Event(), EventWithPayload(), Change(), Sums()
-
-
-def dump_group(row: Row) -> Json:
-    """Return a group as JSON."""
-    return _dump(_GROUP, row)
+_EVENT, _EVENT_WITH_PAYLOAD, _CHANGE, _SUMS = Event(), EventWithPayload(), Change(), Sums()
 
 
 def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | None = None) -> Json:
@@ -131,7 +84,7 @@ def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | No
     It has the estimated total if given.
     """
     total = {} if estimate is None else {"total_estimate": estimate}
-    return {"groups": [_dump(_GROUP, row) for row in rows], "next_cursor": next_cursor, **total}
+    return {"groups": [dump_group(row) for row in rows], "next_cursor": next_cursor, **total}
 
 
 def dump_event(row: Row) -> Json:

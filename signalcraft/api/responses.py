@@ -13,13 +13,14 @@ from typing import Final
 from flask import Response, jsonify, request
 from werkzeug.http import parse_etags
 
-from signalcraft.api import context, response_schemas
+from signalcraft.api import context
 from signalcraft.api.request_schemas import Listing
+from signalcraft.groups import group_schema
 from signalcraft.groups.pages import Page, Position
 from signalcraft.storage.database import session
 
 Fetch = Callable[[Position | None], Page]
-Dump = Callable[[response_schemas.Row], response_schemas.Json]
+Dump = Callable[[group_schema.Row], group_schema.Json]
 
 NDJSON: Final = "application/x-ndjson"
 #: A version has at most 18 digits.
@@ -45,7 +46,7 @@ def next_cursor(page: Page, listing: Listing) -> str | None:
     return context.current().cursors.write(page.end, scope=listing.scope) if page.end else None
 
 
-def tagged(body: response_schemas.Json, version: int | None = None) -> Response:
+def tagged(body: group_schema.Json, version: int | None = None) -> Response:
     """Return ``body`` with its ETag, or 304.
 
     It is 304 if ``If-None-Match`` has the tag. ``If-Match`` applies to updates only.

@@ -243,7 +243,7 @@ def list_notifications(receiver: str | None, state: str | None, group_id: int | 
     """List the newest messages."""
     table = Table("id", "happened", "receiver", "reason", "group", "state", "tries", "outcome")
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
-        workspace_id = tenants.workspace_id(workspace) if workspace else None
+        workspace_id = tenants.id_of(workspace) if workspace else None
         wanted = queries.NotificationFilter(
             receiver=receiver, state=state, group_id=group_id, workspace_id=workspace_id
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from signalcraft.groups.queries import Page, Position
+from signalcraft.groups.pages import Page, Position
 from signalcraft.storage.database import database
 from signalcraft.storage.models import Notification
 

@@ -446,7 +446,8 @@ class Notification(_Table):
         ]
         indexes = [
             SQL(
-                "CREATE UNIQUE INDEX notification_card_key ON notification (receiver, alert_group_id) WHERE mode = 'card'"
+                "CREATE UNIQUE INDEX notification_card_key ON notification (receiver, alert_group_id)"
+                " WHERE mode = 'card'"
             ),
             SQL(
                 "CREATE INDEX notification_due ON notification (receiver, due_at) WHERE state IN ('pending', 'sending')"

@@ -21,6 +21,7 @@ from signalcraft.api.responses import NDJSON
 from signalcraft.domain import errors
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Refusal
+from signalcraft.groups import group_schema
 from signalcraft.web import openapi_schemas, problem_details
 from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples
 from signalcraft.web.openapi_fields import ATTRIBUTE_FUNCTIONS
@@ -115,7 +116,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "groups.export_groups": Operation(
             summary="Export the groups that match the filters, a line of JSON each.",
             query=request_schemas.FilterQuery,
-            responses={200: response_schemas.Group},
+            responses={200: group_schema.Group},
             media=NDJSON,
             refusals=(errors.InvalidFields, *_CALLER_REFUSALS),
         ),
@@ -125,12 +126,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             (errors.InvalidFields, *_CALLER_REFUSALS),
             request_schemas.FilterQuery,
         ),
-        "groups.show_group": _conditional_get("Return a group.", response_schemas.Group, _ITEM_REFUSALS),
+        "groups.show_group": _conditional_get("Return a group.", group_schema.Group, _ITEM_REFUSALS),
         "groups.change_group": Operation(
             summary="Update a group; with If-Match, only that version.",
             body=request_schemas.EditBody,
             request_example={"status": "ack", "assignee_user_id": "ann"},
-            responses={200: response_schemas.Group},
+            responses={200: group_schema.Group},
             headers=("If-Match",),
             refusals=(*_BODY_REFUSALS, *_ITEM_REFUSALS, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
         ),

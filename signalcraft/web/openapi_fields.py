@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from signalcraft.api.request_fields import MAX_VALUES, ChoiceField, MomentField, SortField
-from signalcraft.api.response_schemas import TimeField
+from signalcraft.groups.group_schema import TimeField
 from signalcraft.groups.queries import SortKey
 from signalcraft.web.openapi_words import COMPOSED, WORDS
 

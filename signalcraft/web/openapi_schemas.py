@@ -5,6 +5,7 @@ from marshmallow import INCLUDE, Schema, fields, validate
 from signalcraft.api import response_schemas
 from signalcraft.domain.alerts import Decision
 from signalcraft.domain.deliveries import DeliveryStatus
+from signalcraft.groups import group_schema
 
 
 def _text(*, null: bool = False) -> fields.String:
@@ -37,7 +38,7 @@ class Receipt(Schema):
 class GroupsPage(Schema):
     """A page of groups."""
 
-    groups = fields.List(fields.Nested(response_schemas.Group), required=True)
+    groups = fields.List(fields.Nested(group_schema.Group), required=True)
     next_cursor = _text(null=True)
     total_estimate = fields.Integer()
 
@@ -175,7 +176,7 @@ class Preview(Schema):
 class HourSums(response_schemas.Sums):
     """The sums of an hour."""
 
-    hour = response_schemas.TimeField(required=True)
+    hour = group_schema.TimeField(required=True)
 
 
 class SeveritySums(response_schemas.Sums):
@@ -207,8 +208,8 @@ class TopGroup(Schema):
 class Stats(response_schemas.Sums):
     """The statistics of a period."""
 
-    since = response_schemas.TimeField(required=True)
-    until = response_schemas.TimeField(required=True)
+    since = group_schema.TimeField(required=True)
+    until = group_schema.TimeField(required=True)
     by_hour = fields.List(fields.Nested(HourSums), required=True)
     by_severity = fields.List(fields.Nested(SeveritySums), required=True)
     by_environment = fields.List(fields.Nested(EnvironmentSums), required=True)

@@ -9,9 +9,8 @@ from urllib.parse import quote
 import pytest
 from flask.testing import FlaskClient
 
-from signalcraft.api import response_schemas
 from signalcraft.domain import grouping
-from signalcraft.groups import queries
+from signalcraft.groups import group_schema, queries
 from signalcraft.storage import tenants
 from signalcraft.storage.compression import compress
 from signalcraft.storage.database import session
@@ -393,7 +392,7 @@ def test_a_cursor_outlives_its_process(environ: dict[str, str]) -> None:
 
 def test_times_are_always_of_one_length() -> None:
     row = {"first_seen_at": at(0), "last_seen_at": at(0.0001)}
-    times = [response_schemas.dump_group(row)[name] for name in row]
+    times = [group_schema.dump_group(row)[name] for name in row]
     assert len({len(time) for time in times}) == 1
     assert all(time.endswith("Z") for time in times)
 

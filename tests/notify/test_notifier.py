@@ -41,7 +41,7 @@ def notifier(redis: Redis, *receivers: Receiver, routes: Sequence[Route] = (), s
 
 def resolve(issue: str = "1") -> None:
     change = StatusChange(
-        source="sentry", change=Change.RESOLVED, project="", fingerprint=f"issue:{issue}", received_at=datetime.now(UTC)
+        source="sentry", change=Change.RESOLVED, fingerprint=f"issue:{issue}", received_at=datetime.now(UTC)
     )
     with session():
         source_updates.apply_status_changes([(1, change)])
