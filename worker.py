@@ -15,6 +15,9 @@ from rq.worker import BaseWorker
 
 from signalcraft import logs, metrics, tasks
 from signalcraft.domain.errors import InvalidSetting
+from signalcraft.notify import config as notify_config
+from signalcraft.notify import extensions, trouble
+from signalcraft.notify.notifier import Notifier
 from signalcraft.queues import jobs, quarantine, redis_clients, redis_persistence
 from signalcraft.resilience import every
 from signalcraft.settings import Settings
@@ -54,6 +57,8 @@ def main() -> int:
         settings = Settings.from_environ(os.environ)
         logs.configure(settings.log_level, settings.log_format)
         tasks.configure_worker(settings, redis_clients.for_web(settings.redis_url))
+        rules = extensions.rules(settings)
+        config = notify_config.load(settings.notify, os.environ, extensions.notifier(settings))
     except InvalidSetting as error:
         sys.exit(str(error))
     open_database(settings.database_url)
@@ -61,19 +66,31 @@ def main() -> int:
     redis_persistence.report(redis_clients.for_web(settings.redis_url), settings.ingest_durability)
     metrics.start_flushing(redis_clients.for_web(settings.redis_url), dropped_log_lines=logs.take_dropped)
     if arguments.queue == jobs.NOTIFICATIONS:
-        return _run(_notification_worker, settings, burst=arguments.burst)
+        return _run_notifier(Notifier(config, rules, public_url=settings.public_url), settings, burst=arguments.burst)
     every(_HEARTBEAT_INTERVAL_SECONDS, lambda: log.info("worker alive", pid=os.getpid()), name="heartbeat")
     inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
     stop_consuming = inbox_consumer.start()
     maintenance.start(settings, redis_clients.for_web(settings.redis_url))
     self_alerts.start(
-        tasks.processor().context.queue_notification,
+        trouble.teller(config),
         redis_clients.for_web(settings.redis_url),
         inbox_is_incident=settings.ingest_durability != "inbox",
         last_consumed_at=lambda: inbox_consumer.last_consumed_at,
     )
     status = _run(_batch_worker, settings, burst=arguments.burst)
     stop_consuming()
+    return status
+
+
+def _run_notifier(notifier: Notifier, settings: Settings, *, burst: bool) -> int:
+    """Run the notifier's threads; an RQ worker beside them is what wakes them, and what shows that they live."""
+    tasks.configure_notifier(notifier.wake)
+    if burst:
+        notifier.run_until_idle()
+        return 0
+    stop = notifier.start()
+    status = _run(_notification_worker, settings, burst=False)
+    stop(_SHUTDOWN_TIMEOUT_SECONDS)
     return status
 
 

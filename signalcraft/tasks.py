@@ -1,10 +1,10 @@
-"""The functions that RQ calls by name, and the built-in notifier.
+"""The functions that RQ calls by name, and what a notifier of one's own may call.
 
 Their names are in Redis and in users' settings, so they must not change. ``jobs.AllowedJob`` allows no others. RQ
-passes only a job's arguments, so this module holds the dependencies that ``configure_worker`` sets.
+passes only a job's arguments, so this module holds what ``configure_worker`` and ``configure_notifier`` set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -12,9 +12,6 @@ from redis import Redis
 
 from signalcraft.domain.alerts import GroupSnapshot
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import QueueUnavailable
-from signalcraft.queues import enqueue
-from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
 from signalcraft.worker.context import WorkerContext
 from signalcraft.worker.processor import Processor
@@ -24,22 +21,21 @@ log = structlog.get_logger(__name__)
 
 class _Configured:
     processor: Processor
-    redis: Redis
-    breaker: CircuitBreaker
+    wake: Callable[[], object] | None = None
 
 
 def configure_worker(settings: Settings, redis: Redis) -> Processor:
     """Configure this process as a worker.
 
     ``redis`` is a client without retries, for calls that must not wait.
-
-    Raises:
-        InvalidSetting: RULES or NOTIFIER cannot be imported.
     """
     _Configured.processor = Processor(WorkerContext.from_settings(settings), redis)
-    _Configured.redis = redis
-    _Configured.breaker = CircuitBreaker(QueueUnavailable)
     return _Configured.processor
+
+
+def configure_notifier(wake: Callable[[], object]) -> None:
+    """Configure this process as a notifier, which ``wake`` wakes."""
+    _Configured.wake = wake
 
 
 def processor() -> Processor:
@@ -56,33 +52,24 @@ def process_delivery(argument: Mapping[str, Any]) -> None:
 
 
 def queue_notification(reason: str, group: GroupSnapshot) -> None:
-    """Enqueue a job on the ``notifications`` queue: the built-in notifier.
-
-    Raises:
-        QueueUnavailable: Redis is unavailable; the notification is lost, the alert is not.
-    """
-    notification = {
-        "reason": reason,
-        "group_id": group.id,
-        "workspace_id": group.workspace_id,
-        "severity": group.severity.value,
-        "status": group.status.value,
-        "count": group.count,
-    }
-    try:
-        with _Configured.breaker.guard():
-            enqueue.enqueue_notification(
-                _Configured.redis, notification, description=f"notification of group {group.id}"
-            )
-    except QueueUnavailable:
-        if group.id:
-            raise
-        notify(notification)  # a self-alert, whose cause may be Redis itself: it must not depend on Redis
+    """Log a notification: the default of NOTIFIER, which a function of one's own may call."""
+    log.info(
+        "notification",
+        stage="notify",
+        reason=reason,
+        group_id=group.id,
+        severity=group.severity.value,
+        status=group.status.value,
+        count=group.count,
+    )
 
 
 def notify(notification: Mapping[str, Any]) -> None:
-    """Log a notification: the job that the notifier process runs.
+    """Wake the notifier: the job that the notifier process runs.
 
-    NOTIFIER replaces ``queue_notification``, which enqueues it.
+    A job of the release before holds a notification, which is logged.
     """
-    log.info("notification", stage="notify", **notification)
+    if notification:
+        log.info("notification", stage="notify", **notification)
+    if _Configured.wake is not None:
+        _Configured.wake()

@@ -14,14 +14,13 @@ from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups import queries as group_queries
 from signalcraft.notify import config as notify_config
-from signalcraft.notify import fan_out, queries
+from signalcraft.notify import extensions, fan_out, queries
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.routes import Match, Route, Subject
 from signalcraft.notify.routing import Router
 from signalcraft.notify.simulation import simulate
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
-from signalcraft.worker.context import WorkerContext
 
 _LISTED = 100
 _TEST_SECONDS = 30.0
@@ -169,7 +168,7 @@ def replay_routes(since: str, path: str | None) -> None:
     begin = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
     with database(statement_timeout_ms=LONG_TIMEOUT_MS) as settings:
         happened = fan_out.happenings_since(begin)
-    rules = WorkerContext.from_settings(settings).rules
+    rules = extensions.rules(settings)
     configs = {"today": _config(settings)} | ({"file": _config(settings, path)} if path else {})
     counts = {name: simulate(config, Router(config, rules), happened) for name, config in configs.items()}
     table = Table("day", "receiver", *counts)

@@ -15,13 +15,12 @@ deadlocks. Call everything inside ``database.session()``.
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from types import MappingProxyType
 
 import orjson
 
-from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupSnapshot, GroupStatus, Severity
+from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
 from signalcraft.groups import environments, happenings, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
@@ -32,15 +31,26 @@ from signalcraft.storage.sql import query
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordResult:
-    """The result of a batch: the new events with their groups, and a snapshot of each touched group, by id.
+    """The result of a batch: the new events with their groups.
 
-    ``grouped_in`` is the time of the group assignment, in seconds.
+    ``escalated`` are the groups whose severity rose, but for those that the batch opened. ``grouped_in`` is the time of
+    the group assignment, in seconds.
     """
 
     events: Sequence[StoredEvent] = ()
     duplicates: int = 0
     grouped_in: float = 0.0
-    groups: Mapping[int, GroupSnapshot] = field(default_factory=lambda: MappingProxyType({}))
+    escalated: frozenset[int] = frozenset()
+
+    @property
+    def group_ids(self) -> frozenset[int]:
+        """The groups that the events opened or joined."""
+        return frozenset(stored.group_id for stored in self.events)
+
+    @property
+    def is_news(self) -> bool:
+        """Whether something happened that people may be told of: a group was opened, or escalated."""
+        return self.created > 0 or bool(self.escalated)
 
     @property
     def created(self) -> int:
@@ -50,7 +60,7 @@ class RecordResult:
     @property
     def updated(self) -> int:
         """The number of existing groups that were joined."""
-        return len(self.groups) - self.created
+        return len(self.group_ids) - self.created
 
     @property
     def decisions(self) -> Mapping[int, Decision]:
@@ -86,11 +96,12 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay
         came = [stored.pending for stored in assignments.events] if is_replay else pending
         hourly_counts.count(came, assignments.events)
         happenings.insert(assignments.events, assignments.escalated)
+        opened = {stored.group_id for stored in assignments.events if stored.decision is not Decision.JOINED}
         return RecordResult(
             events=assignments.events,
             duplicates=len(pending) - len(new_events),
             grouped_in=grouped_in,
-            groups=_snapshots(assignments),
+            escalated=frozenset(assignments.escalated - opened),
         )
 
 
@@ -185,25 +196,3 @@ def _mark_spikes(assignments: Assignments, policy: GroupingPolicy) -> None:
         bucket=timedelta(minutes=policy.spike_minutes),
     )
     assignments.escalated.update(group_id for (group_id,) in spiked)
-
-
-def _snapshots(assignments: Assignments) -> dict[int, GroupSnapshot]:
-    opened = {stored.group_id for stored in assignments.events if stored.decision is not Decision.JOINED}
-    rows = query(
-        record_sql.SNAPSHOTS,
-        record_sql.SNAPSHOT_COLUMNS,
-        sorted({(stored.group_id,) for stored in assignments.events}),
-    )
-    names = tuple(GroupSnapshot.__dataclass_fields__)
-    snapshots = (dict(zip(names, row, strict=False)) for row in rows)
-    return {
-        values["id"]: GroupSnapshot(
-            **values
-            | {
-                "severity": Severity(values["severity"]),
-                "status": GroupStatus(values["status"]),
-                "escalated": values["id"] in assignments.escalated - opened,
-            },
-        )
-        for values in snapshots
-    }

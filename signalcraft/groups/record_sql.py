@@ -221,13 +221,6 @@ MARK_SPIKES = f"""
     WHERE g.id = spike.group_id AND NOT g.spiked AND g.count >= %(spike_count)s
     RETURNING g.id"""
 
-#: Read the groups of a batch.
-SNAPSHOT_COLUMNS: Columns = {"id": "bigint"}
-SNAPSHOTS = """
-    SELECT g.id, g.workspace_id, g.source, g.project, g.environment, g.fingerprint, g.title, g.severity, g.status,
-           g.count, g.first_seen_at, g.last_seen_at, g.link, g.previous_group_id
-    FROM alert_group g JOIN {rows} ON g.id = r.id"""
-
 #: Add to the hourly counts, in the order of their key.
 HOUR_COLUMNS: Columns = {
     "workspace_id": "bigint",

@@ -6,7 +6,7 @@ place in the file. Secrets are written as ``env:NAME`` and read from the environ
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from re import compile as pattern
@@ -17,8 +17,10 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields, post_load, val
 
 from signalcraft.domain.alerts import Severity
 from signalcraft.domain.errors import InvalidSetting
+from signalcraft.domain.notifications import QueueNotification
 from signalcraft.notify.contract import Receiver, Secret
 from signalcraft.notify.receivers import KINDS
+from signalcraft.notify.receivers.function import FunctionReceiver
 from signalcraft.notify.receivers.log import LogReceiver
 from signalcraft.notify.routes import DEFAULT_ON, Hours, Match, Route
 
@@ -128,25 +130,39 @@ class _Kind(Schema):
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
 
 
-def load(notify: str, environ: Mapping[str, str]) -> NotifyConfig:
+def load(notify: str, environ: Mapping[str, str], notifier: QueueNotification | None = None) -> NotifyConfig:
     """Return the configuration; ``notify`` is TOML, or the path of a file with TOML.
 
-    Without one, each happening of the default kinds is a line in the log.
+    Without one, each happening by which people learn of a group is a line in the log. ``notifier`` is a function of
+    users' own (the setting NOTIFIER), which is called for these too.
 
     Raises:
         InvalidSetting: with the place in the file and what is wrong, never with a secret.
     """
     if not notify.strip():
+        receiver = LogReceiver("log") if notifier is None else FunctionReceiver("notifier", notifier)
         return NotifyConfig(
-            receivers=MappingProxyType({"log": LogReceiver("log")}),
-            routes=(Route(name="log", to=("log",), on=DEFAULT_ON - {"resolved"}),),
-            storm=0,
+            receivers=MappingProxyType({receiver.name: receiver}), routes=(_first_alone(receiver.name),), storm=0
         )
     try:
-        loaded = _File().load(_parse(notify))
-        return _build(loaded, environ)
+        config = _build(_File().load(_parse(notify)), environ)
+        return config if notifier is None else _with_notifier(config, notifier)
     except ValidationError as error:
         raise InvalidSetting(f"NOTIFY: {'; '.join(_problems(error.messages))}.") from None
+
+
+def _first_alone(name: str) -> Route:
+    """Return a route for what earlier releases told of."""
+    return Route(name=name, to=(name,), on=DEFAULT_ON - {"resolved"}, go_on=True)
+
+
+def _with_notifier(config: NotifyConfig, notifier: QueueNotification) -> NotifyConfig:
+    receiver = FunctionReceiver("notifier", notifier)
+    return replace(
+        config,
+        receivers=MappingProxyType({**config.receivers, receiver.name: receiver}),
+        routes=(_first_alone(receiver.name), *config.routes),
+    )
 
 
 def _parse(notify: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The notifier: a thread that fans out, one that delivers for each receiver, and what wakes them.
 
-Redis wakes them at once, and the clock every second: Redis away costs a second, and no message. A thread for each
+A job of RQ wakes them at once, and the clock every second: Redis away costs a second, and no message. A thread for each
 receiver, so that one that hangs holds up no other.
 """
 
@@ -11,8 +11,6 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from redis import Redis
-from redis.exceptions import RedisError
 
 from signalcraft import logs, metrics
 from signalcraft.domain.errors import RecoverableError
@@ -25,7 +23,6 @@ from signalcraft.storage.database import database, session
 
 log = structlog.get_logger(__name__)
 
-WAKE_KEY: Final = "signalcraft:notify:wake"
 #: The longest time without a look at PostgreSQL.
 POLL_SECONDS: Final = 1.0
 _UPKEEP_SECONDS: Final = 30.0
@@ -50,18 +47,6 @@ _GIVE_UP: Final = """
     WHERE state = 'pending' AND sent_at IS NULL AND created_at < now() - %(after)s AND due_at < now()"""
 
 
-def wake(redis: Redis) -> None:
-    """Wake the notifier; without Redis it finds out by itself within a second."""
-    try:
-        with redis.pipeline(transaction=False) as pipeline:
-            pipeline.lpush(WAKE_KEY, "1")
-            pipeline.ltrim(WAKE_KEY, 0, 0)
-            pipeline.expire(WAKE_KEY, 60)
-            pipeline.execute()
-    except RedisError:
-        return
-
-
 class Notifier:
     """Runs the threads of one notifier process."""
 
@@ -69,14 +54,12 @@ class Notifier:
         self,
         config: NotifyConfig,
         rules: Sequence[Evaluate],
-        redis: Redis,
         *,
         public_url: str = "",
         timing: Timing | None = None,
     ) -> None:
-        """Create it. ``redis`` is a client whose timeout is over two seconds, and is used by one thread."""
+        """Create it; ``rules`` are those of the setting RULES, ``public_url`` where people reach the pages."""
         self._config = config
-        self._redis = redis
         self._timing = timing or Timing()
         self._fan_out = FanOut(Router(config, rules))
         self._deliveries = {
@@ -92,7 +75,6 @@ class Notifier:
         """Start the threads; return what stops them, within so many seconds."""
         loops = {
             "notify-fan-out": lambda: self._loop(self._route, self._woken),
-            "notify-wake": self._listen,
             **{f"notify-{name}": self._delivery_loop(name) for name in self._deliveries},
         }
         threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
@@ -108,6 +90,10 @@ class Notifier:
                 thread.join(max(deadline - time.monotonic(), 0))
 
         return stop
+
+    def wake(self) -> None:
+        """Look for something to route now."""
+        self._woken.set()
 
     def run_until_idle(self) -> None:
         """Route and send whatever is due now, and return.
@@ -160,11 +146,3 @@ class Notifier:
             database.execute_sql(_REGISTER, {"receivers": list(self._deliveries)})
         database.execute_sql(_REMIND)
         database.execute_sql(_GIVE_UP, {"after": self._timing.give_up_after + timedelta(hours=1)})
-
-    def _listen(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                if self._redis.blpop([WAKE_KEY], timeout=1):
-                    self._woken.set()
-            except RedisError:
-                self._stopped.wait(POLL_SECONDS)

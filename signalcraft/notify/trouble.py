@@ -3,10 +3,11 @@
 It goes to the fallback receiver, else to every receiver; never to the one that it is about.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from signalcraft.notify.config import NotifyConfig
-from signalcraft.storage.database import database
+from signalcraft.storage.database import database, session
 
 _CRITICAL: Final = 4
 _INSERT: Final = """
@@ -25,6 +26,16 @@ def tell(config: NotifyConfig, reason: str, title: str, *, about: str | None = N
         parameters = {"receivers": receivers, "reason": reason, "title": title, "rank": _CRITICAL}
         database.execute_sql(_INSERT, parameters)
     return len(receivers)
+
+
+def teller(config: NotifyConfig) -> Callable[[str, str], object]:
+    """Return a function that queues a message by its reason and title, in a session of its own."""
+
+    def tell_of(reason: str, title: str) -> None:
+        with session():
+            tell(config, reason, title)
+
+    return tell_of
 
 
 def tell_of_broken_receiver(config: NotifyConfig, receiver: str, code: str) -> int:

@@ -130,6 +130,18 @@ def enqueue_notification(redis: Redis, notification: Mapping[str, Any], *, descr
         pipeline.execute()
 
 
+def wake_notifier(redis: Redis) -> None:
+    """Enqueue a job that wakes the notifier, unless one waits.
+
+    Raises:
+        QueueUnavailable: as ``enqueue_notification``. The notifier looks by itself within a second.
+    """
+    with redis_errors_as_unavailable():
+        waits = redis.llen(_NOTIFICATIONS_KEY)
+    if not waits:
+        enqueue_notification(redis, {}, description="wake the notifier")
+
+
 def _job_fields(accepted: AcceptedDelivery) -> dict[str, Any]:
     return _fields(PROCESS_DELIVERY, accepted.as_job_argument(), f"{accepted.source} {accepted.resource}")
 

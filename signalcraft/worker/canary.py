@@ -77,5 +77,5 @@ def _store_and_remove(pending: Sequence[PendingEvent], policy: grouping.Grouping
     with session(), database.atomic():
         recorded = record.record(pending, policy)
         AlertEvent.delete().where(AlertEvent.id.in_([stored.event_id for stored in recorded.events])).execute()
-        AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.groups))).execute()
+        AlertGroup.delete().where(AlertGroup.id.in_(list(recorded.group_ids))).execute()
         HourlyCount.delete().where(HourlyCount.project == CANARY_PROJECT).execute()

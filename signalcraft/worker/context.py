@@ -1,19 +1,15 @@
-"""Dependencies of the worker: grouping policy, vocabulary, rules and notifier; and the interface of its stages.
+"""Dependencies of the worker: grouping policy and vocabulary; and the interface of its stages.
 
-The settings ``RULES`` and ``NOTIFIER`` are the two extension points for users' code. ``Stages`` are what the consumers
-of the queue and of the inbox run over deliveries.
+``Stages`` are what the consumers of the queue and of the inbox run over deliveries.
 """
 
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
 from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import InvalidSetting
 from signalcraft.domain.grouping import GroupingPolicy
-from signalcraft.domain.notifications import Evaluate, QueueNotification
 from signalcraft.settings import Settings
 
 #: How long ``Stages.prepare`` may take: 16 MB need a fraction of a second. If a body takes longer, the process ends;
@@ -27,23 +23,13 @@ class WorkerContext:
 
     policy: GroupingPolicy
     vocabulary: Vocabulary
-    rules: Sequence[Evaluate]
-    queue_notification: QueueNotification
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Create the context of ``settings``.
-
-        Rules and notifier are imported by their dotted paths.
-
-        Raises:
-            InvalidSetting: a path cannot be imported.
-        """
+        """Create the context of ``settings``."""
         return cls(
             policy=settings.grouping_policy,
             vocabulary=settings.vocabulary,
-            rules=[_named("RULES", path) for path in settings.rules],
-            queue_notification=_named("NOTIFIER", settings.notifier),
         )
 
 
@@ -61,7 +47,7 @@ class Stages(Protocol):
         """Store the batch."""
 
     def conclude(self, outcome: Any, /) -> None:  # noqa: ANN401 - likewise
-        """Log, evaluate rules and notify."""
+        """Log, and wake the notifier."""
 
 
 class InboxStages(Stages, Protocol):
@@ -72,14 +58,3 @@ class InboxStages(Stages, Protocol):
 
         They were invisible inside the transaction. Raises as ``record``.
         """
-
-
-#: Paths of earlier releases that settings may contain, and the current ones.
-_MOVED: Final = {"signalcraft.notices.notice": "signalcraft.domain.notifications.default_rule"}
-
-
-def _named(variable: str, path: str) -> Any:  # noqa: ANN401 - users' code
-    try:
-        return pkgutil.resolve_name(_MOVED.get(path, path))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting(f"{variable} names {path}, which cannot be imported: {error}.") from error

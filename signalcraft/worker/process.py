@@ -1,8 +1,8 @@
 """Process deliveries in the worker: prepare, record, conclude.
 
 ``process`` runs over one delivery or five hundred alike, in three steps that a worker may also run one by one:
-``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (log, rules, notifications), which cannot lose a
-delivery any more. ``receive``, the step before, runs in the web process.
+``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (log), which cannot lose a delivery any more.
+``receive``, the step before, runs in the web process.
 """
 
 import time
@@ -24,7 +24,6 @@ from signalcraft.queues import dead_letters
 from signalcraft.queues.dead_letters import add_all
 from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
-from signalcraft.worker import notify
 from signalcraft.worker.context import WorkerContext
 
 log = structlog.get_logger(__name__)
@@ -56,7 +55,7 @@ def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> g
     prepared = prepare(deliveries, context.vocabulary)
     prepared.is_replay = True
     recorded = record(prepared, context.policy)
-    conclude(prepared, recorded, context)
+    conclude(prepared, recorded)
     return recorded
 
 
@@ -111,10 +110,9 @@ def reapply_after_commit(prepared: PreparedBatch) -> None:
     metrics.count("signalcraft_status_changes_total", changed)
 
 
-def conclude(prepared: PreparedBatch, recorded: groups_record.RecordResult, context: WorkerContext) -> None:
-    """Log each delivery, then evaluate rules and notify."""
+def conclude(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> None:
+    """Log each delivery."""
     _log_deliveries(prepared, recorded)
-    notify.notify(recorded, context)
 
 
 def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: PreparedBatch) -> None:

@@ -1,5 +1,6 @@
 """Process batches of deliveries: prepare, record, conclude."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -8,10 +9,11 @@ import structlog
 from redis import Redis
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import NotStorable, PermanentError, RecoverableError
+from signalcraft.domain.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
 from signalcraft.groups import record
 from signalcraft.logs import exception_fields
-from signalcraft.queues import dead_letters
+from signalcraft.queues import dead_letters, enqueue
+from signalcraft.resilience import CircuitBreaker
 from signalcraft.storage.database import constraint_name
 from signalcraft.worker import canary, process
 from signalcraft.worker.context import WorkerContext
@@ -44,6 +46,7 @@ class Processor:
         """
         self.context = context
         self._redis = redis
+        self._breaker = CircuitBreaker(QueueUnavailable)
 
     def process(self, deliveries: Sequence[AcceptedDelivery]) -> None:
         """Run all stages over ``deliveries``.
@@ -101,9 +104,12 @@ class Processor:
             process.reapply_after_commit(prepared)
 
     def conclude(self, outcome: Outcome) -> None:
-        """Log what was stored, then evaluate rules and notify."""
+        """Log what was stored, and wake the notifier if people may be told of it."""
         for prepared, recorded in outcome:
-            process.conclude(prepared, recorded, self.context)
+            process.conclude(prepared, recorded)
+        if any(recorded.is_news or prepared.changes for prepared, recorded in outcome):
+            with contextlib.suppress(QueueUnavailable), self._breaker.guard():
+                enqueue.wake_notifier(self._redis)
 
     def _record_one_by_one(self, batch: Batch) -> Outcome:
         for delivery in batch.prepared.deliveries:

@@ -10,7 +10,6 @@ knows its own.
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Final
@@ -19,10 +18,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from signalcraft import logs, metrics
-from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
-from signalcraft.domain.notifications import QueueNotification
 from signalcraft.queues import dead_letters, inbox
 from signalcraft.resilience import BoundedCall, every
 from signalcraft.storage.database import session
@@ -38,7 +34,7 @@ _ACTIVE_KEY: Final = "signalcraft:episode:"
 
 
 class Incident(StrEnum):
-    """What is wrong; the value is the reason that a notifier is handed."""
+    """What is wrong; the value is the reason of the message."""
 
     DEAD_LETTERS = "deliveries_set_aside"
     INBOX_IN_USE = "inbox_in_use"
@@ -57,7 +53,7 @@ class IncidentMonitor:
 
     def __init__(
         self,
-        queue_notification: QueueNotification,
+        tell_of: Callable[[str, str], object],
         redis: Redis,
         *,
         unavailable_seconds: float = UNAVAILABLE_SECONDS,
@@ -67,13 +63,15 @@ class IncidentMonitor:
     ) -> None:
         """Create a monitor.
 
-        ``queue_notification`` is the configured notifier; ``redis`` a client with short timeouts. ``last_consumed_at``
-        says when this worker last took something from the inbox: what comes between two polls is gone by the second.
+        ``tell_of`` queues a message by a reason and a title; ``redis`` is a client with short timeouts.
+        ``last_consumed_at`` says when this worker last took something from the inbox: what comes between two polls is
+        gone by the second.
         With INGEST_DURABILITY=inbox a delivery in the inbox is no incident: all are there.
         """
         self._inbox_is_incident = inbox_is_incident
         self._last_consumed_at = last_consumed_at
-        self._queue_notification = queue_notification
+        self._tell_of = tell_of
+        self._untold: set[Incident] = set()
         self._redis = redis
         self._unavailable_seconds = unavailable_seconds
         self._resolved_after = resolved_after
@@ -82,10 +80,11 @@ class IncidentMonitor:
         self._bounded = BoundedCall(DatabaseUnavailable)
 
     def check(self) -> None:
-        """Detect the open incidents and notify of new ones."""
+        """Detect the open incidents and tell of new ones."""
         for incident in self._detect():
             if self._is_new(incident):
                 self._notify(incident)
+        self._tell()
 
     def _detect(self) -> list[Incident]:
         try:
@@ -115,25 +114,20 @@ class IncidentMonitor:
         return not known and not known_here
 
     def _notify(self, incident: Incident) -> None:
-        """Call the notifier.
-
-        Whatever it raises, the next check tries again.
-        """
+        """Log the incident, and tell of it as soon as PostgreSQL takes that."""
         log.error("incident started", stage="watch", episode=incident.value)
-        try:
-            self._queue_notification(incident.value, _as_group(incident))
-        except Exception as error:  # noqa: BLE001 - it may be anybody's code
-            metrics.count("signalcraft_errors_total", stage="notify", kind="recoverable")
-            why = logs.exception_fields(error)
-            log.error("incident notification failed", stage="watch", episode=incident.value, **why)  # noqa: TRY400 - why has the trace
-            self._forget(incident)
+        self._untold.add(incident)
 
-    def _forget(self, incident: Incident) -> None:
-        del self._seen_at[incident]
-        try:
-            self._redis.delete(_ACTIVE_KEY + incident)
-        except RedisError:
-            return
+    def _tell(self) -> None:
+        """Tell of the incidents that were not told yet."""
+        for incident in sorted(self._untold):
+            try:
+                self._bounded.run(
+                    partial(self._tell_of, incident.value, _TITLES[incident]), timeout=_QUERY_TIMEOUT_SECONDS
+                )
+            except RecoverableError:
+                return  # PostgreSQL is unavailable, which may be the incident itself
+            self._untold.discard(incident)
 
 
 def _query_inbox_and_dead_letters(seconds: float) -> tuple[bool, bool]:
@@ -146,7 +140,7 @@ def _query_inbox_and_dead_letters(seconds: float) -> tuple[bool, bool]:
 
 
 def start(
-    queue_notification: QueueNotification,
+    tell_of: Callable[[str, str], object],
     redis: Redis,
     *,
     inbox_is_incident: bool,
@@ -156,32 +150,5 @@ def start(
 
     The checks run in a thread.
     """
-    monitor = IncidentMonitor(
-        queue_notification, redis, inbox_is_incident=inbox_is_incident, last_consumed_at=last_consumed_at
-    )
+    monitor = IncidentMonitor(tell_of, redis, inbox_is_incident=inbox_is_incident, last_consumed_at=last_consumed_at)
     return every(_POLL_INTERVAL_SECONDS, monitor.check, name="incidents")
-
-
-def _as_group(incident: Incident) -> GroupSnapshot:
-    """Return the group that a notifier is handed.
-
-    It is in no table and of no workspace.
-    """
-    now = datetime.now(UTC)
-    return GroupSnapshot(
-        id=0,
-        workspace_id=0,
-        source="signalcraft",
-        project="signalcraft",
-        environment="prod",
-        fingerprint=f"episode:{incident}",
-        title=_TITLES[incident],
-        severity=Severity.CRITICAL,
-        status=GroupStatus.OPEN,
-        count=1,
-        first_seen_at=now,
-        last_seen_at=now,
-        link=None,
-        previous_group_id=None,
-        escalated=False,
-    )

@@ -347,7 +347,7 @@ def test_pages_stay_whole_while_groups_arrive(client: FlaskClient) -> None:
 
 def test_events_are_listed_page_by_page(client: FlaskClient) -> None:
     recorded = record(*(pending_event(f"e{minute}", minute) for minute in range(5)), policy=grouping.GroupingPolicy())
-    (group_id,) = recorded.groups
+    (group_id,) = recorded.group_ids
     found = pages(client, f"/groups/{group_id}/events?limit=2", "events")
     assert [event["source_event_id"] for event in found] == ["e4", "e3", "e2", "e1", "e0"]
 

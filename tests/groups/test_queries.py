@@ -31,7 +31,7 @@ def workspace(clean_database: str) -> Iterator[int]:
 def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
     """Open a group titled ``name``, with ``columns`` set; return its id."""
     recorded = record(pending_event(f"event-of-{name}", minute, issue=name))
-    (group_id,) = recorded.groups
+    (group_id,) = recorded.group_ids
     change_group(group_id, title=name, **columns)
     return int(group_id)
 

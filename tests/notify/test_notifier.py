@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from redis import Redis
 
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
 from signalcraft.domain.notifications import default_rule
@@ -20,6 +19,8 @@ from signalcraft.storage.database import database, session
 from tests.support.builders import pending_event, record
 from tests.support.receivers import RecordingCardReceiver, RecordingReceiver
 
+pytestmark = pytest.mark.usefixtures("redis")
+
 SHORT = Timing(lease=timedelta(seconds=0), backoff=(0.0,), rate_limited=0.0, broken_retry=timedelta(hours=1))
 
 
@@ -29,14 +30,14 @@ def alert(issue: str = "1", *, minutes_ago: float = 0, severity: Severity = Seve
     return replace(event, alert=replace(event.alert, received_at=moment, occurred_at=moment))
 
 
-def notifier(redis: Redis, *receivers: Receiver, routes: Sequence[Route] = (), storm: int = 10) -> Notifier:
+def notifier(*receivers: Receiver, routes: Sequence[Route] = (), storm: int = 10) -> Notifier:
     names = tuple(receiver.name for receiver in receivers)
     config = NotifyConfig(
         receivers={receiver.name: receiver for receiver in receivers},
         routes=routes or (Route(name="all", to=names),),
         storm=storm,
     )
-    return Notifier(config, [default_rule], redis, timing=SHORT)
+    return Notifier(config, [default_rule], timing=SHORT)
 
 
 def resolve(issue: str = "1") -> None:
@@ -53,9 +54,9 @@ def update(group_id: int, status: GroupStatus) -> None:
         user_updates.update_group(1, group_id, change)
 
 
-def test_a_new_group_and_its_end_are_told_once_each(redis: Redis) -> None:
+def test_a_new_group_and_its_end_are_told_once_each() -> None:
     ops = RecordingReceiver()
-    running = notifier(redis, ops)
+    running = notifier(ops)
     record(alert(), alert())
     running.run_until_idle()
     running.run_until_idle()
@@ -65,9 +66,9 @@ def test_a_new_group_and_its_end_are_told_once_each(redis: Redis) -> None:
     assert ops.told == [("opened", 1), ("resolved", 1)]
 
 
-def test_an_alert_that_only_joins_is_not_told(redis: Redis) -> None:
+def test_an_alert_that_only_joins_is_not_told() -> None:
     ops = RecordingReceiver()
-    running = notifier(redis, ops)
+    running = notifier(ops)
     record(alert(minutes_ago=5))
     running.run_until_idle()
     record(alert())
@@ -76,9 +77,9 @@ def test_an_alert_that_only_joins_is_not_told(redis: Redis) -> None:
     assert ops.told == [("opened", 1)]
 
 
-def test_a_group_that_is_over_before_it_is_told_is_not_told(redis: Redis) -> None:
+def test_a_group_that_is_over_before_it_is_told_is_not_told() -> None:
     ops = RecordingReceiver()
-    running = notifier(redis, ops, routes=[Route(name="all", to=("ops",), wait=timedelta(minutes=1))])
+    running = notifier(ops, routes=[Route(name="all", to=("ops",), wait=timedelta(minutes=1))])
     record(alert())
     resolve()
     running.run_until_idle()
@@ -86,9 +87,9 @@ def test_a_group_that_is_over_before_it_is_told_is_not_told(redis: Redis) -> Non
     assert ops.told == []
 
 
-def test_a_card_is_posted_once_and_shows_the_group_as_it_is(redis: Redis) -> None:
+def test_a_card_is_posted_once_and_shows_the_group_as_it_is() -> None:
     ops = RecordingCardReceiver()
-    running = notifier(redis, ops, routes=[Route(name="all", to=("ops",), update_every=timedelta())])
+    running = notifier(ops, routes=[Route(name="all", to=("ops",), update_every=timedelta())])
     record(alert())
     running.run_until_idle()
     update(1, GroupStatus.ACK)
@@ -109,9 +110,9 @@ def test_a_card_is_posted_once_and_shows_the_group_as_it_is(redis: Redis) -> Non
     ],
     ids=["http_503", "http_429", "bug"],
 )
-def test_what_fails_for_a_while_is_told_once_with_the_same_id(redis: Redis, outcome: Outcome | Exception) -> None:
+def test_what_fails_for_a_while_is_told_once_with_the_same_id(outcome: Outcome | Exception) -> None:
     ops = RecordingReceiver(outcomes=[outcome, outcome])
-    running = notifier(redis, ops)
+    running = notifier(ops)
     record(alert())
     for _ in range(3):
         running.run_until_idle()
@@ -123,9 +124,9 @@ def test_what_fails_for_a_while_is_told_once_with_the_same_id(redis: Redis, outc
     assert len({message.notification_id for message in ops.attempts}) == 1
 
 
-def test_a_storm_is_one_digest(redis: Redis) -> None:
+def test_a_storm_is_one_digest() -> None:
     ops = RecordingReceiver()
-    running = notifier(redis, ops, storm=5)
+    running = notifier(ops, storm=5)
     record(*(alert(issue=str(number)) for number in range(40)))
     running.run_until_idle()
 
@@ -134,13 +135,13 @@ def test_a_storm_is_one_digest(redis: Redis) -> None:
     assert (ops.messages[0].digest.opened, len(ops.messages[0].digest.worst)) == (40, 10)
 
 
-def test_a_broken_receiver_keeps_its_messages_and_the_fallback_is_told(redis: Redis) -> None:
+def test_a_broken_receiver_keeps_its_messages_and_the_fallback_is_told() -> None:
     ops = RecordingReceiver(outcomes=[Outcome(kind=OutcomeKind.BROKEN, code="http_404")])
     mail = RecordingReceiver("mail")
     config = NotifyConfig(
         receivers={"ops": ops, "mail": mail}, routes=(Route(name="all", to=("ops",)),), fallback="mail"
     )
-    running = Notifier(config, [default_rule], redis, timing=SHORT)
+    running = Notifier(config, [default_rule], timing=SHORT)
     record(alert())
     record(alert(issue="2"))
     running.run_until_idle()
@@ -148,5 +149,5 @@ def test_a_broken_receiver_keeps_its_messages_and_the_fallback_is_told(redis: Re
     assert (len(ops.attempts), ops.told) == (1, [])
     assert mail.told == [("receiver_broken", None)]
 
-    Notifier(config, [default_rule], redis, timing=SHORT).run_until_idle()
+    Notifier(config, [default_rule], timing=SHORT).run_until_idle()
     assert ops.told == [("opened", 1), ("opened", 2)]
