@@ -12,6 +12,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from psycopg2 import ProgrammingError
@@ -88,6 +89,15 @@ def _redis_url(text: str) -> str:
         raise ValueError
     parse_url(text)  # type: ignore[no-untyped-call] # redis-py's
     return text
+
+
+def _public_url(text: str) -> str:
+    url = text.rstrip("/")
+    parts = urlsplit(url)
+    usable = url.startswith(("https://", "http://")) and bool(parts.hostname) and "@" not in parts.netloc
+    if url and not (usable and parts.port != 0 and url.isprintable() and not set(url) & set(" ?#")):
+        raise ValueError
+    return url
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -294,19 +304,19 @@ class Settings:
     notifier: str = _setting(
         "NOTIFIER",
         _matching(_DOTTED, "a dotted path"),
-        "Dotted path of `queue_notification(reason, group)`.",
+        "Dotted path of `queue_notification(reason, group)`, called for new, regressed and escalated groups.",
         default="signalcraft.tasks.queue_notification",
     )
     notify: str = _setting(
         "NOTIFY",
-        _text,
-        "Receivers and routes: the path of a TOML file, or the TOML itself; empty: a log line.",
+        _Values("the path of a TOML file, or TOML", str),
+        "Receivers and routes of notifications; empty: log lines.",
         example="notify.toml",
     )
     public_url: str = _setting(
         "PUBLIC_URL",
-        lambda text: _url("https", "http")(text).rstrip("/") if text else "",
-        "URL at which people reach this deployment, for links in messages.",
+        _Values("a URL that begins with https:// or http://, without a query", _public_url),
+        "URL at which people reach the pages of groups, for links in messages; empty: no links.",
         example="https://alerts.example.org",
     )
     log_level: str = _setting(
