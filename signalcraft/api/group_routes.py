@@ -108,6 +108,7 @@ def change_group(group_id: int) -> ResponseReturnValue:
             caller.workspace_id, group_id, update, versions=responses.parse_if_match(request.headers.get("If-Match"))
         )
         row = queries.group(caller.workspace_id, group_id, now=now)
+    context.current().wake_notifier()
     if row is None:
         raise NotFound
     response = jsonify(group_schema.dump_group(row))
@@ -135,6 +136,7 @@ def change_groups() -> ResponseReturnValue:
             )
             ids, end = [row["id"] for row in found.rows], found.end
         results = user_updates.update_groups(caller.workspace_id, ids, update, group_filter=bulk.group_filter)
+    context.current().wake_notifier()
     following = context.current().cursors.write(end, scope=scope) if end else None
     return jsonify(response_schemas.dump_update_results(results, next_cursor=following))
 

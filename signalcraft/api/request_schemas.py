@@ -24,6 +24,7 @@ from signalcraft.groups.filters import EventFilter, GroupFilter
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period
 from signalcraft.groups.queries import Order
 from signalcraft.groups.user_updates import MAX_BULK, UpdateFields
+from signalcraft.notify.queries import NotificationFilter, State
 
 Args = MultiDict[str, str]
 
@@ -41,6 +42,7 @@ class Listing:
     scope: str
     group_filter: GroupFilter = field(default_factory=GroupFilter)
     event_filter: EventFilter = field(default_factory=EventFilter)
+    notification_filter: NotificationFilter = field(default_factory=NotificationFilter)
     order: Order = field(default_factory=Order)
     total: str = ""
 
@@ -116,6 +118,19 @@ class EventsQuery(PageQuery):
         return {**page, "event_filter": EventFilter(**loaded)}
 
 
+class GroupNotificationsQuery(PageQuery):
+    """A filtered page of the notifications about a group."""
+
+    receiver = fields.String(load_default=None, validate=check_text)
+    state = fields.Enum(State, by_value=True, load_default=None)
+
+
+class NotificationsQuery(GroupNotificationsQuery):
+    """A filtered page of notifications."""
+
+    group_id = fields.Integer(load_default=None, validate=validate.Range(0, MAX_ID))
+
+
 class StatsQuery(Schema):
     """A period."""
 
@@ -161,6 +176,7 @@ class BulkBody(Schema):
 
 _GROUPS_QUERY, _PAGE_QUERY, _FILTER_QUERY, _NO_PARAMETERS = GroupsQuery(), PageQuery(), FilterQuery(), EmptyQuery()
 _UPDATE, _BULK, _STATS, _EVENTS_QUERY = EditBody(), BulkBody(), StatsQuery(), EventsQuery()
+_NOTIFICATIONS_QUERY, _GROUP_NOTIFICATIONS_QUERY = NotificationsQuery(), GroupNotificationsQuery()
 
 
 def load_groups_query(args: Args, *, workspace_id: int) -> Listing:
@@ -179,6 +195,18 @@ def load_events_query(args: Args, *, workspace_id: int) -> Listing:
         marshmallow.ValidationError: by parameter.
     """
     return Listing(**_load(_EVENTS_QUERY, args), scope=f"all events of {workspace_id}: {_canonical(args)}")
+
+
+def load_notifications_query(args: Args, *, workspace_id: int, group_id: int | None = None) -> Listing:
+    """Parse the query string of a list of notifications, of all groups or of one.
+
+    Raises:
+        marshmallow.ValidationError: by parameter.
+    """
+    loaded = _load(_NOTIFICATIONS_QUERY if group_id is None else _GROUP_NOTIFICATIONS_QUERY, args)
+    page = {name: loaded.pop(name) for name in ("limit", "cursor")}
+    wanted = NotificationFilter(workspace_id=workspace_id, **({"group_id": group_id} | loaded))
+    return Listing(**page, notification_filter=wanted, scope=f"notifications: {wanted}")
 
 
 def load_page_query(args: Args, *, scope: str) -> Listing:

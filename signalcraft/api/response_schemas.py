@@ -14,6 +14,8 @@ from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
 from signalcraft.groups.summary import Summary
 from signalcraft.groups.user_updates import UpdateResult
+from signalcraft.notify.contract import OutcomeKind
+from signalcraft.notify.queries import State
 from signalcraft.storage.audit_log import Actor
 
 #: CPython converts integers of up to 4300 digits (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
@@ -75,7 +77,36 @@ class Change(Schema):
     after = fields.String(attribute="to_value", data_key="to", required=True, allow_none=True)
 
 
+class Attempt(Schema):
+    """An attempt to send a notification."""
+
+    at = TimeField(required=True)
+    outcome = fields.String(required=True, validate=one_of(OutcomeKind))
+    code = fields.String(required=True)
+    http_status = fields.Integer(required=True, allow_none=True)
+    took_ms = fields.Integer(required=True)
+    detail = fields.String(required=True)
+
+
+class Notification(Schema):
+    """A message about a group to a receiver, with the attempts to send it, oldest first."""
+
+    id = fields.Integer(required=True)
+    group_id = fields.Integer(attribute="alert_group_id", required=True)
+    receiver = fields.String(required=True)
+    route = fields.String(required=True)
+    reason = fields.String(required=True)
+    state = fields.String(required=True, validate=one_of(State))
+    tries = fields.Integer(required=True)
+    happened_at = TimeField(required=True)
+    due_at = TimeField(required=True)
+    sent_at = TimeField(required=True, allow_none=True)
+    covered_by = fields.Integer(attribute="covered_by_id", required=True, allow_none=True)
+    attempts = fields.List(fields.Nested(Attempt), required=True)
+
+
 _EVENT, _EVENT_WITH_PAYLOAD, _CHANGE, _SUMS = Event(), EventWithPayload(), Change(), Sums()
+_NOTIFICATION = Notification()
 
 
 def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | None = None) -> Json:
@@ -105,6 +136,11 @@ def dump_events(rows: Iterable[Row], next_cursor: str | None) -> Json:
 def dump_history(rows: Iterable[Row], next_cursor: str | None) -> Json:
     """Return a page of a group's history."""
     return {"changes": [_dump(_CHANGE, row) for row in rows], "next_cursor": next_cursor}
+
+
+def dump_notifications(rows: Iterable[Row], next_cursor: str | None) -> Json:
+    """Return a page of notifications."""
+    return {"notifications": [_dump(_NOTIFICATION, row) for row in rows], "next_cursor": next_cursor}
 
 
 def dump_update_results(update_results: Iterable[UpdateResult], *, next_cursor: str | None) -> Json:

@@ -13,6 +13,7 @@ from rich.table import Table
 from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups import queries as group_queries
+from signalcraft.groups.pages import Row
 from signalcraft.notify import config as notify_config
 from signalcraft.notify import extensions, fan_out, queries
 from signalcraft.notify.config import NotifyConfig
@@ -144,7 +145,7 @@ def explain_routes(group_id: int) -> None:
                 click.echo(f"        {attempt['at']:%H:%M:%S} {attempt['outcome']} {attempt['code']}".rstrip())
 
 
-def _state(row: queries.Row) -> str:
+def _state(row: Row) -> str:
     match row["state"]:
         case "sent":
             return f"sent at {row['sent_at']:%Y-%m-%d %H:%M:%S}"
@@ -235,7 +236,7 @@ def notifications() -> None:
 
 @notifications.command("list")
 @click.option("--receiver", help="Only of this receiver.")
-@click.option("--state", type=click.Choice(["pending", "sending", "sent", "gone", "given_up", "covered"]))
+@click.option("--state", type=click.Choice([state.value for state in queries.State]), help="Only in this state.")
 @click.option("--group", "group_id", type=int, help="Only about this group.")
 @click.option("--workspace", help="Only of this workspace.")
 def list_notifications(receiver: str | None, state: str | None, group_id: int | None, workspace: str | None) -> None:
@@ -244,7 +245,10 @@ def list_notifications(receiver: str | None, state: str | None, group_id: int | 
     with database(statement_timeout_ms=LONG_TIMEOUT_MS):
         workspace_id = tenants.id_of(workspace) if workspace else None
         wanted = queries.NotificationFilter(
-            receiver=receiver, state=state, group_id=group_id, workspace_id=workspace_id
+            workspace_id=workspace_id,
+            receiver=receiver,
+            state=queries.State(state) if state else None,
+            group_id=group_id,
         )
         page = queries.notifications(wanted, limit=_LISTED, after=None)
     for row in page.rows:

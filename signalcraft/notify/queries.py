@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
-from signalcraft.groups.pages import Page, Position
+from signalcraft.groups import pages
+from signalcraft.groups.pages import Page, Position, Row
+from signalcraft.groups.queries import group_in_workspace
 from signalcraft.storage.database import database
 from signalcraft.storage.models import Notification
 
-Row = dict[str, Any]
+
+class State(StrEnum):
+    """What became of a notification. Values are part of the API."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    COVERED = "covered"  # a digest or an earlier message says it, or it was no news any more
+    GIVEN_UP = "given_up"
+    GONE = "gone"  # the receiver deleted the message
+
 
 _N: Final = Notification
 _COLUMNS: Final = (
@@ -54,29 +67,26 @@ class NotificationFilter:
 
     workspace_id: int | None = None
     receiver: str | None = None
-    state: str | None = None
+    state: State | None = None
     group_id: int | None = None
 
 
 def notifications(wanted: NotificationFilter, *, limit: int, after: Position | None) -> Page:
     """Return a page of notifications, newest first, each with its attempts."""
-    conditions = [
-        column == value
-        for column, value in (
-            (_N.workspace, wanted.workspace_id),
-            (_N.receiver, wanted.receiver),
-            (_N.state, wanted.state),
-            (_N.alert_group, wanted.group_id),
-        )
-        if value is not None
-    ]
+    by: dict[Any, Any] = {_N.receiver: wanted.receiver, _N.state: wanted.state}
+    if wanted.group_id is None:
+        by[_N.workspace] = wanted.workspace_id
+    elif wanted.workspace_id is None:
+        by[_N.alert_group] = wanted.group_id
+    else:
+        by[_N.alert_group] = group_in_workspace(wanted.workspace_id, wanted.group_id)
+    conditions = [column == value for column, value in by.items() if value is not None]
     if after is not None:
         conditions.append(_N.id < after.id)
-    query = _N.select(*_COLUMNS).where(*conditions) if conditions else _N.select(*_COLUMNS)
-    found: Any = query.order_by(_N.id.desc()).limit(limit + 1).dicts()
-    rows: list[Row] = list(found)
-    end = Position(value=rows[limit - 1]["id"], id=rows[limit - 1]["id"]) if len(rows) > limit else None
-    return Page(rows=with_attempts(rows[:limit]), end=end)
+    query = _N.select(*_COLUMNS, _N.id.alias("sort_value"))
+    query = query.where(*conditions) if conditions else query
+    page = pages.cut(pages.fetch(query.order_by(_N.id.desc()).limit(limit + 1)), limit)
+    return Page(rows=with_attempts(page.rows), end=page.end)
 
 
 def with_attempts(rows: Sequence[Row]) -> list[Row]:
@@ -90,8 +100,7 @@ def with_attempts(rows: Sequence[Row]) -> list[Row]:
 
 def notification(notification_id: int) -> Row | None:
     """Return a notification with its attempts, None if there is none."""
-    found: Any = _N.select(*_COLUMNS).where(_N.id == notification_id).dicts()
-    return next(iter(with_attempts(list(found))), None)
+    return next(iter(with_attempts(pages.fetch(_N.select(*_COLUMNS).where(_N.id == notification_id)))), None)
 
 
 def receivers() -> list[Row]:

@@ -457,6 +457,8 @@ class Notification(_Table):
                 " WHERE alert_group_id IS NOT NULL"
             ),
             SQL("CREATE INDEX notification_listing ON notification (workspace_id, id DESC)"),
+            SQL("CREATE INDEX notification_receiver ON notification (workspace_id, receiver, id DESC)"),
+            SQL("CREATE INDEX notification_state ON notification (workspace_id, state, id DESC)"),
             SQL("CREATE INDEX notification_sent ON notification (receiver, sent_at) WHERE sent_at IS NOT NULL"),
             SQL("CREATE INDEX notification_given_up ON notification (id) WHERE state = 'given_up'"),
             SQL("CREATE INDEX notification_remind ON notification (remind_at) WHERE remind_at IS NOT NULL"),

@@ -19,6 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from signalcraft.api.context import ApiContext
 from signalcraft.api.event_routes import events
 from signalcraft.api.group_routes import groups
+from signalcraft.api.notification_routes import notifications
 from signalcraft.api.pagination import Cursors
 from signalcraft.api.stats_routes import stats
 from signalcraft.domain.errors import (
@@ -86,7 +87,7 @@ def create_app(settings: Settings) -> Flask:
     slow_queries.watch(settings.slow_query_ms)
     _handle_exceptions(app, refused)
     app.after_request(_add_headers)
-    interactive = (groups, events, stats, docs)
+    interactive = (groups, events, notifications, stats, docs)
     _log_requests(app, [blueprint.name for blueprint in interactive])
     app.before_request(middleware.refuse_long_uri)
     _limit_open_routes(app, Rate(limiter, "open", settings.ratelimit_address), settings)
@@ -122,6 +123,8 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
         credentials=credentials,
         rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
+        redis=redis,
+        breaker=CircuitBreaker(QueueUnavailable),
     ).install(app)
     return limiter
 

@@ -166,6 +166,18 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _SUBLIST_REFUSALS,
             request_schemas.PageQuery,
         ),
+        "notifications.find_notifications": _conditional_get(
+            "List the notifications of the workspace, newest first, a page at a time.",
+            openapi_schemas.NotificationsPage,
+            _LIST_REFUSALS,
+            request_schemas.NotificationsQuery,
+        ),
+        "notifications.list_notifications": _conditional_get(
+            "List the notifications of a group with each attempt, newest first, a page at a time.",
+            openapi_schemas.NotificationsPage,
+            _SUBLIST_REFUSALS,
+            request_schemas.GroupNotificationsQuery,
+        ),
         "events.show_event": _conditional_get(
             "Return an event with its payload.", response_schemas.EventWithPayload, _ITEM_REFUSALS
         ),

@@ -105,6 +105,13 @@ class ChangesPage(Schema):
     next_cursor = _text(null=True)
 
 
+class NotificationsPage(Schema):
+    """A page of notifications, newest first."""
+
+    notifications = fields.List(fields.Nested(response_schemas.Notification), required=True)
+    next_cursor = _text(null=True)
+
+
 class Outcome(Schema):
     """The result for a group of a bulk update; ``code`` and ``detail`` are those of a problem, or null."""
 

@@ -1,0 +1,96 @@
+"""Plans of the queries of notifications on 100,000 of them: none walks through all."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from signalcraft.groups.pages import Position
+from signalcraft.notify import queries
+from signalcraft.notify.queries import NotificationFilter, State
+from signalcraft.storage.database import database, session
+from tests.support.builders import pending_event, record
+from tests.support.web_client import add_workspace
+
+PAGE = 50
+
+#: 95 of 100 were sent to slack, four to mail; one of 1,000 waits or was given up. Half are the other workspace's.
+_LOAD = """
+    INSERT INTO notification (workspace_id, alert_group_id, receiver, route, mode, reason, rank, state, happened_at,
+        due_at, sent_at)
+    SELECT 1 + n %% 2, 1 + n %% 2000, CASE WHEN n %% 25 = 0 THEN 'mail' ELSE 'slack' END, 'all', 'event', 'opened', 3,
+           CASE n %% 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'given_up' ELSE 'sent' END, now(), now(), now()
+    FROM generate_series(1, 100000) AS n"""
+_ATTEMPTS = """
+    INSERT INTO notification_attempt (notification_id, outcome, code, took_ms, detail)
+    SELECT id, 'sent', '', 1, '' FROM notification"""
+
+
+@pytest.fixture(scope="module")
+def many(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
+    with session():
+        database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+    add_workspace("one")
+    add_workspace("two")
+    record(*(pending_event(issue=str(number), workspace_id=1 + number % 2) for number in range(2_000)))
+    with session():
+        for statement in (_LOAD, _ATTEMPTS):
+            database.execute_sql(statement)
+        database.execute_sql("INSERT INTO receiver_state (receiver) VALUES ('mail'), ('slack')")
+        database.cursor().execute("VACUUM (ANALYZE) notification, notification_attempt")
+    yield
+    with session():
+        database.execute_sql("TRUNCATE workspace, receiver_state RESTART IDENTITY CASCADE")
+
+
+@pytest.fixture
+def plans(many: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of the queries that run, as executed."""
+    found: list[dict[str, Any]] = []
+    execute = database.execute_sql
+
+    def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
+        ((plan,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
+        found.append(plan[0]["Plan"])
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(database, "execute_sql", explain)
+    return found
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def check(plans: list[dict[str, Any]], *, most: int) -> None:
+    assert plans
+    for node in (node for plan in plans for node in nodes(plan)):
+        printed = json.dumps(plans, indent=1)
+        assert node["Node Type"] != "Seq Scan" or node["Relation Name"] == "receiver_state", printed
+        assert (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] <= most, printed
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        NotificationFilter(workspace_id=1),
+        NotificationFilter(workspace_id=1, receiver="mail"),
+        NotificationFilter(workspace_id=1, receiver="nobody"),
+        NotificationFilter(workspace_id=1, state=State.PENDING),
+        NotificationFilter(workspace_id=1, state=State.GONE),
+        NotificationFilter(workspace_id=1, state=State.SENT, receiver="slack"),
+        NotificationFilter(workspace_id=1, group_id=1),
+        NotificationFilter(workspace_id=1, group_id=2),
+        NotificationFilter(group_id=1),
+    ],
+)
+@pytest.mark.parametrize("after", [None, Position(value=50_000, id=50_000)], ids=["first", "later"])
+def test_a_page_of_notifications_and_their_attempts_reads_a_small_part(
+    plans: list[dict[str, Any]], wanted: NotificationFilter, after: Position | None
+) -> None:
+    with session():
+        queries.notifications(wanted, limit=PAGE, after=after)
+    check(plans, most=80 * PAGE)
