@@ -82,6 +82,8 @@ _RESOURCES = frozenset(
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: Sentry gives up after one second, so that is where it matters.
 _ACK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.5)
+#: A message is told in seconds, or after the pauses between attempts, or when a route says so.
+_TOLD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0)
 _BYTES = (1_000.0, 4_000.0, 16_000.0, 64_000.0, 256_000.0, 1_000_000.0, 4_000_000.0)
 _SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0)
 
@@ -121,7 +123,16 @@ DECLARED = (
     _counter("signalcraft_log_lines_dropped_total", "Log lines that nobody read, or that could not be written."),
     # Notifications
     _counter("signalcraft_notifications_total", "Attempts to send a notification.", "receiver", "outcome"),
-    _histogram("signalcraft_notification_seconds", "From what happened to a group until a message about it.", _SECONDS),
+    _histogram(
+        "signalcraft_notification_seconds", "From what happened to a group to a message about it.", _TOLD_SECONDS
+    ),
+    _gauge("signalcraft_notifications_waiting", "Notifications that are due, or whose last attempt failed."),
+    _gauge("signalcraft_notifications_given_up", "Notifications that were given up, and not retried."),
+    _gauge(
+        "signalcraft_receiver_broken",
+        "1 for a receiver that is broken: its messages wait.",
+        "receiver",
+    ),
     # Canaries
     _counter("signalcraft_canaries_total", "Canary deliveries; outcome is came_through or lost.", "outcome"),
     _histogram("signalcraft_canary_seconds", "From a canary's sending to its being stored.", _SECONDS),

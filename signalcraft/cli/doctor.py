@@ -22,12 +22,12 @@ from signalcraft.cli.signature_diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.ingest import canary
+from signalcraft.notify import extensions
 from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database
 from signalcraft.web.health import State
-from signalcraft.worker.context import WorkerContext
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 _WEBHOOKS: Final = "/webhooks/sentry"
@@ -69,7 +69,8 @@ def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
     yield from doctor_checks.check_names(os.environ)
     try:
         settings = Settings.from_environ(os.environ)
-        WorkerContext.from_settings(settings)
+        extensions.rules(settings)
+        extensions.notifier(settings)
     except InvalidSetting as error:
         yield failure("settings", str(error), "See .env.example.")
         return

@@ -3,6 +3,7 @@
 A check whose dependency is unavailable reports that; it never raises. No finding shows a secret.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft.domain.deliveries import Secret
-from signalcraft.domain.errors import DatabaseUnusable, RecoverableError, SignalCraftError
+from signalcraft.domain.errors import DatabaseUnusable, InvalidSetting, RecoverableError, SignalCraftError
+from signalcraft.notify import config as notify_config
+from signalcraft.notify import queries as notify_queries
 from signalcraft.queues import backlog, jobs, redis_clients, redis_persistence
 from signalcraft.queues.redis_persistence import Judgement
 from signalcraft.settings import Settings
@@ -264,11 +267,11 @@ def check_postgresql(_: Settings, __: Redis) -> Iterator[Finding]:
         yield ok("postgresql", "Is available and has all migrations.")
 
 
-def check_workers(_: Settings, redis: Redis) -> Iterator[Finding]:
+def check_workers(settings: Settings, redis: Redis) -> Iterator[Finding]:
     """Check that a worker is registered on each queue and has a recent heartbeat."""
     for queue, command in ((jobs.ALERTS, "python worker.py"), (jobs.NOTIFICATIONS, "python worker.py notifications")):
         about = "worker" if queue == jobs.ALERTS else "notifier"
-        problem = failure if queue == jobs.ALERTS else warning
+        problem = failure if queue == jobs.ALERTS or settings.notify else warning
         try:
             seconds = backlog.heartbeat_seconds(redis, queue)
         except RecoverableError:
@@ -283,6 +286,28 @@ def check_workers(_: Settings, redis: Redis) -> Iterator[Finding]:
             yield ok(about, f"The last heartbeat was {seconds:.0f} s ago.")
 
 
+def check_receivers(settings: Settings, _: Redis) -> Iterator[Finding]:
+    """Check the receivers of notifications, without sending any."""
+    try:
+        config = notify_config.load(settings.notify, os.environ)
+    except InvalidSetting as error:
+        yield failure("receivers", str(error), "No worker and no notifier starts with it. `routes check` tries again.")
+        return
+    try:
+        with session():
+            known = {row["receiver"]: row for row in notify_queries.receivers()}
+    except (RecoverableError, PeeweeException):
+        known = {}
+    for name, receiver in config.receivers.items():
+        problems = list(receiver.check())
+        if (row := known.get(name)) and row["broken_since"]:
+            problems.append(f"It is broken ({row['broken_code']}) and {row['waiting']} messages wait.")
+        for problem in problems:
+            yield warning("receivers", f"{name}: {problem}", f"Mend it, then `receivers test {name}`.")
+        if not problems:
+            yield ok("receivers", f"{name} ({receiver.kind}): nothing is known to be wrong.")
+
+
 CHECKS: Final[Sequence[Check]] = (
     check_settings,
     check_secrets,
@@ -290,4 +315,5 @@ CHECKS: Final[Sequence[Check]] = (
     check_redis,
     check_postgresql,
     check_workers,
+    check_receivers,
 )

@@ -47,12 +47,16 @@ _COLUMNS: Final = (
 _ATTEMPTS: Final = """
     SELECT notification_id, at, outcome, code, http_status, took_ms, detail FROM notification_attempt
     WHERE notification_id = ANY(%(ids)s) ORDER BY notification_id, id"""
-_RECEIVERS: Final = """
+#: What is due, and what is tried again later because an attempt failed. A wait that a route asks for is none.
+_WAITS: Final = "n.state IN ('pending', 'sending') AND (n.due_at <= now() OR n.tries > 0)"
+_RECEIVERS: Final = f"""
     SELECT s.receiver, s.broken_since, s.broken_code, s.last_sent_at, s.last_error_at, s.last_error_code,
            s.not_before > now() AS pauses,
-           (SELECT count(*) FROM notification n WHERE n.receiver = s.receiver AND n.state IN ('pending', 'sending')
-              AND n.due_at <= now()) AS waiting
+           (SELECT count(*) FROM notification n WHERE n.receiver = s.receiver AND {_WAITS}) AS waiting
     FROM receiver_state s ORDER BY s.receiver"""
+_WAITING: Final = f"SELECT count(*) FROM notification n WHERE {_WAITS}"
+_GIVEN_UP: Final = "SELECT count(*) FROM notification WHERE state = 'given_up'"
+_BROKEN: Final = "SELECT receiver, broken_since IS NOT NULL FROM receiver_state ORDER BY receiver"
 _RETRY: Final = """
     UPDATE notification SET state = 'pending', due_at = now(), tries = 0, created_at = now()
     WHERE state = 'given_up' AND (%(id)s IS NULL OR id = %(id)s)"""
@@ -108,6 +112,26 @@ def receivers() -> list[Row]:
     cursor = database.execute_sql(_RECEIVERS)
     names = [column.name for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def waiting() -> int:
+    """Return how many notifications should have been sent by now."""
+    return _count(_WAITING)
+
+
+def given_up() -> int:
+    """Return how many notifications were given up, and not retried."""
+    return _count(_GIVEN_UP)
+
+
+def _count(statement: str) -> int:
+    (number,) = database.execute_sql(statement).fetchone()
+    return int(number)
+
+
+def broken() -> dict[str, bool]:
+    """Return whether each receiver is broken, by its name."""
+    return dict(database.execute_sql(_BROKEN).fetchall())
 
 
 def retry(notification_id: int | None) -> int:

@@ -13,6 +13,7 @@ from redis import Redis
 
 from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable
 from signalcraft.ingest.credential_cache import CredentialCache
+from signalcraft.notify import queries as notify_queries
 from signalcraft.queues import backlog as queues_backlog
 from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
@@ -40,6 +41,7 @@ class State(StrEnum):
     TIMEOUT = "silent"  # does not respond
     BEHIND = "behind"  # lacks migrations, or lets jobs wait
     MISSING = "missing"  # no process does this work
+    BROKEN = "broken"  # of receivers: messages to one wait, and alerts are received and stored all the same
     UNDECRYPTABLE = "undecryptable"  # of secrets: deliveries signed with them are refused, and lost
 
 
@@ -63,9 +65,10 @@ class _ProbeResult:
     reason: str | None = None
 
 
-_in_flight: Final = {
-    name: SingleFlight[ComponentStatus]("health") for name in ("redis", "postgresql", "queue", "worker", "secrets")
-}
+_COMPONENTS: Final = ("redis", "postgresql", "queue", "worker", "secrets", "receivers")
+#: Components without which nothing is lost or late but messages to people.
+_OPTIONAL: Final = frozenset({"receivers"})
+_in_flight: Final = {name: SingleFlight[ComponentStatus]("health") for name in _COMPONENTS}
 
 
 def check(redis: Redis, credentials: CredentialCache) -> Mapping[str, ComponentStatus]:
@@ -80,10 +83,17 @@ def check(redis: Redis, credentials: CredentialCache) -> Mapping[str, ComponentS
         "queue": partial(_probe_queue, redis),
         "worker": partial(_probe_worker, redis),
         "secrets": partial(_probe_secrets, credentials),
+        "receivers": _probe_receivers,
     }
     deadline = time.monotonic() + PROBE_TIMEOUT_SECONDS
     started = {name: _in_flight[name].start(partial(_timed, probe)) for name, probe in probes.items()}
     return {name: _result(future, deadline) for name, future in started.items()}
+
+
+def summary(checked: Mapping[str, ComponentStatus]) -> str:
+    """Return ``ok``, ``degraded`` if people may not be told, or ``unavailable``."""
+    failing = {name for name, part in checked.items() if part.state is not State.OK}
+    return "unavailable" if failing - _OPTIONAL else "degraded" if failing else "ok"
 
 
 def _timed(probe: Callable[[], _ProbeResult]) -> ComponentStatus:
@@ -141,6 +151,16 @@ def _probe_secrets(credentials: CredentialCache) -> _ProbeResult:
     return _ProbeResult(State.UNDECRYPTABLE, [lost])
 
 
+def _probe_receivers() -> _ProbeResult:
+    """Return whether any receiver is broken: their number alone, as for secrets."""
+    with session():
+        number = sum(notify_queries.broken().values())
+    if not number:
+        return _ProbeResult(State.OK)
+    advice = f"Broken receivers: {number}; their messages wait. `python -m signalcraft receivers list` names them"
+    return _ProbeResult(State.BROKEN, reason=advice)
+
+
 def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:
     """Return the gauges of what waits, and for how long.
 
@@ -157,6 +177,11 @@ def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:
         "signalcraft_inbox_depth": lambda: _query(inbox.depth),
         "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_query(inbox.oldest_received_at)),
         "signalcraft_failed_deliveries": lambda: _query(dead_letters.depth),
+        "signalcraft_notifications_waiting": lambda: _query(notify_queries.waiting),
+        "signalcraft_notifications_given_up": lambda: _query(notify_queries.given_up),
+        "signalcraft_receiver_broken": lambda: {
+            (name,): float(is_broken) for name, is_broken in _query(notify_queries.broken).items()
+        },
         "signalcraft_undecryptable_secrets": credentials.undecryptable,
         "signalcraft_database_connections": lambda: {
             (state,): held for state, held in database_stats.connections().items()

@@ -218,7 +218,10 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "errors": ("Messages by parameter or field.", {"limit": ["Must be greater than or equal to 1."]}),
         "Receipt.status": ("What became of the delivery.", "accepted"),
         "reason": ("Why it is ignored.", "installation"),
-        "State.status": ("ok, or unavailable if a component is.", "ok"),
+        "State.status": (
+            "ok; degraded if only receivers are not; unavailable if another component is not.",
+            "ok",
+        ),
         # Paths and headers.
         "event": ("Our id of the event, the source's event id, or a delivery id.", _EVENT_ID),
         "workspace": ("Slug of the workspace.", "acme"),

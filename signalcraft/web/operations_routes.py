@@ -24,16 +24,16 @@ def healthz() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """Return the state of each component.
 
-    Each also has the time its probe took, what it would lose although it works, and what to do if it does not. 200 if
-    all components work, else 503.
+    Each also has the time its probe took, what it would lose although it works, and what to do if it does not. 503 if
+    a component does not work that receiving or storing alerts needs, else 200.
     """
     checked = health.check(context.current().redis, context.current().credentials)
-    ready = all(part.state is health.State.OK for part in checked.values())
+    status = health.summary(checked)
     components = {
         name: {"state": part.state, "ms": part.ms, "loses": part.loses, "reason": part.reason}
         for name, part in checked.items()
     }
-    return jsonify(status="ok" if ready else "unavailable", **components), 200 if ready else 503
+    return jsonify(status=status, **components), 503 if status == "unavailable" else 200
 
 
 @operations.get("/metrics")

@@ -95,7 +95,7 @@ def test_a_working_deployment_is_reported_as_ok_and_no_row_remains(run: Run, url
     result = run("--url", url)
     found = lines(result)
     assert result.exit_code == 0, result.output
-    for part in ("secrets", "clock", "postgresql", "worker", "notifier", "url", "sample"):
+    for part in ("secrets", "clock", "postgresql", "worker", "notifier", "receivers", "url", "sample"):
         assert found[part].startswith("ok "), found
     with session():
         assert AlertEvent.select().count() == AlertGroup.select().count() == 0
@@ -183,6 +183,42 @@ def test_a_rule_that_cannot_be_imported_is_the_only_line(run: Run, monkeypatch: 
     result = run()
     assert result.exit_code == 1
     assert "failure settings   RULES names no.such.rule, which cannot be imported" in result.output
+
+
+_MAIL = """
+[receivers.mail]
+kind = "email"
+smtp = "env:SMTP_URL"
+from = "alerts@example.org"
+to = ["ops@example.org"]
+"""
+
+
+def test_receivers_that_do_not_work_are_reported_and_then_a_missing_notifier_is_a_failure(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setenv("NOTIFY", _MAIL)
+    monkeypatch.setenv("SMTP_URL", "smtp://me:secret-of-mail@127.0.0.1:1")
+    result = run()
+    found = lines(result)
+    assert found["receivers"].startswith("warning mail: The SMTP server does not take the login or the connection")
+    assert found["notifier"].startswith("failure")
+    assert "secret-of-mail" not in result.output
+
+    with session():
+        database.execute_sql(
+            "INSERT INTO receiver_state (receiver, broken_since, broken_code) VALUES ('mail', now(), 'auth')"
+        )
+    assert "It is broken (auth) and 0 messages wait." in run().stdout
+
+
+def test_a_configuration_of_receivers_that_stops_the_start_is_a_failure(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setenv("NOTIFY", _MAIL)
+    assert "names the environment variable SMTP_URL, which is not set" in lines(run())["receivers"]
 
 
 def test_with_both_servers_unavailable_it_still_reports_every_part(

@@ -14,7 +14,10 @@ import yaml
 from redis import Redis
 
 from signalcraft import metrics, tasks
+from signalcraft.domain.notifications import default_rule
 from signalcraft.metrics import Kind
+from signalcraft.notify import config as notify_config
+from signalcraft.notify.notifier import Notifier
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.worker.batch_worker import BatchWorker
@@ -75,7 +78,7 @@ def test_every_alert_rule_is_tested() -> None:
 
 def test_the_dashboard_shows_the_pipeline_from_left_to_right_without_overlap() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    assert rows == ["Received", "Queued", "Processed", "Stored", "Errors"]
+    assert rows == ["Received", "Queued", "Processed", "Stored", "Told", "Errors"]
     cells = [
         (x, y)
         for panel in panels()
@@ -111,6 +114,7 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_received_delive
     with no_database(settings.database_url):
         assert ask(client, "/groups").status_code == 503
     BatchWorker(jobs.ALERTS, connection=clean_redis, stages=tasks.processor(), batch_size=5).work(burst=True)
+    Notifier(notify_config.load("", {}), [default_rule]).run_until_idle()
     metrics.flush(clean_redis)
     scraped = client.get("/metrics").text
     declared = {one.name for one in metrics.DECLARED if one.kind is Kind.GAUGE}
@@ -132,9 +136,14 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_received_delive
         'signalcraft_decisions_total{decision="joined"}': 1,
         'signalcraft_errors_total{kind="permanent",stage="normalize"}': 1,
         "signalcraft_failed_deliveries": 1,
+        'signalcraft_notifications_total{outcome="sent",receiver="log"}': 1,
+        "signalcraft_notification_seconds_count": 1,
+        "signalcraft_notifications_waiting": 0,
+        "signalcraft_notifications_given_up": 0,
+        'signalcraft_receiver_broken{receiver="log"}': 0,
     }
     assert {name: float(values.get(name, "nan")) for name in expected} == expected
-    for stage in ("verify", "identify", "queue", "normalize", "group", "store", "rules", "notify"):
+    for stage in ("verify", "identify", "queue", "normalize", "group", "store", "rules"):
         assert float(values[f'signalcraft_stage_seconds_count{{stage="{stage}"}}']) > 0, stage
     _promtool(("check", "metrics"), scraped)
 

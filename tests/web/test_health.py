@@ -25,7 +25,7 @@ from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
 from tests.support.web_client import no_database, web
 
-COMPONENTS = ("redis", "postgresql", "queue", "worker", "secrets")
+COMPONENTS = ("redis", "postgresql", "queue", "worker", "secrets", "receivers")
 
 
 @contextmanager
@@ -161,6 +161,24 @@ def test_secrets_that_no_key_decrypts_make_it_not_ready_are_counted_and_not_name
     assert ask(client)[0] == 200
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_broken_receiver_degrades_it_is_counted_and_not_named_while_alerts_are_still_received(
+    client: FlaskClient,
+) -> None:
+    with session():
+        database.execute_sql("INSERT INTO receiver_state (receiver, broken_since) VALUES ('pay', now()), ('ops', NULL)")
+    status, body = ask(client)
+    assert (status, body["status"], body["receivers"]["state"]) == (200, "degraded", "broken")
+    assert "Broken receivers: 1" in body["receivers"]["reason"]
+    assert "pay" not in json.dumps(body)
+    metrics = client.get("/metrics").get_data(as_text=True)
+    assert 'signalcraft_receiver_broken{receiver="pay"} 1.0' in metrics
+    assert 'signalcraft_receiver_broken{receiver="ops"} 0.0' in metrics
+    with session():
+        database.execute_sql("UPDATE receiver_state SET broken_since = NULL")
+    assert ask(client)[1]["status"] == "ok"
+
+
 def test_unreachable_components_are_away(environ: dict[str, str]) -> None:
     with application(environ, REDIS_URL="redis://127.0.0.1:1/0") as client, no_database(environ["DATABASE_URL"]):
         assert states(client) == dict.fromkeys(COMPONENTS, "away")
@@ -180,5 +198,6 @@ def test_frozen_servers_cost_a_second_at_most_for_each_request(
             assert found["redis"] in ("away", "silent")
     with frozen(servers.postgres):
         for _ in range(6):
-            assert states(client) | {"postgresql": ""} == dict.fromkeys(COMPONENTS, "ok") | {"postgresql": ""}
+            hung = {"postgresql": "", "receivers": ""}
+            assert states(client) | hung == dict.fromkeys(COMPONENTS, "ok") | hung
     assert set(states(client).values()) == {"ok"}
