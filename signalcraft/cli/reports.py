@@ -88,7 +88,7 @@ def _groups_table(statistics: Statistics) -> Table:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only count the rows to delete.")
 def purge(*, dry_run: bool) -> None:
-    """Delete events past RETENTION_DAYS, and bodies past PAYLOAD_RETENTION_DAYS.
+    """Delete events and notifications past RETENTION_DAYS, and bodies past PAYLOAD_RETENTION_DAYS.
 
     Each group keeps its first, last and decisive events. The bodies are those of events, dead letters, replayed or not,
     and unhandled deliveries. Workers do the same once a day.
@@ -98,13 +98,16 @@ def purge(*, dry_run: bool) -> None:
         if dry_run:
             events, payloads = retention.count(old)
             raw = retention.count_raw_deliveries(old.payloads_before)
-            click.echo(f"{events} events, {payloads} payloads and {raw} raw deliveries would be deleted.")
+            told = retention.count_notifications(old.events_before)
+            counts = f"{events} events, {payloads} payloads, {raw} raw deliveries and {told} notifications"
+            click.echo(f"{counts} would be deleted.")
             return
         deleted = _with_progress("Events", retention.delete_events, old.events_before)
         dropped = _with_progress("Payloads", retention.drop_payloads, old.payloads_before)
         raw = retention.delete_raw_deliveries(old.payloads_before)
         retention.purge_source_updates(old.events_before)
-    click.echo(f"{deleted} events, {dropped} payloads and {raw} raw deliveries were deleted.")
+        told = retention.purge_notifications(old.events_before)
+    click.echo(f"{deleted} events, {dropped} payloads, {raw} raw deliveries and {told} notifications were deleted.")
 
 
 def _with_progress(label: str, delete: Callable[[datetime], Iterator[int]], before: datetime) -> int:

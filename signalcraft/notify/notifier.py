@@ -32,6 +32,8 @@ _REGISTER: Final = """
     INSERT INTO receiver_state AS s (receiver) SELECT unnest(%(receivers)s)
     ON CONFLICT (receiver) DO UPDATE
     SET not_before = CASE WHEN s.broken_since IS NULL THEN s.not_before ELSE now() END"""
+#: So that readyz and alarms are about receivers that exist. Messages for others are given up after a day.
+_FORGET: Final = "DELETE FROM receiver_state WHERE receiver <> ALL(%(receivers)s)"
 _REMIND: Final = f"""
     WITH due AS (
         UPDATE notification n SET remind_at = NULL FROM alert_group g
@@ -143,6 +145,7 @@ class Notifier:
     def _upkeep(self) -> None:
         """Register receivers, remind, and give up what waited too long."""
         if not self._upkeep_at:
-            database.execute_sql(_REGISTER, {"receivers": list(self._deliveries)})
+            for statement in (_REGISTER, _FORGET):
+                database.execute_sql(statement, {"receivers": list(self._deliveries)})
         database.execute_sql(_REMIND)
         database.execute_sql(_GIVE_UP, {"after": self._timing.give_up_after + timedelta(hours=1)})

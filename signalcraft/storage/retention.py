@@ -1,9 +1,11 @@
-"""Retention: delete old events, payloads and source updates; resolve inactive groups.
+"""Retention: delete old events, payloads, source updates and notifications; resolve inactive groups.
 
 A group keeps its first and last event, the events that opened it, and those with a higher severity than all before.
 Other events are deleted after ``RETENTION_DAYS``; payloads, dead letters and unhandled deliveries, which are bodies,
 after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they say what happened, not what is still stored. The identities
-of deleted events stay, as hashes in ``purged_event``, so that the same bytes count no second time. Rows are selected
+of deleted events stay, as hashes in ``purged_event``, so that the same bytes count no second time. A notification is
+deleted when an event would be, unless it may still be needed: it waits, it is a card, or its group is not over, and
+whoever was told of that will be told of its end. Rows are selected
 first and changed in small transactions, so that no lock is held for long. Call these functions inside
 ``database.session()``.
 """
@@ -56,7 +58,19 @@ _FIND_SOURCE_UPDATES = f"""
 _RAW_DELIVERIES: Final = {"failed_delivery": "failed_at", "unhandled_delivery": "received_at"}
 _OLD_RAW = "FROM {table} WHERE {age} < %(before)s"
 _FIND_RAW = f"SELECT id {_OLD_RAW} AND id > %(after)s ORDER BY id LIMIT 20"
-_DELETE_RAW = "DELETE FROM {table} WHERE id = ANY(%(ids)s)"
+
+_PURGEABLE_NOTIFICATIONS: Final = """
+    FROM notification n WHERE n.created_at < %(before)s AND n.state NOT IN ('pending', 'sending') AND n.mode <> 'card'
+      AND NOT EXISTS (SELECT FROM alert_group g WHERE g.id = n.alert_group_id AND g.status <> 'resolved')"""
+#: The attempts to send a card are deleted, and the card stays.
+_OLD_ATTEMPTS: Final = "FROM notification_attempt n WHERE n.at < %(before)s"
+#: Without a notifier nothing is routed, and rows would gather. It tells nothing that is older than a day as new; what
+#: receivers know of must reach them, however long it was away.
+_OLD_HAPPENINGS: Final = """
+    FROM happening n WHERE (n.at < %(before)s OR n.routed_at IS NULL AND n.at < now() - interval '2 days'
+      AND NOT EXISTS (SELECT FROM notification o WHERE o.alert_group_id = n.alert_group_id))"""
+_FIND_OLD: Final = f"SELECT n.id {{source}} AND n.id > %(after)s ORDER BY n.id LIMIT {BATCH_SIZE}"
+_DELETE: Final = "DELETE FROM {table} WHERE id = ANY(%(ids)s)"
 
 _INACTIVE = "FROM alert_group WHERE status IN ('open', 'ack') AND last_seen_at < %(before)s"
 _FIND_INACTIVE = f"SELECT id {_INACTIVE} AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"
@@ -109,7 +123,7 @@ def count_raw_deliveries(before: datetime) -> int:
 def delete_raw_deliveries(before: datetime) -> int:
     """Delete dead letters, replayed or not, and unhandled deliveries of before then; return how many."""
     return sum(
-        _change(_DELETE_RAW.format(table=table), ids)
+        _change(_DELETE.format(table=table), ids)
         for table, age in _RAW_DELIVERIES.items()
         for ids in _pages(_FIND_RAW.format(table=table, age=age), before)
     )
@@ -121,6 +135,23 @@ def purge_source_updates(before: datetime) -> int:
     No alert that is older than them will arrive any more.
     """
     return sum(_change(_DELETE_SOURCE_UPDATES, ids, before=before) for ids in _pages(_FIND_SOURCE_UPDATES, before))
+
+
+def count_notifications(before: datetime) -> int:
+    """Count the notifications that ``purge_notifications`` would delete."""
+    return _count(_PURGEABLE_NOTIFICATIONS, before)
+
+
+def purge_notifications(before: datetime) -> int:
+    """Delete notifications and attempts of before then, and what happened; return how many notifications."""
+    deleted = _delete_old("notification", _PURGEABLE_NOTIFICATIONS, before)
+    _delete_old("notification_attempt", _OLD_ATTEMPTS, before)
+    _delete_old("happening", _OLD_HAPPENINGS, before)
+    return deleted
+
+
+def _delete_old(table: str, source: str, before: datetime) -> int:
+    return sum(_change(_DELETE.format(table=table), ids) for ids in _pages(_FIND_OLD.format(source=source), before))
 
 
 def transactions(before: datetime) -> int:

@@ -71,6 +71,7 @@ def _do(settings: Settings, now: datetime) -> None:
     payloads = sum(retention.drop_payloads(purge.payloads_before))
     raw = retention.delete_raw_deliveries(purge.payloads_before)
     retention.purge_source_updates(purge.events_before)
+    notifications = retention.purge_notifications(purge.events_before)
     resolved = 0
     if settings.auto_resolve_days:
         resolved = retention.resolve_inactive(now - timedelta(days=settings.auto_resolve_days), now)
@@ -80,5 +81,6 @@ def _do(settings: Settings, now: datetime) -> None:
         events=events,
         payloads=payloads,
         raw_deliveries=raw,
+        notifications=notifications,
         resolved=resolved,
     )

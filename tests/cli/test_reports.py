@@ -55,7 +55,7 @@ def test_explain_of_an_unknown_event_fails(run: Run, name: str) -> None:
 def test_a_dry_run_of_purge_counts_and_deletes_nothing(run: Run) -> None:
     record(*(pending_event(f"{number}", minute_of(100) + number) for number in range(10)))
     result = run("purge", "--dry-run")
-    assert result.stdout == "8 events, 10 payloads and 0 raw deliveries would be deleted.\n"
+    assert result.stdout == "8 events, 10 payloads, 0 raw deliveries and 0 notifications would be deleted.\n"
     with session():
         assert AlertEvent.select().count() == 10
 
@@ -64,7 +64,7 @@ def test_purge_deletes_what_is_past_retention(run: Run) -> None:
     record(*(pending_event(f"old {number}", minute_of(100) + number) for number in range(10)))
     record(*(pending_event(f"young {number}", minute_of(10) + number) for number in range(10)))
     result = run("purge")
-    assert result.stdout == "8 events, 2 payloads and 0 raw deliveries were deleted.\n"
+    assert result.stdout == "8 events, 2 payloads, 0 raw deliveries and 0 notifications were deleted.\n"
     with session():
         assert AlertEvent.select().count() == 12
         assert AlertEvent.select().where(AlertEvent.payload_json.is_null()).count() == 2

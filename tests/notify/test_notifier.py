@@ -10,6 +10,7 @@ from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChang
 from signalcraft.domain.notifications import default_rule
 from signalcraft.groups import source_updates, user_updates
 from signalcraft.groups.bursts import PendingEvent
+from signalcraft.notify import queries
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.contract import Outcome, OutcomeKind, Receiver
 from signalcraft.notify.delivery import Timing
@@ -122,6 +123,18 @@ def test_what_fails_for_a_while_is_told_once_with_the_same_id(outcome: Outcome |
 
     assert ops.told == [("opened", 1)]
     assert len({message.notification_id for message in ops.attempts}) == 1
+
+
+def test_a_receiver_that_is_no_more_is_forgotten_when_a_notifier_starts() -> None:
+    ops = RecordingReceiver(outcomes=[Outcome(kind=OutcomeKind.BROKEN, code="http_404")])
+    running = notifier(ops)
+    record(alert())
+    running.run_until_idle()
+    with session():
+        assert queries.broken() == {"ops": True}
+    notifier(RecordingReceiver("mail")).run_until_idle()
+    with session():
+        assert queries.broken() == {"mail": False}
 
 
 def test_a_storm_is_one_digest() -> None:

@@ -17,7 +17,10 @@ from signalcraft.storage.models import (
     AlertEvent,
     FailedDelivery,
     GroupChange,
+    Happening,
     LatestSourceUpdate,
+    Notification,
+    NotificationAttempt,
     PurgedEvent,
     UnhandledDelivery,
     Workspace,
@@ -257,3 +260,89 @@ def test_a_purged_event_of_another_workspace_counts() -> None:
     record(*(pending_event(f"{number}", number) for number in range(3)))
     assert delete_events(1_000) == 1
     assert len(record(pending_event("1", 1, workspace_id=2)).events) == 1
+
+
+def insert_notification(group_id: int | None, *, days_old: int, mode: str = "event", state: str = "sent") -> int:
+    """A notification with an attempt, both so old."""
+    moment = datetime.now(UTC) - timedelta(days=days_old)
+    with session():
+        ((row_id,),) = database.execute_sql(
+            """
+            INSERT INTO notification (workspace_id, alert_group_id, receiver, route, mode, reason, rank, state,
+                happened_at, due_at, created_at, sent_at)
+            VALUES (1, %(group)s, 'ops', '', %(mode)s, 'opened', 3, %(state)s, %(at)s, %(at)s, %(at)s, %(at)s)
+            RETURNING id""",
+            {"group": group_id, "mode": mode, "state": state, "at": moment},
+        ).fetchall()
+        database.execute_sql(
+            "INSERT INTO notification_attempt (notification_id, at, outcome, code, took_ms, detail)"
+            " VALUES (%s, %s, 'sent', '', 1, '')",
+            (row_id, moment),
+        )
+    return int(row_id)
+
+
+def purge_notifications(settings: Settings) -> int:
+    with session():
+        return retention.purge_notifications(maintenance.purge_of(settings, datetime.now(UTC)).events_before)
+
+
+def test_old_notifications_of_groups_that_are_over_are_deleted_with_their_attempts(settings: Settings) -> None:
+    record(pending_event(issue="1"), pending_event(issue="2"))
+    change_group(1, status="resolved", is_current=False, resolved_at=datetime.now(UTC))
+    gone = [
+        insert_notification(1, days_old=91),
+        insert_notification(1, days_old=91, state="given_up"),
+        insert_notification(None, days_old=91, mode="digest"),
+    ]
+    kept = [
+        insert_notification(1, days_old=89),
+        insert_notification(2, days_old=91),
+        insert_notification(1, days_old=91, state="pending"),
+        insert_notification(1, days_old=91, mode="card"),
+    ]
+    with session():
+        before = maintenance.purge_of(settings, datetime.now(UTC)).events_before
+        assert retention.count_notifications(before) == len(gone)
+    assert purge_notifications(settings) == len(gone)
+    with session():
+        assert [row.id for row in Notification.select().order_by(Notification.id)] == kept
+        assert [row.notification_id for row in NotificationAttempt.select()] == kept[:1]
+
+
+def test_notifications_are_deleted_in_transactions_of_bounded_size(settings: Settings) -> None:
+    for _ in range(retention.BATCH_SIZE + 1):
+        insert_notification(None, days_old=91)
+    assert purge_notifications(settings) == retention.BATCH_SIZE + 1
+
+
+@pytest.mark.parametrize(
+    ("days_old", "is_routed", "is_told", "is_kept"),
+    [
+        (91, True, True, False),
+        (89, True, True, True),
+        (3, False, False, False),
+        (1, False, False, True),
+        (3, False, True, True),
+        (91, False, True, False),
+    ],
+)
+def test_what_happened_is_deleted_with_the_events_or_after_two_days_if_no_notifier_ran_and_nobody_knows_the_group(
+    settings: Settings, days_old: int, *, is_routed: bool, is_told: bool, is_kept: bool
+) -> None:
+    record(pending_event())
+    moment = datetime.now(UTC) - timedelta(days=days_old)
+    with session():
+        Happening.update(at=moment, routed_at=moment if is_routed else None).execute()
+    if is_told:
+        insert_notification(1, days_old=1)
+    purge_notifications(settings)
+    with session():
+        assert Happening.select().count() == int(is_kept)
+
+
+def test_daily_maintenance_purges_notifications_too(settings: Settings, clean_redis: Redis) -> None:
+    insert_notification(None, days_old=91)
+    assert maintenance.run_daily_maintenance(settings, clean_redis)
+    with session():
+        assert Notification.select().count() == 0
