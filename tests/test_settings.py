@@ -21,6 +21,11 @@ def test_two_variables_are_enough() -> None:
     assert settings.rules == ("signalcraft.domain.notifications.default_rule",)
 
 
+def test_the_public_url_has_no_slash_at_its_end() -> None:
+    assert _read(PUBLIC_URL="https://alerts.example.org/").public_url == "https://alerts.example.org"
+    assert _read().public_url == ""
+
+
 @pytest.mark.parametrize("variable", REQUIRED)
 def test_a_missing_variable_is_named(variable: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{variable} is not set"):
@@ -46,6 +51,9 @@ def test_a_blank_variable_is_an_unset_one(blank: str) -> None:
         ("REDIS_URL", "redis://localhost:hunter2"),
         ("REDIS_URL", "redis://[hunter2"),
         ("REDIS_URL", "redis://localhost?db=hunter2"),
+        ("PUBLIC_URL", "hunter2"),
+        ("PUBLIC_URL", "ftp://hunter2"),
+        ("PUBLIC_URL", "https://[hunter2"),
         ("PORT", "0"),
         ("PORT", "70000"),
         ("PORT", "8o8o"),
