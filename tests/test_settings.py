@@ -54,6 +54,8 @@ def test_a_blank_variable_is_an_unset_one(blank: str) -> None:
         ("PUBLIC_URL", "hunter2"),
         ("PUBLIC_URL", "ftp://hunter2"),
         ("PUBLIC_URL", "https://[hunter2"),
+        ("PUBLIC_URL", "https://me:hunter2@alerts.example.org"),
+        ("PUBLIC_URL", "https://alerts.example.org/?hunter2"),
         ("PORT", "0"),
         ("PORT", "70000"),
         ("PORT", "8o8o"),
