@@ -1,13 +1,14 @@
 """Plans of the queries of notifications on 100,000 of them: none walks through all."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from signalcraft.groups.pages import Position
-from signalcraft.notify import queries
+from signalcraft.notify import delivery_sql, queries
 from signalcraft.notify.queries import NotificationFilter, State
 from signalcraft.storage.database import database, session
 from tests.support.builders import pending_event, record
@@ -20,7 +21,8 @@ _LOAD = """
     INSERT INTO notification (workspace_id, alert_group_id, receiver, route, mode, reason, rank, state, happened_at,
         due_at, sent_at)
     SELECT 1 + n %% 2, 1 + n %% 2000, CASE WHEN n %% 25 = 0 THEN 'mail' ELSE 'slack' END, 'all', 'event', 'opened', 3,
-           CASE n %% 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'given_up' ELSE 'sent' END, now(), now(), now()
+           CASE n %% 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'given_up' ELSE 'sent' END, now(), now(),
+           CASE WHEN n %% 1000 > 1 THEN now() - (100000 - n) * interval '1 minute' END
     FROM generate_series(1, 100000) AS n"""
 _ATTEMPTS = """
     INSERT INTO notification_attempt (notification_id, outcome, code, took_ms, detail)
@@ -94,3 +96,20 @@ def test_a_page_of_notifications_and_their_attempts_reads_a_small_part(
     with session():
         queries.notifications(wanted, limit=PAGE, after=after)
     check(plans, most=80 * PAGE)
+
+
+@pytest.mark.parametrize("read", [queries.waiting, queries.given_up, queries.receivers], ids=lambda read: read.__name__)
+def test_a_gauge_reads_what_it_counts(plans: list[dict[str, Any]], read: Callable[[], object]) -> None:
+    with session():
+        assert read()
+    check(plans, most=100)
+
+
+@pytest.mark.parametrize("receiver", ["slack", "mail"])
+def test_a_delivery_reads_what_is_due_and_what_was_sent_of_late(plans: list[dict[str, Any]], receiver: str) -> None:
+    with session(), database.atomic():
+        database.execute_sql(
+            delivery_sql.COUNT_DUE, {"receiver": receiver, "period": timedelta(minutes=1), "limit": 11}
+        )
+        database.execute_sql(delivery_sql.PICK, {"receiver": receiver, "only_tests": False})
+    check(plans, most=200)
