@@ -197,6 +197,9 @@ def _route_standard_library(level: str, context: list[Processor], rendering: lis
     root.setLevel(level)
     # At DEBUG Peewee logs every query with its values: bodies, titles, hashes of tokens.
     logging.getLogger("peewee").setLevel(logging.INFO)
+    # These log the URLs that they call, at WARNING too: that of an incoming webhook is a secret.
+    for name in ("urllib3", "apprise"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 

@@ -5,22 +5,22 @@ The kinds put them into their formats. Sender's text is in ``title`` and ``text`
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
 
 from signalcraft.groups.group_schema import dump_group
-from signalcraft.notify.contract import Digest, Message
+from signalcraft.notify.contract import Digest, Message, Mode
 
 Row = Mapping[str, Any]
 
 #: Headings by reason. A reason that a rule made up is its own heading.
-HEADINGS: Final[Mapping[str, str]] = {
+_HEADINGS: Final[Mapping[str, str]] = {
     "opened": "New",
-    "recurred": "Again",
+    "recurred": "Back again",
     "regressed": "Regression",
-    "escalated": "Escalated",
+    "escalated": "More severe",
     "acked": "Acknowledged",
     "snoozed": "Snoozed",
     "snooze_ended": "Snooze ended",
@@ -28,8 +28,35 @@ HEADINGS: Final[Mapping[str, str]] = {
     "reopened": "Reopened",
     "assigned": "Assigned",
     "reminder": "Still open",
-    "test": "TEST",
+    "digest": "Many at once",
+    "test": "Test",
 }
+#: What happened, as the beginning of a sentence that goes on with where.
+_HAPPENED: Final[Mapping[str, str]] = {
+    "opened": "A new problem",
+    "recurred": "A problem that comes and goes is back",
+    "regressed": "A problem that was resolved is back",
+    "escalated": "A problem has become more severe",
+    "acked": "Somebody has acknowledged the problem",
+    "snoozed": "Somebody has snoozed the problem",
+    "snooze_ended": "The snooze is over for the problem",
+    "resolved": "The problem",
+    "reopened": "The problem is open again",
+    "assigned": "Somebody is to look into the problem",
+    "reminder": "Nobody has acknowledged the problem",
+    "test": "This is a test, with a problem",
+}
+#: White text on these is legible: 4.5:1, as WCAG asks for.
+_COLOURS: Final[Mapping[str, str]] = {
+    "critical": "#b3261e",
+    "high": "#c2410c",
+    "med": "#9a6700",
+    "low": "#3b5bdb",
+    "info": "#6b737a",
+}
+_RESOLVED_COLOUR: Final = "#2b7a3e"
+_NEUTRAL_COLOUR: Final = "#6b737a"
+_WORDS: Final[Mapping[str, str]] = {"med": "medium", "ack": "acknowledged"}
 #: The fields of a group that a card shows, counts and times aside: a change of these is an edit.
 _SHOWN: Final = (
     "title",
@@ -44,6 +71,7 @@ _SHOWN: Final = (
 )
 _DIGEST_TITLES: Final = 10
 _DIGEST_IDS: Final = 200
+_WORST: Final = f"The worst {_DIGEST_TITLES}:"
 
 
 def told_digest(group: Row) -> str:
@@ -57,16 +85,16 @@ def of_group(row: Row, group: Row, *, attempted_at: datetime, public_url: str) -
     reason = "test" if row["is_test"] else row["reason"]
     is_late = group["status"] == "resolved" and reason not in ("resolved", "test")
     return Message(
-        notification_id=notification_id(row["id"]),
+        notification_id=_notification_id(row),
         attempted_at=attempted_at,
         reason="resolved" if is_late and row["told_before"] else reason,
         title=group["title"],
-        text=_sentence(reason, group),
-        facts=_facts(group),
+        text=_sentences(reason, group, attempted_at),
+        facts=_facts(group, attempted_at),
         group=dump_group(dict(group)),
         url=f"{public_url}/alerts/{group['id']}" if public_url else None,
-        link=group["link"],
-        thread_id=f"group-{group['id']}",
+        link=group["link"] if (group["link"] or "").startswith(("https://", "http://")) else None,
+        thread_id=f"group-{group['id']}-{group['first_seen_at'].timestamp():.0f}",
         is_test=row["is_test"],
         external_id=row["external_id"],
         external_channel=row["external_channel"],
@@ -76,7 +104,7 @@ def of_group(row: Row, group: Row, *, attempted_at: datetime, public_url: str) -
 def of_trouble(row: Row, *, attempted_at: datetime) -> Message:
     """Return the message of a notification without a group: trouble of our own, or a test."""
     return Message(
-        notification_id=notification_id(row["id"]),
+        notification_id=_notification_id(row),
         attempted_at=attempted_at,
         reason=row["reason"],
         title=row["title"],
@@ -91,14 +119,15 @@ def of_digest(row: Row, covered: Sequence[Row], *, attempted_at: datetime, publi
     resolved = sum(group["status"] == "resolved" for group in covered)
     opened = len(covered) - resolved
     since = min((group["first_seen_at"] for group in covered), default=row["happened_at"])
-    parts = [f"{opened} groups" if opened else "", f"{resolved} resolved" if resolved else ""]
-    title = f"{' and '.join(filter(None, parts))} in {_span(attempted_at - since)}"
+    counts = ((opened, "open"), (resolved, "resolved"))
+    parts = [f"{_number(count, 'group')} {status}" for count, status in counts if count]
+    title = f"{' and '.join(parts)}, within {_span(attempted_at - since)}"
     return Message(
-        notification_id=notification_id(row["id"]),
+        notification_id=_notification_id(row),
         attempted_at=attempted_at,
         reason="digest",
         title=title,
-        text=title,
+        text=f"Too many to tell one by one. {_WORST if len(covered) > _DIGEST_TITLES else ''}".rstrip(),
         digest=Digest(
             opened=opened,
             resolved=resolved,
@@ -111,47 +140,93 @@ def of_digest(row: Row, covered: Sequence[Row], *, attempted_at: datetime, publi
     )
 
 
-def notification_id(number: int) -> str:
-    """Return the public id of a notification: the receivers' idempotency key."""
-    return f"ntf_{number}"
+def heading(message: Message) -> str:
+    """Return a few words that say what ``message`` is about."""
+    if message.is_test:
+        return _HEADINGS["test"]
+    if message.group is None and message.digest is None:
+        return "About SignalCraft"
+    words = _HEADINGS.get(message.reason) or message.reason[:1].upper() + message.reason[1:]
+    return f"{words}, then resolved" if message.is_over and message.reason != "resolved" else words
 
 
-def _sentence(reason: str, group: Row) -> str:
-    """Return one sentence that says what is so now."""
-    heading = HEADINGS.get(reason, reason)
-    span = _span((group["resolved_at"] or group["last_seen_at"]) - group["first_seen_at"])
-    alerts = "1 alert" if group["count"] == 1 else f"{group['count']} alerts"
-    where = f"{group['project']} · {group['environment']} · {group['severity']}"
+def colour(message: Message) -> str:
+    """Return the colour of ``message``: green for what is over, else by severity."""
+    if message.group is None:
+        return _NEUTRAL_COLOUR
+    return _RESOLVED_COLOUR if message.is_over else _COLOURS.get(message.group["severity"], _NEUTRAL_COLOUR)
+
+
+def word(value: str) -> str:
+    """Return a severity or a status as people say it."""
+    return _WORDS.get(value, value)
+
+
+def line_of(group: Mapping[str, Any]) -> str:
+    """Return a group of a digest on one line."""
+    where = f"{group['project']}, {group['environment']}"
+    return f"{word(group['severity']).capitalize()}, {where}: {group['title']} ({_number(group['count'], 'alert')})"
+
+
+def _notification_id(row: Row) -> str:
+    """Return the public id of a notification: the receivers' idempotency key.
+
+    The time in it keeps those of two deployments apart, and of a database that was set up again: mail programs drop the
+    second of two messages with the same id. A card's time changes with its edits.
+    """
+    return f"ntf_{row['id']}" if row["mode"] == Mode.CARD else f"ntf_{row['id']}_{row['happened_at'].timestamp():.0f}"
+
+
+def _sentences(reason: str, group: Row, now: datetime) -> str:
+    """Return what happened, where, since when and how often, as is so now."""
+    first, last, number = group["first_seen_at"], group["last_seen_at"], _number(group["count"], "alert")
+    happened = _HAPPENED.get(reason, f"A problem ({reason})")
+    where = f"{happened} in {group['project']}, {group['environment']} (severity {word(group['severity'])})"
     if group["status"] == "resolved":
-        first = "" if reason == "resolved" else f"{heading}; "
-        return f"{first}{HEADINGS['resolved']} after {span}, {alerts}. {where}"
-    return f"{heading}: {alerts}. {where}"
+        end = group["resolved_at"] or last
+        was = " was" if reason == "resolved" else ","
+        until = f"from {_minute(first)} to {_minute(end, after=first)}"
+        return f"{where}{was} resolved after {_span(end - first)}. {number}, {until}."
+    since = f"since {_minute(first)}, {_ago(first, now)}; the last one {_ago(last, now)}"
+    once = f"at {_minute(first)}, {_ago(first, now)}"
+    return f"{where}. {number} {once if group['count'] == 1 else since}."
 
 
-def _facts(group: Row) -> list[tuple[str, str]]:
+def _facts(group: Row, now: datetime) -> list[tuple[str, str]]:
     facts = [
         ("Project", group["project"]),
         ("Environment", group["environment"]),
-        ("Severity", group["severity"]),
-        ("Status", group["status"]),
+        ("Severity", word(group["severity"])),
+        ("Status", word(group["status"])),
         ("Alerts", str(group["count"])),
-        ("First seen", _minute(group["first_seen_at"])),
-        ("Last seen", _minute(group["last_seen_at"])),
-        ("Assignee", group["assignee_user_id"] or ""),
+        ("First seen", f"{_minute(group['first_seen_at'])}, {_ago(group['first_seen_at'], now)}"),
+        ("Last seen", f"{_minute(group['last_seen_at'])}, {_ago(group['last_seen_at'], now)}"),
+        ("Assigned to", group["assignee_user_id"] or ""),
         ("Snoozed until", _minute(group["snoozed_until"]) if group["snoozed_until"] else ""),
         ("Runbook", group["runbook_url"] or ""),
     ]
     return [(name, value) for name, value in facts if value]
 
 
-def _minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M UTC")
+def _minute(moment: datetime, *, after: datetime | None = None) -> str:
+    """Return ``moment`` to the minute; without the day, if ``after`` is of the same."""
+    utc = moment.astimezone(UTC)
+    is_same_day = after is not None and after.astimezone(UTC).date() == utc.date()
+    return utc.strftime("%H:%M UTC" if is_same_day else "%Y-%m-%d %H:%M UTC")
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    return f"{_span(now - moment)} ago" if now - moment >= timedelta(seconds=5) else "just now"
 
 
 def _span(length: timedelta) -> str:
     """Return a duration as people say it, in its largest unit."""
     seconds = max(int(length.total_seconds()), 0)
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}s"
-    return "1 minute" if seconds >= 60 else f"{seconds} s"
+        if seconds >= (size if unit == "minute" else 2 * size):
+            return _number(seconds // size, unit)
+    return _number(seconds, "second")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

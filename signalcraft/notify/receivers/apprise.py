@@ -10,18 +10,15 @@ from typing import Any, ClassVar, Final, Self
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from signalcraft.domain.errors import RecoverableError
 from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
-from signalcraft.notify.messages import HEADINGS
+from signalcraft.notify.messages import heading, line_of
 from signalcraft.notify.options import SecretField
-from signalcraft.resilience import BoundedCall
+from signalcraft.notify.receivers.deadline import Deadline
+from signalcraft.notify.receivers.slack_webhook import without_markup
+from signalcraft.sources import cleaning
 
-_TOTAL_SECONDS: Final = 13.0
+_TITLE_LIMIT: Final = 250
 _TYPES: Final[Mapping[str, str]] = {"critical": "failure", "high": "failure", "med": "warning"}
-
-
-class _Overdue(RecoverableError):  # noqa: N818 - reads as the errors of errors.py do
-    """Apprise takes too long."""
 
 
 class _Options(Schema):
@@ -44,11 +41,12 @@ class AppriseReceiver:
             ValidationError: Apprise is not installed, or does not know one of ``urls``.
         """
         self.name = name
-        self._bounded = BoundedCall(_Overdue)
+        self._deadline = Deadline()
         try:
-            self._apprise = importlib.import_module("apprise").Apprise()
+            apprise = importlib.import_module("apprise")
         except ImportError:
             raise ValidationError("needs Apprise: pip install -r requirements-apprise.txt", "kind") from None
+        self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False))
         for url in urls:
             if not self._apprise.add(url.value):
                 raise ValidationError("has a URL that Apprise does not know", "urls")
@@ -60,23 +58,18 @@ class AppriseReceiver:
 
     def send(self, message: Message) -> Outcome:
         """Send ``message`` to all URLs; if one fails, all are tried again."""
-        try:
-            is_sent = self._bounded.run(lambda: self._notify(message), timeout=_TOTAL_SECONDS)
-        except _Overdue:
-            return Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
-        return Outcome(kind=OutcomeKind.SENT) if is_sent else Outcome(kind=OutcomeKind.RETRY, code="apprise_failed")
+        return self._deadline.run(lambda: self._notify(message))
 
     def check(self) -> Sequence[str]:
         """Return nothing: Apprise can only send."""
         return ()
 
-    def _notify(self, message: Message) -> bool:
+    def _notify(self, message: Message) -> Outcome:
         group = message.group or {}
-        heading = HEADINGS.get(message.reason, message.reason)
         kind = "success" if message.is_over else _TYPES.get(group.get("severity", "critical"), "info")
-        lines = [message.text, *(link for link in (message.url, message.link) if link)]
-        return bool(
-            self._apprise.notify(
-                title=f"{heading}: {message.title}", body="\n".join(lines), notify_type=kind, body_format="text"
-            )
-        )
+        lines = [message.text, *(line_of(group) for group in (message.digest.worst if message.digest else ()))]
+        links = [link for link in (message.url, message.link) if link]
+        title = cleaning.line(f"{heading(message)}: {message.title}", _TITLE_LIMIT) or message.reason
+        body = "\n".join([*map(without_markup, lines), *links]).strip() or title  # an empty one is refused
+        is_sent = self._apprise.notify(title=without_markup(title), body=body, notify_type=kind, body_format="text")
+        return Outcome(kind=OutcomeKind.SENT) if is_sent else Outcome(kind=OutcomeKind.RETRY, code="apprise_failed")

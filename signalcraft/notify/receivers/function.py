@@ -9,10 +9,11 @@ from marshmallow import Schema
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.notifications import QueueNotification
 from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+from signalcraft.notify.receivers.deadline import Deadline
 
 
 class FunctionReceiver:
-    """Calls a function in the notifier. What it raises is logged, and the call is made again."""
+    """Calls a function in a thread of the notifier. What it raises is logged, and the call is made again."""
 
     kind: ClassVar[str] = "function"
     mode: ClassVar[Mode] = Mode.EVENT
@@ -24,6 +25,7 @@ class FunctionReceiver:
         """Create the receiver ``name``."""
         self.name = name
         self._queue_notification = queue_notification
+        self._deadline = Deadline()
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
@@ -32,7 +34,11 @@ class FunctionReceiver:
 
     def send(self, message: Message) -> Outcome:
         """Call the function."""
-        self._queue_notification(message.reason, _snapshot(message))
+        snapshot = _snapshot(message)
+        return self._deadline.run(lambda: self._call(message.reason, snapshot))
+
+    def _call(self, reason: str, snapshot: GroupSnapshot) -> Outcome:
+        self._queue_notification(reason, snapshot)
         return Outcome(kind=OutcomeKind.SENT)
 
     def check(self) -> Sequence[str]:

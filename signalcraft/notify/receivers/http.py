@@ -1,10 +1,14 @@
 """Post to a receiver over HTTP, and read its answer as an outcome. Shared by the kinds that speak HTTP."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import (
@@ -17,10 +21,12 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from signalcraft.notify.contract import Outcome, OutcomeKind, Secret
+from signalcraft.notify.contract import DETAIL_LIMIT, Outcome, OutcomeKind, Secret
+from signalcraft.notify.receivers.deadline import Deadline
 
 _CONNECT_SECONDS: Final = 3.0
 _TOTAL_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 2.0
 _ANSWER_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 8 * 1024
 
@@ -31,8 +37,8 @@ _TRY_AGAIN: Final = frozenset({408, 425})
 #: A call that did not get to send anything: it is safe to try again.
 _NOT_SENT: Final = (
     (NameResolutionError, "dns"),
+    (NewConnectionError, "connect"),  # before the timeout, which it derives from
     (ConnectTimeoutError, "connect_timeout"),
-    (NewConnectionError, "connect"),
     (SSLError, "tls"),
 )
 #: A call whose message may have arrived.
@@ -41,13 +47,22 @@ _MAY_HAVE_ARRIVED: Final = ((ReadTimeoutError, "timeout"), (ProtocolError, "conn
 Judge = Callable[[int, bytes], Outcome | None]
 
 
+#: A part of a URL or a key that may be the secret in it.
+_SECRET_WORD: Final = re.compile(r"[\w-]{8,}")
+
+
 class HttpClient:
     """Posts to one receiver, over connections that are kept."""
 
-    def __init__(self) -> None:
-        """Create a client. Nothing is retried or redirected: the notifier decides."""
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=_TOTAL_SECONDS)
+    def __init__(self, *secrets: Secret, total_seconds: float = _TOTAL_SECONDS) -> None:
+        """Create a client. Nothing is retried or redirected: the notifier decides.
+
+        ``secrets`` are taken out of what the receiver answers, the URL's too: many servers repeat it.
+        """
+        self._secret_words = {word for secret in secrets for word in _SECRET_WORD.findall(_without_host(secret.value))}
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=total_seconds)
         self._pool = urllib3.PoolManager(num_pools=4, maxsize=1, timeout=timeout, retries=False)
+        self._deadline = Deadline(total_seconds + _ANSWER_SECONDS / 2)
 
     def post(self, url: Secret, body: bytes, headers: Mapping[str, str], *, judge: Judge | None = None) -> Outcome:
         """Post ``body`` once and return the outcome.
@@ -55,36 +70,52 @@ class HttpClient:
         ``judge`` may decide by status and answer, for receivers that say in the answer what went wrong; ``None`` from
         it leaves the decision to the status.
         """
-        started = time.monotonic()
+        return self._deadline.run(lambda: self._post(url, body, headers, judge))
+
+    def _post(self, url: Secret, body: bytes, headers: Mapping[str, str], judge: Judge | None) -> Outcome:
         try:
             response = self._pool.request(
                 "POST", url.value, body=body, headers=dict(headers), redirect=False, preload_content=False
             )
-            with response:
-                answer = _read(response, until=started + _TOTAL_SECONDS)
-                found = judge(response.status, answer) if judge else None
-                return found or by_status(response.status, answer, response.headers.get("Retry-After"))
         except HTTPError as error:
             return _of_error(error)
         except (OSError, ValueError):
             return Outcome(kind=OutcomeKind.RETRY, code="connect")
+        with response:
+            answer = _read(response)
+        found = judge(response.status, answer) if judge else None
+        outcome = found or by_status(response.status, answer, response.headers.get("Retry-After"))
+        return replace(outcome, detail=self._without_secrets(outcome.detail))
+
+    def _without_secrets(self, text: str) -> str:
+        for word in self._secret_words:
+            text = text.replace(word, str(Secret(word)))
+        return text[:DETAIL_LIMIT]
 
 
-def _read(response: urllib3.BaseHTTPResponse, *, until: float) -> bytes:
-    """Read the answer up to a size and a time; what is longer or later is left unread."""
-    answer = b""
-    while len(answer) < _ANSWER_BYTES and time.monotonic() < until:
-        chunk = response.read(_CHUNK_BYTES)
-        if not chunk:
-            return answer
-        answer += chunk
-    response.close()
+def _without_host(text: str) -> str:
+    """Return ``text`` without the host, if it is a URL."""
+    return text.replace(urlsplit(text).netloc.rpartition("@")[2], "", 1)
+
+
+def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Read the answer up to a size and a time; what is longer, later or broken off is left unread.
+
+    The status has decided by now: the receiver has the message, or does not want it.
+    """
+    answer, until = b"", time.monotonic() + _ANSWER_SECONDS
+    with suppress(HTTPError, OSError):
+        while len(answer) < _ANSWER_BYTES and time.monotonic() < until:
+            chunk = response.read1(_CHUNK_BYTES)
+            if not chunk:
+                break
+            answer += chunk
     return answer[:_ANSWER_BYTES]
 
 
 def by_status(status: int, answer: bytes, retry_after: str | None = None) -> Outcome:
     """Return the outcome that an HTTP status means."""
-    code, detail = f"http_{status}", answer[:1_000].decode("utf-8", "replace")
+    code, detail = f"http_{status}", answer.decode("utf-8", "replace")
     wait = parse_retry_after(retry_after)
     if 200 <= status < 300:
         return Outcome(kind=OutcomeKind.SENT, code=code, http_status=status)

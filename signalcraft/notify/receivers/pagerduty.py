@@ -13,6 +13,7 @@ from marshmallow import Schema
 from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
 from signalcraft.notify.options import SecretField, UrlField
 from signalcraft.notify.receivers.http import HttpClient
+from signalcraft.sources import cleaning
 
 EVENTS_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 _SUMMARY_LIMIT: Final = 1_024
@@ -50,7 +51,7 @@ class PagerDutyReceiver:
         self.name = name
         self._routing_key = routing_key
         self._url = url
-        self._client = HttpClient()
+        self._client = HttpClient(url, routing_key)
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
@@ -84,13 +85,13 @@ def render(message: Message) -> dict[str, Any]:
     action = "trigger" if message.is_test else _ACTIONS[group.get("status", "open")]
     links = [{"href": href, "text": text} for href, text in ((message.url, "SignalCraft"), (message.link, "Source"))]
     payload = {
-        "summary": message.title[:_SUMMARY_LIMIT],
+        "summary": cleaning.line(message.title, _SUMMARY_LIMIT) or message.reason,
         "source": group.get("project", "signalcraft"),
         "severity": _SEVERITIES[group.get("severity", "critical")],
         "timestamp": group.get("first_seen_at", message.attempted_at.isoformat()),
         "component": group.get("project", "signalcraft"),
         "group": group.get("environment", ""),
-        "custom_details": dict(message.facts),
+        "custom_details": {"Summary": message.text, **dict(message.facts)},
     }
     return {
         "event_action": action,

@@ -12,23 +12,22 @@ import orjson
 from marshmallow import Schema
 
 from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
-from signalcraft.notify.messages import HEADINGS
+from signalcraft.notify.messages import colour, heading, line_of
 from signalcraft.notify.options import UrlField
 from signalcraft.notify.receivers.http import HttpClient
+from signalcraft.sources import cleaning
 
 _TITLE_LIMIT: Final = 300
-_COLOURS: Final[Mapping[str, str]] = {
-    "critical": "#b3261e",
-    "high": "#d9480f",
-    "med": "#e0a800",
-    "low": "#4c6ef5",
-    "info": "#868e96",
-}
-_RESOLVED_COLOUR: Final = "#2b8a3e"
+#: Facts that the headline and the sentence say already.
+_IN_TEXT: Final = frozenset({"Project", "Environment", "Severity", "Status", "Alerts", "First seen", "Last seen"})
 #: Only these three mean anything in Slack's text: https://docs.slack.dev/messaging/formatting-message-text.
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-#: Mattermost and Discord read a mention in plain text, so a word joiner separates its sign from its name.
-_MENTION = re.compile(r"@(?=\w)")
+#: Mattermost and Discord read mentions and links in plain text, so a word joiner separates their parts.
+_MARKUP: Final = re.compile(r"@(?=\S)|\](?=\()")
+#: Slack allows about one message a second and channel.
+_PACE: Final = 1.0
+#: Two posts, the second in plain form, are to be over within the time of one message.
+_POST_SECONDS: Final = 5.0
 
 
 class _Options(Schema):
@@ -41,14 +40,14 @@ class SlackWebhookReceiver:
     kind: ClassVar[str] = "slack_webhook"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
-    pace: float = 1.0  # Slack allows about one message a second and channel
+    pace: float = _PACE
     per_hour: int | None = None
 
     def __init__(self, name: str, url: Secret) -> None:
         """Create the receiver ``name``."""
         self.name = name
         self._url = url
-        self._client = HttpClient()
+        self._client = HttpClient(url, total_seconds=_POST_SECONDS)
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
@@ -60,7 +59,7 @@ class SlackWebhookReceiver:
         outcome = self._post(render(message))
         if outcome.kind is not OutcomeKind.REFUSED:
             return outcome
-        return self._post({"text": _headline(message)})
+        return self._post({"text": _headline(message), "mrkdwn": False})
 
     def _post(self, body: Mapping[str, Any]) -> Outcome:
         return self._client.post(self._url, orjson.dumps(body), {"Content-Type": "application/json"})
@@ -72,35 +71,38 @@ class SlackWebhookReceiver:
 
 def render(message: Message) -> dict[str, Any]:
     """Return the JSON body of ``message``."""
+    body: dict[str, Any] = {"text": _headline(message), "mrkdwn": False}
+    attachment = _attachment(message)
+    return body | ({"attachments": [attachment]} if attachment else {})
+
+
+def _attachment(message: Message) -> dict[str, Any]:
+    text = "" if message.text == message.title else message.text
     if message.digest is not None:
-        lines = [f"• {_group_line(group)}" for group in message.digest.worst]
-        return {"text": "\n".join([_headline(message), *lines])}
-    if message.group is None:
-        return {"text": _headline(message)}
-    colour = _RESOLVED_COLOUR if message.is_over else _COLOURS[message.group["severity"]]
-    fields = [{"title": name, "value": escape(value), "short": True} for name, value in message.facts]
-    link = message.url or message.link
-    attachment = {
-        "fallback": escape(message.title),
-        "color": colour,
-        "title": escape(message.title[:_TITLE_LIMIT]),
-        "fields": fields,
-        "mrkdwn_in": [],
-    }
-    return {"text": _headline(message), "attachments": [attachment | ({"title_link": link} if link else {})]}
+        text = "\n".join([text, *(f"• {line_of(group)}" for group in message.digest.worst)])
+    link, name = (message.url, "Show in SignalCraft") if message.url else (message.link, "Show at the source")
+    attachment: dict[str, Any] = {"title": name, "title_link": link} if link else {}
+    if text:
+        attachment |= {"text": escape(text), "fallback": escape(text), "mrkdwn_in": []}
+    fields = [
+        {"title": name, "value": escape(value), "short": True} for name, value in message.facts if name not in _IN_TEXT
+    ]
+    if fields:
+        attachment["fields"] = fields
+    if message.group is not None:
+        attachment["color"] = colour(message)
+    return attachment
 
 
 def _headline(message: Message) -> str:
-    heading = HEADINGS.get(message.reason, message.reason)
-    severity = f" {message.group['severity']}" if message.group else ""
-    return escape(f"{heading}{severity}: {message.title[:_TITLE_LIMIT]}")
-
-
-def _group_line(group: Mapping[str, Any]) -> str:
-    place = f"{group['severity']} · {group['project']} · {group['environment']}"
-    return escape(f"{place}: {group['title'][:_TITLE_LIMIT]} ({group['count']})")
+    return escape(f"{heading(message)}: {cleaning.line(message.title, _TITLE_LIMIT) or message.reason}")
 
 
 def escape(text: str) -> str:
     """Return ``text`` so that it stays text: no link, no mention, no formatting."""
-    return _MENTION.sub("@\u2060", text.translate(_ESCAPES))
+    return without_markup(text.translate(_ESCAPES))
+
+
+def without_markup(text: str) -> str:
+    """Return ``text`` with its mentions and links of Markdown broken."""
+    return _MARKUP.sub("\\g<0>\u2060", text)

@@ -61,7 +61,7 @@ class WebhookReceiver:
         self.name = name
         self._url = url
         self._keys = [_key(secret) for secret in secrets]
-        self._client = HttpClient()
+        self._client = HttpClient(url, *secrets)
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:

@@ -1,0 +1,154 @@
+"""Each kind of receiver with a real server behind it."""
+
+import io
+import json
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+
+from signalcraft import logs
+from signalcraft.notify.config import load
+from signalcraft.notify.contract import Receiver
+from tests.support import http_server, mail_server
+from tests.support.http_server import HttpServer
+from tests.support.mail_server import MailServer
+
+SIGNING_SECRETS = ("whsec_" + "c2VjcmV0LW9mLXRoZS10ZXN0cy1vbmUt", "whsec_" + "c2VjcmV0LW9mLXRoZS10ZXN0cy10d28t")
+ENVIRON = {
+    "SIGNING": ",".join(SIGNING_SECRETS),
+    "ROUTING_KEY": "routing-key-0123456789abcdef",
+    "PATH_SECRET": "T0SECRETPATH/B0SECRETPATH/tokenOfTheWebhook",
+}
+#: No outcome, no log line, no repr may hold one of these.
+SECRETS = (*SIGNING_SECRETS, ENVIRON["ROUTING_KEY"], *ENVIRON["PATH_SECRET"].split("/"), "smtp-pass")
+HTTP_KINDS = ("webhook", "slack_webhook", "pagerduty")
+KINDS = (*HTTP_KINDS, "email", "apprise", "log", "function")
+
+_OPTIONS = {
+    "webhook": 'url = "env:URL"\nsecret = "env:SIGNING"',
+    "slack_webhook": 'url = "env:URL"',
+    "pagerduty": 'url = "env:URL"\nrouting_key = "env:ROUTING_KEY"',
+    "email": 'smtp = "env:URL"\nfrom = "alerts@example.org"\nto = ["ops@example.org", "ann@example.org"]',
+    "apprise": 'urls = ["env:URL"]',
+    "log": "",
+}
+
+
+def receiver_of(kind: str, url: str = "https://hooks.example.org", **options: str) -> Receiver:
+    """The receiver, through the configuration that an operator would write; none if Apprise is not installed."""
+    more = "".join(f"\n{key} = {value}" for key, value in options.items())
+    toml = f'[receivers.ops]\nkind = "{kind}"\n{_OPTIONS[kind]}{more}\n'
+    with warnings.catch_warnings(action="ignore" if kind == "apprise" else None):  # it imports what is deprecated
+        return load(toml, {**ENVIRON, "URL": url}).receivers["ops"]
+
+
+def import_apprise() -> None:
+    """Import Apprise, or skip the test."""
+    with warnings.catch_warnings(action="ignore"):  # it imports what is deprecated
+        pytest.importorskip("apprise", reason="Apprise is not installed: requirements-apprise.txt")
+
+
+@dataclass
+class Kind:
+    """A receiver, and what its server can be told to do."""
+
+    name: str
+    receiver: Receiver
+    fail_once: Callable[[], object]
+    hang: Callable[[], object]
+    lose_answer: Callable[[], object] | None
+    arrived: Callable[[], list[Any]]
+
+
+def _of_http(server: HttpServer, kind: str) -> Kind:
+    scheme = server.url if kind != "apprise" else server.url.replace("http:", "json:")
+    return Kind(
+        name=kind,
+        receiver=receiver_of(kind, f"{scheme}/{ENVIRON['PATH_SECRET']}"),
+        fail_once=partial(server.behaviours.append, http_server.answer(503)),
+        hang=partial(server.behaviours.append, http_server.hang),
+        lose_answer=None if kind == "apprise" else partial(server.behaviours.append, http_server.reset),
+        arrived=lambda: [request.body for request in server.requests],
+    )
+
+
+def _of_mail(server: MailServer) -> Kind:
+    return Kind(
+        name="email",
+        receiver=receiver_of("email", server.url),
+        fail_once=partial(server.replies.append, ("MAIL", "451 later")),
+        hang=partial(server.replies.append, ("DATA", "hang")),
+        lose_answer=partial(server.replies.append, ("DATA", "drop")),
+        arrived=lambda: server.mails,
+    )
+
+
+def _of_function() -> Kind:
+    calls: list[Any] = []
+    delays: list[float] = []
+
+    def queue_notification(reason: str, group: Any) -> None:  # noqa: ANN401
+        calls.append((reason, group))
+        if delays:
+            threading.Event().wait(delays.pop())
+
+    receiver = load("", {}, queue_notification).receivers["notifier"]
+    return Kind("function", receiver, lambda: None, lambda: delays.append(20), None, lambda: calls)
+
+
+def _of_log(lines: io.StringIO) -> Kind:
+    def arrived() -> list[Any]:
+        return [line for line in lines.getvalue().splitlines() if json.loads(line)["event"] == "notification"]
+
+    return Kind("log", receiver_of("log"), lambda: None, lambda: None, None, arrived)
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """All log lines at DEBUG."""
+    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    logs.configure("DEBUG", "json", stream=stream)
+    structlog.configure(cache_logger_on_first_use=False)  # or the loggers of modules would keep this configuration
+    yield stream
+    root.handlers, root.level = handlers, level
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def make_kind(logged: io.StringIO) -> Iterator[Callable[[str], Kind]]:
+    with ExitStack() as stack:
+
+        def make(name: str) -> Kind:
+            if name == "apprise":
+                import_apprise()
+            if name == "email":
+                return _of_mail(stack.enter_context(mail_server.serving()))
+            if name in ("log", "function"):
+                return _of_log(logged) if name == "log" else _of_function()
+            return _of_http(stack.enter_context(http_server.serving()), name)
+
+        yield make
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, make_kind: Callable[[str], Kind]) -> Kind:
+    return make_kind(request.param)
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    with http_server.serving() as serving:
+        yield serving
