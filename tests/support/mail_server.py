@@ -5,6 +5,7 @@ import contextlib
 import email
 import ipaddress
 import ssl
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,13 +103,15 @@ def serving(*replies: tuple[str, str], host: str = "127.0.0.1", **options: Any) 
     if options.pop("auth", False):
         options |= {"authenticator": state.authenticate, "auth_required": True, "auth_require_tls": False}
     controller = Controller(state, hostname=host, port=refusing_port(), ready_timeout=10, **options)
-    controller.start()
-    state.port = controller.port
-    try:
-        yield state
-    finally:
-        with contextlib.suppress(Exception):
-            controller.stop()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")  # which is the point here
+        controller.start()
+        state.port = controller.port
+        try:
+            yield state
+        finally:
+            with contextlib.suppress(Exception):
+                controller.stop()
 
 
 def self_signed(folder: Path, host: str) -> ssl.SSLContext:

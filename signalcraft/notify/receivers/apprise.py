@@ -45,11 +45,11 @@ class AppriseReceiver:
         try:
             apprise = importlib.import_module("apprise")
         except ImportError:
-            raise ValidationError("needs Apprise: pip install -r requirements-apprise.txt", "kind") from None
+            raise ValidationError({"kind": ["needs Apprise: pip install -r requirements-apprise.txt"]}) from None
         self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False))
         for url in urls:
             if not self._apprise.add(url.value):
-                raise ValidationError("has a URL that Apprise does not know", "urls")
+                raise ValidationError({"urls": ["has a URL that Apprise does not know"]})
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:

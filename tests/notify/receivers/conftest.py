@@ -45,8 +45,8 @@ _OPTIONS = {
 
 def receiver_of(kind: str, url: str = "https://hooks.example.org", **options: str) -> Receiver:
     """The receiver, through the configuration that an operator would write; none if Apprise is not installed."""
-    more = "".join(f"\n{key} = {value}" for key, value in options.items())
-    toml = f'[receivers.ops]\nkind = "{kind}"\n{_OPTIONS[kind]}{more}\n'
+    lines = dict(line.split(" = ") for line in _OPTIONS[kind].splitlines()) | options
+    toml = "\n".join([f'[receivers.ops]\nkind = "{kind}"', *(f"{key} = {value}" for key, value in lines.items())])
     with warnings.catch_warnings(action="ignore" if kind == "apprise" else None):  # it imports what is deprecated
         return load(toml, {**ENVIRON, "URL": url}).receivers["ops"]
 
