@@ -31,6 +31,8 @@ class UrlField(fields.Field[Secret]):
             usable = is_secure and bool(parts.hostname) and (parts.port is None or parts.port > 0)
         except ValueError:
             usable = False
-        if not usable:
+        if not usable or not secret.value.isprintable() or " " in secret.value:
             raise ValidationError("must be an https:// URL (http:// to this machine alone)")
+        if "@" in urlsplit(secret.value).netloc:
+            raise ValidationError("must hold no user or password: they are not sent")
         return secret

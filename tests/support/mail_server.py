@@ -94,7 +94,7 @@ class MailServer:
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:  # noqa: ANN401, ARG002
         login = (data.login.decode(), data.password.decode())
         self.logins.append(login)
-        return AuthResult(success=login == ("ann", "smtp-pass/word"))
+        return AuthResult(success=login == ("ann", "smtp-pass/word"), handled=False)
 
 
 @contextmanager

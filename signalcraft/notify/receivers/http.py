@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ _TOTAL_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 2.0
 _ANSWER_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 8 * 1024
+
+_HEADERS: Final[Mapping[str, str]] = MappingProxyType({"Content-Type": "application/json", "User-Agent": "SignalCraft"})
 
 #: The receiver's configuration is wrong: no message will be accepted until somebody mends it.
 _BROKEN: Final = frozenset({401, 403, 404, 405, 410})
@@ -64,8 +67,10 @@ class HttpClient:
         self._pool = urllib3.PoolManager(num_pools=4, maxsize=1, timeout=timeout, retries=False)
         self._deadline = Deadline(total_seconds + _ANSWER_SECONDS / 2)
 
-    def post(self, url: Secret, body: bytes, headers: Mapping[str, str], *, judge: Judge | None = None) -> Outcome:
-        """Post ``body`` once and return the outcome.
+    def post(
+        self, url: Secret, body: bytes, headers: Mapping[str, str] = _HEADERS, *, judge: Judge | None = None
+    ) -> Outcome:
+        """Post ``body``, which is JSON, once and return the outcome.
 
         ``judge`` may decide by status and answer, for receivers that say in the answer what went wrong; ``None`` from
         it leaves the decision to the status.
@@ -75,7 +80,7 @@ class HttpClient:
     def _post(self, url: Secret, body: bytes, headers: Mapping[str, str], judge: Judge | None) -> Outcome:
         try:
             response = self._pool.request(
-                "POST", url.value, body=body, headers=dict(headers), redirect=False, preload_content=False
+                "POST", url.value, body=body, headers={**_HEADERS, **headers}, redirect=False, preload_content=False
             )
         except HTTPError as error:
             return _of_error(error)

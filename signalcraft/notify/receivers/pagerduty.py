@@ -62,7 +62,7 @@ class PagerDutyReceiver:
         """Send one event."""
         dedup_key = message.external_id or _dedup_key(message)
         event = render(message) | {"routing_key": self._routing_key.value, "dedup_key": dedup_key}
-        outcome = self._client.post(self._url, orjson.dumps(event), {"Content-Type": "application/json"})
+        outcome = self._client.post(self._url, orjson.dumps(event))
         if outcome.kind is not OutcomeKind.SENT:
             return outcome
         return Outcome(kind=OutcomeKind.SENT, code=outcome.code, http_status=outcome.http_status, external_id=dedup_key)

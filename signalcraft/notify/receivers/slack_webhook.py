@@ -62,7 +62,7 @@ class SlackWebhookReceiver:
         return self._post({"text": _headline(message), "mrkdwn": False})
 
     def _post(self, body: Mapping[str, Any]) -> Outcome:
-        return self._client.post(self._url, orjson.dumps(body), {"Content-Type": "application/json"})
+        return self._client.post(self._url, orjson.dumps(body))
 
     def check(self) -> Sequence[str]:
         """Return nothing: only a message can tell whether the URL works."""

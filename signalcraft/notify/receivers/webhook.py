@@ -71,8 +71,7 @@ class WebhookReceiver:
     def send(self, message: Message) -> Outcome:
         """Post ``message`` once."""
         body = render(message)
-        headers = {"Content-Type": "application/json", "User-Agent": "SignalCraft", **self.sign(message, body)}
-        return self._client.post(self._url, body, headers)
+        return self._client.post(self._url, body, self.sign(message, body))
 
     def sign(self, message: Message, body: bytes) -> dict[str, str]:
         """Return the headers of Standard Webhooks for ``body``."""
