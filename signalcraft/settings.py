@@ -65,18 +65,6 @@ def _matching(pattern: re.Pattern[str], words: str) -> _Values:
     return _Values(words, parse)
 
 
-def _public_url(text: str) -> str:
-    url = _url("https", "http")(text).rstrip("/")
-    try:
-        parts = urlsplit(url)
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0) and "@" not in parts.netloc
-    except ValueError:
-        usable = False
-    if not usable or not url.isprintable() or " " in url or "?" in url or "#" in url:
-        raise ValueError("must be a URL like https://alerts.example.org, without a query")
-    return url
-
-
 def _database_url(text: str) -> str:
     """Return the URL with the scheme ``postgresql://``, checked by libpq.
 
