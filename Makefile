@@ -70,7 +70,7 @@ chaos: $(READY) ## kill and freeze everything under load, and count lost deliver
 	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60)
 	$(BIN)/python -m systemtest.chaos --seconds $(or $(SECONDS),60) --broken
 
-sweep: $(READY) ## kill worker, inbox consumer and web at every step, not only at some
+sweep: $(READY) ## kill worker, inbox consumer, web and notifier at every step, not only at some
 	SWEEP_EVERY=1 $(BIN)/python -m pytest tests/end_to_end/test_crash_sweep.py -s
 
 outages: $(READY) ## Redis, then PostgreSQL unavailable for a minute, under load; SECONDS=60

@@ -1,27 +1,35 @@
-"""A process is killed at each of its steps, and nothing is lost: worker, inbox consumer and web.
+"""A process is killed at each of its steps, and nothing is lost: worker, inbox consumer, web and notifier.
 
-``make sweep`` kills at every step; otherwise worker and inbox consumer at one step in ``SWEEP_EVERY``. After each crash
+``make sweep`` kills at every step; otherwise all but web at one step in ``SWEEP_EVERY``. After each crash
 the leases and locks in Redis are aged, so that the next worker does not wait for them, and it processes the rest.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
 
 from signalcraft import tasks
+from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.notifications import default_rule
+from signalcraft.groups import user_updates
+from signalcraft.notify import config as notify_config
+from signalcraft.notify.notifier import Notifier
 from signalcraft.queues import enqueue, inbox
-from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, Notification
 from signalcraft.worker.inbox_consumer import InboxConsumer
-from tests.support.builders import accepted, groups
+from tests.support.builders import accepted, groups, pending_event, record
 from tests.support.crash import CrashingProcess, RunResult
 from tests.support.queues import work_after_a_crash
 from tests.support.web_client import sample
+from tests.support.webhook_server import WebhookServer, webhook_server
 
 EVERY = int(os.environ.get("SWEEP_EVERY", "11"))
 #: More than the steps of any role: the sweep ends when a process survives.
@@ -39,7 +47,7 @@ def begin(redis: Redis) -> None:
     """Start without rows and without keys in Redis."""
     redis.flushdb()
     with session():
-        for table in (AlertEvent, AlertGroup, Inbox, FailedDelivery):
+        for table in (Notification, AlertEvent, AlertGroup, Inbox, FailedDelivery):
             table.delete().execute()
 
 
@@ -149,3 +157,111 @@ def test_web_may_be_killed_at_any_step_of_receiving(
         assert [group.count for group in groups()] == [1]
 
     assert sweep(play, check, every=1) >= 8
+
+
+CONFIG = """
+storm = {storm}
+[receivers.hook]
+kind = "webhook"
+url = "{url}/hook"
+secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+[receivers.pager]
+kind = "pagerduty"
+url = "{url}/pager"
+routing_key = "env:PAGER_KEY"
+[[routes]]
+name = "all"
+to = {to}
+update_every = "0s"
+"""
+
+
+@pytest.mark.parametrize(
+    ("to", "storm", "new"), [(["hook", "pager"], 0, 2), (["hook"], 2, 4)], ids=["one by one", "a digest"]
+)
+def test_a_notifier_may_be_killed_at_any_step(
+    doomed: CrashingProcess, redis: Redis, to: list[str], storm: int, new: int
+) -> None:
+    """What was being sent is sent again, with the same id; and nothing else is."""
+    doubles = Counter[str]()
+    with webhook_server() as server:
+        environ = {"NOTIFY": CONFIG.format(to=to, storm=storm, url=server.url), "PAGER_KEY": "test-routing-key"}
+
+        def play(step: int) -> RunResult:
+            begin(redis)
+            server.posts.clear()
+            ids = open_groups("old", number=1)
+            notify_after_a_crash(environ)
+            resolve(ids[0])
+            open_groups("new", number=new)
+            enqueue.wake_notifier(redis)
+            return doomed.play("notifier", step, environ=environ)
+
+        def check(fate: RunResult) -> None:
+            notify_after_a_crash(environ)
+            twice = sent_twice(server)
+            doubles.update(twice)
+            assert sum(twice.values()) <= fate.killed
+            assert known(server) == {name: {group.title: group.status for group in groups()} for name in to}
+
+        assert sweep(play, check) > 60 / EVERY
+    print(f"{doubles.total()} messages were sent again, with the same id")  # noqa: T201 - what the sweep is for
+
+
+def open_groups(name: str, *, number: int) -> list[int]:
+    """Open groups titled ``name`` and a number; the last is the most urgent."""
+    now = datetime.now(UTC)
+    events = [
+        pending_event(issue=f"{name} {place}", title=f"{name} {place}", severity=severity)
+        for place, severity in zip(range(number), [Severity.LOW] * (number - 1) + [Severity.HIGH], strict=True)
+    ]
+    recorded = record(*(replace(event, alert=replace(event.alert, received_at=now)) for event in events))
+    return sorted(recorded.group_ids)
+
+
+def resolve(group_id: int) -> None:
+    update = user_updates.GroupUpdate(fields={"status": GroupStatus.RESOLVED}, by="ann", at=datetime.now(UTC))
+    with session():
+        user_updates.update_group(1, group_id, update)
+
+
+def notify_after_a_crash(environ: Mapping[str, str]) -> None:
+    """End the leases of the killed process, and tell the rest, once PostgreSQL has released its locks."""
+    config = notify_config.load(environ["NOTIFY"], environ)
+    for receiver in config.receivers.values():
+        receiver.pace = 0.0
+    deadline = time.monotonic() + 5
+    while True:
+        with session():
+            database.execute_sql("UPDATE notification SET lease_until = now() WHERE state = 'sending'")
+            database.execute_sql("UPDATE receiver_state SET busy_until = '-infinity'")
+        Notifier(config, [default_rule]).run_until_idle()
+        with session():
+            (waits,) = database.execute_sql("""
+                SELECT EXISTS (SELECT FROM happening WHERE routed_at IS NULL)
+                    OR EXISTS (SELECT FROM notification WHERE state IN ('pending', 'sending'))""").fetchone()
+        if not waits:
+            return
+        assert time.monotonic() < deadline
+
+
+def sent_twice(server: WebhookServer) -> Counter[str]:
+    """Messages beyond the first, by the receiver's idempotency key: the id, or the incident with its action."""
+    times = Counter(
+        webhook_id or f"{body['dedup_key']} {body['event_action']}" for _, webhook_id, body in list(server.posts)
+    )
+    return times - Counter(dict.fromkeys(times, 1))
+
+
+def known(server: WebhookServer) -> dict[str, dict[str, str]]:
+    """The status that each receiver was last told of each group, by the receiver and the group's title."""
+    told: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for path, _, body in list(server.posts):
+        if path == "/pager":
+            status = {"trigger": "open", "resolve": "resolved"}[body["event_action"]]
+            told["pager"][body["payload"]["summary"]] = status
+            continue
+        data = body["data"]
+        of_message = [data["group"]] if data["group"] else data["digest"]["groups"]
+        told["hook"] |= {group["title"]: group["status"] for group in of_message}
+    return told

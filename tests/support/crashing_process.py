@@ -1,9 +1,9 @@
 """Processes that are killed at a step: ``python -m tests.support.crashing_process``, for the crash sweep.
 
 One line of standard input names a role and the step at which it is killed by SIGKILL: before or after a Redis command,
-before or after a statement of SQL (BEGIN and COMMIT too), before or after a step of receiving. The output reports
-how many steps there were, and whether the process was killed. Each role runs in a fork of this process, which has
-everything imported and never connects to any server.
+before or after a statement of SQL (BEGIN and COMMIT too), before or after a step of receiving or sending. The output
+reports how many steps there were, and whether the process was killed. Each role runs in a fork of this process, which
+has everything imported and never connects to any server.
 """
 
 import json
@@ -22,6 +22,10 @@ from redis.connection import AbstractConnection
 from signalcraft import logs, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.ingest import durable_enqueue, receive
+from signalcraft.notify import config as notify_config
+from signalcraft.notify import extensions
+from signalcraft.notify.notifier import Notifier
+from signalcraft.notify.receivers.http import HttpClient
 from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database
@@ -29,6 +33,7 @@ from signalcraft.web import app
 from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
+from signalcraft.worker.queue_worker import QueueWorker
 
 #: The threads whose steps count; background threads do not.
 _COUNTED = ("MainThread", "storing", "bounded-call")
@@ -104,6 +109,17 @@ def _stages(poison: str | None) -> Any:  # noqa: ANN401 - a namespace with their
     return SimpleNamespace(prepare=prepare, record=stages.record, reapply=stages.reapply, conclude=stages.conclude)
 
 
+def _notify(settings: Settings, order: Mapping[str, Any]) -> None:
+    """Run the job that wakes the notifier, and in it route and send whatever is due."""
+    config = notify_config.load(settings.notify, order["environ"])
+    for receiver in config.receivers.values():
+        receiver.pace = 0.0
+    notifier = Notifier(config, extensions.rules(settings))
+    tasks.configure_notifier(notifier.run_until_idle)
+    redis = redis_clients.for_worker(settings.redis_url)
+    QueueWorker(jobs.NOTIFICATIONS, connection=redis, lease_seconds=60).work(burst=True)
+
+
 def _receive(settings: Settings, order: Mapping[str, Any]) -> None:
     """Receive one delivery over HTTP; report the status unless the process is killed before it responds."""
     client = app.create_app(settings).test_client()
@@ -112,7 +128,7 @@ def _receive(settings: Settings, order: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-_ROLES = {"worker": _work, "inbox_consumer": _consume_inbox, "web": _receive}
+_ROLES = {"worker": _work, "inbox_consumer": _consume_inbox, "web": _receive, "notifier": _notify}
 
 
 def _run(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
@@ -131,6 +147,7 @@ def _run(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
         app.open_database = open_and_count
     else:
         _count_commands(steps)
+        HttpClient.post = steps.around(HttpClient.post)  # type: ignore[method-assign]
     _ROLES[order["role"]](settings, order)
     sys.stdout.write(f"{json.dumps({'steps': steps.passed})}\n")
     sys.stdout.flush()
