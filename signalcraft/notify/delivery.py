@@ -30,13 +30,20 @@ log = structlog.get_logger(__name__)
 
 Row = dict[str, Any]
 
+_FAILED = (OutcomeKind.RETRY, OutcomeKind.UNKNOWN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Durations of delivery. Tests use shorter ones."""
+    """Durations of delivery. Tests use shorter ones.
+
+    ``backoff`` is for one message; after a failed attempt all messages of the receiver pause for ``failed``, so that
+    one that is down is not tried with each of them, and one message that always fails holds up no other for long.
+    """
 
     lease: timedelta = timedelta(seconds=30)
     backoff: Sequence[float] = (1, 5, 30, 120, 600, 1_800, 3_600)
+    failed: float = 5.0
     jitter: float = 0.2
     give_up_after: timedelta = timedelta(hours=24)
     rate_limited: float = 30.0
@@ -46,7 +53,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
-    """A leased notification, and the message to send."""
+    """A leased notification, and the message to send. The end of the lease tells this claim from later ones."""
 
     row: Row
     message: Message
@@ -86,17 +93,19 @@ class ReceiverDelivery:
             locked = self._row(sql.LOCK_RECEIVER)
             if locked is None:
                 return None
-            row = None if locked["broken_since"] else self._start_digest()
-            row = row or self._row(sql.PICK, only_tests=bool(locked["broken_since"]) and not locked["may_retry"])
+            storm = None if locked["broken_since"] else self._storm()
+            row = self._start_digest() if storm and storm["due"] > 1 and not storm["digest_is_recent"] else None
+            only_tests = bool(locked["broken_since"]) and not locked["may_retry"]
+            row = row or self._row(sql.PICK, only_tests=only_tests, holds=storm is not None)
             if row is None:
                 return None
             claim = self._render(row)
             if claim is None:
                 database.execute_sql(sql.COVER, {"id": row["id"], "revision": row["revision"]})
                 return True
-            lease = {"id": row["id"], "receiver": self._receiver.name, "lease": self._timing.lease}
-            database.execute_sql(sql.LEASE, lease)
-            database.execute_sql(sql.LEASE_RECEIVER, lease)
+            lease = {"id": row["id"], "tries": row["tries"], "lease": self._timing.lease}
+            row |= self._rows(sql.LEASE, **lease)[0]
+            database.execute_sql(sql.LEASE_RECEIVER, {"receiver": self._receiver.name, "lease": self._timing.lease})
             return claim
 
     def _row(self, statement: str, **parameters: object) -> Row | None:
@@ -107,31 +116,38 @@ class ReceiverDelivery:
         names = [column.name for column in cursor.description]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
-    def _start_digest(self) -> Row | None:
-        """Cover what is due with one digest, if it is more than the receiver should get one by one."""
+    def _storm(self) -> Row | None:
+        """Return what is due, if it is more than the receiver should get one by one.
+
+        A digest tells of it, and until the next one may be sent, what comes after it waits.
+        """
         limits = [(self._timing.storm, self._config.storm)] if self._config.storm else []
         if self._receiver.per_hour:
             limits.append((timedelta(hours=1), self._receiver.per_hour))
         for period, most in limits:
             counts = self._row(sql.COUNT_DUE, period=period, limit=most + 1)
-            if counts is None or counts["due"] < 2 or counts["sent"] + counts["due"] <= most:
+            if counts is None or not counts["due"] or counts["sent"] + counts["due"] <= most:
                 continue
             if counts["urgent"] and counts["sent"] < most + most // 2:
                 continue  # critical alerts of production go on one by one for a while
-            if counts["digest_is_recent"]:
-                return None
-            digest = self._row(sql.INSERT_DIGEST)
-            if digest is not None:
-                database.execute_sql(sql.COVER_BY_DIGEST, {"receiver": self._receiver.name, "id": digest["id"]})
-            return digest
+            return counts
         return None
+
+    def _start_digest(self) -> Row | None:
+        """Cover what is due with one digest."""
+        digest = self._row(sql.INSERT_DIGEST)
+        if digest is not None:
+            database.execute_sql(sql.COVER_BY_DIGEST, {"receiver": self._receiver.name, "id": digest["id"]})
+        return digest
 
     def _render(self, row: Row) -> _Claim | None:
         """Return what to send; None if the notification says nothing new any more."""
         now = datetime.now(UTC)
         if row["mode"] == "digest":
-            covered = self._rows(sql.COVERED_GROUPS, id=row["id"])
-            message = messages.of_digest(row, covered, attempted_at=now, public_url=self._public_url)
+            database.execute_sql(sql.TELL_COVERED, {"id": row["id"]})
+            counts = self._rows(sql.COUNT_COVERED, id=row["id"])[0]
+            worst = self._rows(sql.COVERED_GROUPS, id=row["id"], limit=messages.DIGEST_GROUPS)
+            message = messages.of_digest(row, counts, worst, attempted_at=now, public_url=self._public_url)
             return _Claim(row=row, message=message, told_status=None, told_digest=None)
         if row["alert_group_id"] is None:
             message = messages.of_trouble(row, attempted_at=now)
@@ -168,12 +184,14 @@ class ReceiverDelivery:
                 "detail": _printable(outcome.detail),
             }
             database.execute_sql(sql.INSERT_ATTEMPT, attempt)
+            if self._row(sql.LOCK_LEASED, id=row["id"], lease_until=row["lease_until"]) is None:
+                return
             if kind is OutcomeKind.SENT:
                 self._record_sent(claim, outcome)
             elif kind is OutcomeKind.REFUSED:
                 database.execute_sql(sql.GIVE_UP, {"id": row["id"]})
             else:
-                is_attempt = kind in (OutcomeKind.RETRY, OutcomeKind.UNKNOWN)
+                is_attempt = kind in _FAILED
                 delay = self._backoff(row["tries"]) if is_attempt else 0.0
                 database.execute_sql(
                     sql.TRY_AGAIN,
@@ -211,6 +229,7 @@ class ReceiverDelivery:
                 "remind_after": route.remind_after if route else None,
             },
         )
+        database.execute_sql(sql.END_BACKOFF, {"receiver": self._receiver.name})
         if row["mode"] == "digest":
             database.execute_sql(sql.RECORD_COVERED, {"id": row["id"]})
 
@@ -227,7 +246,8 @@ class ReceiverDelivery:
             return timedelta(seconds=min(seconds, 3_600) + random.uniform(0, 1))  # noqa: S311 - no secret
         if outcome.kind is OutcomeKind.BROKEN:
             return self._timing.broken_retry
-        return timedelta(seconds=self._receiver.pace)
+        pause = self._timing.failed if outcome.kind in _FAILED else 0.0
+        return timedelta(seconds=max(self._receiver.pace, pause))
 
     def _report(self, claim: _Claim, outcome: Outcome) -> None:
         """Log and count one attempt."""

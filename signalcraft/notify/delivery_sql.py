@@ -6,10 +6,10 @@ LOCK_RECEIVER = """
     WHERE receiver = %(receiver)s AND busy_until <= now() AND (not_before <= now() OR broken_since IS NOT NULL)
     FOR UPDATE SKIP LOCKED"""
 
-_DUE = "n.receiver = %(receiver)s AND n.state = 'pending' AND n.due_at <= now()"
 #: Messages that a storm makes a digest of: all but edits of cards, tests, and trouble of our own.
-_DIGESTIBLE = f"""{_DUE} AND NOT n.is_test AND n.alert_group_id IS NOT NULL
+_OF_A_STORM = """n.state = 'pending' AND NOT n.is_test AND n.alert_group_id IS NOT NULL
     AND (n.mode = 'event' OR n.mode = 'card' AND n.told_digest IS NULL)"""
+_DIGESTIBLE = f"n.receiver = %(receiver)s AND n.due_at <= now() AND {_OF_A_STORM}"
 
 COUNT_DUE = f"""
     SELECT
@@ -23,8 +23,10 @@ COUNT_DUE = f"""
             SELECT FROM notification n WHERE n.receiver = %(receiver)s AND n.mode = 'digest'
               AND (n.sent_at > now() - %(period)s OR n.state IN ('pending', 'sending'))) AS digest_is_recent"""
 
+#: An attempt whose lease ended may have arrived, as one that is tried again.
 _COLUMNS = """n.id, n.workspace_id, n.alert_group_id, n.route, n.mode, n.reason, n.title, n.is_test, n.revision,
-    n.tries, n.happened_at, n.due_at, n.external_id, n.external_channel, n.told_digest"""
+    n.tries + (n.state = 'sending')::int AS tries, n.happened_at, n.due_at, n.external_id, n.external_channel,
+    n.told_digest"""
 
 INSERT_DIGEST = f"""
     INSERT INTO notification AS n (receiver, route, mode, reason, rank, happened_at, due_at)
@@ -32,22 +34,28 @@ INSERT_DIGEST = f"""
     RETURNING {_COLUMNS}, NULL AS told_before"""
 COVER_BY_DIGEST = f"UPDATE notification n SET state = 'covered', covered_by = %(id)s WHERE {_DIGESTIBLE}"
 
-#: The status that the receiver was last told of the group.
+#: The status that the receiver was last told of the group. What a digest will tell is not told yet.
 _TOLD_BEFORE = """(
     SELECT o.told_status FROM notification o
     WHERE o.alert_group_id = n.alert_group_id AND o.receiver = n.receiver AND o.told_status IS NOT NULL
+      AND o.sent_at IS NOT NULL
     ORDER BY o.sent_at DESC LIMIT 1)"""
 
-#: The most urgent notification that is due, or whose lease ended without a record. Tests go first.
+#: The most urgent notification that is due, or whose lease ended without a record. Tests go first. While a digest is
+#: recent, ``holds`` keeps back what the next one is for.
 PICK = f"""
     SELECT {_COLUMNS}, {_TOLD_BEFORE} AS told_before FROM notification n
     WHERE (n.state = 'pending' AND n.due_at <= now() OR n.state = 'sending' AND n.lease_until <= now())
       AND n.receiver = %(receiver)s AND (n.is_test OR NOT %(only_tests)s)
+      AND NOT (%(holds)s AND {_OF_A_STORM})
     ORDER BY n.is_test DESC, n.rank DESC, n.due_at, n.id LIMIT 1 FOR UPDATE OF n SKIP LOCKED"""
 
 LEASE = """
-    UPDATE notification SET state = 'sending', lease_until = now() + %(lease)s, tries = tries + (state = 'sending')::int
-    WHERE id = %(id)s"""
+    UPDATE notification SET state = 'sending', lease_until = now() + %(lease)s, tries = %(tries)s
+    WHERE id = %(id)s RETURNING lease_until"""
+#: Whoever claims a notification after its lease ended decides about it: a record that comes later changes nothing.
+LOCK_LEASED = """
+    SELECT FROM notification WHERE id = %(id)s AND state = 'sending' AND lease_until = %(lease_until)s FOR UPDATE"""
 LEASE_RECEIVER = "UPDATE receiver_state SET busy_until = now() + %(lease)s WHERE receiver = %(receiver)s"
 
 #: What says nothing new. A card that was sent before stays sent.
@@ -57,14 +65,24 @@ COVER = """
                      WHEN told_digest IS NULL THEN 'covered' ELSE 'sent' END
     WHERE id = %(id)s"""
 
-COVERED_GROUPS = """
-    SELECT g.*, g.previous_group_id FROM alert_group g
-    WHERE g.id IN (SELECT alert_group_id FROM notification WHERE covered_by = %(id)s)
-    ORDER BY g.status = 'resolved', array_position('{critical,high,med,low,info}'::text[], g.severity),
-             g.count DESC, g.id"""
-RECORD_COVERED = """
-    UPDATE notification n SET told_status = g.status, sent_at = now() FROM alert_group g
-    WHERE n.covered_by = %(id)s AND g.id = n.alert_group_id"""
+#: What a digest tells is stored before it is sent: a group that changes meanwhile is told of afterwards.
+TELL_COVERED = """
+    UPDATE notification n SET told_status = CASE
+        WHEN g.status = 'snoozed' AND g.snoozed_until <= now() THEN 'open' ELSE g.status END
+    FROM alert_group g WHERE n.covered_by = %(id)s AND g.id = n.alert_group_id"""
+_COVERED = """
+    FROM (SELECT alert_group_id, min(told_status) AS told_status FROM notification WHERE covered_by = %(id)s
+          GROUP BY alert_group_id) AS n
+    JOIN alert_group g ON g.id = n.alert_group_id"""
+COUNT_COVERED = f"""
+    SELECT count(*) FILTER (WHERE n.told_status <> 'resolved') AS opened,
+           count(*) FILTER (WHERE n.told_status = 'resolved') AS resolved,
+           min(g.first_seen_at) AS since {_COVERED}"""
+COVERED_GROUPS = f"""
+    SELECT g.*, n.told_status AS status {_COVERED}
+    ORDER BY n.told_status = 'resolved', array_position('{{critical,high,med,low,info}}'::text[], g.severity),
+             g.count DESC, g.id LIMIT %(limit)s"""
+RECORD_COVERED = "UPDATE notification SET sent_at = now() WHERE covered_by = %(id)s AND told_status IS NOT NULL"
 
 INSERT_ATTEMPT = """
     INSERT INTO notification_attempt (notification_id, outcome, code, http_status, took_ms, detail)
@@ -85,6 +103,12 @@ TRY_AGAIN = """
         state = CASE WHEN created_at < now() - %(give_up_after)s AND sent_at IS NULL THEN 'given_up' ELSE 'pending' END,
         due_at = CASE WHEN %(tries)s = 0 THEN due_at ELSE now() + %(delay)s END
     WHERE id = %(id)s"""
+#: The receiver is back after more than a minute: what failed waits no longer, so that the most urgent goes next.
+END_BACKOFF = """
+    UPDATE notification n SET due_at = now() FROM receiver_state s
+    WHERE n.receiver = %(receiver)s AND n.state = 'pending' AND n.tries > 0 AND n.due_at > now()
+      AND s.receiver = n.receiver
+      AND coalesce(s.last_sent_at, '-infinity') < least(s.last_error_at, now() - interval '1 minute')"""
 GIVE_UP = "UPDATE notification SET state = 'given_up', lease_until = NULL WHERE id = %(id)s"
 
 RECEIVER_BROKEN = "SELECT broken_since FROM receiver_state WHERE receiver = %(receiver)s"

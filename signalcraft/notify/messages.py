@@ -69,8 +69,9 @@ _SHOWN: Final = (
     "snoozed_until",
     "runbook_url",
 )
+#: The groups that a digest names by id, and those of them that it describes.
+DIGEST_GROUPS: Final = 200
 _DIGEST_TITLES: Final = 10
-_DIGEST_IDS: Final = 200
 _WORST: Final = f"The worst {_DIGEST_TITLES}:"
 
 
@@ -114,13 +115,12 @@ def of_trouble(row: Row, *, attempted_at: datetime) -> Message:
     )
 
 
-def of_digest(row: Row, covered: Sequence[Row], *, attempted_at: datetime, public_url: str) -> Message:
-    """Return the message of a digest of ``covered`` groups, worst first."""
-    resolved = sum(group["status"] == "resolved" for group in covered)
-    opened = len(covered) - resolved
-    since = min((group["first_seen_at"] for group in covered), default=row["happened_at"])
-    counts = ((opened, "open"), (resolved, "resolved"))
-    parts = [f"{_number(count, 'group')} {status}" for count, status in counts if count]
+def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: datetime, public_url: str) -> Message:
+    """Return the message of a digest: ``counts`` of all its groups, and up to ``DIGEST_GROUPS``, worst first."""
+    opened, resolved = counts["opened"], counts["resolved"]
+    since = counts["since"] or row["happened_at"]
+    words = ((opened, "open"), (resolved, "resolved"))
+    parts = [f"{_number(count, 'group')} {status}" for count, status in words if count]
     title = f"{' and '.join(parts)}, within {_span(attempted_at - since)}"
     return Message(
         notification_id=_notification_id(row),
@@ -131,8 +131,8 @@ def of_digest(row: Row, covered: Sequence[Row], *, attempted_at: datetime, publi
         digest=Digest(
             opened=opened,
             resolved=resolved,
-            worst=[dump_group(dict(group)) for group in covered[:_DIGEST_TITLES]],
-            ids=[group["id"] for group in covered[:_DIGEST_IDS]],
+            worst=[dump_group(dict(group)) for group in worst[:_DIGEST_TITLES]],
+            ids=[group["id"] for group in worst],
             since=since,
         ),
         url=f"{public_url}/alerts?status=open" if public_url else None,
