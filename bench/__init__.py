@@ -18,5 +18,6 @@ median of the pairs is reported. Nothing here is a test, and no test measures ti
     stock       the baseline of the worker    plain  the baseline of the web process
 
     single (and normalize)  drain  latency  intake  refusals  beside  workers  memory  growth  lists  purge
+                notify
                 one benchmark each
 """

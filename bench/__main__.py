@@ -13,7 +13,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import beside, deliveries, drain, growth, intake, latency, lists, memory, purge, refusals, single, workers
+from bench import (
+    beside,
+    deliveries,
+    drain,
+    growth,
+    intake,
+    latency,
+    lists,
+    memory,
+    notify,
+    purge,
+    refusals,
+    single,
+    workers,
+)
 from bench.arena import Arena, BenchError
 from bench.figures import ROOT, Figure, show, write
 from signalcraft.dev import embedded_servers
@@ -32,6 +46,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "growth": growth.run,
     "lists": lists.run,
     "purge": purge.run,
+    "notify": notify.run,
 }
 
 

@@ -71,6 +71,11 @@ class Maker:
         """Return ``number`` deliveries for the first workspace, as the web process enqueues them, received now."""
         return [_accept(self.sample(group)) for group in self.groups(number)]
 
+    def opening(self, number: int) -> list[AcceptedDelivery]:
+        """Return a delivery for each of ``number`` groups that no other method uses."""
+        first = self.first + HOT + TAIL
+        return [_accept(self.sample(group)) for group in range(first, first + number)]
+
     def _build(self, group: int) -> Sample:
         sample = samples.build(
             "event_alert.triggered",

@@ -57,8 +57,9 @@ class _Claim:
 
     row: Row
     message: Message
-    told_status: str | None
-    told_digest: str | None
+    told_status: str | None = None
+    told_digest: str | None = None
+    snoozed_until: datetime | None = None
 
 
 class ReceiverDelivery:
@@ -148,15 +149,21 @@ class ReceiverDelivery:
             counts = self._rows(sql.COUNT_COVERED, id=row["id"])[0]
             worst = self._rows(sql.COVERED_GROUPS, id=row["id"], limit=messages.DIGEST_GROUPS)
             message = messages.of_digest(row, counts, worst, attempted_at=now, public_url=self._public_url)
-            return _Claim(row=row, message=message, told_status=None, told_digest=None)
+            return _Claim(row=row, message=message)
         if row["alert_group_id"] is None:
             message = messages.of_trouble(row, attempted_at=now)
-            return _Claim(row=row, message=message, told_status=None, told_digest=None)
+            return _Claim(row=row, message=message)
         group = queries.group(row["workspace_id"], row["alert_group_id"], now=now)
         if group is None or not is_news(row, group):
             return None
         message = messages.of_group(row, group, attempted_at=now, public_url=self._public_url)
-        return _Claim(row=row, message=message, told_status=group["status"], told_digest=messages.told_digest(group))
+        return _Claim(
+            row=row,
+            message=message,
+            told_status=group["status"],
+            told_digest=messages.told_digest(group),
+            snoozed_until=group["snoozed_until"],
+        )
 
     def _send(self, claim: _Claim) -> None:
         started = time.monotonic()
@@ -227,6 +234,7 @@ class ReceiverDelivery:
                 "external_id": outcome.external_id,
                 "external_channel": outcome.external_channel,
                 "remind_after": route.remind_after if route else None,
+                "snoozed_until": claim.snoozed_until,
             },
         )
         database.execute_sql(sql.END_BACKOFF, {"receiver": self._receiver.name})

@@ -1,5 +1,7 @@
 """The SQL statements of ``delivery``. All times are PostgreSQL's: processes of several machines compare them."""
 
+from signalcraft.notify.news import UNKNOWN
+
 #: Lock the receiver, if it is free: no message in flight, and no pause to keep.
 LOCK_RECEIVER = """
     SELECT broken_since, broken_since IS NOT NULL AND not_before <= now() AS may_retry FROM receiver_state
@@ -34,12 +36,13 @@ INSERT_DIGEST = f"""
     RETURNING {_COLUMNS}, NULL AS told_before"""
 COVER_BY_DIGEST = f"UPDATE notification n SET state = 'covered', covered_by = %(id)s WHERE {_DIGESTIBLE}"
 
-#: The status that the receiver was last told of the group. What a digest will tell is not told yet.
-_TOLD_BEFORE = """(
-    SELECT o.told_status FROM notification o
-    WHERE o.alert_group_id = n.alert_group_id AND o.receiver = n.receiver AND o.told_status IS NOT NULL
-      AND o.sent_at IS NOT NULL
-    ORDER BY o.sent_at DESC LIMIT 1)"""
+#: The status that the receiver was last told of the group. What a digest will tell is not told yet; what was given up
+#: after it was tried may have arrived.
+_TOLD_BEFORE = f"""(
+    SELECT CASE o.state WHEN 'given_up' THEN '{UNKNOWN}' ELSE o.told_status END FROM notification o
+    WHERE o.alert_group_id = n.alert_group_id AND o.receiver = n.receiver
+      AND (o.told_status IS NOT NULL AND o.sent_at IS NOT NULL OR o.state = 'given_up' AND o.tries > 0)
+    ORDER BY CASE o.state WHEN 'given_up' THEN o.due_at ELSE o.sent_at END DESC LIMIT 1)"""
 
 #: The most urgent notification that is due, or whose lease ended without a record. Tests go first. While a digest is
 #: recent, ``holds`` keeps back what the next one is for.
@@ -88,14 +91,15 @@ INSERT_ATTEMPT = """
     INSERT INTO notification_attempt (notification_id, outcome, code, http_status, took_ms, detail)
     VALUES (%(id)s, %(outcome)s, %(code)s, %(http_status)s, %(took_ms)s, %(detail)s)"""
 
-#: A card that changed while it was being sent is due again.
+#: A card that changed while it was being sent is due again. One that shows a snooze is looked at when that ends.
 RECORD_SENT = """
     UPDATE notification
     SET state = CASE WHEN revision = %(revision)s THEN 'sent' ELSE 'pending' END,
         lease_until = NULL, sent_at = now(), tries = 0, told_status = %(told_status)s, told_digest = %(told_digest)s,
         external_id = coalesce(%(external_id)s, external_id),
         external_channel = coalesce(%(external_channel)s, external_channel),
-        remind_at = CASE WHEN %(told_status)s = 'open' THEN now() + %(remind_after)s END
+        remind_at = CASE WHEN %(told_status)s = 'open' THEN now() + %(remind_after)s
+                         WHEN %(told_status)s = 'snoozed' AND mode = 'card' THEN %(snoozed_until)s::timestamptz END
     WHERE id = %(id)s"""
 TRY_AGAIN = """
     UPDATE notification

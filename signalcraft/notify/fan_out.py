@@ -60,7 +60,7 @@ _INSERT = f"""
     SET revision = n.revision + 1, reason = excluded.reason, rank = excluded.rank,
         due_at = CASE WHEN n.state = 'pending' THEN least(n.due_at, excluded.due_at) ELSE excluded.due_at END,
         happened_at = CASE WHEN n.state = 'pending' THEN n.happened_at ELSE excluded.happened_at END,
-        tries = CASE WHEN n.state IN ('sent', 'given_up') THEN 0 ELSE n.tries END,
+        tries = CASE n.state WHEN 'sent' THEN 0 WHEN 'given_up' THEN least(n.tries, 1) ELSE n.tries END,
         state = CASE WHEN n.state = 'sending' THEN n.state ELSE 'pending' END
     WHERE n.state <> 'gone'"""
 #: A problem that recurred keeps its card: the new group takes it over.

@@ -127,7 +127,7 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
         attempted_at=attempted_at,
         reason="digest",
         title=title,
-        text=f"Too many to tell one by one. {_WORST if len(covered) > _DIGEST_TITLES else ''}".rstrip(),
+        text=f"Too many to tell one by one. {_WORST if opened + resolved > _DIGEST_TITLES else ''}".rstrip(),
         digest=Digest(
             opened=opened,
             resolved=resolved,

@@ -16,12 +16,15 @@ Row = Mapping[str, Any]
 #: Happenings that are news only while the group is still in the status they brought about.
 _STATUS_OF: Final[Mapping[str, str]] = {"acked": GroupStatus.ACK, "snoozed": GroupStatus.SNOOZED}
 
+#: What a receiver was told if the last message about a group failed for good, and may have arrived.
+UNKNOWN: Final = "unknown"
+
 
 def is_news(notification: Row, group: Row) -> bool:
     """Return whether sending ``notification`` now would tell the receiver something.
 
-    ``notification`` has ``told_before``, the status of the group that the receiver was last told; ``group`` is the
-    group as it is now, an expired snooze as open.
+    ``notification`` has ``told_before``, the status of the group that the receiver was last told, or ``UNKNOWN``;
+    ``group`` is the group as it is now, an expired snooze as open.
     """
     if notification["is_test"]:
         return True
@@ -35,10 +38,11 @@ def is_news(notification: Row, group: Row) -> bool:
 def _is_end_news(notification: Row, group: Row) -> bool:
     """Return whether the end of a group is news: to who knows it as open, or was to be told of it long ago."""
     told = notification["told_before"]
-    if told is None:
-        is_first = notification["reason"] not in ("resolved", "reopened")
-        return is_first and not _ended_in_time(notification, group)
-    return bool(told != GroupStatus.RESOLVED)
+    if told is not None:
+        return bool(told != GroupStatus.RESOLVED)
+    if notification["tries"]:  # it may have arrived
+        return True
+    return notification["reason"] not in ("resolved", "reopened") and not _ended_in_time(notification, group)
 
 
 def _is_news_of_open_group(notification: Row, group: Row) -> bool:
@@ -46,7 +50,7 @@ def _is_news_of_open_group(notification: Row, group: Row) -> bool:
     if reason == "resolved":
         return False
     if reason == "reopened":
-        return notification["told_before"] in (None, GroupStatus.RESOLVED)
+        return notification["told_before"] in (None, UNKNOWN, GroupStatus.RESOLVED)
     if reason in _STATUS_OF:
         return bool(group["status"] == _STATUS_OF[reason])
     return bool(group["status"] != GroupStatus.SNOOZED)
@@ -54,4 +58,4 @@ def _is_news_of_open_group(notification: Row, group: Row) -> bool:
 
 def _ended_in_time(notification: Row, group: Row) -> bool:
     """Return whether the group was resolved before its first message was due: nobody needs to know."""
-    return bool(notification["tries"] == 0 and group["resolved_at"] <= notification["due_at"])
+    return bool(group["resolved_at"] <= notification["due_at"])

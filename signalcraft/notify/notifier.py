@@ -43,6 +43,11 @@ _REMIND: Final = f"""
         reminders)
     SELECT workspace_id, alert_group_id, receiver, route, mode, 'reminder', rank, now(), now(), reminders + 1
     FROM due WHERE group_status = 'open' AND reminders < {_MAX_REMINDERS}"""
+#: Cards that show a snooze which has ended since: no happening says so.
+_SHOW_ENDED_SNOOZES: Final = """
+    UPDATE notification SET state = 'pending', due_at = now(), remind_at = NULL, reason = 'snooze_ended',
+        revision = revision + 1
+    WHERE remind_at <= now() AND mode = 'card' AND state = 'sent' AND told_status = 'snoozed'"""
 #: Messages that waited too long for a receiver that is broken or away, and those of receivers that are no more.
 _GIVE_UP: Final = """
     UPDATE notification SET state = 'given_up'
@@ -148,4 +153,5 @@ class Notifier:
             for statement in (_REGISTER, _FORGET):
                 database.execute_sql(statement, {"receivers": list(self._deliveries)})
         database.execute_sql(_REMIND)
+        database.execute_sql(_SHOW_ENDED_SNOOZES)
         database.execute_sql(_GIVE_UP, {"after": self._timing.give_up_after + timedelta(hours=1)})

@@ -57,8 +57,9 @@ _RECEIVERS: Final = f"""
 _WAITING: Final = f"SELECT count(*) FROM notification n WHERE {_WAITS}"
 _GIVEN_UP: Final = "SELECT count(*) FROM notification WHERE state = 'given_up'"
 _BROKEN: Final = "SELECT receiver, broken_since IS NOT NULL FROM receiver_state ORDER BY receiver"
+#: A message that was tried may have arrived, and stays one that was tried.
 _RETRY: Final = """
-    UPDATE notification SET state = 'pending', due_at = now(), tries = 0, created_at = now()
+    UPDATE notification SET state = 'pending', due_at = now(), tries = least(tries, 1), created_at = now()
     WHERE state = 'given_up' AND (%(id)s IS NULL OR id = %(id)s)"""
 _INSERT_TEST: Final = """
     INSERT INTO notification (receiver, route, mode, reason, rank, title, is_test, happened_at, due_at)

@@ -22,7 +22,9 @@ from tests.support.receivers import RecordingCardReceiver, RecordingReceiver
 
 pytestmark = pytest.mark.usefixtures("redis")
 
-SHORT = Timing(lease=timedelta(seconds=0), backoff=(0.0,), failed=0.0, rate_limited=0.0, broken_retry=timedelta(hours=1))
+SHORT = Timing(
+    lease=timedelta(seconds=0), backoff=(0.0,), failed=0.0, rate_limited=0.0, broken_retry=timedelta(hours=1)
+)
 
 
 def alert(issue: str = "1", *, minutes_ago: float = 0, severity: Severity = Severity.HIGH) -> PendingEvent:
