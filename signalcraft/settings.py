@@ -12,7 +12,6 @@ from datetime import timedelta
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from psycopg2 import ProgrammingError
@@ -30,6 +29,7 @@ _ESCAPED = ", special characters of a password written as %XX"
 #: Similarity from which a name is a misspelt one: LOG_LEVLE is, REDIS_TLS_URL, which Heroku sets, is not.
 _CLOSE = 0.87
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_PUBLIC_URL = re.compile(r"(https?://[\w.:-]+(/[^\s?#]*)?)?")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -92,12 +92,9 @@ def _redis_url(text: str) -> str:
 
 
 def _public_url(text: str) -> str:
-    url = text.rstrip("/")
-    parts = urlsplit(url)
-    usable = url.startswith(("https://", "http://")) and bool(parts.hostname) and "@" not in parts.netloc
-    if url and not (usable and parts.port != 0 and url.isprintable() and not set(url) & set(" ?#")):
+    if not _PUBLIC_URL.fullmatch(text):
         raise ValueError
-    return url
+    return text.rstrip("/")
 
 
 def _list(text: str) -> tuple[str, ...]:

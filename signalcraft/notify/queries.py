@@ -9,7 +9,7 @@ from signalcraft.groups import pages
 from signalcraft.groups.pages import Page, Position, Row
 from signalcraft.groups.queries import group_in_workspace
 from signalcraft.storage.database import database
-from signalcraft.storage.models import Notification
+from signalcraft.storage.notification_models import Notification
 
 
 class State(StrEnum):

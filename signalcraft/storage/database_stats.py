@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from signalcraft.storage.database import database
-from signalcraft.storage.models import TABLES
+from signalcraft.storage.tables import TABLES
 
 _TABLE_SIZES: Final = """
     SELECT relname, greatest(reltuples, 0), pg_total_relation_size(oid)

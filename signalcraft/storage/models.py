@@ -21,7 +21,9 @@ from signalcraft.storage.database import database
 from signalcraft.storage.fields import BigIdentityField, CompressedField
 
 
-class _Table(Model):
+class Table(Model):
+    """A table with an id that PostgreSQL counts up."""
+
     id = BigIdentityField()
 
     class Meta:
@@ -29,7 +31,7 @@ class _Table(Model):
         legacy_table_names = False
 
 
-class Workspace(_Table):
+class Workspace(Table):
     """A tenant."""
 
     slug = TextField()
@@ -42,7 +44,7 @@ class Workspace(_Table):
         ]
 
 
-class WebhookSecret(_Table):
+class WebhookSecret(Table):
     """An encrypted key that verifies signatures, live until retired. A workspace may have several."""
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -60,7 +62,7 @@ class WebhookSecret(_Table):
         ]
 
 
-class ApiToken(_Table):
+class ApiToken(Table):
     """A bearer token of a workspace; only its hash is stored."""
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -84,7 +86,7 @@ _SEVERITIES = "('info', 'low', 'med', 'high', 'critical')"
 _NEWEST_FIRST = "last_seen_at DESC, id DESC"
 
 
-class AlertGroup(_Table):
+class AlertGroup(Table):
     """Alerts that belong together.
 
     ``first_seen_at`` and ``last_seen_at`` are the earliest and latest ``received_at`` of its alerts;
@@ -180,7 +182,7 @@ class AlertGroup(_Table):
         ]
 
 
-class GroupChange(_Table):
+class GroupChange(Table):
     """One change of a group's field: when, by whom (the name of a token or a source), old and new value."""
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -203,7 +205,7 @@ class GroupChange(_Table):
         indexes = [SQL("CREATE INDEX group_change_listing ON group_change (alert_group_id, id DESC)")]
 
 
-class AlertEvent(_Table):
+class AlertEvent(Table):
     """One stored alert; ``delivery_id`` is its first delivery.
 
     Unless it ``names_environment``, project and environment are those of its group.
@@ -259,7 +261,7 @@ class PurgedEvent(Model):
         legacy_table_names = False
 
 
-class LatestSourceUpdate(_Table):
+class LatestSourceUpdate(Table):
     """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
 
     ``project`` is always empty: it is there for the release before.
@@ -301,7 +303,7 @@ class HourlyCount(Model):
         primary_key = CompositeKey("workspace", "hour", "project", "environment", "severity")
 
 
-class Inbox(_Table):
+class Inbox(Table):
     """Acknowledged deliveries that could not be enqueued in Redis; a worker processes them from this table.
 
     ``tries`` counts the workers that claimed the delivery and died, plus one while it is claimed. ``claimed_at`` is
@@ -323,7 +325,7 @@ class Inbox(_Table):
         constraints = [SQL("CONSTRAINT inbox_delivery_key_key UNIQUE (workspace_id, source, delivery_key)")]
 
 
-class FailedDelivery(_Table):
+class FailedDelivery(Table):
     """Dead-lettered deliveries, with their bytes, the stage that failed, and the reason.
 
     No foreign key: the dead-letter table also accepts deliveries whose workspace was deleted.
@@ -350,7 +352,7 @@ class FailedDelivery(_Table):
         ]
 
 
-class UnhandledDelivery(_Table):
+class UnhandledDelivery(Table):
     """Verified deliveries of an unknown resource, the newest only: Sentry adds resources now and then."""
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -367,143 +369,6 @@ class UnhandledDelivery(_Table):
         indexes = [SQL("CREATE INDEX unhandled_delivery_listing ON unhandled_delivery (workspace_id, id DESC)")]
 
 
-_HAPPENINGS = (
-    "('opened', 'recurred', 'regressed', 'escalated', 'acked', 'snoozed', 'snooze_ended', 'resolved', 'reopened',"
-    " 'assigned')"
-)
-
-
-class Happening(_Table):
-    """Something that happened to a group and that people may be told of; ``event_id`` is the alert that caused it.
-
-    ``routed_at`` is when the notifier decided whom it concerns, null until then.
-    """
-
-    workspace = ForeignKeyField(Workspace, index=False)
-    alert_group = ForeignKeyField(AlertGroup, index=False, on_delete="CASCADE")
-    event_id = BigIntegerField(null=True)
-    kind = TextField()
-    at = DateTimeTZField()
-    actor = TextField()
-    by = TextField()
-    routed_at = DateTimeTZField(null=True)
-
-    class Meta:
-        constraints = [
-            Check(f"kind IN {_HAPPENINGS}", name="happening_kind_check"),
-            Check("actor IN ('token', 'source', 'alert', 'clock')", name="happening_actor_check"),
-        ]
-        indexes = [
-            SQL("CREATE INDEX happening_unrouted ON happening (id) WHERE routed_at IS NULL"),
-            SQL("CREATE INDEX happening_listing ON happening (alert_group_id, id)"),
-        ]
-
-
-class Notification(_Table):
-    """One message to one receiver. Of mode ``card`` it is one for each group, edited; ``digest`` covers others.
-
-    Without a group it is about trouble of our own, and ``title`` says what. ``revision`` increases each time that a
-    card has to be sent again. ``told_status`` is the status of the group in the last message, ``told_digest`` a hash of
-    what a card showed. ``external_id`` and ``external_channel`` are the receiver's names of the message.
-    """
-
-    workspace = ForeignKeyField(Workspace, index=False, null=True)
-    alert_group = ForeignKeyField(AlertGroup, index=False, null=True, on_delete="CASCADE")
-    happening_id = BigIntegerField(null=True)
-    receiver = TextField()
-    route = TextField()
-    mode = TextField()
-    reason = TextField()
-    rank = SmallIntegerField()
-    title = TextField(null=True)
-    is_test = BooleanField(constraints=[SQL("DEFAULT false")])
-    state = TextField(constraints=[SQL("DEFAULT 'pending'")])
-    revision = BigIntegerField(constraints=[SQL("DEFAULT 1")])
-    happened_at = DateTimeTZField()
-    due_at = DateTimeTZField()
-    tries = BigIntegerField(constraints=[SQL("DEFAULT 0")])
-    lease_until = DateTimeTZField(null=True)
-    external_channel = TextField(null=True)
-    external_id = TextField(null=True)
-    told_digest = TextField(null=True)
-    told_status = TextField(null=True)
-    created_at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
-    sent_at = DateTimeTZField(null=True)
-    covered_by = ForeignKeyField("self", null=True, on_delete="SET NULL", index=False, column_name="covered_by")
-    remind_at = DateTimeTZField(null=True)
-    reminders = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
-
-    class Meta:
-        constraints = [
-            Check("mode IN ('card', 'event', 'digest')", name="notification_mode_check"),
-            Check(
-                "state IN ('pending', 'sending', 'sent', 'gone', 'given_up', 'covered')",
-                name="notification_state_check",
-            ),
-            Check("(state = 'sending') = (lease_until IS NOT NULL)", name="notification_lease_check"),
-            Check("state <> 'sent' OR sent_at IS NOT NULL", name="notification_sent_check"),
-            Check("mode <> 'card' OR alert_group_id IS NOT NULL", name="notification_card_check"),
-        ]
-        indexes = [
-            SQL(
-                "CREATE UNIQUE INDEX notification_card_key ON notification (receiver, alert_group_id)"
-                " WHERE mode = 'card'"
-            ),
-            SQL(
-                "CREATE INDEX notification_due ON notification (receiver, due_at) WHERE state IN ('pending', 'sending')"
-            ),
-            SQL(
-                "CREATE INDEX notification_group ON notification (alert_group_id, id DESC)"
-                " WHERE alert_group_id IS NOT NULL"
-            ),
-            SQL("CREATE INDEX notification_listing ON notification (workspace_id, id DESC)"),
-            SQL("CREATE INDEX notification_receiver ON notification (workspace_id, receiver, id DESC)"),
-            SQL("CREATE INDEX notification_state ON notification (workspace_id, state, id DESC)"),
-            SQL("CREATE INDEX notification_sent ON notification (receiver, sent_at) WHERE sent_at IS NOT NULL"),
-            SQL("CREATE INDEX notification_given_up ON notification (id) WHERE state = 'given_up'"),
-            SQL("CREATE INDEX notification_remind ON notification (remind_at) WHERE remind_at IS NOT NULL"),
-            SQL("CREATE INDEX notification_covered_by ON notification (covered_by) WHERE covered_by IS NOT NULL"),
-        ]
-
-
-class ReceiverState(Model):
-    """What holds for one receiver of all processes: until when it is busy or has a pause, and whether it is broken."""
-
-    receiver = TextField(primary_key=True)
-    not_before = DateTimeTZField(constraints=[SQL("DEFAULT '-infinity'")])
-    busy_until = DateTimeTZField(constraints=[SQL("DEFAULT '-infinity'")])
-    broken_since = DateTimeTZField(null=True)
-    broken_code = TextField(null=True)
-    last_sent_at = DateTimeTZField(null=True)
-    last_error_at = DateTimeTZField(null=True)
-    last_error_code = TextField(null=True)
-
-    class Meta:
-        database = database
-        legacy_table_names = False
-
-
-class NotificationAttempt(_Table):
-    """One attempt to send a notification, with its outcome; ``detail`` is the beginning of the answer."""
-
-    notification = ForeignKeyField(Notification, index=False, on_delete="CASCADE")
-    at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
-    outcome = TextField()
-    code = TextField()
-    http_status = BigIntegerField(null=True)
-    took_ms = BigIntegerField()
-    detail = TextField()
-
-    class Meta:
-        constraints = [
-            Check(
-                "outcome IN ('sent', 'retry', 'unknown', 'rate_limited', 'broken', 'refused')",
-                name="notification_attempt_outcome_check",
-            ),
-        ]
-        indexes = [SQL("CREATE INDEX notification_attempt_listing ON notification_attempt (notification_id, id)")]
-
-
 TABLES = (
     Workspace,
     WebhookSecret,
@@ -517,8 +382,4 @@ TABLES = (
     Inbox,
     FailedDelivery,
     UnhandledDelivery,
-    Happening,
-    Notification,
-    ReceiverState,
-    NotificationAttempt,
 )

@@ -7,7 +7,7 @@ from signalcraft.ingest import context
 from signalcraft.metrics import DECLARED
 from signalcraft.storage import database_stats
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import TABLES
+from signalcraft.storage.tables import TABLES
 from tests.support import ROOT
 from tests.support.builders import pending_event, record
 from tests.support.web_client import add_workspace, web

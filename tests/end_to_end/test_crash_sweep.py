@@ -23,7 +23,8 @@ from signalcraft.notify import config as notify_config
 from signalcraft.notify.notifier import Notifier
 from signalcraft.queues import enqueue, inbox
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, Notification
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
+from signalcraft.storage.notification_models import Notification
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support.builders import accepted, groups, pending_event, record
 from tests.support.crash import CrashingProcess, RunResult

@@ -27,7 +27,7 @@ from signalcraft.notify.fan_out import FanOut
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.routes import Route
 from signalcraft.notify.routing import Router
-from signalcraft.storage import models, retention
+from signalcraft.storage import retention, tables
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertGroup, Workspace
 from tests.support.builders import pending_event, record
@@ -348,7 +348,7 @@ def follow(history: Sequence[tuple[Any, ...]], world: World) -> None:
 
 def begin() -> None:
     """Start without rows."""
-    tables = ", ".join(f'"{table._meta.table_name}"' for table in models.TABLES)
+    names = ", ".join(f'"{table._meta.table_name}"' for table in tables.TABLES)
     with session():
-        database.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+        database.execute_sql(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
         Workspace.create(slug="default")

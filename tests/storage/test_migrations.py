@@ -10,7 +10,7 @@ import pytest
 from playhouse.migrations import Runner
 
 from signalcraft.dev import embedded_servers
-from signalcraft.storage import migrations, models
+from signalcraft.storage import migrations, tables
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, LatestSourceUpdate
 from tests.support.builders import at, pending_event, record
@@ -52,7 +52,7 @@ def test_models_and_migrations_create_the_same_tables(database_url: str, empty_u
     database.close_all()
     open_database(empty_url)
     with session():
-        database.create_tables(models.TABLES)
+        database.create_tables(tables.TABLES)
     by_models = catalog(empty_url)
     assert len(by_models) > 100
     assert by_models == catalog(database_url)

@@ -17,14 +17,12 @@ from signalcraft.storage.models import (
     AlertEvent,
     FailedDelivery,
     GroupChange,
-    Happening,
     LatestSourceUpdate,
-    Notification,
-    NotificationAttempt,
     PurgedEvent,
     UnhandledDelivery,
     Workspace,
 )
+from signalcraft.storage.notification_models import Happening, Notification, NotificationAttempt
 from signalcraft.storage.retention import Purge
 from signalcraft.worker import maintenance
 from tests.support.builders import accepted, at, change_group, groups, pending_event, record
