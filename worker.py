@@ -66,9 +66,7 @@ def main() -> int:
     redis_persistence.report(redis_clients.for_web(settings.redis_url), settings.ingest_durability)
     metrics.start_flushing(redis_clients.for_web(settings.redis_url), dropped_log_lines=logs.take_dropped)
     if arguments.queue == jobs.NOTIFICATIONS:
-        return _run_notifier(
-            Notifier(config, rules, public_url=settings.public_url), settings, burst=arguments.burst
-        )
+        return _run_notifier(Notifier(config, rules, public_url=settings.public_url), settings, burst=arguments.burst)
     every(_HEARTBEAT_INTERVAL_SECONDS, lambda: log.info("worker alive", pid=os.getpid()), name="heartbeat")
     inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
     stop_consuming = inbox_consumer.start()

@@ -12,6 +12,7 @@ from signalcraft.notify import delivery_sql, queries
 from signalcraft.notify.queries import NotificationFilter, State
 from signalcraft.storage.database import database, session
 from tests.support.builders import pending_event, record
+from tests.support.tables import empty_tables
 from tests.support.web_client import add_workspace
 
 PAGE = 50
@@ -31,8 +32,7 @@ _ATTEMPTS = """
 
 @pytest.fixture(scope="module")
 def many(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
-    with session():
-        database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
+    empty_tables()
     add_workspace("one")
     add_workspace("two")
     record(*(pending_event(issue=str(number), workspace_id=1 + number % 2) for number in range(2_000)))
@@ -42,8 +42,7 @@ def many(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is 
         database.execute_sql("INSERT INTO receiver_state (receiver) VALUES ('mail'), ('slack')")
         database.cursor().execute("VACUUM (ANALYZE) notification, notification_attempt")
     yield
-    with session():
-        database.execute_sql("TRUNCATE workspace, receiver_state RESTART IDENTITY CASCADE")
+    empty_tables()
 
 
 @pytest.fixture
