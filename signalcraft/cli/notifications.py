@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database
+from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database, workspace_option
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups import queries as group_queries
 from signalcraft.groups.pages import Row
@@ -238,7 +238,7 @@ def notifications() -> None:
 @click.option("--receiver", help="Only of this receiver.")
 @click.option("--state", type=click.Choice([state.value for state in queries.State]), help="Only in this state.")
 @click.option("--group", "group_id", type=int, help="Only about this group.")
-@click.option("--workspace", help="Only of this workspace.")
+@workspace_option(default="all")
 def list_notifications(receiver: str | None, state: str | None, group_id: int | None, workspace: str | None) -> None:
     """List the newest messages."""
     table = Table("id", "happened", "receiver", "reason", "group", "state", "tries", "outcome")
