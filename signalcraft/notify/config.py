@@ -39,7 +39,7 @@ HAPPENINGS: Final = (
 )
 _DURATION = pattern(r"(\d{1,6})([smhd])")
 _UNITS: Mapping[str, str] = MappingProxyType({"s": "seconds", "m": "minutes", "h": "hours", "d": "days"})
-_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,21 +198,21 @@ def _receiver(name: str, options: Mapping[str, Any], environ: Mapping[str, str])
     place = f"receivers.{name}"
     try:
         kind = KINDS[_Kind().load(options)["kind"]]
-        resolved = {key: _resolve(value, environ) for key, value in options.items() if key != "kind"}
+        resolved = {key: _resolve(key, value, environ) for key, value in options.items() if key != "kind"}
         return kind.from_options(name, kind.options().load(resolved))
     except ValidationError as error:
         raise ValidationError({place: error.messages}) from None
 
 
-def _resolve(value: Any, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - of TOML
-    """Return ``value`` with each ``env:NAME`` replaced by the secret in that variable."""
+def _resolve(key: str, value: Any, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - of TOML
+    """Return the ``value`` of ``key`` with each ``env:NAME`` replaced by the secret in that variable."""
     if isinstance(value, list):
-        return [_resolve(each, environ) for each in value]
+        return [_resolve(key, each, environ) for each in value]
     if not isinstance(value, str) or not value.startswith("env:"):
         return value
     name = value.removeprefix("env:")
     if not environ.get(name):
-        raise ValidationError(f"names the environment variable {name}, which is not set")
+        raise ValidationError({key: [f"names the environment variable {name}, which is not set"]})
     return Secret(environ[name].strip())
 
 

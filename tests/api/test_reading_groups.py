@@ -47,7 +47,7 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 
 def open_group(name: str, minute: float = 0, **columns: Any) -> int:  # noqa: ANN401 - columns of the table
-    (group_id,) = record(pending_event(f"event-of-{name}", minute, issue=name)).groups
+    (group_id,) = record(pending_event(f"event-of-{name}", minute, issue=name)).group_ids
     change_group(group_id, title=name, **columns)
     return int(group_id)
 

@@ -27,7 +27,7 @@ from signalcraft.queues.jobs import AllowedJob
 from signalcraft.queues.leases import Lease
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.storage.models import AlertEvent, FailedDelivery, Happening
 from signalcraft.worker import batch_worker, processor
 from signalcraft.worker import process as processing
 from signalcraft.worker.batch_worker import BatchWorker
@@ -375,28 +375,28 @@ def test_a_job_whose_argument_is_no_delivery_fails_alone(redis: Redis, work: Wor
     assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == ["planted"]
 
 
-def test_a_new_group_enqueues_a_notification_job(redis: Redis, work: Work) -> None:
-    enqueue_deliveries(redis, accepted(issue="1"), accepted(issue="1", level="fatal"))
+def test_a_new_group_wakes_the_notifier_by_one_job_and_an_alert_that_joins_by_none(redis: Redis, work: Work) -> None:
+    queue = jobs.queue(redis, jobs.NOTIFICATIONS)
+    enqueue_deliveries(redis, accepted(issue="1"), accepted(issue="2"))
     work()
-    notifications = jobs.queue(redis, jobs.NOTIFICATIONS).jobs
-    assert [job.args[0]["reason"] for job in notifications] == ["new"]
-    enqueue_deliveries(redis, accepted(issue="1", level="error"), accepted(issue="2"))
+    enqueue_deliveries(redis, accepted(issue="3"))
     work()
-    assert [job.args[0]["reason"] for job in jobs.queue(redis, jobs.NOTIFICATIONS).jobs] == ["new", "new"]
+    assert [job.args for job in queue.jobs] == [[{}]]
+    queue.empty()
+    enqueue_deliveries(redis, accepted(issue="1"))
+    work()
+    assert queue.jobs == []
 
 
 @pytest.mark.usefixtures("redis")
-def test_while_redis_is_unavailable_a_notification_is_lost_with_a_warning(settings: Settings) -> None:
-    context = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0")).context
+def test_while_redis_is_unavailable_what_happened_is_kept_for_the_notifier(settings: Settings) -> None:
+    processor = tasks.configure_worker(settings, redis_clients.for_web("redis://127.0.0.1:1/0"))
     with capture_logs() as lines:
-        processing.process([accepted()], context)
-    (line,) = [line for line in lines if line["log_level"] != "info"]
-    assert (line["event"], line["log_level"], line["reason"]) == (
-        "notification not queued",
-        "warning",
-        "Error 111 connecting to 127.0.0.1:1. Connection refused.",
-    )
-    assert "traceback" not in line
+        processor.process([accepted()])
+    assert [line["event"] for line in lines if line["log_level"] != "info"] == []
+    with session():
+        (happening,) = Happening.select()
+    assert (happening.kind, happening.routed_at) == ("opened", None)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.storage.database import open_database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery, HourlyCount, Workspace
+from signalcraft.storage.models import AlertEvent, FailedDelivery, Happening, HourlyCount, Workspace
 from signalcraft.worker import process as processing
 from signalcraft.worker.context import WorkerContext
 from tests.support.builders import NOON, accepted, groups
@@ -120,11 +120,14 @@ def test_dead_letters_are_replayed_by_the_current_code_at_their_own_time_and_onc
     assert [group.count for group in groups()] == [2]
 
 
-def test_a_replay_queues_notifications(redis: Redis, run: Run) -> None:
+@pytest.mark.usefixtures("redis")
+def test_a_replay_stores_what_happened_for_the_notifier(run: Run) -> None:
     dead_letter(accepted())
-    del tasks._Configured.processor, tasks._Configured.redis, tasks._Configured.breaker  # as in a separate process
+    del tasks._Configured.processor  # as in a separate process
     run("replay", "--failed")
-    assert redis.llen("rq:queue:notifications") == 1
+    with session():
+        (happening,) = Happening.select()
+    assert (happening.kind, happening.routed_at) == ("opened", None)
 
 
 def test_a_delivery_that_triggers_a_bug_does_not_affect_others(

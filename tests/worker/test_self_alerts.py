@@ -5,29 +5,38 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
-from structlog.testing import capture_logs
 
 from signalcraft import tasks
-from signalcraft.domain.alerts import GroupSnapshot
-from signalcraft.domain.errors import QueueUnavailable, UnexpectedShape
-from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients
+from signalcraft.domain.errors import DatabaseUnavailable, UnexpectedShape
+from signalcraft.notify import config as notify_config
+from signalcraft.notify import trouble
+from signalcraft.queues import dead_letters, inbox, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import FailedDelivery, Inbox
+from signalcraft.storage.models import FailedDelivery, Inbox, Notification
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from signalcraft.worker.self_alerts import IncidentMonitor
 from tests.support.builders import accepted
-from tests.support.web_client import add_workspace
+from tests.support.web_client import add_workspace, no_database
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-class RecordingNotifier(list[str]):
-    """A notifier that records the reasons."""
+LOG_ONLY = notify_config.load("", {})
 
-    def __call__(self, reason: str, group: GroupSnapshot) -> None:
-        assert group.title
+
+class RecordingNotifier(list[str]):
+    """Records the reasons of messages."""
+
+    def __call__(self, reason: str, title: str) -> None:
+        assert title
         self.append(reason)
+
+
+def told() -> list[tuple[str, str]]:
+    """Return the receiver and the reason of each notification."""
+    with session():
+        return [(row.receiver, row.reason) for row in Notification.select().where(Notification.alert_group.is_null())]
 
 
 @pytest.fixture(autouse=True)
@@ -128,11 +137,11 @@ def test_an_unavailable_postgresql_is_notified_after_a_while_and_not_before(
 def test_a_failed_notification_is_sent_with_the_next_poll(clean_redis: Redis) -> None:
     notified = RecordingNotifier()
 
-    def notify(reason: str, group: GroupSnapshot) -> None:
+    def notify(reason: str, title: str) -> None:
         if not attempts:
             attempts.append(reason)
-            raise QueueUnavailable
-        notified(reason, group)
+            raise DatabaseUnavailable
+        notified(reason, title)
 
     attempts: list[str] = []
     monitor = IncidentMonitor(notify, clean_redis)
@@ -144,25 +153,29 @@ def test_a_failed_notification_is_sent_with_the_next_poll(clean_redis: Redis) ->
     assert notified == ["deliveries_set_aside"]
 
 
-def test_the_built_in_notifier_enqueues_a_self_alert_as_a_notification(clean_redis: Redis, settings: Settings) -> None:
-    tasks.configure_worker(settings, clean_redis)
+def test_a_self_alert_is_a_notification_without_a_group(clean_redis: Redis) -> None:
     dead_letter(2)
-    IncidentMonitor(tasks.processor().context.queue_notification, clean_redis).check()
-    assert backlog.backlog(clean_redis, jobs.NOTIFICATIONS).depth == 1
+    IncidentMonitor(trouble.teller(LOG_ONLY), clean_redis).check()
+    assert told() == [("log", "deliveries_set_aside")]
 
 
-def test_the_built_in_notifier_logs_a_self_alert_while_redis_is_unavailable(
-    settings: Settings,
-) -> None:
-    tasks.configure_worker(settings, redis_clients.for_web(NOWHERE))
+def test_a_self_alert_needs_no_redis() -> None:
     with session():
         inbox.add(accepted())
-    monitor = IncidentMonitor(tasks.processor().context.queue_notification, redis_clients.for_web(NOWHERE))
-    with capture_logs() as lines:
+    monitor = IncidentMonitor(trouble.teller(LOG_ONLY), redis_clients.for_web(NOWHERE))
+    monitor.check()
+    monitor.check()
+    assert told() == [("log", "inbox_in_use")]
+
+
+def test_that_postgresql_was_unavailable_is_told_once_it_is_back(clean_redis: Redis, database_url: str) -> None:
+    monitor = IncidentMonitor(trouble.teller(LOG_ONLY), clean_redis, unavailable_seconds=0)
+    with no_database(database_url):
+        for _ in range(2):
+            monitor.check()
+    for _ in range(2):
         monitor.check()
-        monitor.check()
-    notified = [line["reason"] for line in lines if line["event"] == "notification"]
-    assert notified == ["inbox_in_use"]
+    assert told() == [("log", "database_away")]
 
 
 def test_with_all_deliveries_in_the_inbox_its_use_is_no_incident(clean_redis: Redis) -> None:
