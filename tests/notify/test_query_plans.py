@@ -110,5 +110,5 @@ def test_a_delivery_reads_what_is_due_and_what_was_sent_of_late(plans: list[dict
         database.execute_sql(
             delivery_sql.COUNT_DUE, {"receiver": receiver, "period": timedelta(minutes=1), "limit": 11}
         )
-        database.execute_sql(delivery_sql.PICK, {"receiver": receiver, "only_tests": False})
+        database.execute_sql(delivery_sql.PICK, {"receiver": receiver, "only_tests": False, "holds": False})
     check(plans, most=200)
