@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import ReceiverState
+from signalcraft.storage.notification_models import ReceiverState
 from tests.notify.test_notifier import alert
 from tests.support import ROOT
 from tests.support.builders import NOON, accepted, record

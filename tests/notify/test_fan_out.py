@@ -17,7 +17,7 @@ from signalcraft.notify.fan_out import FanOut
 from signalcraft.notify.routes import Route
 from signalcraft.notify.routing import Router
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import Happening, Notification
+from signalcraft.storage.notification_models import Happening, Notification
 from tests.notify.test_notifier import alert, notifier, resolve, update
 from tests.support.builders import groups, record
 from tests.support.receivers import RecordingCardReceiver, RecordingReceiver

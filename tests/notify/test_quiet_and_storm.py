@@ -10,7 +10,7 @@ from signalcraft.notify.contract import Message, Outcome, OutcomeKind
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.routes import Hours, Route
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import Notification
+from signalcraft.storage.notification_models import Notification
 from tests.notify.test_notifier import alert, notifier, resolve, update
 from tests.support.builders import change_group, record
 from tests.support.receivers import RecordingReceiver
