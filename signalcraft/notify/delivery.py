@@ -24,6 +24,7 @@ from signalcraft.notify import messages, trouble
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.contract import DETAIL_LIMIT, Message, Outcome, OutcomeKind, Receiver
 from signalcraft.notify.news import is_news
+from signalcraft.notify.receivers.log import LogReceiver
 from signalcraft.storage.database import database, session
 
 log = structlog.get_logger(__name__)
@@ -264,6 +265,8 @@ class ReceiverDelivery:
         if outcome.kind is OutcomeKind.SENT:
             took = (datetime.now(UTC) - row["happened_at"]).total_seconds()
             metrics.observe("signalcraft_notification_seconds", max(took, 0.0))
+            if isinstance(self._receiver, LogReceiver):
+                return  # the message was a line already
         level = log.info if outcome.kind is OutcomeKind.SENT else log.warning
         level(
             "notification sent" if outcome.kind is OutcomeKind.SENT else "notification not sent",

@@ -202,7 +202,7 @@ def test_receivers_that_do_not_work_are_reported_and_then_a_missing_notifier_is_
     monkeypatch.setenv("SMTP_URL", "smtp://me:secret-of-mail@127.0.0.1:1")
     result = run()
     found = lines(result)
-    assert found["receivers"].startswith("warning mail: The SMTP server does not take the login or the connection")
+    assert found["receivers"].startswith("warning mail: The SMTP server does not take the connection or the login")
     assert found["notifier"].startswith("failure")
     assert "secret-of-mail" not in result.output
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from redis import Redis
 from signalcraft.dev.embedded_servers import free_port
 from signalcraft.worker import batch_worker
 from tests.support import ROOT
-from tests.support.builders import accepted
+from tests.support.builders import NOON, accepted
 from tests.support.queues import enqueue_deliveries
 from tests.support.waiting import wait_until
 
@@ -67,7 +68,7 @@ def test_an_idle_deployment_logs_its_heartbeats_and_nothing_else(lines: Lines) -
 
 
 def test_a_notification_is_one_line_of_the_notifier(lines: Lines, redis: Redis) -> None:
-    enqueue_deliveries(redis, accepted())
+    enqueue_deliveries(redis, accepted(minute=(datetime.now(UTC) - NOON) / timedelta(minutes=1)))
     wait_until(lambda: any(line["event"] == "notification" for line in lines()))
     time.sleep(1)
     counted = Counter(line["event"] for line in lines() if line["event"] != "worker alive")
