@@ -18,7 +18,7 @@ from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable, Que
 from signalcraft.queues import redis_clients
 from signalcraft.storage.database import check_disk, database, open_database, session
 from signalcraft.storage.models import AlertEvent
-from tests.support.builders import pending_event, record
+from tests.support.builders import groups, pending_event, record
 from tests.support.web_client import add_workspace, web
 
 Execute = Callable[..., None]
@@ -86,8 +86,8 @@ def test_a_null_in_an_array_stays_null_whatever_the_default_of_the_role(clean_da
         database.close_all()
         open_database(clean_database)
         add_workspace()
-        recorded = record(pending_event("a", link=None), pending_event("b", issue="2", link=None))
-        assert [group.link for group in recorded.groups.values()] == [None, None]
+        record(pending_event("a", link=None), pending_event("b", issue="2", link=None))
+        assert [group.link for group in groups()] == [None, None]
     finally:
         execute("ALTER ROLE CURRENT_USER RESET array_nulls")
 
