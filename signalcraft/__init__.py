@@ -7,13 +7,15 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
     cli/           commands: migrate, send, workspace, secret, token, stats, explain, doctor, reconcile, replay, ...
     web/           the web process: create_app, problem details, probes, /metrics, OpenAPI, rq-dashboard
         server/    gunicorn worker that buffers requests: protection against slow clients
-    tasks.py       the job functions that RQ calls by name, and the built-in notifier
+    tasks.py       the job functions that RQ calls by name
     dev/           not for production: embedded servers, local stack, demo, mock Sentry, generated documents
 
     api/           the JSON API: groups, events, stats; authentication, request and response schemas, pagination
 
     ingest/        1. a signed request is verified, limited and durably enqueued, then acknowledged
-    worker/        3. deliveries are processed in batches, and notifications are queued
+    worker/        3. deliveries are processed in batches, then the notifier is woken
+
+    notify/        5. people are told: routes, fan-out, delivery, one module for each kind of receiver
 
     groups/        4. alerts are assigned to groups; groups are updated, queried, counted by the hour
     queues/        2. where an acknowledged delivery waits: Redis, else PostgreSQL's inbox; dead letters
@@ -23,13 +25,12 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
     sources/       what a sender means; no I/O; one package a sender
         sentry/    signature, schemas, delivery keys, field paths, alerts, status changes, sample deliveries
     settings.py    environment variables, read into one frozen dataclass
-    logs.py        log lines: one JSON object each, secrets masked
+    logs/          log lines: one JSON object each, secrets masked; the thread that writes them
     metrics.py     declared metrics, buffered in the process and summed in Redis
     http_client.py the HTTP client of commands
 
     resilience.py      CircuitBreaker, BoundedCall: for dependencies that fail or hang
     thread_budgets.py  how the threads of a web process are shared out
-    log_writer.py      writes log lines from a thread, drops what nobody reads
 
     domain/        values and rules; no I/O, no clock: deliveries, alerts, grouping, lifecycle, errors, bounded JSON
 

@@ -1,4 +1,4 @@
-"""Write log lines to a file descriptor from one thread: a log that nobody reads stops no work.
+"""Write log lines to a file descriptor from one thread: an unread log stops no work.
 
 A write to a full pipe blocks until somebody reads it, and making the descriptor non-blocking would do so for all
 processes that share it. So lines wait in memory, up to a bound; those beyond it, and those that cannot be written, are

@@ -3,7 +3,7 @@
 Code logs a static sentence and fields: ``structlog.get_logger(__name__).info("delivery processed", group_id=7)``.
 Fields of a whole request or job (``delivery_id``, ``workspace``, ``stage``) are bound once, with
 ``structlog.contextvars.bound_contextvars``. Lines go to standard error: standard output is for the result of a command.
-A thread writes them (``log_writer``): logging neither waits for whoever reads the log nor fails.
+A thread writes them (``logs.writer``): logging neither waits for a reader of the log nor fails.
 
 No text of a sender can break a line or move a terminal's cursor, and fields with the name of a secret are masked.
 """
@@ -26,7 +26,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from signalcraft.log_writer import LogWriter
+from signalcraft.logs.writer import LogWriter
 
 #: Writes one line.
 WriteLine = Callable[[str], None]
