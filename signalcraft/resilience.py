@@ -154,7 +154,7 @@ class SingleFlight(Generic[T]):
         """Start ``call``, unless one is running.
 
         The one that is running is returned then. What it read may be older than this caller:
-        :meth:`start_after_arrival` is for whoever must not be answered by that.
+        :meth:`start_after_arrival` is for a caller that must not be answered by that.
         """
         with self._lock:
             if self._running is not None and not self._running.done():
@@ -176,7 +176,7 @@ class SingleFlight(Generic[T]):
     def _run_after(self, previous: Future[T] | None, call: Callable[[], T]) -> T:
         if previous is not None:
             wait([previous])
-        with self._lock:  # from here on, whoever comes waits for the next call
+        with self._lock:  # from here on, callers wait for the next call
             self._running, self._waiting = self._waiting, None
         return call()
 

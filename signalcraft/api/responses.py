@@ -90,7 +90,7 @@ def etag(body: bytes, version: int | None = None) -> str:
 def parse_if_match(if_match: str | None) -> frozenset[int] | None:
     """Return the versions in the header ``If-Match``; None if any version matches.
 
-    A header that names no tag matches no version: whoever sends one does not mean to update any. Weak tags count too: a
+    A header that names no tag matches no version: its client does not mean to update any. Weak tags count too: a
     compressing proxy weakens our tags, and the version in them stays valid.
     """
     tags = parse_etags(if_match)

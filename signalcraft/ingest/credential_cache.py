@@ -2,7 +2,7 @@
 
 All of them are read at once, so no alert is lost while PostgreSQL is unavailable: the last snapshot is used, however
 old it is. A thread reads a new one every five seconds, whatever the traffic: so long does a retired secret verify, and
-a revoked token read. Whoever would be refused, and whoever is about to write, first waits briefly for a snapshot that
+a revoked token read. A request that would be refused or is about to write first waits briefly for a snapshot that
 was begun after it came: a secret just added works at once, a token just revoked changes nothing. One read runs at a
 time, however many wait.
 """
@@ -10,16 +10,15 @@ time, however many wait.
 import hmac
 import secrets as randomness
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
 import structlog
-from peewee import DatabaseError, ProgrammingError, fn
+from peewee import DatabaseError, fn
 
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import DatabaseUnavailable
@@ -216,7 +215,7 @@ class CredentialCache:
                 del self._uses[use]
 
     def _read(self) -> None:
-        with session(), _missing_tables_as_unavailable():
+        with session():
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
             stored = _read_secrets(self._settings.encryption_keys)
             callers = _live_callers()
@@ -244,18 +243,6 @@ class CredentialCache:
         """Fill ``secrets`` up with decoys to ``counts`` of each kind."""
         lacking = ([decoy] * (counts[decoy.kind] - _count(secrets, decoy.kind)) for decoy in self._decoys)
         return [*secrets, *chain.from_iterable(lacking)]
-
-
-@contextmanager
-def _missing_tables_as_unavailable() -> Iterator[None]:
-    """Treat missing tables as an unavailable database.
-
-    A release may start before its migrations have run.
-    """
-    try:
-        yield
-    except ProgrammingError as error:
-        raise DatabaseUnavailable("the tables are not there: run migrate") from error
 
 
 def _count(secrets: Sequence[Secret], kind: str) -> int:

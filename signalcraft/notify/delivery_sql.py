@@ -56,7 +56,7 @@ PICK = f"""
 LEASE = """
     UPDATE notification SET state = 'sending', lease_until = now() + %(lease)s, tries = %(tries)s
     WHERE id = %(id)s RETURNING lease_until"""
-#: Whoever claims a notification after its lease ended decides about it: a record that comes later changes nothing.
+#: The process that claims a notification after its lease ended decides about it: a later record changes nothing.
 LOCK_LEASED = """
     SELECT FROM notification WHERE id = %(id)s AND state = 'sending' AND lease_until = %(lease_until)s FOR UPDATE"""
 LEASE_RECEIVER = "UPDATE receiver_state SET busy_until = now() + %(lease)s WHERE receiver = %(receiver)s"

@@ -2,8 +2,8 @@
 
 - A *card* receiver has one notification for each group. A happening marks it as due; what is sent is the group as it
   is then.
-- An *event* receiver has one notification for each happening that its route tells of. Whoever was told of a group is
-  told that it is over, and that it is open again, whatever the route says.
+- An *event* receiver has one notification for each happening that its route tells of. A receiver that was told of a
+  group is told that it is over, and that it is open again, whatever the route says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ FIRST: Final[Mapping[str, Decision]] = MappingProxyType(
         "escalated": Decision.JOINED,
     }
 )
-#: Happenings that whoever was told of the group is told of.
+#: Happenings that each receiver which knows the group is told of.
 _FOR_THE_TOLD: Final = frozenset({"resolved", "reopened"})
 
 

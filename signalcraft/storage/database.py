@@ -111,7 +111,7 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
         """Execute a statement; outside a transaction, with the settings in front.
 
         PostgreSQL runs statements that come together as one transaction, so the settings end with it, or hold in the
-        one that a BEGIN makes of it.
+        one that a BEGIN begins.
         """
         return super().execute_sql(  # type: ignore[no-untyped-call] # Peewee's
             sql if self.in_transaction() else self._transaction_settings + sql, params

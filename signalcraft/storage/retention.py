@@ -5,7 +5,7 @@ Other events are deleted after ``RETENTION_DAYS``; payloads, dead letters and un
 after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they say what happened, not what is still stored. The identities
 of deleted events stay, as hashes in ``purged_event``, so that the same bytes count no second time. A notification is
 deleted when an event would be, unless it may still be needed: it waits, it is a card, or its group is not over, and
-whoever was told of that will be told of its end. Rows are selected
+a receiver that was told of it will be told of its end. Rows are selected
 first and changed in small transactions, so that no lock is held for long. Call these functions inside
 ``database.session()``.
 """

@@ -67,7 +67,7 @@ def force_exit_after_shutdown(seconds: float) -> None:
 def _set_timer() -> None:
     """Set both timers to the earliest deadline.
 
-    A fault of faulthandler (standard error cannot be used) is none of the deliveries that the process has in hand.
+    A fault of faulthandler (standard error cannot be used) is none of the deliveries that the process is working on.
     """
     if not _deadlines:
         faulthandler.cancel_dump_traceback_later()

@@ -1,4 +1,4 @@
-"""A deadline for an attempt as a whole; a socket's timeout begins anew with each byte. Shared by the kinds."""
+"""A deadline for an attempt as a whole; a socket's timeout restarts with each byte. Shared by the kinds."""
 
 from collections.abc import Callable
 from typing import Final
