@@ -24,7 +24,7 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 
     sources/       what a sender means; no I/O; one package a sender
         sentry/    signature, schemas, delivery keys, field paths, alerts, status changes, sample deliveries
-    settings.py    environment variables, read into one frozen dataclass
+    settings/      environment variables, read into one frozen dataclass; the values they accept
     logs/          log lines: one JSON object each, secrets masked; the thread that writes them
     metrics.py     declared metrics, buffered in the process and summed in Redis
     http_client.py the HTTP client of commands

@@ -17,7 +17,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from peewee import SQL, IntegrityError
 
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
-from signalcraft.settings import NEW_KEY_COMMAND, SLUG
+from signalcraft.settings import NEW_KEY_COMMAND
+from signalcraft.settings.values import SLUG
 from signalcraft.storage.database import database
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
 

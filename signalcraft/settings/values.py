@@ -1,0 +1,155 @@
+"""Values that settings accept: each in the words of its error, with its parser; and how a setting is declared."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from cryptography.fernet import Fernet
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
+from redis.connection import parse_url
+
+_ESCAPED = ", special characters of a password written as %XX"
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_PUBLIC_URL = re.compile(r"(https?://[\w.:-]+(/[^\s?#]*)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a setting accepts: in words that follow "must be", and its parser, which raises ``ValueError``."""
+
+    words: str
+    parse: Callable[[str], Any]
+
+
+def integer(minimum: int, maximum: int, unit: str = "") -> Values:
+    """Accept whole numbers of ``unit`` from ``minimum`` to ``maximum``."""
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"\d{1,18}", text) else -1
+        if not minimum <= number <= maximum:
+            raise ValueError
+        return number
+
+    kind = f"a whole number of {unit}" if unit else "a whole number"
+    return Values(f"{kind} from {minimum} to {maximum}", parse)
+
+
+def one_of(*choices: str) -> Values:
+    """Accept one of ``choices``."""
+    return matching(re.compile("|".join(choices)), f"one of {', '.join(choices)}")
+
+
+def matching(pattern: re.Pattern[str], words: str) -> Values:
+    """Accept text that ``pattern`` matches whole."""
+
+    def parse(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError
+        return text
+
+    return Values(words, parse)
+
+
+def _database_url(text: str) -> str:
+    """Return the URL with the scheme ``postgresql://``, checked by libpq.
+
+    Heroku writes ``postgres://``: libpq reads it, but Peewee takes it for the name of a database. libpq checks the URL
+    here because its error message at connect time quotes the password.
+    """
+    scheme, separator, rest = text.partition("://")
+    if scheme not in ("postgres", "postgresql") or not separator:
+        raise ValueError
+    url = f"postgresql://{rest}"
+    try:
+        ports = parse_dsn(url).get("port", "")
+    except ProgrammingError:
+        raise ValueError from None
+    if not re.fullmatch(r"[\d,]*", ports):
+        raise ValueError
+    return url
+
+
+def _redis_url(text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError
+    parse_url(text)  # type: ignore[no-untyped-call] # redis-py's
+    return text
+
+
+def _public_url(text: str) -> str:
+    if not _PUBLIC_URL.fullmatch(text):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part for part in (item.strip() for item in text.split(",")) if part)
+
+
+def _fernet_keys(text: str) -> tuple[str, ...]:
+    keys = _list(text)
+    for key in keys:
+        Fernet(key)
+    return keys
+
+
+def _pairs(text: str) -> Mapping[str, str]:
+    pairs = [item.partition("=") for item in _list(text)]
+    if any(not (key.strip() and equals and value.strip()) for key, equals, value in pairs):
+        raise ValueError
+    return MappingProxyType({key.strip().lower(): value.strip().lower() for key, _, value in pairs})
+
+
+def _shifts(text: str) -> Mapping[str, int]:
+    pairs = _pairs(text)
+    if any(not re.fullmatch(r"[+-]?[1-4]", value) for value in pairs.values()):
+        raise ValueError
+    return MappingProxyType({key: int(value) for key, value in pairs.items()})
+
+
+SLUG_VALUE = matching(SLUG, "a slug: 1 to 63 of a-z, 0-9, _ and -, the first a letter or digit")
+RATE = matching(re.compile(r"[1-9]\d*/(second|minute|hour|day)"), "a number from 1 and /second, /minute, /hour or /day")
+TEXT = Values("text", str)
+TEXTS = Values("texts, comma-separated", _list)
+DOTTED_PATH = matching(re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"), "a dotted path")
+DOTTED_PATHS = Values("dotted paths, comma-separated", _list)
+DATABASE_URL = Values(
+    f"a URL that begins with postgresql:// or postgres:// and that libpq reads{_ESCAPED}", _database_url
+)
+REDIS_URL = Values(
+    f"a URL that begins with redis://, rediss:// or unix:// and that redis-py reads{_ESCAPED}", _redis_url
+)
+PUBLIC_URL = Values("a URL that begins with https:// or http://, without a query", _public_url)
+FERNET_KEYS = Values("Fernet keys, each 32 bytes in URL-safe base64, comma-separated", _fernet_keys)
+ALIASES = Values("pairs alias=environment, comma-separated", _pairs)
+SHIFTS = Values("pairs environment=steps, from -4 to +4, comma-separated", _shifts)
+TOML = Values("the path of a TOML file, or TOML", str)
+
+
+def setting(
+    variable: str,
+    values: Values,
+    purpose: str,
+    *,
+    default: str | None = "",
+    secret: bool = False,
+    example: str = "",
+) -> Any:  # noqa: ANN401 - the field's annotation says what it is
+    """Declare a field read from ``variable``.
+
+    ``default`` is the text to parse when the variable is unset; None makes the variable required.
+    """
+    return field(
+        repr=not secret,
+        metadata={
+            "variable": variable,
+            "values": values.words,
+            "parse": values.parse,
+            "purpose": purpose,
+            "default": default,
+            "example": example,
+        },
+    )
