@@ -26,6 +26,12 @@ def test_the_public_url_has_no_slash_at_its_end() -> None:
     assert _read().public_url == ""
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8090/api", "http://localhost/api/", "https://slack.example.org/api"])
+def test_slacks_api_is_at_slack_or_where_a_setting_says_with_a_slash_at_its_end(url: str) -> None:
+    assert _read().slack_api_url == "https://slack.com/api/"
+    assert _read(SLACK_API_URL=url).slack_api_url == url.rstrip("/") + "/"
+
+
 @pytest.mark.parametrize("variable", REQUIRED)
 def test_a_missing_variable_is_named(variable: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{variable} is not set"):
@@ -56,6 +62,9 @@ def test_a_blank_variable_is_an_unset_one(blank: str) -> None:
         ("PUBLIC_URL", "https://[hunter2"),
         ("PUBLIC_URL", "https://me:hunter2@alerts.example.org"),
         ("PUBLIC_URL", "https://alerts.example.org/?hunter2"),
+        ("SLACK_API_URL", "http://hunter2.example.org/api/"),
+        ("SLACK_API_URL", "http://localhost.hunter2/api/"),
+        ("SLACK_API_URL", "https://me:hunter2@slack.com/api/"),
         ("PORT", "0"),
         ("PORT", "70000"),
         ("PORT", "8o8o"),
@@ -166,6 +175,7 @@ def test_secrets_are_not_in_the_repr_and_have_no_default() -> None:
         API_TOKEN="hunter2",
         ENCRYPTION_KEY="hunter2hunter2hunter2hunter2hunter2hunter2h=",
         METRICS_TOKEN="hunter2",
+        SLACK_SIGNING_SECRET="hunter2",
         DASHBOARD_PASSWORD="hunter2",
     )
     assert "hunter2" not in repr(settings)

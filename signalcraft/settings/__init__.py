@@ -189,6 +189,19 @@ class Settings:
         "URL at which people reach the pages of groups, for links in messages; empty: no links.",
         example="https://alerts.example.org",
     )
+    slack_signing_secrets: tuple[str, ...] = setting(
+        "SLACK_SIGNING_SECRET",
+        values.TEXTS,
+        "Signing Secrets of the Slack apps whose buttons are accepted, comma-separated; all are live. "
+        "Empty: no button works.",
+        secret=True,
+    )
+    slack_api_url: str = setting(
+        "SLACK_API_URL",
+        values.API_URL,
+        "URL of Slack's Web API; another one for tests.",
+        default="https://slack.com/api/",
+    )
     log_level: str = setting(
         "LOG_LEVEL",
         values.one_of("DEBUG", "INFO", "WARNING", "ERROR"),

@@ -14,6 +14,8 @@ from redis.connection import parse_url
 _ESCAPED = ", special characters of a password written as %XX"
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PUBLIC_URL = re.compile(r"(https?://[\w.:-]+(/[^\s?#]*)?)?")
+#: A token goes there: in the clear only to this machine.
+_API_URL = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:\d{1,5})?(/[^\s?#]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,12 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _api_url(text: str) -> str:
+    if not _API_URL.fullmatch(text):
+        raise ValueError
+    return text.rstrip("/") + "/"
+
+
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part for part in (item.strip() for item in text.split(",")) if part)
 
@@ -123,6 +131,7 @@ REDIS_URL = Values(
     f"a URL that begins with redis://, rediss:// or unix:// and that redis-py reads{_ESCAPED}", _redis_url
 )
 PUBLIC_URL = Values("a URL that begins with https:// or http://, without a query", _public_url)
+API_URL = Values("a URL that begins with https://, or with http:// to this machine, without a query", _api_url)
 FERNET_KEYS = Values("Fernet keys, each 32 bytes in URL-safe base64, comma-separated", _fernet_keys)
 ALIASES = Values("pairs alias=environment, comma-separated", _pairs)
 SHIFTS = Values("pairs environment=steps, from -4 to +4, comma-separated", _shifts)
