@@ -56,19 +56,15 @@ _FIND_CURRENT = """
     SELECT g.group_key, g.id FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.group_key = ANY(%(keys)s) AND g.is_current"""
 
-_UPDATE = with_audit_log(
-    """
+_SET: Final = """
     UPDATE alert_group g
     SET status = %(status)s, snoozed_until = %(snoozed_until)s, resolved_at = %(resolved_at)s,
         is_current = %(is_current)s, assignee_user_id = %(assignee_user_id)s, runbook_url = %(runbook_url)s,
         assigned_at = CASE WHEN g.assignee_user_id IS DISTINCT FROM %(assignee_user_id)s THEN %(at)s
                            ELSE g.assigned_at END,
         version = g.version + 1
-    WHERE g.id = %(id)s""",
-    Actor.TOKEN,
-    by="%(by)s",
-    at="%(at)s",
-)
+    WHERE g.id = %(id)s"""
+_UPDATES: Final = {actor: with_audit_log(_SET, actor, by="%(by)s", at="%(at)s") for actor in Actor if actor.is_person}
 
 
 class UpdateFields(TypedDict, total=False):
@@ -82,11 +78,12 @@ class UpdateFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupUpdate:
-    """Which fields to set, by whom (a token's name), and when."""
+    """Which fields to set, by whom (the name of a token or a person), and when."""
 
     fields: UpdateFields
     by: str
     at: datetime
+    actor: Actor = Actor.TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +112,8 @@ class _Group:
 
 def update_group(
     workspace_id: int, group_id: int, update: GroupUpdate, *, versions: Collection[int] | None = None
-) -> None:
-    """Update one group, if its version is in ``versions``.
+) -> bool:
+    """Update one group, if its version is in ``versions``; return whether anything changed.
 
     ``None`` allows any version.
 
@@ -127,12 +124,12 @@ def update_group(
         DatabaseUnavailable: other transactions came first, twice; nothing was changed, retry.
     """
     try:
-        _update_one(workspace_id, group_id, update, versions)
+        return _update_one(workspace_id, group_id, update, versions)
     except DatabaseUnavailable:  # another group of the key has just become current, and is visible now
-        _update_one(workspace_id, group_id, update, versions)
+        return _update_one(workspace_id, group_id, update, versions)
 
 
-def _update_one(workspace_id: int, group_id: int, update: GroupUpdate, versions: Collection[int] | None) -> None:
+def _update_one(workspace_id: int, group_id: int, update: GroupUpdate, versions: Collection[int] | None) -> bool:
     with translate_constraint_errors(), database.atomic():
         groups = _lock(workspace_id, [group_id])
         if not groups:
@@ -140,7 +137,7 @@ def _update_one(workspace_id: int, group_id: int, update: GroupUpdate, versions:
         if versions is not None and groups[0].version not in versions:
             raise PreconditionFailed
         with short_lock_timeout():
-            _write_update(groups[0], update, _current(workspace_id, groups))
+            return _write_update(groups[0], update, _current(workspace_id, groups))
 
 
 def update_groups(
@@ -199,17 +196,19 @@ def _current(workspace_id: int, groups: Sequence[_Group]) -> dict[str, int]:
     return dict(database.execute_sql(_FIND_CURRENT, {"workspace_id": workspace_id, "keys": keys}).fetchall())
 
 
-def _write_update(group: _Group, update: GroupUpdate, current: dict[str, int]) -> None:
-    """Update a locked group, if anything changes, and ``current``."""
+def _write_update(group: _Group, update: GroupUpdate, current: dict[str, int]) -> bool:
+    """Update a locked group and ``current``, if anything changes; return whether it did."""
     current_id = current.get(group.group_key)
     updated = _updated_group(group, update, successor=None if current_id == group.id else current_id)
     if updated == group:
-        return
-    database.execute_sql(_UPDATE, asdict(updated) | {"status": updated.status.value, "by": update.by, "at": update.at})
+        return False
+    values = {"status": updated.status.value, "by": update.by, "at": update.at}
+    database.execute_sql(_UPDATES[update.actor], asdict(updated) | values)
     if updated.is_current:
         current[group.group_key] = group.id
     elif group.is_current:
         del current[group.group_key]
+    return True
 
 
 def _updated_group(group: _Group, update: GroupUpdate, *, successor: int | None) -> _Group:

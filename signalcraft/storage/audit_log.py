@@ -9,12 +9,18 @@ from types import MappingProxyType
 
 
 class Actor(StrEnum):
-    """Who changed a group: an API token, a status change of its source, an alert that joined, or inactivity."""
+    """Who changed a group: an API token, its source, an alert that joined, inactivity, or a person in Slack."""
 
     TOKEN = "token"  # noqa: S105 - a word, no secret
     SOURCE = "source"
     ALERT = "alert"
     CLOCK = "clock"
+    SLACK = "slack"
+
+    @property
+    def is_person(self) -> bool:
+        """Return whether this is somebody who waits to see what came of it."""
+        return self in (Actor.TOKEN, Actor.SLACK)
 
 
 _UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""

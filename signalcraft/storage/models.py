@@ -196,7 +196,7 @@ class GroupChange(Table):
 
     class Meta:
         constraints = [
-            Check("actor IN ('token', 'source', 'alert', 'clock')", name="group_change_actor_check"),
+            Check("actor IN ('token', 'source', 'alert', 'clock', 'slack')", name="group_change_actor_check"),
             Check(
                 "field IN ('status', 'snoozed_until', 'assignee_user_id', 'runbook_url')",
                 name="group_change_field_check",

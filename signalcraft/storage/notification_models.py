@@ -30,7 +30,7 @@ class Happening(Table):
     class Meta:
         constraints = [
             Check(f"kind IN {_HAPPENINGS}", name="happening_kind_check"),
-            Check("actor IN ('token', 'source', 'alert', 'clock')", name="happening_actor_check"),
+            Check("actor IN ('token', 'source', 'alert', 'clock', 'slack')", name="happening_actor_check"),
         ]
         indexes = [
             SQL("CREATE INDEX happening_unrouted ON happening (id) WHERE routed_at IS NULL"),
@@ -40,6 +40,8 @@ class Happening(Table):
 
 class Notification(Table):
     """One message to one receiver. Of mode ``card`` it is one for each group, edited; ``digest`` covers others.
+
+    ``reply`` is one in the thread of a card. ``urgency`` is 1 for a group that escalated, 2 for what a person did.
 
     Without a group it is about trouble of our own, and ``title`` says what. ``revision`` increases each time that a
     card has to be sent again. ``told_status`` is the status of the group in the last message, ``told_digest`` a hash of
@@ -71,10 +73,11 @@ class Notification(Table):
     covered_by = ForeignKeyField("self", null=True, on_delete="SET NULL", index=False, column_name="covered_by")
     remind_at = DateTimeTZField(null=True)
     reminders = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
+    urgency = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         constraints = [
-            Check("mode IN ('card', 'event', 'digest')", name="notification_mode_check"),
+            Check("mode IN ('card', 'event', 'digest', 'reply')", name="notification_mode_check"),
             Check(
                 "state IN ('pending', 'sending', 'sent', 'gone', 'given_up', 'covered')",
                 name="notification_state_check",
@@ -102,11 +105,19 @@ class Notification(Table):
             SQL("CREATE INDEX notification_given_up ON notification (id) WHERE state = 'given_up'"),
             SQL("CREATE INDEX notification_remind ON notification (remind_at) WHERE remind_at IS NOT NULL"),
             SQL("CREATE INDEX notification_covered_by ON notification (covered_by) WHERE covered_by IS NOT NULL"),
+            SQL(
+                "CREATE INDEX notification_external ON notification (external_channel, external_id)"
+                " WHERE external_channel IS NOT NULL"
+            ),
         ]
 
 
 class ReceiverState(Model):
-    """What holds for one receiver of all processes: until when it is busy or has a pause, and whether it is broken."""
+    """What holds for one receiver of all processes: until when it is busy or has a pause, and whether it is broken.
+
+    ``external_account`` and ``external_channel`` are where its last message went, as the receiver names them. ``key``
+    tells its messages from those of another deployment.
+    """
 
     receiver = TextField(primary_key=True)
     not_before = DateTimeTZField(constraints=[SQL("DEFAULT '-infinity'")])
@@ -116,6 +127,9 @@ class ReceiverState(Model):
     last_sent_at = DateTimeTZField(null=True)
     last_error_at = DateTimeTZField(null=True)
     last_error_code = TextField(null=True)
+    external_account = TextField(null=True)
+    external_channel = TextField(null=True)
+    key = TextField(constraints=[SQL("DEFAULT md5(random()::text || clock_timestamp()::text)")])
 
     class Meta:
         database = database

@@ -92,7 +92,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         # History.
         "Change.id": ("Id of the change.", 7),
         "at": ("When it was changed.", _HALF_PAST),
-        "actor": ("What changed it: a token, the source, a worse alert, or the clock.", "token"),
+        "actor": ("What changed it: a token, the source, a worse alert, the clock, or a person in Slack.", "token"),
         "by": ("Name of the token or of the source.", "oncall"),
         "Change.field": ("Field that was changed.", "status"),
         "from": ("Value before, as text.", "open"),
