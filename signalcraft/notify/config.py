@@ -199,9 +199,16 @@ def _receiver(name: str, options: Mapping[str, Any], environ: Mapping[str, str])
     try:
         kind = KINDS[_Kind().load(options)["kind"]]
         resolved = {key: _resolve(key, value, environ) for key, value in options.items() if key != "kind"}
-        return kind.from_options(name, kind.options().load(resolved))
+        schema = kind.options()
+        return kind.from_options(name, schema.load(_from_variables(schema, environ) | resolved))
     except ValidationError as error:
         raise ValidationError({place: error.messages}) from None
+
+
+def _from_variables(schema: Schema, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that a setting gives to all receivers of a kind."""
+    variables = {key: field.metadata.get("variable", "") for key, field in schema.fields.items()}
+    return {key: environ[variable] for key, variable in variables.items() if environ.get(variable)}
 
 
 def _resolve(key: str, value: Any, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - of TOML

@@ -46,7 +46,7 @@ class Outcome:
 
     ``code`` is one of ours (``http_503``, ``timeout``, ``dns``, ``auth``), never an exception's text. ``detail`` is the
     beginning of the answer, without secrets. ``retry_after`` is in seconds. ``external_id`` and ``external_channel``
-    are the receiver's names of the message, needed to edit it.
+    are the receiver's names of the message, needed to edit it; ``external_account`` is where the channel is.
     """
 
     kind: OutcomeKind
@@ -56,17 +56,37 @@ class Outcome:
     retry_after: float | None = None
     external_id: str | None = None
     external_channel: str | None = None
+    external_account: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
-    """The content of a digest: how many groups opened and resolved, and the worst of them, worst first."""
+    """The content of a digest: how many groups opened and resolved, and the worst of them, worst first.
+
+    ``urls`` are our pages of these.
+    """
 
     opened: int
     resolved: int
     worst: Sequence[Mapping[str, Any]]
     ids: Sequence[int]
     since: datetime
+    urls: Sequence[str | None] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a card says besides its title: a sentence about the status, and where and how often, in short parts."""
+
+    status: str
+    context: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A message in the thread of a card. ``is_broadcast``: it is shown in the channel as well."""
+
+    is_broadcast: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +98,8 @@ class Message:
     fields of the API, or is ``None`` for a digest and for trouble of our own. ``title`` and ``facts`` are plain text: a
     kind escapes them for its format. ``url`` is our page of the group, ``link`` the source's; both may be ``None``.
     ``thread_id`` is the same for all messages about one group. ``external_id`` names the message to edit, if it was
-    sent before.
+    sent before; of a reply, the card's. ``card`` is for kinds with cards. ``may_have_arrived``: an earlier attempt was
+    made, and its outcome may be unknown; ``key`` names the message in the receiver, of this deployment alone.
     """
 
     notification_id: str
@@ -95,6 +116,10 @@ class Message:
     is_test: bool = False
     external_id: str | None = None
     external_channel: str | None = None
+    card: Card | None = None
+    reply: Reply | None = None
+    may_have_arrived: bool = False
+    key: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -106,11 +131,13 @@ class Receiver(Protocol):
     """A configured receiver. ``send`` and ``check`` run in a thread of the notifier, one at a time.
 
     ``pace`` is the least time between two messages, in seconds; ``per_hour`` the most messages of an hour.
+    ``has_threads``: a card has a thread, in which people are told what they should notice again.
     """
 
     kind: ClassVar[str]
     mode: ClassVar[Mode]
     options: ClassVar[type[Schema]]
+    has_threads: ClassVar[bool]
     name: str
     pace: float
     per_hour: int | None

@@ -22,7 +22,7 @@ from signalcraft.groups import queries
 from signalcraft.notify import delivery_sql as sql
 from signalcraft.notify import messages, trouble
 from signalcraft.notify.config import NotifyConfig
-from signalcraft.notify.contract import DETAIL_LIMIT, Message, Outcome, OutcomeKind, Receiver
+from signalcraft.notify.contract import DETAIL_LIMIT, Message, Mode, Outcome, OutcomeKind, Receiver
 from signalcraft.notify.news import is_news
 from signalcraft.notify.receivers.log import LogReceiver
 from signalcraft.storage.database import database, session
@@ -101,6 +101,7 @@ class ReceiverDelivery:
             row = row or self._row(sql.PICK, only_tests=only_tests, holds=storm is not None)
             if row is None:
                 return None
+            row["key"] = locked["key"]
             claim = self._render(row)
             if claim is None:
                 database.execute_sql(sql.COVER, {"id": row["id"], "revision": row["revision"]})
@@ -155,6 +156,8 @@ class ReceiverDelivery:
             message = messages.of_trouble(row, attempted_at=now)
             return _Claim(row=row, message=message)
         group = queries.group(row["workspace_id"], row["alert_group_id"], now=now)
+        if group is not None and row["mode"] == Mode.CARD:
+            group |= self._rows(sql.CARD_HISTORY, group=group["id"])[0]
         if group is None or not is_news(row, group):
             return None
         message = messages.of_group(row, group, attempted_at=now, public_url=self._public_url)
@@ -216,6 +219,8 @@ class ReceiverDelivery:
                 "sent": kind is OutcomeKind.SENT,
                 "broken": kind is OutcomeKind.BROKEN,
                 "code": outcome.code,
+                "account": outcome.external_account,
+                "channel": outcome.external_channel,
             }
             before = self._row(sql.RECEIVER_BROKEN)
             database.execute_sql(sql.RELEASE_RECEIVER, state)

@@ -4,7 +4,7 @@ from signalcraft.notify.news import UNKNOWN
 
 #: Lock the receiver, if it is free: no message in flight, and no pause to keep.
 LOCK_RECEIVER = """
-    SELECT broken_since, broken_since IS NOT NULL AND not_before <= now() AS may_retry FROM receiver_state
+    SELECT key, broken_since, broken_since IS NOT NULL AND not_before <= now() AS may_retry FROM receiver_state
     WHERE receiver = %(receiver)s AND busy_until <= now() AND (not_before <= now() OR broken_since IS NOT NULL)
     FOR UPDATE SKIP LOCKED"""
 
@@ -87,6 +87,15 @@ COVERED_GROUPS = f"""
              g.count DESC, g.id LIMIT %(limit)s"""
 RECORD_COVERED = "UPDATE notification SET sent_at = now() WHERE covered_by = %(id)s AND told_status IS NOT NULL"
 
+#: What a card shows besides the group: who changed its status last, and whether it is a regression.
+CARD_HISTORY = """
+    SELECT c.changed_by AS status_by, c.actor AS status_actor, c.changed_at AS status_at, c.to_value AS status_to,
+           CASE WHEN p.resolved_at <= g.first_seen_at THEN p.resolved_at END AS previous_resolved_at
+    FROM alert_group g LEFT JOIN alert_group p ON p.id = g.previous_group_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM group_change WHERE alert_group_id = g.id AND field = 'status' ORDER BY id DESC LIMIT 1) c ON true
+    WHERE g.id = %(group)s"""
+
 INSERT_ATTEMPT = """
     INSERT INTO notification_attempt (notification_id, outcome, code, http_status, took_ms, detail)
     VALUES (%(id)s, %(outcome)s, %(code)s, %(http_status)s, %(took_ms)s, %(detail)s)"""
@@ -122,6 +131,8 @@ RELEASE_RECEIVER = """
         broken_since = CASE WHEN %(broken)s THEN coalesce(broken_since, now()) WHEN %(sent)s THEN NULL
                             ELSE broken_since END,
         broken_code = CASE WHEN %(broken)s THEN %(code)s WHEN %(sent)s THEN NULL ELSE broken_code END,
+        external_account = coalesce(%(account)s, external_account),
+        external_channel = coalesce(%(channel)s, external_channel),
         last_sent_at = CASE WHEN %(sent)s THEN now() ELSE last_sent_at END,
         last_error_at = CASE WHEN %(sent)s THEN last_error_at ELSE now() END,
         last_error_code = CASE WHEN %(sent)s THEN last_error_code ELSE %(code)s END

@@ -4,6 +4,7 @@ The kinds put them into their formats. Sender's text is in ``title`` and ``text`
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from signalcraft.groups.group_schema import dump_group
-from signalcraft.notify.contract import Digest, Message, Mode
+from signalcraft.notify.contract import Card, Digest, Message, Mode, Reply
 
 Row = Mapping[str, Any]
 
@@ -59,6 +60,7 @@ _NEUTRAL_COLOUR: Final = "#6b737a"
 _WORDS: Final[Mapping[str, str]] = {"med": "medium", "ack": "acknowledged"}
 #: The fields of a group that a card shows, counts and times aside: a change of these is an edit.
 _SHOWN: Final = (
+    "id",
     "title",
     "status",
     "severity",
@@ -69,6 +71,8 @@ _SHOWN: Final = (
     "snoozed_until",
     "runbook_url",
 )
+#: Who changed the status, and when; read for cards alone.
+_SHOWN_CHANGE: Final = ("status_by", "status_at")
 #: The groups that a digest names by id, and those of them that it describes.
 DIGEST_GROUPS: Final = 200
 _DIGEST_TITLES: Final = 10
@@ -77,7 +81,7 @@ _WORST: Final = f"The worst {_DIGEST_TITLES}:"
 
 def told_digest(group: Row) -> str:
     """Return what a card shows of ``group``, as a hash; equal hashes need no edit."""
-    shown = {name: group[name] for name in _SHOWN}
+    shown = {name: group[name] for name in _SHOWN} | {name: group.get(name) for name in _SHOWN_CHANGE}
     return hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -93,12 +97,40 @@ def of_group(row: Row, group: Row, *, attempted_at: datetime, public_url: str) -
         text=_sentences(reason, group, attempted_at),
         facts=_facts(group, attempted_at),
         group=dump_group(dict(group)),
-        url=f"{public_url}/alerts/{group['id']}" if public_url else None,
+        url=_page(public_url, group["id"]),
         link=group["link"] if (group["link"] or "").startswith(("https://", "http://")) else None,
         thread_id=f"group-{group['id']}-{group['first_seen_at'].timestamp():.0f}",
         is_test=row["is_test"],
         external_id=row["external_id"],
         external_channel=row["external_channel"],
+        card=Card(status=_status(group, attempted_at), context=_context(group, attempted_at)),
+        **_attempt(row),
+    )
+
+
+def of_reply(row: Row, group: Row, *, times: int, is_broadcast: bool, attempted_at: datetime) -> Message:
+    """Return the message of notification ``row`` in the thread of the card of ``group``.
+
+    ``times`` is how often the problem has come back lately.
+    """
+    reason = row["reason"]
+    sentences = [f"{_HAPPENED.get(reason, reason)}."]
+    if reason == "escalated":
+        sentences = [f"Its severity is {word(group['severity'])} now."]
+    elif times > 1:
+        sentences.append(f"{times} times within {'an hour' if reason == 'regressed' else 'a day'}.")
+    return Message(
+        notification_id=_notification_id(row),
+        attempted_at=attempted_at,
+        reason=reason,
+        title=group["title"],
+        text=" ".join(sentences),
+        group=dump_group(dict(group)),
+        thread_id=f"group-{group['id']}-{group['first_seen_at'].timestamp():.0f}",
+        external_id=row["external_id"],
+        external_channel=row["external_channel"],
+        reply=Reply(is_broadcast=is_broadcast),
+        **_attempt(row),
     )
 
 
@@ -112,6 +144,7 @@ def of_trouble(row: Row, *, attempted_at: datetime) -> Message:
         text=row["title"],
         thread_id=f"signalcraft-{row['reason']}",
         is_test=row["is_test"],
+        **_attempt(row),
     )
 
 
@@ -134,9 +167,11 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
             worst=[dump_group(dict(group)) for group in worst[:_DIGEST_TITLES]],
             ids=[group["id"] for group in worst],
             since=since,
+            urls=[_page(public_url, group["id"]) for group in worst[:_DIGEST_TITLES]],
         ),
         url=f"{public_url}/alerts?status=open" if public_url else None,
         thread_id="digest",
+        **_attempt(row),
     )
 
 
@@ -168,6 +203,15 @@ def line_of(group: Mapping[str, Any]) -> str:
     return f"{word(group['severity']).capitalize()}, {where}: {group['title']} ({_number(group['count'], 'alert')})"
 
 
+def _page(public_url: str, group_id: int) -> str | None:
+    return f"{public_url}/alerts/{group_id}" if public_url else None
+
+
+def _attempt(row: Row) -> dict[str, Any]:
+    """Return what an attempt has to know of earlier ones."""
+    return {"may_have_arrived": row["tries"] > 0, "key": f"{row['key']}-{row['id']}"}
+
+
 def _notification_id(row: Row) -> str:
     """Return the public id of a notification: the receivers' idempotency key.
 
@@ -190,6 +234,41 @@ def _sentences(reason: str, group: Row, now: datetime) -> str:
     since = f"since {_minute(first)}, {_ago(first, now)}; the last one {_ago(last, now)}"
     once = f"at {_minute(first)}, {_ago(first, now)}"
     return f"{where}. {number} {once if group['count'] == 1 else since}."
+
+
+def _status(group: Row, now: datetime) -> str:
+    """Return the status of a card, with who made it so and when, as is known of the last change."""
+    by, at = _person(group.get("status_by")), group.get("status_at")
+    match group["status"]:
+        case "ack":
+            return f"Acknowledged{by}{f', {_minute(at)}' if at else ''}"
+        case "snoozed":
+            until = group["snoozed_until"]
+            return f"Snoozed{by}{f' until {_minute(until)}' if until else ', until somebody reopens it'}"
+        case "resolved":
+            by = " after a long time without an alert" if group.get("status_actor") == "clock" else by
+            open_for = _span((group["resolved_at"] or group["last_seen_at"]) - group["first_seen_at"])
+            return f"Resolved{by}. It was open for {open_for}, with {_number(group['count'], 'alert')}"
+    if at and group.get("status_to") == "open" and group["status_actor"] != "alert":
+        return f"Reopened{by}, {_minute(at)}"
+    return f"Open since {_minute(group['first_seen_at'])}, {_ago(group['first_seen_at'], now)}"
+
+
+def _person(by: str | None) -> str:
+    """Return who did something, without the id that tells people of one name apart in the history."""
+    return f" by {re.sub(r' [(][A-Z0-9]+[)]$', '', by)}" if by else ""
+
+
+def _context(group: Row, now: datetime) -> list[str]:
+    """Return where a problem is and how often it happened; and of which group it is a regression."""
+    count = f"{_number(group['count'], 'alert')} since {_minute(group['first_seen_at'])}"
+    found = [group["project"], group["environment"], word(group["severity"]), count]
+    resolved_at = group.get("previous_resolved_at")
+    if resolved_at is not None:
+        found.append(f"regression of #{group['previous_group_id']}, resolved {_ago(resolved_at, now)}")
+    if group["assignee_user_id"]:
+        found.append(f"assigned to {group['assignee_user_id']}")
+    return found
 
 
 def _facts(group: Row, now: datetime) -> list[tuple[str, str]]:

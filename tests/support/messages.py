@@ -51,6 +51,8 @@ def group_row(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - columns
 def notification_row(reason: str = "opened", **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - columns
     return {
         "id": 7,
+        "key": "of-the-tests",
+        "tries": 0,
         "mode": "event",
         "reason": reason,
         "title": "",

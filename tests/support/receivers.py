@@ -16,6 +16,7 @@ class RecordingReceiver:
     kind: ClassVar[str] = "recording"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = Schema
+    has_threads: ClassVar[bool] = False
     pace: float = 0.0
     per_hour: int | None = None
 

@@ -8,6 +8,7 @@ from signalcraft.notify.receivers.apprise import AppriseReceiver
 from signalcraft.notify.receivers.email import EmailReceiver
 from signalcraft.notify.receivers.log import LogReceiver
 from signalcraft.notify.receivers.pagerduty import PagerDutyReceiver
+from signalcraft.notify.receivers.slack import SlackReceiver
 from signalcraft.notify.receivers.slack_webhook import SlackWebhookReceiver
 from signalcraft.notify.receivers.webhook import WebhookReceiver
 
@@ -17,6 +18,7 @@ KINDS: Mapping[str, type[Receiver]] = MappingProxyType(
         for kind in (
             LogReceiver,
             WebhookReceiver,
+            SlackReceiver,
             SlackWebhookReceiver,
             EmailReceiver,
             PagerDutyReceiver,

@@ -31,6 +31,7 @@ class AppriseReceiver:
     kind: ClassVar[str] = "apprise"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
+    has_threads: ClassVar[bool] = False
     pace: float = 1.0
     per_hour: int | None = None
 

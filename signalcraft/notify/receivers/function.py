@@ -18,6 +18,7 @@ class FunctionReceiver:
     kind: ClassVar[str] = "function"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = Schema
+    has_threads: ClassVar[bool] = False
     pace: float = 0.0
     per_hour: int | None = None
 

@@ -17,6 +17,7 @@ class LogReceiver:
     kind: ClassVar[str] = "log"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = Schema
+    has_threads: ClassVar[bool] = False
     pace: float = 0.0
     per_hour: int | None = None
 

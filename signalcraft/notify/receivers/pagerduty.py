@@ -43,6 +43,7 @@ class PagerDutyReceiver:
     kind: ClassVar[str] = "pagerduty"
     mode: ClassVar[Mode] = Mode.CARD
     options: ClassVar[type[Schema]] = _Options
+    has_threads: ClassVar[bool] = False
     pace: float = 0.5
     per_hour: int | None = None
 

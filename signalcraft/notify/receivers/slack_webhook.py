@@ -40,6 +40,7 @@ class SlackWebhookReceiver:
     kind: ClassVar[str] = "slack_webhook"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
+    has_threads: ClassVar[bool] = False
     pace: float = _PACE
     per_hour: int | None = None
 

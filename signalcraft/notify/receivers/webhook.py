@@ -53,6 +53,7 @@ class WebhookReceiver:
     kind: ClassVar[str] = "webhook"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
+    has_threads: ClassVar[bool] = False
     pace: float = 0.0
     per_hour: int | None = None
 

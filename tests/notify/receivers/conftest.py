@@ -16,6 +16,8 @@ import pytest
 import structlog
 
 from signalcraft import logs
+from signalcraft.dev import fake_slack
+from signalcraft.dev.fake_slack import FakeSlack, Fault, FaultKind
 from signalcraft.notify.config import load
 from signalcraft.notify.contract import Receiver
 from tests.support import http_server, mail_server
@@ -26,12 +28,13 @@ SIGNING_SECRETS = ("whsec_" + "c2VjcmV0LW9mLXRoZS10ZXN0cy1vbmUt", "whsec_" + "c2
 ENVIRON = {
     "SIGNING": ",".join(SIGNING_SECRETS),
     "ROUTING_KEY": "routing-key-0123456789abcdef",
+    "BOT_TOKEN": "xoxb-0123456789-abcdefghij",
     "PATH_SECRET": "T0SECRETPATH/B0SECRETPATH/tokenOfTheWebhook",
 }
 #: No outcome, no log line, no repr may hold one of these.
-SECRETS = (*SIGNING_SECRETS, ENVIRON["ROUTING_KEY"], *ENVIRON["PATH_SECRET"].split("/"), "smtp-pass")
+SECRETS = (*SIGNING_SECRETS, ENVIRON["ROUTING_KEY"], ENVIRON["BOT_TOKEN"], *ENVIRON["PATH_SECRET"].split("/"), "smtp-pass")
 HTTP_KINDS = ("webhook", "slack_webhook", "pagerduty")
-KINDS = (*HTTP_KINDS, "email", "apprise", "log", "function")
+KINDS = (*HTTP_KINDS, "slack", "email", "apprise", "log", "function")
 
 _OPTIONS = {
     "webhook": 'url = "env:URL"\nsecret = "env:SIGNING"',
@@ -39,6 +42,7 @@ _OPTIONS = {
     "pagerduty": 'url = "env:URL"\nrouting_key = "env:ROUTING_KEY"',
     "email": 'smtp = "env:URL"\nfrom = "alerts@example.org"\nto = ["ops@example.org", "ann@example.org"]',
     "apprise": 'urls = ["env:URL"]',
+    "slack": 'url = "env:URL"\ntoken = "env:BOT_TOKEN"\nchannel = "C0ALERTS"',
     "log": "",
 }
 
@@ -78,6 +82,17 @@ def _of_http(server: HttpServer, kind: str) -> Kind:
         hang=partial(server.behaviours.append, http_server.hang),
         lose_answer=None if kind == "apprise" else partial(server.behaviours.append, http_server.reset),
         arrived=lambda: [request.body for request in server.requests],
+    )
+
+
+def _of_slack(slack: FakeSlack) -> Kind:
+    return Kind(
+        name="slack",
+        receiver=receiver_of("slack", slack.url),
+        fail_once=lambda: slack.faults.add(Fault(kind=FaultKind.STATUS, times=1)),
+        hang=lambda: slack.faults.add(Fault(kind=FaultKind.HANG, times=1)),
+        lose_answer=lambda: slack.faults.add(Fault(kind=FaultKind.RESET, times=1, is_accepted=True)),
+        arrived=lambda: slack.messages("alerts"),
     )
 
 
@@ -136,6 +151,8 @@ def make_kind(logged: io.StringIO) -> Iterator[Callable[[str], Kind]]:
                 import_apprise()
             if name == "email":
                 return _of_mail(stack.enter_context(mail_server.serving()))
+            if name == "slack":
+                return _of_slack(stack.enter_context(fake_slack.serving(FakeSlack(token=ENVIRON["BOT_TOKEN"]))))
             if name in ("log", "function"):
                 return _of_log(logged) if name == "log" else _of_function()
             return _of_http(stack.enter_context(http_server.serving()), name)

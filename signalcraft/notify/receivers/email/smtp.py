@@ -67,6 +67,7 @@ class EmailReceiver:
     kind: ClassVar[str] = "email"
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
+    has_threads: ClassVar[bool] = False
     pace: float = 0.0
 
     def __init__(self, name: str, smtp: Secret, sender: Address, to: Sequence[Address], per_hour: int | None) -> None:

@@ -1,0 +1,221 @@
+"""The kind ``slack``: one message for each group, edited in place.
+
+Slack has no key by which a message could be posted only once. So each carries ours in its metadata, and one that may
+have arrived is looked for in the channel before it is posted again.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+from marshmallow import Schema, fields, validate
+
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.options import SecretField, UrlField
+from signalcraft.notify.receivers.deadline import Deadline
+from signalcraft.notify.receivers.slack import card, errors
+from signalcraft.notify.receivers.slack.errors import CallFailedError
+
+if TYPE_CHECKING:
+    from signalcraft.notify.receivers.slack.client import SlackCalls
+
+Answer = Mapping[str, Any]
+
+_CLIENT: Final = "signalcraft.notify.receivers.slack.client"
+API_URL: Final = "https://slack.com/api/"
+#: Slack allows about one message a second and channel.
+_PACE: Final = 1.0
+_CHANNEL_ID: Final = r"[CDG][A-Z0-9]{2,}\Z"
+#: How far back, and how many messages at most, a message is looked for.
+_LOOKED_BACK: Final = timedelta(hours=25)
+_PAGES: Final = 3
+_PAGE: Final = 200
+_WRITE_SCOPE: Final = "chat:write"
+
+
+class _Options(Schema):
+    token = SecretField(required=True)
+    channel = fields.String(
+        required=True, validate=validate.Regexp(_CHANNEL_ID, error="must be the id of a channel, such as C0123ABCD")
+    )
+    url = UrlField(metadata={"variable": "SLACK_API_URL"})
+
+
+class SlackReceiver:
+    """Posts and edits messages of one channel."""
+
+    kind: ClassVar[str] = "slack"
+    mode: ClassVar[Mode] = Mode.CARD
+    options: ClassVar[type[Schema]] = _Options
+    has_threads: ClassVar[bool] = True
+    pace: float = _PACE
+    per_hour: int | None = None
+
+    def __init__(self, name: str, token: Secret, channel: str, url: Secret) -> None:
+        """Create the receiver ``name``."""
+        self.name = name
+        self._token, self._channel, self._url = token, channel, url
+        self._client: ModuleType = importlib.import_module(_CLIENT)  # only a deployment that uses it pays for slack_sdk
+        self._deadline = Deadline()
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        """Create the receiver ``name`` from its options."""
+        return cls(name, options["token"], options["channel"], options.get("url", Secret(API_URL)))
+
+    def send(self, message: Message) -> Outcome:
+        """Post ``message``, or edit the one that was posted before."""
+        return self._deadline.run(lambda: self._outcome(lambda: self._send(self._calls(), message)))
+
+    def check(self) -> Sequence[str]:
+        """Return what is wrong with the token, the channel and the scopes."""
+        problems: list[str] = []
+        self._deadline.run(lambda: self._outcome(lambda: self._check(self._calls(), problems)))
+        return problems
+
+    def _calls(self) -> "SlackCalls":
+        calls: SlackCalls = self._client.SlackCalls(self._token.value, self._url.value)
+        return calls
+
+    def _outcome(self, attempt: Callable[[], Outcome]) -> Outcome:
+        try:
+            return attempt()
+        except CallFailedError as failure:
+            return failure.outcome
+
+    def _send(self, calls: "SlackCalls", message: Message) -> Outcome:
+        if message.external_id and message.reply is None:
+            try:
+                return self._edit(calls, message, message.external_channel or self._channel, message.external_id)
+            except CallFailedError as failure:
+                if failure.error not in errors.GONE:
+                    raise
+        code = ""
+        if message.may_have_arrived:
+            try:
+                found = self._find(calls, message)
+            except CallFailedError as failure:
+                if failure.error not in errors.NO_LOOK_UP:
+                    raise _not_posted(failure.outcome) from None
+                found, code = None, "look_up_not_allowed"
+            if found is not None:
+                return self._adopt(calls, message, found)
+        return self._post(calls, message, code)
+
+    def _adopt(self, calls: "SlackCalls", message: Message, found: Answer) -> Outcome:
+        """Make an earlier attempt, which has arrived, say what is so now. A reply stays as it is."""
+        channel = message.external_channel or self._channel
+        if message.reply is not None:
+            return _sent({"channel": channel, "ts": found["ts"], "message": found})
+        return self._edit(calls, message, channel, found["ts"])
+
+    def _post(self, calls: "SlackCalls", message: Message, code: str) -> Outcome:
+        target: dict[str, Any] = {"channel": self._channel}
+        if message.reply is not None:
+            target = {
+                "channel": message.external_channel or self._channel,
+                "thread_ts": message.external_id,
+                "reply_broadcast": message.reply.is_broadcast,
+            }
+
+        def post(form: Mapping[str, Any]) -> Answer:
+            return calls.call("chat_postMessage", **card.for_posting(form), **target)
+
+        return self._write(message, post, code)
+
+    def _edit(self, calls: "SlackCalls", message: Message, channel: str, ts: str) -> Outcome:
+        def edit(form: Mapping[str, Any]) -> Answer:
+            return calls.call("chat_update", **card.for_editing(form), channel=channel, ts=ts)
+
+        return self._write(message, edit, "")
+
+    def _write(self, message: Message, write: Callable[[Mapping[str, Any]], Answer], code: str) -> Outcome:
+        """Write the message; if its form is refused, as plain text: it must arrive."""
+        try:
+            return _sent(write(card.render(message)), code)
+        except CallFailedError as failure:
+            if failure.error not in errors.FORM:
+                raise
+            has_metadata = "metadata" not in failure.error
+        return _sent(write(card.plain(message, has_metadata=has_metadata)), code or "plain_text")
+
+    def _find(self, calls: "SlackCalls", message: Message) -> Answer | None:
+        """Return the message that an earlier attempt posted, if there is one.
+
+        One that cannot be edited any more is none.
+        """
+        channel, is_reply = message.external_channel or self._channel, message.reply is not None
+        oldest = (message.attempted_at - _LOOKED_BACK).timestamp()
+        arguments: dict[str, Any] = {"channel": channel, "oldest": f"{oldest:.6f}", "limit": _PAGE}
+        arguments |= {"include_all_metadata": True} | ({"ts": message.external_id} if is_reply else {})
+        for _ in range(_PAGES):
+            answer = calls.call("conversations_replies" if is_reply else "conversations_history", **arguments)
+            for each in answer.get("messages") or ():
+                if _key_of(each) == message.key and each["ts"] != message.external_id:
+                    return dict(each)
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                break
+            arguments["cursor"] = cursor
+        return None
+
+    def _check(self, calls: "SlackCalls", problems: list[str]) -> Outcome:
+        """Add to ``problems`` what is wrong."""
+        try:
+            answer = calls.call("auth_test")
+        except CallFailedError as failure:
+            problems.append(_problem(failure, "the token does not work: check the variable it is read from"))
+            raise
+        scopes = {name.lower(): value for name, value in answer["headers"].items()}.get("x-oauth-scopes")
+        if scopes is not None and _WRITE_SCOPE not in scopes.replace(" ", "").split(","):
+            problems.append(f"the app lacks the scope {_WRITE_SCOPE}: add it, and install the app again")
+        try:
+            calls.call("conversations_history", channel=self._channel, limit=1)
+        except CallFailedError as failure:
+            problems.append(_problem(failure, _LOOK_UP_ADVICE.get(failure.error, _CHANNEL_ADVICE)))
+        return Outcome(kind=OutcomeKind.SENT)
+
+
+_CHANNEL_ADVICE: Final = "the channel cannot be read: check its id"
+_LOOK_UP_ADVICE: Final[Mapping[str, str]] = {
+    "missing_scope": "a message that may have arrived cannot be looked up, and is posted again: add channels:history",
+    "not_in_channel": "a message that may have arrived cannot be looked up, and is posted again: /invite the app",
+    "channel_not_found": "there is no such channel, or it is private and the app is not in it: /invite the app",
+}
+
+
+def _problem(failure: CallFailedError, advice: str) -> str:
+    return f"{advice} ({failure.error or failure.outcome.code})"
+
+
+def _not_posted(outcome: Outcome) -> CallFailedError:
+    """Return the failure of a look-up: nothing was posted meanwhile."""
+    kind = OutcomeKind.RETRY if outcome.kind in (OutcomeKind.UNKNOWN, OutcomeKind.REFUSED) else outcome.kind
+    return CallFailedError(replace(outcome, kind=kind, code=f"look_up_{outcome.code}"))
+
+
+def _key_of(message: Answer) -> str | None:
+    """Return our key in the metadata of a message of a channel; others have metadata, too."""
+    metadata = message.get("metadata") or {}
+    if metadata.get("event_type") != card.EVENT_TYPE:
+        return None
+    key = (metadata.get("event_payload") or {}).get("id")
+    return key if isinstance(key, str) else None
+
+
+def _sent(answer: Answer, code: str = "") -> Outcome:
+    """Return the outcome of a message that arrived, with where it is."""
+    message = answer.get("message") or {}
+    profile = message.get("bot_profile") or {}
+    team, app = message.get("team") or profile.get("team_id"), message.get("app_id") or profile.get("app_id")
+    return Outcome(
+        kind=OutcomeKind.SENT,
+        code=code,
+        http_status=200,
+        external_id=answer["ts"],
+        external_channel=answer["channel"],
+        external_account=f"{team} {app}" if team and app else None,
+    )
