@@ -8,7 +8,7 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
     web/           the web process: create_app, problem details, probes, /metrics, OpenAPI, rq-dashboard
         server/    gunicorn worker that buffers requests: protection against slow clients
     tasks.py       the job functions that RQ calls by name
-    dev/           not for production: embedded servers, local stack, demo, mock Sentry, generated documents
+    dev/           not for production: embedded servers, local stack, demo, mock Sentry, fake Slack, generated documents
 
     api/           the JSON API: groups, events, stats; authentication, request and response schemas, pagination
 
