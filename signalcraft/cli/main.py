@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from signalcraft.cli import doctor, local, notifications, recovery, reports, tenancy
+from signalcraft.cli import doctor, local, notifications, recovery, reports, slack, tenancy
 from signalcraft.cli.context import database, prompt_secret
 from signalcraft.dev import docs, settings_docs
 from signalcraft.dev.mock_sentry import MockSentry
@@ -133,6 +133,7 @@ for command in (
     *reports.COMMANDS,
     *recovery.COMMANDS,
     *notifications.COMMANDS,
+    *slack.COMMANDS,
     *local.COMMANDS,
     doctor.doctor,
 ):
