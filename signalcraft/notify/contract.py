@@ -61,13 +61,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
-    """The content of a digest: how many groups opened and resolved, and the worst of them, worst first.
+    """The content of a digest: how many groups are open and resolved, and the worst of them, worst first.
 
-    ``urls`` are our pages of these.
+    ``status`` is that of all of them together: ``resolved`` if all are, ``ack`` if none is open, else ``open``.
+    ``urls`` are our pages of the worst.
     """
 
     opened: int
     resolved: int
+    status: str
     worst: Sequence[Mapping[str, Any]]
     ids: Sequence[int]
     since: datetime
@@ -123,7 +125,9 @@ class Message:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the group is resolved."""
+        """Return whether the group, or each group of the digest, is resolved."""
+        if self.digest is not None:
+            return self.digest.status == "resolved"
         return self.group is not None and self.group["status"] == "resolved"
 
 

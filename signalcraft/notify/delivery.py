@@ -138,7 +138,9 @@ class ReceiverDelivery:
 
     def _start_digest(self) -> Row | None:
         """Cover what is due with one digest."""
-        digest = self._row(sql.INSERT_DIGEST)
+        is_card = self._receiver.mode is Mode.CARD
+        digest = self._row(sql.REOPEN_DIGEST, period=self._timing.storm) if is_card else None
+        digest = digest or self._row(sql.INSERT_DIGEST)
         if digest is not None:
             database.execute_sql(sql.COVER_BY_DIGEST, {"receiver": self._receiver.name, "id": digest["id"]})
         return digest
@@ -151,7 +153,8 @@ class ReceiverDelivery:
             counts = self._rows(sql.COUNT_COVERED, id=row["id"])[0]
             worst = self._rows(sql.COVERED_GROUPS, id=row["id"], limit=messages.DIGEST_GROUPS)
             message = messages.of_digest(row, counts, worst, attempted_at=now, public_url=self._public_url)
-            return _Claim(row=row, message=message)
+            is_card = self._receiver.mode is Mode.CARD
+            return _Claim(row=row, message=message, told_status=counts["status"] if is_card else None)
         if row["alert_group_id"] is None:
             message = messages.of_trouble(row, attempted_at=now)
             return _Claim(row=row, message=message)
@@ -268,8 +271,9 @@ class ReceiverDelivery:
         row = claim.row
         metrics.count("signalcraft_notifications_total", receiver=self._receiver.name, outcome=outcome.kind.value)
         if outcome.kind is OutcomeKind.SENT:
-            took = (datetime.now(UTC) - row["happened_at"]).total_seconds()
-            metrics.observe("signalcraft_notification_seconds", max(took, 0.0))
+            if row["mode"] != "digest":
+                took = (datetime.now(UTC) - row["happened_at"]).total_seconds()
+                metrics.observe("signalcraft_notification_seconds", max(took, 0.0))
             if isinstance(self._receiver, LogReceiver):
                 return  # the message was a line already
         level = log.info if outcome.kind is OutcomeKind.SENT else log.warning

@@ -1,6 +1,6 @@
 """The SQL statements of ``delivery``. All times are PostgreSQL's: processes of several machines compare them."""
 
-from signalcraft.notify.news import UNKNOWN
+from signalcraft.notify.news import SHOWN_BY_DIGEST, UNKNOWN
 
 #: Lock the receiver, if it is free: no message in flight, and no pause to keep.
 LOCK_RECEIVER = """
@@ -8,9 +8,11 @@ LOCK_RECEIVER = """
     WHERE receiver = %(receiver)s AND busy_until <= now() AND (not_before <= now() OR broken_since IS NOT NULL)
     FOR UPDATE SKIP LOCKED"""
 
-#: Messages that a storm makes a digest of: all but edits of cards, tests, and trouble of our own.
-_OF_A_STORM = """n.state = 'pending' AND NOT n.is_test AND n.alert_group_id IS NOT NULL
-    AND (n.mode = 'event' OR n.mode = 'card' AND n.told_digest IS NULL)"""
+#: Messages that a storm makes a digest of: all but edits of cards, tests, and trouble of our own. What the digest of
+#: before will show is none.
+_OF_A_STORM = f"""n.state = 'pending' AND NOT n.is_test AND n.alert_group_id IS NOT NULL
+    AND (n.mode = 'event' OR n.mode = 'card' AND n.told_digest IS NULL
+         AND (n.covered_by IS NULL OR n.reason NOT IN {SHOWN_BY_DIGEST}))"""
 _DIGESTIBLE = f"n.receiver = %(receiver)s AND n.due_at <= now() AND {_OF_A_STORM}"
 
 COUNT_DUE = f"""
@@ -28,8 +30,16 @@ COUNT_DUE = f"""
 #: An attempt whose lease ended may have arrived, as one that is tried again.
 _COLUMNS = """n.id, n.workspace_id, n.alert_group_id, n.route, n.mode, n.reason, n.title, n.is_test, n.revision,
     n.tries + (n.state = 'sending')::int AS tries, n.happened_at, n.due_at, n.external_id, n.external_channel,
-    n.told_digest"""
+    n.told_digest, n.covered_by"""
 
+#: A receiver with cards has one digest for a storm: it is edited while the storm lasts.
+REOPEN_DIGEST = f"""
+    UPDATE notification n SET state = 'pending', revision = n.revision + 1, due_at = now() WHERE n.id = (
+        SELECT o.id FROM notification o
+        WHERE o.receiver = %(receiver)s AND o.mode = 'digest' AND o.state = 'sent' AND o.told_status IN ('open', 'ack')
+          AND o.sent_at > now() - 10 * %(period)s
+        ORDER BY o.id DESC LIMIT 1)
+    RETURNING {_COLUMNS}, NULL AS told_before"""
 INSERT_DIGEST = f"""
     INSERT INTO notification AS n (receiver, route, mode, reason, rank, happened_at, due_at)
     VALUES (%(receiver)s, '', 'digest', 'digest', 4, now(), now())
@@ -80,12 +90,22 @@ _COVERED = """
 COUNT_COVERED = f"""
     SELECT count(*) FILTER (WHERE n.told_status <> 'resolved') AS opened,
            count(*) FILTER (WHERE n.told_status = 'resolved') AS resolved,
+           CASE WHEN bool_or(n.told_status = 'open') THEN 'open' WHEN bool_or(n.told_status <> 'resolved') THEN 'ack'
+                ELSE 'resolved' END AS status,
            min(g.first_seen_at) AS since {_COVERED}"""
 COVERED_GROUPS = f"""
     SELECT g.*, n.told_status AS status {_COVERED}
     ORDER BY n.told_status = 'resolved', array_position('{{critical,high,med,low,info}}'::text[], g.severity),
              g.count DESC, g.id LIMIT %(limit)s"""
-RECORD_COVERED = "UPDATE notification SET sent_at = now() WHERE covered_by = %(id)s AND told_status IS NOT NULL"
+RECORD_COVERED = """
+    UPDATE notification SET sent_at = now() WHERE covered_by = %(id)s AND told_status IS NOT NULL AND sent_at IS NULL"""
+#: The digest of a receiver with cards is sent again when its groups have become something else together.
+UPDATE_DIGESTS = """
+    UPDATE notification d SET state = 'pending', revision = d.revision + 1, due_at = now()
+    WHERE d.mode = 'digest' AND d.state = 'sent' AND d.told_status IN ('open', 'ack') AND d.told_status <> (
+        SELECT CASE WHEN bool_or(g.status = 'open' OR g.status = 'snoozed' AND g.snoozed_until <= now()) THEN 'open'
+                    WHEN bool_or(g.status <> 'resolved') THEN 'ack' ELSE 'resolved' END
+        FROM notification n JOIN alert_group g ON g.id = n.alert_group_id WHERE n.covered_by = d.id)"""
 
 #: What a card shows besides the group: who changed its status last, and whether it is a regression.
 CARD_HISTORY = """
@@ -100,11 +120,13 @@ INSERT_ATTEMPT = """
     INSERT INTO notification_attempt (notification_id, outcome, code, http_status, took_ms, detail)
     VALUES (%(id)s, %(outcome)s, %(code)s, %(http_status)s, %(took_ms)s, %(detail)s)"""
 
-#: A card that changed while it was being sent is due again. One that shows a snooze is looked at when that ends.
+#: A card that changed while it was being sent is due again. One that shows a snooze is looked at when that ends. What
+#: is sent by itself is no longer the digest's.
 RECORD_SENT = """
     UPDATE notification
     SET state = CASE WHEN revision = %(revision)s THEN 'sent' ELSE 'pending' END,
-        lease_until = NULL, sent_at = now(), tries = 0, told_status = %(told_status)s, told_digest = %(told_digest)s,
+        lease_until = NULL, sent_at = now(), tries = 0, covered_by = NULL,
+        told_status = %(told_status)s, told_digest = %(told_digest)s,
         external_id = coalesce(%(external_id)s, external_id),
         external_channel = coalesce(%(external_channel)s, external_channel),
         remind_at = CASE WHEN %(told_status)s = 'open' THEN now() + %(remind_after)s

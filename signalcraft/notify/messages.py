@@ -164,6 +164,7 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
         digest=Digest(
             opened=opened,
             resolved=resolved,
+            status=counts["status"],
             worst=[dump_group(dict(group)) for group in worst[:_DIGEST_TITLES]],
             ids=[group["id"] for group in worst],
             since=since,

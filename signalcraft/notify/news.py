@@ -19,6 +19,9 @@ _STATUS_OF: Final[Mapping[str, str]] = {"acked": GroupStatus.ACK, "snoozed": Gro
 #: What a receiver was told if the last message about a group failed for good, and may have arrived.
 UNKNOWN: Final = "unknown"
 
+#: What the digest that covers a card will show. By anything else the group gets a message of its own.
+SHOWN_BY_DIGEST: Final = ("recurred", "acked", "snoozed", "resolved", "assigned")
+
 
 def is_news(notification: Row, group: Row) -> bool:
     """Return whether sending ``notification`` now would tell the receiver something.
@@ -28,8 +31,12 @@ def is_news(notification: Row, group: Row) -> bool:
     """
     if notification["is_test"]:
         return True
-    if notification["mode"] == Mode.CARD and notification["told_digest"] is not None:
-        return bool(notification["told_digest"] != told_digest(group))
+    if notification["mode"] == Mode.CARD:
+        if notification["told_digest"] is not None:
+            return bool(notification["told_digest"] != told_digest(group))
+        if notification["covered_by"] is not None and notification["reason"] in SHOWN_BY_DIGEST:
+            # It may have arrived before the digest did.
+            return bool(notification["tries"] and group["status"] == GroupStatus.RESOLVED)
     if group["status"] == GroupStatus.RESOLVED:
         return _is_end_news(notification, group)
     return _is_news_of_open_group(notification, group)

@@ -17,6 +17,7 @@ from signalcraft.domain.errors import RecoverableError
 from signalcraft.domain.notifications import Evaluate
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.delivery import ReceiverDelivery, Timing
+from signalcraft.notify.delivery_sql import UPDATE_DIGESTS
 from signalcraft.notify.fan_out import FanOut
 from signalcraft.notify.routing import Router
 from signalcraft.storage.database import database, session
@@ -154,4 +155,5 @@ class Notifier:
                 database.execute_sql(statement, {"receivers": list(self._deliveries)})
         database.execute_sql(_REMIND)
         database.execute_sql(_SHOW_ENDED_SNOOZES)
+        database.execute_sql(UPDATE_DIGESTS)
         database.execute_sql(_GIVE_UP, {"after": self._timing.give_up_after + timedelta(hours=1)})

@@ -4,8 +4,8 @@ A group keeps its first and last event, the events that opened it, and those wit
 Other events are deleted after ``RETENTION_DAYS``; payloads, dead letters and unhandled deliveries, which are bodies,
 after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they say what happened, not what is still stored. The identities
 of deleted events stay, as hashes in ``purged_event``, so that the same bytes count no second time. A notification is
-deleted when an event would be, unless it may still be needed: it waits, it is a card, or its group is not over, and
-a receiver that was told of it will be told of its end. Rows are selected
+deleted when an event would be, unless it may still be needed: it waits, it is a card, or its group is not over (of a
+card's digest: each group), and a receiver that was told of it will be told of its end. Rows are selected
 first and changed in small transactions, so that no lock is held for long. Call these functions inside
 ``database.session()``.
 """
@@ -61,6 +61,7 @@ _FIND_RAW = f"SELECT id {_OLD_RAW} AND id > %(after)s ORDER BY id LIMIT 20"
 
 _PURGEABLE_NOTIFICATIONS: Final = """
     FROM notification n WHERE n.created_at < %(before)s AND n.state NOT IN ('pending', 'sending') AND n.mode <> 'card'
+      AND (n.mode <> 'digest' OR coalesce(n.told_status, 'resolved') = 'resolved')
       AND NOT EXISTS (SELECT FROM alert_group g WHERE g.id = n.alert_group_id AND g.status <> 'resolved')"""
 #: The attempts to send a card are deleted, and the card stays.
 _OLD_ATTEMPTS: Final = "FROM notification_attempt n WHERE n.at < %(before)s"

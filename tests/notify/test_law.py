@@ -6,7 +6,7 @@ happens, and its values. Whatever is drawn is possible, or does nothing.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -255,10 +255,23 @@ def check(world: World) -> None:
     assert {card: (group["id"], group["status"]) for card, group in cards.items()} == {
         card: shown_now[card] for card in cards
     }
+    digests = {message.notification_id: message.is_over for message in board.messages if message.digest is not None}
+    assert digests == {digest: open_groups == 0 for digest, open_groups in open_groups_of(digests).items()}
     for receiver in world.receivers.values():
         times = Counter(message.notification_id for message in receiver.messages if not message.external_id)
         doubles = {each: number for each, number in times.items() if number > 1 + receiver.ambiguous[each]}
         assert not doubles
+
+
+def open_groups_of(digests: Collection[str]) -> dict[str, int]:
+    """Return how many groups that each digest stands for are not over; one that got a card of its own is not its."""
+    with session():
+        rows = database.execute_sql("""
+            SELECT d.id, count(g.id) FROM notification d LEFT JOIN notification n ON n.covered_by = d.id
+            LEFT JOIN alert_group g ON g.id = n.alert_group_id AND g.status <> 'resolved'
+            WHERE d.mode = 'digest' GROUP BY d.id""")
+        counts = dict(rows.fetchall())
+    return {digest: counts[int(digest.split("_")[1])] for digest in digests}
 
 
 issues = st.sampled_from("12")
@@ -320,7 +333,7 @@ KNOWN: Mapping[str, Sequence[tuple[Any, ...]]] = {
 )
 @given(
     history=histories,
-    storm=st.sampled_from((0, 2)),
+    storm=st.sampled_from((0, 1, 2)),
     on=st.sampled_from((Route(name="", to=()).on, EVERYTHING)),
     wait=st.sampled_from((timedelta(), timedelta(minutes=1))),
 )

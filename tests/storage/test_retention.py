@@ -298,7 +298,10 @@ def test_old_notifications_of_groups_that_are_over_are_deleted_with_their_attemp
         insert_notification(2, days_old=91),
         insert_notification(1, days_old=91, state="pending"),
         insert_notification(1, days_old=91, mode="card"),
+        insert_notification(None, days_old=91, mode="digest"),
     ]
+    with session():  # as a receiver with cards has it, whose incident ends with the groups
+        Notification.update(told_status="ack").where(Notification.id == kept[-1]).execute()
     with session():
         before = maintenance.purge_of(settings, datetime.now(UTC)).events_before
         assert retention.count_notifications(before) == len(gone)

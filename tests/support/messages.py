@@ -82,10 +82,16 @@ def own_test_message() -> Message:
 def digest_message(groups: int = 37, **fields: Any) -> Message:  # noqa: ANN401 - columns
     covered = [group_row(**{"id": number, "title": f"Problem {number}"} | fields) for number in range(1, groups + 1)]
     resolved = sum(group["status"] == "resolved" for group in covered)
+    statuses = {group["status"] for group in covered}
     since = min(group["first_seen_at"] for group in covered)
     return messages.of_digest(
         notification_row("digest", mode="digest"),
-        {"opened": groups - resolved, "resolved": resolved, "since": since},
+        {
+            "opened": groups - resolved,
+            "resolved": resolved,
+            "status": min(statuses, key=["open", "ack", "resolved"].index),
+            "since": since,
+        },
         covered[: messages.DIGEST_GROUPS],
         attempted_at=at(7),
         public_url=PUBLIC_URL,

@@ -1,6 +1,7 @@
 """The kind ``pagerduty``: one incident for each group, by PagerDuty's Events API v2.
 
-``dedup_key`` is the group's, so that an event that arrives twice changes nothing: trigger, acknowledge and resolve are
+A digest is an incident of its own, which ends with the last of its groups. ``dedup_key`` is the group's or the
+digest's, so that an event that arrives twice changes nothing: trigger, acknowledge and resolve are
 idempotent (https://developer.pagerduty.com/docs/events-api-v2-overview).
 """
 
@@ -83,7 +84,8 @@ def _dedup_key(message: Message) -> str:
 def render(message: Message) -> dict[str, Any]:
     """Return the event of ``message``, without its keys."""
     group = message.group or {}
-    action = "trigger" if message.is_test else _ACTIONS[group.get("status", "open")]
+    status = message.digest.status if message.digest else group.get("status", "open")
+    action = "trigger" if message.is_test else _ACTIONS[status]
     links = [{"href": href, "text": text} for href, text in ((message.url, "SignalCraft"), (message.link, "Source"))]
     payload = {
         "summary": cleaning.line(message.title, _SUMMARY_LIMIT) or message.reason,

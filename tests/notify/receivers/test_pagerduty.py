@@ -1,6 +1,7 @@
 """The kind pagerduty: one incident a group."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,16 @@ def test_the_key_is_the_id_by_which_the_card_is_edited(server: HttpServer) -> No
 
     assert outcome.external_id == events(server)[0]["dedup_key"]
     assert other.external_id != outcome.external_id
+
+
+def test_a_digest_is_one_incident_until_all_its_groups_are_resolved(server: HttpServer) -> None:
+    receiver = receiver_of("pagerduty", server.url)
+    key = receiver.send(digest_message()).external_id
+    for status in ("ack", "resolved"):
+        receiver.send(replace(digest_message(status=status), external_id=key))
+
+    assert [event["event_action"] for event in events(server)] == ["trigger", "acknowledge", "resolve"]
+    assert {event["dedup_key"] for event in events(server)} == {key}
 
 
 @pytest.mark.parametrize(
