@@ -46,7 +46,9 @@ class Outcome:
 
     ``code`` is one of ours (``http_503``, ``timeout``, ``dns``, ``auth``), never an exception's text. ``detail`` is the
     beginning of the answer, without secrets. ``retry_after`` is in seconds. ``external_id`` and ``external_channel``
-    are the receiver's names of the message, needed to edit it; ``external_account`` is where the channel is.
+    are the receiver's names of the message, needed to edit it; ``external_account`` is where the channel is. Of a
+    message with several addresses that some took, ``undelivered`` are those to try again, and ``refused`` those that
+    will not take it.
     """
 
     kind: OutcomeKind
@@ -57,6 +59,8 @@ class Outcome:
     external_id: str | None = None
     external_channel: str | None = None
     external_account: str | None = None
+    undelivered: Sequence[str] = ()
+    refused: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,7 @@ class Message:
     ``thread_id`` is the same for all messages about one group. ``external_id`` names the message to edit, if it was
     sent before; of a reply, the card's. ``card`` is for kinds with cards. ``may_have_arrived``: an earlier attempt was
     made, and its outcome may be unknown; ``key`` names the message in the receiver, of this deployment alone.
+    ``only_to`` are the addresses that did not take an earlier attempt, empty for all.
     """
 
     notification_id: str
@@ -122,6 +127,7 @@ class Message:
     reply: Reply | None = None
     may_have_arrived: bool = False
     key: str = ""
+    only_to: Sequence[str] = ()
 
     @property
     def is_over(self) -> bool:

@@ -11,7 +11,7 @@ resolved before anyone was told of it, or an earlier message has said so already
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -175,7 +175,7 @@ class ReceiverDelivery:
     def _send(self, claim: _Claim) -> None:
         started = time.monotonic()
         try:
-            outcome = self._receiver.send(claim.message)
+            outcome = self._receiver.send(replace(claim.message, only_to=claim.row["undelivered_to"] or ()))
         except Exception as error:  # noqa: BLE001 - a kind's bug: the message is tried again
             log.error("receiver failed", stage="notify", receiver=self._receiver.name, **logs.exception_fields(error))  # noqa: TRY400
             outcome = Outcome(kind=OutcomeKind.RETRY, code="internal_error")
@@ -205,21 +205,12 @@ class ReceiverDelivery:
             elif kind is OutcomeKind.REFUSED:
                 database.execute_sql(sql.GIVE_UP, {"id": row["id"]})
             else:
-                is_attempt = kind in _FAILED
-                delay = self._backoff(row["tries"]) if is_attempt else 0.0
-                database.execute_sql(
-                    sql.TRY_AGAIN,
-                    {
-                        "id": row["id"],
-                        "tries": int(is_attempt),
-                        "delay": timedelta(seconds=delay),
-                        "give_up_after": self._timing.give_up_after,
-                    },
-                )
+                self._try_again(row, is_attempt=kind in _FAILED)
             state = {
                 "receiver": name,
                 "pause": self._pause(outcome),
                 "sent": kind is OutcomeKind.SENT,
+                "failed": kind is not OutcomeKind.SENT or bool(outcome.refused),
                 "broken": kind is OutcomeKind.BROKEN,
                 "code": outcome.code,
                 "account": outcome.external_account,
@@ -244,11 +235,19 @@ class ReceiverDelivery:
                 "external_channel": outcome.external_channel,
                 "remind_after": route.remind_after if route else None,
                 "snoozed_until": claim.snoozed_until,
+                "undelivered_to": list(outcome.undelivered) or None,
             },
         )
+        if outcome.undelivered:
+            self._try_again(row, is_attempt=True)
         database.execute_sql(sql.END_BACKOFF, {"receiver": self._receiver.name})
         if row["mode"] == "digest":
             database.execute_sql(sql.RECORD_COVERED, {"id": row["id"]})
+
+    def _try_again(self, row: Row, *, is_attempt: bool) -> None:
+        delay = self._backoff(row["tries"]) if is_attempt else 0.0
+        again = {"id": row["id"], "tries": int(is_attempt), "delay": timedelta(seconds=delay)}
+        database.execute_sql(sql.TRY_AGAIN, again | {"give_up_after": self._timing.give_up_after})
 
     def _backoff(self, tries: int) -> float:
         """Return the pause after ``tries`` failed attempts, in seconds, a fifth more or less by chance."""

@@ -8,10 +8,10 @@ LOCK_RECEIVER = """
     WHERE receiver = %(receiver)s AND busy_until <= now() AND (not_before <= now() OR broken_since IS NOT NULL)
     FOR UPDATE SKIP LOCKED"""
 
-#: Messages that a storm makes a digest of: all but edits of cards, tests, and trouble of our own. What the digest of
-#: before will show is none.
+#: Messages that a storm makes a digest of: all but edits of cards, mails that some have, tests, and trouble of our own.
+#: What the digest of before will show is none.
 _OF_A_STORM = f"""n.state = 'pending' AND NOT n.is_test AND n.alert_group_id IS NOT NULL
-    AND (n.mode = 'event' OR n.mode = 'card' AND n.told_digest IS NULL
+    AND (n.mode = 'event' AND n.undelivered_to IS NULL OR n.mode = 'card' AND n.told_digest IS NULL
          AND (n.covered_by IS NULL OR n.reason NOT IN {SHOWN_BY_DIGEST}))"""
 _DIGESTIBLE = f"n.receiver = %(receiver)s AND n.due_at <= now() AND {_OF_A_STORM}"
 
@@ -30,7 +30,7 @@ COUNT_DUE = f"""
 #: An attempt whose lease ended may have arrived, as one that is tried again.
 _COLUMNS = """n.id, n.workspace_id, n.alert_group_id, n.route, n.mode, n.reason, n.title, n.is_test, n.revision,
     n.tries + (n.state = 'sending')::int AS tries, n.happened_at, n.due_at, n.external_id, n.external_channel,
-    n.told_digest, n.covered_by"""
+    n.told_digest, n.covered_by, n.undelivered_to"""
 
 #: A receiver with cards has one digest for a storm: it is edited while the storm lasts.
 REOPEN_DIGEST = f"""
@@ -125,7 +125,8 @@ INSERT_ATTEMPT = """
 RECORD_SENT = """
     UPDATE notification
     SET state = CASE WHEN revision = %(revision)s THEN 'sent' ELSE 'pending' END,
-        lease_until = NULL, sent_at = now(), tries = 0, covered_by = NULL,
+        lease_until = NULL, sent_at = now(), covered_by = NULL,
+        undelivered_to = %(undelivered_to)s, tries = CASE WHEN %(undelivered_to)s IS NULL THEN 0 ELSE tries END,
         told_status = %(told_status)s, told_digest = %(told_digest)s,
         external_id = coalesce(%(external_id)s, external_id),
         external_channel = coalesce(%(external_channel)s, external_channel),
@@ -135,7 +136,8 @@ RECORD_SENT = """
 TRY_AGAIN = """
     UPDATE notification
     SET lease_until = NULL, tries = tries + %(tries)s,
-        state = CASE WHEN created_at < now() - %(give_up_after)s AND sent_at IS NULL THEN 'given_up' ELSE 'pending' END,
+        state = CASE WHEN created_at < now() - %(give_up_after)s AND (sent_at IS NULL OR undelivered_to IS NOT NULL)
+                     THEN 'given_up' ELSE 'pending' END,
         due_at = CASE WHEN %(tries)s = 0 THEN due_at ELSE now() + %(delay)s END
     WHERE id = %(id)s"""
 #: The receiver is back after more than a minute: what failed waits no longer, so that the most urgent goes next.
@@ -144,7 +146,10 @@ END_BACKOFF = """
     WHERE n.receiver = %(receiver)s AND n.state = 'pending' AND n.tries > 0 AND n.due_at > now()
       AND s.receiver = n.receiver
       AND coalesce(s.last_sent_at, '-infinity') < least(s.last_error_at, now() - interval '1 minute')"""
-GIVE_UP = "UPDATE notification SET state = 'given_up', lease_until = NULL WHERE id = %(id)s"
+#: A mail that some addresses took is sent, also if the others refuse it in the end.
+GIVE_UP = """
+    UPDATE notification SET state = CASE WHEN undelivered_to IS NULL THEN 'given_up' ELSE 'sent' END, lease_until = NULL
+    WHERE id = %(id)s"""
 
 RECEIVER_BROKEN = "SELECT broken_since FROM receiver_state WHERE receiver = %(receiver)s"
 RELEASE_RECEIVER = """
@@ -156,6 +161,6 @@ RELEASE_RECEIVER = """
         external_account = coalesce(%(account)s, external_account),
         external_channel = coalesce(%(channel)s, external_channel),
         last_sent_at = CASE WHEN %(sent)s THEN now() ELSE last_sent_at END,
-        last_error_at = CASE WHEN %(sent)s THEN last_error_at ELSE now() END,
-        last_error_code = CASE WHEN %(sent)s THEN last_error_code ELSE %(code)s END
+        last_error_at = CASE WHEN %(failed)s THEN now() ELSE last_error_at END,
+        last_error_code = CASE WHEN %(failed)s THEN %(code)s ELSE last_error_code END
     WHERE receiver = %(receiver)s"""

@@ -31,6 +31,8 @@ def is_news(notification: Row, group: Row) -> bool:
     """
     if notification["is_test"]:
         return True
+    if notification["undelivered_to"]:  # some have it; that the group has ended since is another message, to all
+        return bool((notification["reason"] == "resolved") == (group["status"] == GroupStatus.RESOLVED))
     if notification["mode"] == Mode.CARD:
         if notification["told_digest"] is not None:
             return bool(notification["told_digest"] != told_digest(group))

@@ -52,7 +52,8 @@ _SHOW_ENDED_SNOOZES: Final = """
 #: Messages that waited too long for a receiver that is broken or away, and those of receivers that are no more.
 _GIVE_UP: Final = """
     UPDATE notification SET state = 'given_up'
-    WHERE state = 'pending' AND sent_at IS NULL AND created_at < now() - %(after)s AND due_at < now()"""
+    WHERE state = 'pending' AND (sent_at IS NULL OR undelivered_to IS NOT NULL)
+      AND created_at < now() - %(after)s AND due_at < now()"""
 
 
 class Notifier:

@@ -1,7 +1,7 @@
 """The tables of notifications as Peewee models."""
 
 from peewee import SQL, BigIntegerField, BooleanField, Check, ForeignKeyField, Model, SmallIntegerField, TextField
-from playhouse.postgres_ext import DateTimeTZField
+from playhouse.postgres_ext import ArrayField, DateTimeTZField
 
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertGroup, Table, Workspace
@@ -45,7 +45,8 @@ class Notification(Table):
 
     Without a group it is about trouble of our own, and ``title`` says what. ``revision`` increases each time that a
     card has to be sent again. ``told_status`` is the status of the group in the last message, ``told_digest`` a hash of
-    what a card showed. ``external_id`` and ``external_channel`` are the receiver's names of the message.
+    what a card showed. ``undelivered_to`` are the addresses to which a mail that others took is still to be sent.
+    ``external_id`` and ``external_channel`` are the receiver's names of the message.
     """
 
     workspace = ForeignKeyField(Workspace, index=False, null=True)
@@ -74,6 +75,7 @@ class Notification(Table):
     remind_at = DateTimeTZField(null=True)
     reminders = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
     urgency = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
+    undelivered_to = ArrayField(TextField, null=True, index=False)
 
     class Meta:
         constraints = [

@@ -31,7 +31,7 @@ def group(status: str, **fields: object) -> dict[str, object]:
 
 def notification(reason: str, told_before: str | None = None, **fields: object) -> dict[str, object]:
     event = {"reason": reason, "mode": "event", "is_test": False, "told_before": told_before, "told_digest": None}
-    return {**event, "tries": 0, "due_at": DUE, **fields}
+    return {**event, "tries": 0, "due_at": DUE, "covered_by": None, "undelivered_to": None, **fields}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,36 @@ def test_a_group_that_ended_before_its_message_was_due_is_told_to_nobody_and_one
 ) -> None:
     ended = group("resolved", resolved_at=DUE + timedelta(seconds=after))
     assert is_news(notification("opened", tries=tries), ended) is expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "expected"),
+    [("opened", "open", True), ("opened", "ack", True), ("opened", "resolved", False), ("resolved", "resolved", True)],
+)
+def test_a_mail_that_some_have_is_sent_to_the_others_unless_the_group_is_over_since(
+    reason: str, status: str, *, expected: bool
+) -> None:
+    told = "resolved" if reason == "resolved" else "open"
+    assert is_news(notification(reason, told, tries=1, undelivered_to=["ann@example.org"]), group(status)) is expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "tries", "expected"),
+    [
+        ("resolved", "resolved", 0, False),
+        ("resolved", "resolved", 1, True),
+        ("acked", "ack", 0, False),
+        ("acked", "ack", 1, False),
+        ("recurred", "open", 0, False),
+        ("escalated", "open", 0, True),
+        ("reopened", "open", 0, False),
+    ],
+)
+def test_a_card_that_a_digest_covers_is_sent_if_its_group_gets_worse_or_an_attempt_may_have_arrived(
+    reason: str, status: str, tries: int, *, expected: bool
+) -> None:
+    covered = notification(reason, "open", mode="card", covered_by=9, tries=tries)
+    assert is_news(covered, group(status)) is expected
 
 
 def test_a_card_is_edited_if_what_it_shows_has_changed() -> None:

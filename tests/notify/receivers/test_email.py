@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -126,19 +127,46 @@ def test_each_reply_has_its_outcome(mail: MailServer, reply: tuple[str, str], ki
 @pytest.mark.parametrize(
     ("replies", "kind", "code"),
     [
-        (("450 later", "250 OK"), OutcomeKind.SENT, "sent"),
+        (("450 later", "250 OK"), OutcomeKind.SENT, "smtp_450"),
+        (("550 unknown", "250 OK"), OutcomeKind.SENT, "smtp_550"),
         (("450 later", "550 unknown"), OutcomeKind.RETRY, "smtp_450"),
         (("550 unknown", "550 unknown"), OutcomeKind.BROKEN, "smtp_550"),
     ],
 )
-def test_a_mail_is_sent_if_one_address_takes_it(
+def test_a_mail_is_sent_if_one_address_takes_it_and_says_which_did_not(
     mail: MailServer, replies: tuple[str, str], kind: OutcomeKind, code: str
 ) -> None:
     mail.replies.extend(("RCPT", reply) for reply in replies)
     outcome = send(mail.url)
 
+    words = {"450": "delayed (450)", "550": "refused (550)"}
+    addresses = zip(("ops@example.org", "ann@example.org"), (words.get(reply[:3]) for reply in replies), strict=True)
     assert (outcome.kind, outcome.code) == (kind, code)
-    assert (outcome.detail == "1 addresses refused") == (kind is OutcomeKind.SENT)
+    assert outcome.detail == ", ".join(f"{address} {word}" for address, word in addresses if word)
+
+
+def only_to(url: str, *addresses: str) -> Outcome:
+    return receiver_of("email", url).send(replace(group_message(), only_to=addresses))
+
+
+def test_an_address_that_was_delayed_gets_the_mail_alone_and_the_same(mail: MailServer) -> None:
+    mail.replies += [("RCPT", "250 OK"), ("RCPT", "450 later")]
+    first = send(mail.url)
+    only_to(mail.url, *first.undelivered)
+
+    assert (first.undelivered, first.refused) == (["ann@example.org"], [])
+    assert mail.recipients == [["ops@example.org"], ["ann@example.org"]]
+    assert len({(got["Message-ID"], got["To"]) for got in mail.mails}) == 1
+
+
+def test_an_address_that_refuses_in_the_end_does_not_make_the_receiver_broken(mail: MailServer) -> None:
+    mail.replies.append(("RCPT", "550 unknown"))
+    assert only_to(mail.url, "ann@example.org").kind is OutcomeKind.REFUSED
+
+
+def test_an_address_that_is_no_longer_configured_is_not_tried(mail: MailServer) -> None:
+    assert only_to(mail.url, "bob@example.org").kind is OutcomeKind.SENT
+    assert mail.raw == []
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -20,6 +21,9 @@ from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Sec
 from signalcraft.notify.options import LOOPBACK, SecretField
 from signalcraft.notify.receivers.deadline import Deadline
 from signalcraft.notify.receivers.email.mail import mail_of
+
+#: The replies to addresses that were not accepted, by address.
+_Replies = Mapping[str, tuple[int, bytes]]
 
 _OPERATION_SECONDS: Final = 5.0
 _PORTS: Final[Mapping[str, int]] = {"smtp": 587, "smtps": 465}
@@ -85,9 +89,12 @@ class EmailReceiver:
         return cls(name, options["smtp"], options["sender"], options["to"], options["per_hour"])
 
     def send(self, message: Message) -> Outcome:
-        """Send ``message`` to all addresses, over a connection of its own."""
+        """Send ``message`` to all addresses, or to those that did not take it yet, over a connection of its own."""
         mail = mail_of(message, sender=self._sender, to=self._to)
-        return self._deadline.run(lambda: self._deliver(mail))
+        to = [each.addr_spec for each in self._to if not message.only_to or each.addr_spec in message.only_to]
+        if not to:
+            return Outcome(kind=OutcomeKind.SENT, code="sent", detail="the other addresses are no longer configured")
+        return self._deadline.run(lambda: self._deliver(mail, to, is_rest=bool(message.only_to)))
 
     def check(self) -> Sequence[str]:
         """Return what is wrong with the server or the login, without sending."""
@@ -96,21 +103,21 @@ class EmailReceiver:
             return ()
         return [f"The SMTP server does not take the connection or the login ({outcome.code}): check its URL."]
 
-    def _deliver(self, mail: EmailMessage | None) -> Outcome:
-        """Connect and log in, and send ``mail`` if there is one."""
+    def _deliver(self, mail: EmailMessage | None, to: Sequence[str] = (), *, is_rest: bool = False) -> Outcome:
+        """Connect and log in, and send ``mail`` if there is one; ``is_rest``: other addresses have it."""
         try:
             server = self._connect()
         except (OSError, smtplib.SMTPException) as error:
             return _of_connect_error(error)
         try:
-            refused = server.send_message(mail) if mail else {}
+            replies = server.send_message(mail, to_addrs=to) if mail else {}
+        except smtplib.SMTPRecipientsRefused as error:
+            return _of_refused_addresses(error.recipients, is_rest=is_rest)
         except (OSError, smtplib.SMTPException) as error:
             return _of_send_error(error)
         finally:
             _quit(server)
-        return Outcome(
-            kind=OutcomeKind.SENT, code="sent", detail=f"{len(refused)} addresses refused" if refused else ""
-        )
+        return _of_accepted(replies)
 
     def _connect(self) -> smtplib.SMTP:
         parts = urlsplit(self._smtp.value)
@@ -162,10 +169,6 @@ def _of_connect_error(error: Exception) -> Outcome:
 def _of_send_error(error: Exception) -> Outcome:
     """Return the outcome of a mail that was refused, or whose connection was lost."""
     match error:
-        case smtplib.SMTPRecipientsRefused():
-            # One address that may be accepted later is worth another attempt.
-            number = min((number for number, _ in error.recipients.values()), default=550)
-            return _by_number(number, permanent=OutcomeKind.BROKEN)
         case smtplib.SMTPSenderRefused():
             return _by_number(error.smtp_code, permanent=OutcomeKind.BROKEN)
         case smtplib.SMTPResponseException():
@@ -173,7 +176,39 @@ def _of_send_error(error: Exception) -> Outcome:
     return Outcome(kind=OutcomeKind.UNKNOWN, code="connection_lost")
 
 
+def _of_accepted(replies: _Replies) -> Outcome:
+    """Return the outcome of a mail that all addresses but those of ``replies`` took."""
+    refused = [address for address, (number, _) in replies.items() if _is_permanent(number)]
+    number = max((number for number, _ in replies.values()), default=0)
+    return Outcome(
+        kind=OutcomeKind.SENT,
+        code=f"smtp_{number}" if number else "sent",
+        detail=_words(replies),
+        undelivered=[address for address in replies if address not in refused],
+        refused=refused,
+    )
+
+
+def _of_refused_addresses(replies: _Replies, *, is_rest: bool) -> Outcome:
+    """Return the outcome of a mail that no address took. One that may take it later is worth another attempt."""
+    number = min((number for number, _ in replies.values()), default=550)
+    outcome = _by_number(number, permanent=OutcomeKind.REFUSED if is_rest else OutcomeKind.BROKEN)
+    return replace(outcome, detail=_words(replies))
+
+
+def _words(replies: _Replies) -> str:
+    """Return which addresses did not take the mail, with our words for the server's."""
+    return ", ".join(
+        f"{address} {'refused' if _is_permanent(number) else 'delayed'} ({number})"
+        for address, (number, _) in replies.items()
+    )
+
+
 def _by_number(number: int, *, permanent: OutcomeKind) -> Outcome:
     """Return the outcome of an SMTP reply: 5xx is permanent, all else is not (RFC 5321, 4.2.1)."""
-    kind = permanent if 500 <= number < 600 else OutcomeKind.RETRY
+    kind = permanent if _is_permanent(number) else OutcomeKind.RETRY
     return Outcome(kind=kind, code=f"smtp_{number}")
+
+
+def _is_permanent(number: int) -> bool:
+    return 500 <= number < 600
