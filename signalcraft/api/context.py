@@ -7,8 +7,8 @@ from typing import Final
 from flask import Flask, current_app
 from redis import Redis
 
-from signalcraft.api.pagination import Cursors
 from signalcraft.domain.errors import QueueUnavailable
+from signalcraft.groups.cursors import Cursors
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.queues import enqueue, redis_clients

@@ -8,13 +8,13 @@ from flask.typing import ResponseReturnValue
 
 from signalcraft.api import auth, context, request_schemas, response_schemas
 from signalcraft.api.group_routes import GROUP, find_group
-from signalcraft.api.request_fields import is_name
 from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
 from signalcraft.domain import explanations
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
 from signalcraft.groups import event_queries, preview, queries
 from signalcraft.groups.pages import Page, Position
+from signalcraft.groups.request_fields import is_name
 from signalcraft.ingest import request as ingest_request
 from signalcraft.sources import sentry
 from signalcraft.storage.database import session

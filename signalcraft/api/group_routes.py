@@ -9,9 +9,10 @@ from flask.typing import ResponseReturnValue
 from signalcraft.api import auth, context, request_schemas, response_schemas, responses
 from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
 from signalcraft.domain import bounded_json
+from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import group_schema, queries, summary, user_updates
+from signalcraft.groups import group_schema, queries, requests, summary, user_updates
 from signalcraft.groups.pages import Page, Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
@@ -27,7 +28,7 @@ groups.before_request(auth.authenticate)
 def list_groups() -> ResponseReturnValue:
     """Return a page of groups."""
     workspace_id = auth.caller().workspace_id
-    listing = request_schemas.load_groups_query(request.args, workspace_id=workspace_id)
+    listing = requests.load_groups_query(request.args, workspace_id=workspace_id, vocabulary=_vocabulary())
     after = position_after(listing)
     now = datetime.now(UTC)
     with session():
@@ -41,7 +42,7 @@ def list_groups() -> ResponseReturnValue:
 @groups.get("/groups/summary")
 def summarize_groups() -> ResponseReturnValue:
     """Return how many groups match, by status and other facets."""
-    group_filter = request_schemas.load_filter_query(request.args)
+    group_filter = requests.load_filter_query(request.args, _vocabulary())
     with session():
         found = summary.summarize(auth.caller().workspace_id, group_filter, now=datetime.now(UTC))
     return tagged(response_schemas.dump_summary(found))
@@ -74,7 +75,7 @@ def export_groups() -> ResponseReturnValue:
 
     All groups that match the filters are included.
     """
-    workspace_id, group_filter = auth.caller().workspace_id, request_schemas.load_filter_query(request.args)
+    workspace_id, group_filter = auth.caller().workspace_id, requests.load_filter_query(request.args, _vocabulary())
 
     def page(after: Position | None) -> Page:
         return queries.groups_by_id(workspace_id, group_filter, after=after, now=datetime.now(UTC))
@@ -102,7 +103,7 @@ def change_group(group_id: int) -> ResponseReturnValue:
     """
     caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
-    update = GroupUpdate(fields=request_schemas.load_update(_body(), now=now), by=caller.token, at=now)
+    update = GroupUpdate(fields=requests.load_update(_body(), now=now), by=caller.token, at=now)
     with session():
         user_updates.update_group(
             caller.workspace_id, group_id, update, versions=responses.parse_if_match(request.headers.get("If-Match"))
@@ -124,7 +125,7 @@ def change_groups() -> ResponseReturnValue:
     """
     caller, now = auth.require_write_scope(), datetime.now(UTC)
     request_schemas.refuse_parameters(request.args)
-    bulk = request_schemas.load_bulk_update(_body(), now=now)
+    bulk = request_schemas.load_bulk_update(_body(), now=now, vocabulary=_vocabulary())
     update = GroupUpdate(fields=bulk.fields, by=caller.token, at=now)
     with session():
         ids, end = bulk.ids, None
@@ -139,6 +140,10 @@ def change_groups() -> ResponseReturnValue:
     context.current().wake_notifier()
     following = context.current().cursors.write(end, scope=scope) if end else None
     return jsonify(response_schemas.dump_update_results(results, next_cursor=following))
+
+
+def _vocabulary() -> Vocabulary:
+    return context.current().settings.vocabulary
 
 
 def _body() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from signalcraft.api import auth, request_schemas, response_schemas
 from signalcraft.api.group_routes import GROUP, find_group
-from signalcraft.api.request_schemas import Listing
+from signalcraft.api.request_schemas import NotificationListing
 from signalcraft.api.responses import next_cursor, position_after, tagged
 from signalcraft.notify import queries
 from signalcraft.storage.database import session
@@ -31,7 +31,7 @@ def list_notifications(group_id: int) -> ResponseReturnValue:
     return _page(listing)
 
 
-def _page(listing: Listing) -> ResponseReturnValue:
+def _page(listing: NotificationListing) -> ResponseReturnValue:
     after = position_after(listing)
     with session():
         page = queries.notifications(listing.notification_filter, limit=listing.limit, after=after)

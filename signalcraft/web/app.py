@@ -20,7 +20,6 @@ from signalcraft.api.context import ApiContext
 from signalcraft.api.event_routes import events
 from signalcraft.api.group_routes import groups
 from signalcraft.api.notification_routes import notifications
-from signalcraft.api.pagination import Cursors
 from signalcraft.api.stats_routes import stats
 from signalcraft.domain.errors import (
     DatabaseUnavailable,
@@ -30,6 +29,7 @@ from signalcraft.domain.errors import (
     TooManyRequests,
     UiComponentRequest,
 )
+from signalcraft.groups.cursors import Cursors
 from signalcraft.ingest import routes
 from signalcraft.ingest.context import IngestContext
 from signalcraft.ingest.credential_cache import Caller, CredentialCache

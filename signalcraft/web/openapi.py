@@ -21,7 +21,7 @@ from signalcraft.api.responses import NDJSON
 from signalcraft.domain import errors
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Refusal
-from signalcraft.groups import group_schema
+from signalcraft.groups import group_schema, requests
 from signalcraft.web import openapi_schemas, problem_details
 from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples
 from signalcraft.web.openapi_fields import ATTRIBUTE_FUNCTIONS
@@ -111,11 +111,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
         "webhooks.take_in": _RECEIVE,
         "groups.list_groups": _conditional_get(
-            "List groups, a page at a time.", openapi_schemas.GroupsPage, _LIST_REFUSALS, request_schemas.GroupsQuery
+            "List groups, a page at a time.", openapi_schemas.GroupsPage, _LIST_REFUSALS, requests.GroupsQuery
         ),
         "groups.export_groups": Operation(
             summary="Export the groups that match the filters, a line of JSON each.",
-            query=request_schemas.FilterQuery,
+            query=requests.FilterQuery,
             responses={200: group_schema.Group},
             media=NDJSON,
             refusals=(errors.InvalidFields, *_CALLER_REFUSALS),
@@ -124,12 +124,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "Count the groups that match the filters, by status and other facets.",
             openapi_schemas.Summary,
             (errors.InvalidFields, *_CALLER_REFUSALS),
-            request_schemas.FilterQuery,
+            requests.FilterQuery,
         ),
         "groups.show_group": _conditional_get("Return a group.", group_schema.Group, _ITEM_REFUSALS),
         "groups.change_group": Operation(
             summary="Update a group; with If-Match, only that version.",
-            body=request_schemas.EditBody,
+            body=requests.EditBody,
             request_example={"status": "ack", "assignee_user_id": "ann"},
             responses={200: group_schema.Group},
             headers=("If-Match",),
@@ -152,7 +152,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "List the events of a group, newest first, a page at a time.",
             openapi_schemas.EventsPage,
             _SUBLIST_REFUSALS,
-            request_schemas.PageQuery,
+            requests.PageQuery,
         ),
         "events.export_events": Operation(
             summary="Export the events of a group, a line of JSON each.",
@@ -164,7 +164,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "List the changes of a group, with who made them, a page at a time.",
             openapi_schemas.ChangesPage,
             _SUBLIST_REFUSALS,
-            request_schemas.PageQuery,
+            requests.PageQuery,
         ),
         "notifications.find_notifications": _conditional_get(
             "List the notifications of the workspace, newest first, a page at a time.",

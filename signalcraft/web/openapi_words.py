@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from signalcraft.api.request_schemas import MAX_LIMIT
 from signalcraft.groups.event_queries import MAX_EVENTS
 from signalcraft.groups.hourly_counts import MAX_DAYS
 from signalcraft.groups.queries import MAX_EXACT_TOTAL, MAX_TITLES
+from signalcraft.groups.requests import MAX_LIMIT
 from signalcraft.groups.summary import MAX_GROUPS, MAX_VALUES
 from signalcraft.groups.user_updates import MAX_BULK
 

@@ -7,10 +7,8 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
-from signalcraft.api import context
 from signalcraft.groups.filters import ValueFilter
 from signalcraft.groups.queries import Order, SortKey
-from signalcraft.sources import cleaning
 
 MAX_TEXT_LENGTH: Final = 200
 MAX_URL_LENGTH: Final = 2_000
@@ -42,23 +40,6 @@ class ChoiceField(fields.Field[ValueFilter]):
             include=tuple(text for text in texts if not text.startswith("!")),
             exclude=tuple(text[1:] for text in texts if text.startswith("!")),
         )
-
-
-class EnvironmentField(ChoiceField):
-    """A filter of environments, in which aliases hold.
-
-    The name itself is looked for too: groups that came before an alias was set still have it.
-    """
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> ValueFilter:  # noqa: ANN401 - marshmallow's signature
-        named = super()._deserialize(value, attr, data, **options)
-        return ValueFilter(include=_with_canonical(named.include), exclude=_with_canonical(named.exclude))
-
-
-def _with_canonical(names: Sequence[str]) -> Sequence[str]:
-    vocabulary = context.current().settings.vocabulary
-    canonical = (cleaning.canonical_environment(cleaning.environment(name) or name, vocabulary)[0] for name in names)
-    return tuple(dict.fromkeys((*names, *canonical)))
 
 
 class TagField(ChoiceField):
