@@ -78,6 +78,12 @@ def group(workspace_id: int, group_id: int, *, now: datetime) -> Row | None:
     return next((_effective_status(row, now) for row in pages.fetch(query)), None)
 
 
+def groups_of_ids(workspace_id: int, group_ids: Sequence[int], *, now: datetime) -> list[Row]:
+    """Return those of the groups that are in the workspace, in any order."""
+    query = _G.select(*_GROUP_COLUMNS).where((_G.workspace == workspace_id) & _G.id.in_(group_ids))
+    return [_effective_status(row, now) for row in pages.fetch(query)]
+
+
 def groups(
     workspace_id: int,
     group_filter: GroupFilter,

@@ -5,7 +5,7 @@ The steps of ``record`` (``docs/grouping.md`` explains each):
 1. Insert the events; only new rows count.
 2. Per group key, in one order for all transactions, open a group or join the current one, if the window allows.
 3. Assign events that the current group refused with ``grouping.assign``: to an older group, or a new one.
-4. Set the group of each event, and detect spikes.
+4. Set the group of each event, add to the hours of the groups, and detect spikes.
 5. Add to the hourly counts.
 
 Only row locks are taken, always in one order (``storage.sql.LOCK_ORDER``), so transactions wait for each other without
@@ -171,6 +171,7 @@ def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
 
 
 def _point_events(stored_events: Iterable[StoredEvent]) -> None:
+    """Set the group of each event, and count it in the group's hour."""
     rows = [
         (stored.event_id, stored.group_id, stored.decision.value, stored.pending.payload) for stored in stored_events
     ]

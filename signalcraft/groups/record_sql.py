@@ -196,12 +196,19 @@ RETIRE_CURRENT = """
     UPDATE alert_group g SET is_current = false
     FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
 
-#: Set the group of each event. Payloads, the largest part of a row, are only sent now: duplicates never send theirs.
+#: Set the group of each event, and add it to the counts of its group and hour. Payloads, the largest part of a row, are
+#: only sent now: duplicates never send theirs. Whoever adds to a group's hours has the lock on the group.
 EVENT_GROUP_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "bytea"}
 POINT_EVENTS = """
-    UPDATE alert_event e
-    SET alert_group_id = r.alert_group_id, decision = r.decision, payload_json = r.payload_json
-    FROM {rows} WHERE e.id = r.id"""
+    WITH pointed AS (
+        UPDATE alert_event e
+        SET alert_group_id = r.alert_group_id, decision = r.decision, payload_json = r.payload_json
+        FROM {rows} WHERE e.id = r.id
+        RETURNING e.alert_group_id, date_trunc('hour', e.received_at, 'UTC') AS hour
+    )
+    INSERT INTO group_hour AS h (alert_group_id, hour, alerts)
+    SELECT alert_group_id, hour, count(*) FROM pointed GROUP BY alert_group_id, hour ORDER BY alert_group_id, hour
+    ON CONFLICT (alert_group_id, hour) DO UPDATE SET alerts = h.alerts + excluded.alerts"""
 
 #: Mark groups with at least ``spike_count`` alerts in a bucket that this batch added to.
 BUCKET_COLUMNS: Columns = {"group_id": "bigint", "start": "timestamptz"}

@@ -303,6 +303,19 @@ class HourlyCount(Model):
         primary_key = CompositeKey("workspace", "hour", "project", "environment", "severity")
 
 
+class GroupHour(Model):
+    """How many stored alerts a group got in one hour of UTC, by ``received_at``."""
+
+    alert_group = ForeignKeyField(AlertGroup, index=False, on_delete="CASCADE")
+    hour = DateTimeTZField()
+    alerts = BigIntegerField()
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+        primary_key = CompositeKey("alert_group", "hour")
+
+
 class Inbox(Table):
     """Acknowledged deliveries that could not be enqueued in Redis; a worker processes them from this table.
 
@@ -379,6 +392,7 @@ TABLES = (
     PurgedEvent,
     LatestSourceUpdate,
     HourlyCount,
+    GroupHour,
     Inbox,
     FailedDelivery,
     UnhandledDelivery,

@@ -1,8 +1,9 @@
-"""Retention: delete old events, payloads, source updates and notifications; resolve inactive groups.
+"""Retention: delete old events, hours, payloads, source updates and notifications; resolve inactive groups.
 
 A group keeps its first and last event, the events that opened it, and those with a higher severity than all before.
 Other events are deleted after ``RETENTION_DAYS``; payloads, dead letters and unhandled deliveries, which are bodies,
-after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they say what happened, not what is still stored. The identities
+after ``PAYLOAD_RETENTION_DAYS``. Counts do not change: they say what happened, not what is still stored; only those of
+a group's hours go when its events would. The identities
 of deleted events stay, as hashes in ``purged_event``, so that the same bytes count no second time. A notification is
 deleted when an event would be, unless it may still be needed: it waits, it is a card, or its group is not over (of a
 card's digest: each group), and a receiver that was told of it will be told of its end. Rows are selected
@@ -13,13 +14,13 @@ first and changed in small transactions, so that no lock is held for long. Call 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from signalcraft.domain.lifecycle import Trigger
 from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.database import database
-from signalcraft.storage.sql import identity, rank, status_after
+from signalcraft.storage.sql import Columns, identity, query, rank, status_after
 
 #: Rows per transaction: it takes some 2 ms, for groups 12 ms (``python -m bench purge``); on a busy machine five times
 #: as long.
@@ -58,6 +59,19 @@ _FIND_SOURCE_UPDATES = f"""
 _RAW_DELIVERIES: Final = {"failed_delivery": "failed_at", "unhandled_delivery": "received_at"}
 _OLD_RAW = "FROM {table} WHERE {age} < %(before)s"
 _FIND_RAW = f"SELECT id {_OLD_RAW} AND id > %(after)s ORDER BY id LIMIT 20"
+
+#: Hours that are over. The key of the table has the hour, so that no young row is read.
+_FIND_HOURS: Final = f"""
+    SELECT alert_group_id, hour FROM group_hour
+    WHERE hour <= %(before)s - interval '1 hour' AND (alert_group_id, hour) > (%(group_id)s, %(hour)s)
+    ORDER BY alert_group_id, hour LIMIT {BATCH_SIZE}"""
+_HOUR_COLUMNS: Final[Columns] = {"alert_group_id": "bigint", "hour": "timestamptz"}
+_DELETE_HOURS: Final = """
+    WITH old AS MATERIALIZED (
+        SELECT h.alert_group_id, h.hour FROM group_hour h JOIN {rows} USING (alert_group_id, hour)
+        ORDER BY h.alert_group_id, h.hour FOR UPDATE OF h
+    )
+    DELETE FROM group_hour h USING old WHERE h.alert_group_id = old.alert_group_id AND h.hour = old.hour"""
 
 _PURGEABLE_NOTIFICATIONS: Final = """
     FROM notification n WHERE n.created_at < %(before)s AND n.state NOT IN ('pending', 'sending') AND n.mode <> 'card'
@@ -136,6 +150,18 @@ def purge_source_updates(before: datetime) -> int:
     No alert that is older than them will arrive any more.
     """
     return sum(_change(_DELETE_SOURCE_UPDATES, ids, before=before) for ids in _pages(_FIND_SOURCE_UPDATES, before))
+
+
+def purge_group_hours(before: datetime) -> int:
+    """Delete the counts of groups in hours that were over by then; return how many."""
+    deleted, last = 0, (0, datetime.min.replace(tzinfo=UTC))
+    while hours := database.execute_sql(
+        _FIND_HOURS, {"before": before, "group_id": last[0], "hour": last[1]}
+    ).fetchall():
+        with _asynchronous_transaction():
+            query(_DELETE_HOURS, _HOUR_COLUMNS, hours)
+        deleted, last = deleted + len(hours), hours[-1]
+    return deleted
 
 
 def count_notifications(before: datetime) -> int:

@@ -26,6 +26,7 @@ from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.support.builders import NOON, pending_event
+from tests.support.tables import miscounted_hours
 
 PROCESSES, BATCHES, BATCH = 16, 12, 25
 WINDOW = timedelta(minutes=1)
@@ -173,6 +174,7 @@ def test_counts_are_exact_and_no_transaction_deadlocks(
     assert events == identities > PROCESSES * BATCHES * BATCH * 0.85
     assert sum(group.count for group in groups) == events
     assert {group.id: group.count for group in groups} == held
+    assert miscounted_hours() == []
     current = Counter(group.group_key for group in groups if group.is_current)
     assert max(current.values(), default=0) <= 1
     assert len(groups) > len({group.group_key for group in groups})

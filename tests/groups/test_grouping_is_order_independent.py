@@ -15,6 +15,7 @@ from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.support.builders import pending_event
+from tests.support.tables import miscounted_hours
 
 POLICY = grouping.GroupingPolicy(spike_count=4, spike_minutes=5)
 #: Only row ids may differ.
@@ -94,6 +95,7 @@ def test_any_order_any_duplication_and_any_batches_make_the_same_groups(
     for batch in batches:
         store_batch(batch)
     assert rows() == expected
+    assert miscounted_hours() == []
 
 
 @settings(relaxed, max_examples=40)
@@ -110,6 +112,7 @@ def test_concurrent_workers_make_the_same_groups(
     with ThreadPoolExecutor(4) as workers:
         list(workers.map(store_batch, batches))
     assert rows() == expected
+    assert miscounted_hours() == []
 
 
 def count_of(row: tuple[object, ...]) -> int:

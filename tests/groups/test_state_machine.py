@@ -1,5 +1,6 @@
 """PostgreSQL compared with a plain Python model: alerts, redeliveries, a user and the clock, in any order."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -20,8 +21,9 @@ from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, NormalizedAlert, Severity, StatusChange
 from signalcraft.groups import source_updates
 from signalcraft.groups.bursts import PendingEvent
+from signalcraft.storage import retention
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertGroup, Workspace
+from signalcraft.storage.models import AlertGroup, GroupHour, Workspace
 from tests.support.builders import NOON, change_group, pending_event, record
 
 WINDOW = timedelta(minutes=60)
@@ -30,6 +32,7 @@ ISSUES = ("1", "2")
 #: None: the alert cannot name one, as Sentry's ``issue.created``.
 ENVIRONMENTS = ("prod", "staging", None)
 PROJECTS = ("api", "renamed")
+RETENTION = timedelta(hours=3)
 
 
 #: Issue, project and environment.
@@ -52,6 +55,10 @@ class Group:
     until: datetime | None = None
     current: bool = True
     previous: "Group | None" = None
+    hours: Counter[datetime] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.hours[grouping.bucket_start(self.first, minutes=60)] += 1
 
     @property
     def key(self) -> Key:
@@ -63,6 +70,7 @@ class Group:
 
     def join(self, moment: datetime, severity: Severity) -> None:
         self.last, self.count = moment, self.count + 1
+        self.hours[grouping.bucket_start(moment, minutes=60)] += 1
         worse = severity.rank > self.severity.rank
         snooze_expired = self.status == "snoozed" and self.until is not None and self.until <= moment
         if worse or snooze_expired:
@@ -118,7 +126,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         with session():
-            database.execute_sql("TRUNCATE alert_event, alert_group, last_word RESTART IDENTITY CASCADE")
+            database.execute_sql("TRUNCATE alert_event, alert_group, last_word, purged_event RESTART IDENTITY CASCADE")
         self.model, self.now = Model(), NOON
         self.project = PROJECTS[0]
 
@@ -191,6 +199,16 @@ class Machine(RuleBasedStateMachine):
             group.until = None if minutes is None else self.now + timedelta(minutes=minutes)
             self.change(group, status="snoozed", snoozed_until=group.until)
 
+    @rule()
+    def purge(self) -> None:
+        before = self.now - RETENTION
+        with session():
+            list(retention.delete_events(before))
+            retention.purge_group_hours(before)
+        for group in self.model.groups:
+            for hour in [hour for hour in group.hours if hour + timedelta(hours=1) <= before]:
+                del group.hours[hour]
+
     def change(self, group: Group, **columns: object) -> None:
         change_group(self.stored()[self.model.groups.index(group)].id, **columns)
 
@@ -220,6 +238,13 @@ class Machine(RuleBasedStateMachine):
             for group in self.model.groups
         ]
         assert found == expected
+        with session():
+            hours = list(GroupHour.select(GroupHour.alert_group_id, GroupHour.hour, GroupHour.alerts).tuples())
+        assert sorted((number[group_id], hour, alerts) for group_id, hour, alerts in hours) == [
+            (position, hour, alerts)
+            for position, group in enumerate(self.model.groups)
+            for hour, alerts in sorted(group.hours.items())
+        ]
 
 
 @pytest.fixture

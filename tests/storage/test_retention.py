@@ -17,6 +17,7 @@ from signalcraft.storage.models import (
     AlertEvent,
     FailedDelivery,
     GroupChange,
+    GroupHour,
     LatestSourceUpdate,
     PurgedEvent,
     UnhandledDelivery,
@@ -24,6 +25,7 @@ from signalcraft.storage.models import (
 )
 from signalcraft.storage.notification_models import Happening, Notification, NotificationAttempt
 from signalcraft.storage.retention import Purge
+from signalcraft.storage.sql import Columns
 from signalcraft.worker import maintenance
 from tests.support.builders import accepted, at, change_group, groups, pending_event, record
 
@@ -258,6 +260,32 @@ def test_a_purged_event_of_another_workspace_counts() -> None:
     record(*(pending_event(f"{number}", number) for number in range(3)))
     assert delete_events(1_000) == 1
     assert len(record(pending_event("1", 1, workspace_id=2)).events) == 1
+
+
+def test_the_counts_of_hours_that_are_over_are_deleted_when_their_events_would_be() -> None:
+    record(*(pending_event(minute=minute) for minute in (0, 59, 60, 119, 121)))
+    with session():
+        assert retention.purge_group_hours(at(59)) == 0
+        assert retention.purge_group_hours(at(119)) == 1
+        assert list(GroupHour.select(GroupHour.hour, GroupHour.alerts).tuples()) == [(at(60), 2), (at(120), 1)]
+
+
+def test_the_counts_of_hours_are_deleted_in_transactions_of_bounded_size(
+    settings: Settings, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(*(pending_event(issue=f"{n}") for n in range(2 * retention.BATCH_SIZE + 1)))
+    sizes = []
+    delete = retention.query
+
+    def count(sql: str, columns: Columns, rows: list[tuple[int, datetime]]) -> object:
+        sizes.append(len(rows))
+        return delete(sql, columns, rows)
+
+    monkeypatch.setattr(retention, "query", count)
+    assert maintenance.run_daily_maintenance(settings, clean_redis, at(settings.retention_days * DAY + 60))
+    assert sizes == [retention.BATCH_SIZE, retention.BATCH_SIZE, 1]
+    with session():
+        assert GroupHour.select().count() == 0
 
 
 def insert_notification(group_id: int | None, *, days_old: int, mode: str = "event", state: str = "sent") -> int:
