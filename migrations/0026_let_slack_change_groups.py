@@ -1,8 +1,8 @@
 """Allow the actor ``slack`` and replies in threads; remember where a receiver's messages are, and what is urgent.
 
-The release before goes on: it reads actors and modes as text, and the new columns have defaults. The checks become wider,
-so no row can break them: they are added without a look at the rows, under a lock for a moment, and validated afterwards
-under one that no alert waits for. Each step is a transaction of its own, so that no two tables are locked at once; the
+The release before goes on: it reads actors and modes as text, and the new columns have defaults. The checks become
+wider, so no row can break them: they are added without a look at the rows, under a lock for a moment, and validated
+afterwards under one that no alert waits for. Each step is a transaction of its own, so that no two tables are locked at once; the
 steps can be run again.
 """
 

@@ -1,7 +1,7 @@
 """Index notifications by the message that they are in a channel: a pressed button names that.
 
-The index is built while alerts are stored, so there is no transaction around it; an earlier attempt that was interrupted
-has left an invalid index.
+The index is built while alerts are stored, so there is no transaction around it; an earlier attempt that was
+interrupted has left an invalid index.
 """
 
 from collections.abc import Iterator

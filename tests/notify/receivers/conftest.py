@@ -32,7 +32,13 @@ ENVIRON = {
     "PATH_SECRET": "T0SECRETPATH/B0SECRETPATH/tokenOfTheWebhook",
 }
 #: No outcome, no log line, no repr may hold one of these.
-SECRETS = (*SIGNING_SECRETS, ENVIRON["ROUTING_KEY"], ENVIRON["BOT_TOKEN"], *ENVIRON["PATH_SECRET"].split("/"), "smtp-pass")
+SECRETS = (
+    *SIGNING_SECRETS,
+    ENVIRON["ROUTING_KEY"],
+    ENVIRON["BOT_TOKEN"],
+    *ENVIRON["PATH_SECRET"].split("/"),
+    "smtp-pass",
+)
 HTTP_KINDS = ("webhook", "slack_webhook", "pagerduty")
 KINDS = (*HTTP_KINDS, "slack", "email", "apprise", "log", "function")
 
