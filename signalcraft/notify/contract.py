@@ -18,10 +18,14 @@ DETAIL_LIMIT = 200
 
 
 class Mode(StrEnum):
-    """How a kind tells of a group: one message that is edited, or one message for each event."""
+    """How a kind tells of a group: one message that is edited, or one for each event.
+
+    ``REPLY`` is a message in the thread of a card.
+    """
 
     CARD = "card"
     EVENT = "event"
+    REPLY = "reply"
 
 
 class OutcomeKind(StrEnum):

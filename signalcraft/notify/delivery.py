@@ -20,7 +20,7 @@ import structlog
 from signalcraft import logs, metrics
 from signalcraft.groups import queries
 from signalcraft.notify import delivery_sql as sql
-from signalcraft.notify import messages, trouble
+from signalcraft.notify import messages, replies, trouble
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.contract import DETAIL_LIMIT, Message, Mode, Outcome, OutcomeKind, Receiver
 from signalcraft.notify.news import is_news
@@ -163,6 +163,8 @@ class ReceiverDelivery:
             group |= self._rows(sql.CARD_HISTORY, group=group["id"])[0]
         if group is None or not is_news(row, group):
             return None
+        if row["mode"] == Mode.REPLY:
+            return self._render_reply(row, group, now)
         message = messages.of_group(row, group, attempted_at=now, public_url=self._public_url)
         return _Claim(
             row=row,
@@ -171,6 +173,11 @@ class ReceiverDelivery:
             told_digest=messages.told_digest(group),
             snoozed_until=group["snoozed_until"],
         )
+
+    def _render_reply(self, row: Row, group: Row, now: datetime) -> _Claim | None:
+        row = row | {"receiver": self._receiver.name}
+        message = replies.render(row, group, storm=self._config.storm, period=self._timing.storm, attempted_at=now)
+        return None if message is None else _Claim(row=row, message=message)
 
     def _send(self, claim: _Claim) -> None:
         started = time.monotonic()

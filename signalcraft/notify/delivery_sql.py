@@ -54,14 +54,14 @@ _TOLD_BEFORE = f"""(
       AND (o.told_status IS NOT NULL AND o.sent_at IS NOT NULL OR o.state = 'given_up' AND o.tries > 0)
     ORDER BY CASE o.state WHEN 'given_up' THEN o.due_at ELSE o.sent_at END DESC LIMIT 1)"""
 
-#: The most urgent notification that is due, or whose lease ended without a record. Tests go first. While a digest is
-#: recent, ``holds`` keeps back what the next one is for.
+#: The most urgent notification that is due, or whose lease ended without a record. Tests go first, then what a person
+#: did. While a digest is recent, ``holds`` keeps back what the next one is for.
 PICK = f"""
     SELECT {_COLUMNS}, {_TOLD_BEFORE} AS told_before FROM notification n
     WHERE (n.state = 'pending' AND n.due_at <= now() OR n.state = 'sending' AND n.lease_until <= now())
       AND n.receiver = %(receiver)s AND (n.is_test OR NOT %(only_tests)s)
       AND NOT (%(holds)s AND {_OF_A_STORM})
-    ORDER BY n.is_test DESC, n.rank DESC, n.due_at, n.id LIMIT 1 FOR UPDATE OF n SKIP LOCKED"""
+    ORDER BY n.is_test DESC, (n.urgency = 2) DESC, n.rank DESC, n.due_at, n.id LIMIT 1 FOR UPDATE OF n SKIP LOCKED"""
 
 LEASE = """
     UPDATE notification SET state = 'sending', lease_until = now() + %(lease)s, tries = %(tries)s

@@ -31,14 +31,20 @@ _SINCE = f"{_SELECT} WHERE h.at >= %(since)s ORDER BY h.at, h.id"
 _OF_GROUP = "SELECT id, kind, at, actor, by, routed_at FROM happening WHERE alert_group_id = %(group)s ORDER BY id"
 _ROUTED = "UPDATE happening SET routed_at = now() WHERE id = ANY(%(ids)s)"
 
-_TOLD = "SELECT alert_group_id, receiver FROM notification WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test"
+_TOLD = """
+    SELECT alert_group_id, receiver, bool_or(mode = 'card' AND external_id IS NOT NULL) FROM notification
+    WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test GROUP BY alert_group_id, receiver"""
 #: When the problem of a key was last told as new, by receiver. A notification that waits counts as told now.
 _LAST_FIRST = """
-    SELECT n.receiver, g.group_key, max(coalesce(n.sent_at, n.created_at)), max(n.id) FILTER (WHERE n.mode = 'card')
+    SELECT n.receiver, g.group_key, max(coalesce(n.sent_at, n.created_at)), max(n.id) FILTER (WHERE n.mode = 'card'),
+           max(n.id) FILTER (WHERE n.mode = 'card' AND n.external_id IS NOT NULL)
     FROM {rows} JOIN alert_group g ON g.workspace_id = r.workspace_id AND g.group_key = r.group_key
     JOIN notification n ON n.alert_group_id = g.id
-    WHERE NOT n.is_test AND (n.mode = 'card' OR n.reason = ANY(%(first)s)) AND n.state NOT IN ('given_up', 'gone')
+    WHERE NOT n.is_test AND (n.mode = 'card' OR n.mode <> 'reply' AND n.reason = ANY(%(first)s))
+      AND n.state NOT IN ('given_up', 'gone')
     GROUP BY n.receiver, g.group_key"""
+#: Happenings that may keep the card of an earlier group of their key.
+_BACK: Final = ("recurred", "regressed")
 _KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}
 
 _INSERT_COLUMNS: Columns = {
@@ -52,6 +58,7 @@ _INSERT_COLUMNS: Columns = {
     "rank": "smallint",
     "happened_at": "timestamptz",
     "due_at": "timestamptz",
+    "urgency": "smallint",
 }
 #: A card that is there becomes due again; one that is being sent is due once more after that.
 _INSERT = f"""
@@ -60,6 +67,8 @@ _INSERT = f"""
     SET revision = n.revision + 1, reason = excluded.reason, rank = excluded.rank,
         due_at = CASE WHEN n.state = 'pending' THEN least(n.due_at, excluded.due_at) ELSE excluded.due_at END,
         happened_at = CASE WHEN n.state = 'pending' THEN n.happened_at ELSE excluded.happened_at END,
+        urgency = CASE WHEN n.state IN ('pending', 'sending') THEN greatest(n.urgency, excluded.urgency)
+                       ELSE excluded.urgency END,
         tries = CASE n.state WHEN 'sent' THEN 0 WHEN 'given_up' THEN least(n.tries, 1) ELSE n.tries END,
         state = CASE WHEN n.state = 'sending' THEN n.state ELSE 'pending' END
     WHERE n.state <> 'gone'"""
@@ -91,8 +100,11 @@ class FanOut:
                 return 0
             told = _told(happenings)
             found = [new for happening in happenings for new in self._router.decide(happening, told)]
-            taken_over = {new.takes_over: new.happening.group.id for new in found if new.takes_over is not None}
-            query(_TAKE_OVER, _TAKE_OVER_COLUMNS, list(taken_over.items()))
+            taken_over = {new.takes_over: new for new in found if new.takes_over is not None}
+            kept = [(card, new.happening.group.id) for card, new in taken_over.items()]
+            query(_TAKE_OVER, _TAKE_OVER_COLUMNS, kept)
+            # of several groups that take over one card, the last has it
+            found = [new for new in found if new.takes_over is None or taken_over[new.takes_over] is new]
             rows = {new.identity: _row(new) for new in found}
             query(_INSERT, _INSERT_COLUMNS, list(rows.values()))
             database.execute_sql(_ROUTED, {"ids": [happening.id for happening in happenings]})
@@ -124,6 +136,7 @@ def _row(new: NewNotification) -> tuple[Any, ...]:
         happening.group.severity.rank,
         happening.at,
         new.due_at,
+        new.urgency,
     )
 
 
@@ -156,9 +169,16 @@ def to_happening(row: tuple[Any, ...]) -> Happening:
 def _told(happenings: Sequence[Happening]) -> Told:
     """Read what receivers were told of these groups, and of earlier groups of a key that recurred."""
     by_group: dict[int, set[str]] = defaultdict(set)
-    for group_id, receiver in _rows(_TOLD, ids=[happening.group.id for happening in happenings]):
+    posted: set[tuple[str, int]] = set()
+    for group_id, receiver, is_posted in _rows(_TOLD, ids=[happening.group.id for happening in happenings]):
         by_group[group_id].add(receiver)
-    keys = {(each.group.workspace_id, each.group_key) for each in happenings if each.kind == "recurred"}
-    found = query(_LAST_FIRST, _KEY_COLUMNS, sorted(keys), first=list(FIRST))
-    last_first = {(receiver, group_key): LastFirst(at=at, card=card) for receiver, group_key, at, card in found}
-    return Told(by_group=by_group, last_first=last_first)
+        if is_posted:
+            posted.add((receiver, group_id))
+    keys = {(each.group.workspace_id, each.group_key) for each in happenings if each.kind in _BACK}
+    last_first = {
+        (receiver, group_key): LastFirst(at=at, card=card, is_posted=card is not None and card == posted_card)
+        for receiver, group_key, at, card, posted_card in query(
+            _LAST_FIRST, _KEY_COLUMNS, sorted(keys), first=list(FIRST)
+        )
+    }
+    return Told(by_group=by_group, last_first=last_first, posted=posted)

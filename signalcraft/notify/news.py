@@ -39,6 +39,8 @@ def is_news(notification: Row, group: Row) -> bool:
         if notification["covered_by"] is not None and notification["reason"] in SHOWN_BY_DIGEST:
             # It may have arrived before the digest did.
             return bool(notification["tries"] and group["status"] == GroupStatus.RESOLVED)
+    if notification["mode"] == Mode.REPLY:
+        return bool(group["status"] == GroupStatus.OPEN)
     if group["status"] == GroupStatus.RESOLVED:
         return _is_end_news(notification, group)
     return _is_news_of_open_group(notification, group)

@@ -2,13 +2,14 @@
 
 - A *card* receiver has one notification for each group. A happening marks it as due; what is sent is the group as it
   is then.
+  A card that has a thread gets a *reply* when it escalates, or when its problem is back.
 - An *event* receiver has one notification for each happening that its route tells of. A receiver that was told of a
   group is told that it is over, and that it is open again, whatever the route says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +21,7 @@ from signalcraft.domain.notifications import Evaluate
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.contract import Mode
 from signalcraft.notify.routes import Route, Subject, select
+from signalcraft.storage.audit_log import Actor
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,9 @@ FIRST: Final[Mapping[str, Decision]] = MappingProxyType(
         "escalated": Decision.JOINED,
     }
 )
+#: A problem that is back so soon after the last message about it stays in its card.
+FLAPPING: Final = timedelta(hours=1)
+_PERSONS: Final = frozenset(actor.value for actor in Actor if actor.is_person)
 #: Happenings that each receiver which knows the group is told of.
 _FOR_THE_TOLD: Final = frozenset({"resolved", "reopened"})
 
@@ -51,6 +56,11 @@ class Happening:
     group: GroupSnapshot
 
     @property
+    def is_by_person(self) -> bool:
+        """Whether somebody waits to see what came of it."""
+        return self.actor in _PERSONS
+
+    @property
     def subject(self) -> Subject:
         """What routes are matched with."""
         group = self.group
@@ -66,21 +76,27 @@ class Happening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastFirst:
-    """When a receiver was last told of the problem of a group key as new; ``card`` is its notification, if any."""
+    """When a receiver was last told of the problem of a group key as new; ``card`` is its notification, if any.
+
+    ``is_posted``: the receiver has that card.
+    """
 
     at: datetime
     card: int | None = None
+    is_posted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What receivers were told before. ``decide`` adds what it decides.
 
-    ``by_group`` has the receivers that know a group, ``last_first`` is by receiver and group key.
+    ``by_group`` has the receivers that know a group, ``last_first`` is by receiver and group key. ``posted`` has the
+    receivers and groups whose cards are there.
     """
 
     by_group: dict[int, set[str]]
     last_first: dict[tuple[str, str], LastFirst]
+    posted: set[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +112,15 @@ class NewNotification:
     takes_over: int | None = None
 
     @property
-    def identity(self) -> tuple[str, int, bool]:
-        """What is one row: a card is one for its group, an event one for its happening."""
+    def identity(self) -> tuple[str, int, Mode]:
+        """What is one row: a card is one for its group, others one for their happening."""
         is_card = self.mode is Mode.CARD
-        return self.receiver, self.happening.group.id if is_card else self.happening.id, is_card
+        return self.receiver, self.happening.group.id if is_card else self.happening.id, self.mode
+
+    @property
+    def urgency(self) -> int:
+        """What a person did goes first; that, and what escalated, is not part of a storm."""
+        return 2 if self.happening.is_by_person else int(self.happening.kind == "escalated")
 
 
 class Router:
@@ -158,27 +179,43 @@ class Router:
         for receiver, route in routed.items():
             kind, is_card = happening.kind, self._config.receivers[receiver].mode is Mode.CARD
             key = receiver, happening.group_key
-            if kind == "recurred":
-                last = told.last_first.get(key)
-                if last is not None and happening.at - last.at < route.recurrence:
-                    yield from self._recurred(happening, receiver, route, last)
-                    continue
-                kind = "opened"
+            last = told.last_first.get(key)
+            if last is not None and self._is_back(happening, receiver, route, last):
+                yield from self._in_card(happening, receiver, route, last)
+                continue
+            kind = "opened" if kind == "recurred" else kind
             if (kind not in route.on and not is_own_reason) or (is_card and kind not in FIRST):
                 continue
             if kind in FIRST:
                 told.last_first[key] = LastFirst(at=happening.at)
             due_at = route.due_at(happening.at)
             yield self._new(happening, receiver, route.name, reason if is_own_reason else kind, due_at)
+            if kind == "escalated" and (receiver, happening.group.id) in told.posted:
+                yield from self._reply(happening, receiver, route, due_at)
 
-    def _recurred(
-        self, happening: Happening, receiver: str, route: Route, last: LastFirst
-    ) -> Iterator[NewNotification]:
+    def _is_back(self, happening: Happening, receiver: str, route: Route, last: LastFirst) -> bool:
+        """Return whether a problem is back too soon to be told as a new one."""
+        if happening.kind == "regressed":
+            is_card = self._config.receivers[receiver].mode is Mode.CARD
+            return is_card and last.card is not None and "regressed" in route.on and happening.at - last.at < FLAPPING
+        return happening.kind == "recurred" and happening.at - last.at < route.recurrence
+
+    def _in_card(self, happening: Happening, receiver: str, route: Route, last: LastFirst) -> Iterator[NewNotification]:
         """Hand the card of the earlier group to the new one; receivers without cards are told nothing."""
-        if self._config.receivers[receiver].mode is Mode.CARD and last.card is not None:
-            due_at = happening.at + route.update_every
-            notification = self._new(happening, receiver, route.name, "recurred", due_at)
-            yield replace(notification, takes_over=last.card)
+        if self._config.receivers[receiver].mode is not Mode.CARD or last.card is None:
+            return
+        is_quiet = happening.kind == "recurred"
+        due_at = happening.at + route.update_every if is_quiet else route.due_at(happening.at)
+        notification = self._new(happening, receiver, route.name, happening.kind, due_at)
+        yield replace(notification, takes_over=last.card)
+        if last.is_posted:
+            yield from self._reply(happening, receiver, route, due_at)
+
+    def _reply(self, happening: Happening, receiver: str, route: Route, due_at: datetime) -> Iterator[NewNotification]:
+        """Yield a message for the thread of a card that is there, if the receiver has threads."""
+        if self._config.receivers[receiver].has_threads:
+            notification = self._new(happening, receiver, route.name, happening.kind, due_at)
+            yield replace(notification, mode=Mode.REPLY)
 
     def _concerns(self, receiver: str, happening: Happening) -> bool:
         """Return whether ``receiver``, which knows the group, is told of something its route does not name."""
@@ -190,7 +227,7 @@ class Router:
     def _update(self, happening: Happening, receiver: str, route: Route | None) -> NewNotification:
         """Return the notification for a receiver that knows the group. What a person did is told at once."""
         route = route or Route(name="", to=(receiver,))
-        at_once = self._config.receivers[receiver].mode is Mode.EVENT or happening.actor == "token"
+        at_once = self._config.receivers[receiver].mode is Mode.EVENT or happening.is_by_person
         due_at = happening.at if at_once else happening.at + route.update_every
         return self._new(happening, receiver, route.name, happening.kind, due_at)
 

@@ -18,10 +18,14 @@ def simulate(config: NotifyConfig, router: Router, happenings: Iterable[Happenin
     ``happenings`` are in order of time. Edits that fall into one ``update_every`` are one; of what is due within a
     minute, more than ``storm`` messages are one digest.
     """
-    told = Told(by_group=defaultdict(set), last_first={})
-    found = [new for happening in happenings for new in router.decide(happening, told)]
+    told = Told(by_group=defaultdict(set), last_first={}, posted=set())
+    found: list[NewNotification] = []
+    for happening in happenings:
+        decided = router.decide(happening, told)
+        told.posted.update((new.receiver, happening.group.id) for new in decided if new.mode is Mode.CARD)
+        found += decided
     edits = {_edit(new): new for new in found if new.mode is Mode.CARD}
-    sent = [*(new for new in found if new.mode is Mode.EVENT), *edits.values()]
+    sent = [*(new for new in found if new.mode is not Mode.CARD), *edits.values()]
     minutes = Counter((new.receiver, _minute(new)) for new in sent)
     counts: Counter[tuple[str, date]] = Counter()
     for (receiver, minute), number in minutes.items():

@@ -9,7 +9,9 @@ from signalcraft.notify.news import is_news
 
 DUE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GROUP = {
+    "id": 1,
     "title": "it fails",
+    "id": 1,
     "severity": "high",
     "project": "api",
     "environment": "prod",

@@ -1,0 +1,67 @@
+"""Messages in the thread of a card: what people should notice again. Call everything inside ``database.session()``.
+
+An edit notifies nobody in Slack, so a reply says that a problem has escalated or is back. It is shown in the channel as
+well, unless that would be noise: a problem that has come back quietly, or for the third time, or one of many replies.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
+
+from signalcraft.notify import messages
+from signalcraft.notify.contract import Message
+from signalcraft.notify.routing import FLAPPING
+from signalcraft.storage.database import database
+
+Row = dict[str, Any]
+
+#: From the third regression on, with less than ``FLAPPING`` between two, the channel is not told.
+_MAX_BROADCASTS: Final = 2
+
+_CARD: Final = """
+    SELECT external_id, external_channel FROM notification
+    WHERE alert_group_id = %(group)s AND receiver = %(receiver)s AND mode = 'card' AND external_id IS NOT NULL"""
+#: When the problem was back within the last day, newest first.
+_TIMES: Final = """
+    SELECT h.at FROM alert_group g JOIN happening h ON h.alert_group_id = g.id
+    WHERE g.workspace_id = %(workspace)s AND g.group_key = %(key)s AND h.kind = %(kind)s
+      AND h.at > %(at)s - interval '1 day' AND h.at <= %(at)s
+    ORDER BY h.at DESC LIMIT 100"""
+_RECENT: Final = """
+    SELECT count(*) FROM (
+        SELECT FROM notification WHERE receiver = %(receiver)s AND mode = 'reply' AND sent_at > now() - %(period)s
+        LIMIT %(limit)s) AS recent"""
+
+
+def render(row: Row, group: Row, *, storm: int, period: timedelta, attempted_at: datetime) -> Message | None:
+    """Return the message of the reply ``row`` about ``group``; None if the card is not there any more.
+
+    Of more than ``storm`` replies within ``period``, the others are not shown in the channel.
+    """
+    card = database.execute_sql(_CARD, {"group": group["id"], "receiver": row["receiver"]}).fetchone()
+    if card is None:
+        return None
+    keys = {"workspace": group["workspace_id"], "key": group["group_key"], "at": row["happened_at"]}
+    back_at = [at for (at,) in database.execute_sql(_TIMES, keys | {"kind": row["reason"]}).fetchall()]
+    times = _run_length(back_at) if row["reason"] == "regressed" else len(back_at)
+    limits = {"receiver": row["receiver"], "period": period, "limit": storm}
+    is_storm = storm > 0 and database.execute_sql(_RECENT, limits).fetchone() == (storm,)
+    return messages.of_reply(
+        row | {"external_id": card[0], "external_channel": card[1]},
+        group,
+        times=times,
+        is_broadcast=not is_storm and is_to_be_noticed(row["reason"], times),
+        attempted_at=attempted_at,
+    )
+
+
+def is_to_be_noticed(reason: str, times: int) -> bool:
+    """Return whether the channel is told: of an escalation, and of the first regressions in a row."""
+    return reason == "escalated" or (reason == "regressed" and times <= _MAX_BROADCASTS)
+
+
+def _run_length(moments: Sequence[datetime]) -> int:
+    """Return how many of ``moments``, newest first, have less than ``FLAPPING`` between them."""
+    gaps = pairwise(moments)
+    return next((place for place, (newer, older) in enumerate(gaps, 1) if newer - older >= FLAPPING), len(moments))
