@@ -15,12 +15,15 @@ from signalcraft.dev import demo, embedded_servers
 from signalcraft.dev.local_stack import ROOT, run_local_stack
 from signalcraft.web.dashboard import create_dashboard
 
-_STARTING = "Starting Redis, PostgreSQL, web, worker and notifier ..."
+_STARTING = "Starting Redis, PostgreSQL, web, worker, notifier and a fake Slack ..."
+_SLACK = """\
+  Slack      {url}channels/alerts (a fake one: what people would see; its buttons work)
+"""
 _UP = """
 SignalCraft is running. Ctrl-C stops it; data and logs stay in {stack.directory}.
 
   webhooks   {stack.webhook_url}
-  groups     curl -H "Authorization: Bearer {stack.token}" {stack.url}/api/v1/groups
+{slack}  groups     curl -H "Authorization: Bearer {stack.token}" {stack.url}/api/v1/groups
   the API    {stack.url}/docs
   the queues {stack.url}/rq (sign in with any name and the password {password})
   metrics    {stack.url}/metrics
@@ -35,7 +38,7 @@ From another terminal, in the shell that `make shell` opens:
 
 @click.command("demo")
 def run_demo() -> None:
-    """Send sample alerts through real servers and processes, print the groups, and delete everything."""
+    """Send sample alerts through real servers and processes, print the groups and messages, and delete everything."""
     terminal = console()
     with (
         tempfile.TemporaryDirectory(prefix="signalcraft-demo-") as directory,
@@ -44,6 +47,7 @@ def run_demo() -> None:
     ):
         status.stop()
         demo.play(stack, terminal)
+    click.echo("`make run` keeps all of this up, with a page of what Slack shows, whose buttons work: docs/slack.md")
 
 
 @click.command()
@@ -78,7 +82,8 @@ def dev(port: int, data: Path) -> None:
         if not previous:
             demo.play(stack, terminal)
         # not through Rich, which would wrap the lines to copy
-        click.echo(_UP.format(stack=stack, environment=os.path.relpath(environment), password=password))
+        slack = _SLACK.format(url=stack.slack_url) if stack.slack_url else ""
+        click.echo(_UP.format(stack=stack, slack=slack, environment=os.path.relpath(environment), password=password))
         while True:
             stack.check()
             time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The scenes of ``make demo``: deliveries of every kind sent over HTTP, and the groups they end up in.
+"""The scenes of ``make demo``: deliveries sent over HTTP, the groups they end up in, and what Slack shows of those.
 
 Every scene states how many alerts it adds. The demo succeeds only if the groups' counts add up to that.
 """
@@ -96,10 +96,10 @@ def scenes() -> list[Scene]:
 
 
 def play(stack: Deployment, console: Console) -> None:
-    """Send all scenes, await their processing, and print the groups.
+    """Send all scenes, await their processing, and print the groups and Slack's messages.
 
     Raises:
-        DeploymentError: a delivery got an unexpected response, or the groups do not add up.
+        DeploymentError: a delivery got an unexpected response, the groups do not add up, or Slack is not told of one.
     """
     script, before = scenes(), sum(group["count"] for group in _groups(stack))
     responses = _send(script, stack, console)
@@ -107,6 +107,8 @@ def play(stack: Deployment, console: Console) -> None:
     groups = _wait_for(expected, stack)
     console.print(_as_table(groups))
     console.print(_totals(responses, groups))
+    if stack.slack_url:
+        console.print(_as_messages(_wait_for_messages(groups, stack)))
 
 
 def _send(script: Sequence[Scene], stack: Deployment, console: Console) -> "Counter[str]":
@@ -183,6 +185,31 @@ def _as_table(groups: Iterable[Mapping[str, Any]]) -> Table:
             str(group["count"]),
             group["last_seen_at"][11:19],
         )
+    return table
+
+
+def _wait_for_messages(groups: Iterable[Mapping[str, Any]], stack: Deployment) -> list[Mapping[str, Any]]:
+    """Poll the fake Slack until it shows each open group, and none as new that is resolved.
+
+    About one message a second may be posted to a channel. What was resolved before it was told is not told.
+    """
+    opened = {group["title"] for group in groups if group["status"] == "open"}
+    deadline = time.monotonic() + _PROCESSING_TIMEOUT_SECONDS
+    while True:
+        stack.check()
+        messages: list[Mapping[str, Any]] = http_client.get(f"{stack.slack_url}control").body["channels"]["alerts"]
+        shown = {message["text"].partition("\n")[0] for message in messages}
+        if {line for line in shown if line.startswith("New: ")} == {f"New: {title}" for title in opened}:
+            return messages
+        if time.monotonic() > deadline:
+            raise DeploymentError(f"Slack does not show the groups as they are.\n{stack.last_lines('notifier')}")
+        time.sleep(0.1)
+
+
+def _as_messages(messages: Iterable[Mapping[str, Any]]) -> Table:
+    table = Table("message", "edits", title="Slack, #alerts", title_justify="left", box=SIMPLE)
+    for message in messages:
+        table.add_row(_without_markup(message["text"]), str(message["edits"]))
     return table
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from signalcraft import http_client
 from signalcraft.dev import embedded_servers
+from signalcraft.dev.fake_slack.workspace import BOT_TOKEN, SIGNING_SECRET
 from signalcraft.domain.errors import SignalCraftError
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,20 @@ _PROCESSES: Mapping[str, Sequence[str]] = {
     "worker": ("worker.py",),
     "notifier": ("worker.py", "notifications"),
 }
+_SLACK_PORT_OFFSET = 90
+_SLACK = ("-m", "signalcraft.dev.fake_slack")
+_NOTIFY = """\
+# Whom `make run` and `make demo` tell: the fake Slack. Written at each start; docs/routes.md has more to write here.
+[receivers.alerts]
+kind = "slack"
+token = "env:SLACK_BOT_TOKEN"
+channel = "C0ALERTS"
+
+[[routes]]
+name = "everything"
+to = ["alerts"]
+update_every = "1s"
+"""
 
 
 class DeploymentError(SignalCraftError):
@@ -38,9 +53,10 @@ class DeploymentError(SignalCraftError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A running local stack."""
+    """A running local stack. ``slack_url`` is the page of the fake Slack, empty without one."""
 
     url: str
+    slack_url: str
     secret: str = field(repr=False)
     token: str = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
@@ -78,16 +94,17 @@ def run_local_stack(
     token: str = "",
     durable: bool = True,
 ) -> Iterator[Deployment]:
-    """Run process_environ during the block, ready to receive deliveries.
+    """Run all processes during the block, ready to receive deliveries.
 
     Data and logs are in ``directory``. ``environ`` is this process's environment, which has all settings but the ones
-    set here; ``secret`` and ``token`` are random if empty.
+    set here; ``secret`` and ``token`` are random if empty. Without a ``NOTIFY`` of its own, a fake Slack is told.
 
     Raises:
         EmbeddingError: a server does not start.
         DeploymentError: a process does not start, or the port is taken.
     """
     _check_port(port)
+    slack_port = None if environ.get("NOTIFY") else _slack_port(port)
     secret, token = secret or secrets.token_hex(32), token or f"sc_{secrets.token_urlsafe(32)}"
     with embedded_servers.servers(directory, durable=durable) as servers, contextlib.ExitStack() as stack:
         local_settings = {
@@ -97,21 +114,50 @@ def run_local_stack(
             "SENTRY_CLIENT_SECRET": secret,
             "API_TOKEN": token,
         }
+        processes = dict(_PROCESSES)
+        if slack_port:
+            local_settings |= _told_by_slack(directory, port, slack_port)
+            processes = {"slack": _slack(port, slack_port), **processes}
         process_environ = {**environ, **local_settings}
         _release(directory, process_environ)
         deployment = Deployment(
             url=f"http://127.0.0.1:{port}",
+            slack_url=f"http://127.0.0.1:{slack_port}/" if slack_port else "",
             secret=secret,
             token=token,
             environ=local_settings,
             directory=directory,
             processes={
                 name: stack.enter_context(_running(arguments, directory / f"{name}.log", process_environ))
-                for name, arguments in _PROCESSES.items()
+                for name, arguments in processes.items()
             },
         )
         _wait_until_up(deployment)
         yield deployment
+
+
+def _told_by_slack(directory: Path, port: int, slack_port: int) -> dict[str, str]:
+    """Write the file of a receiver in the fake Slack, and return the settings for it."""
+    notify = directory / "notify.toml"
+    notify.write_text(_NOTIFY)
+    return {
+        "NOTIFY": str(notify.resolve()),
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "SLACK_API_URL": f"http://127.0.0.1:{slack_port}/api/",
+        "SLACK_BOT_TOKEN": BOT_TOKEN,
+        "SLACK_SIGNING_SECRET": SIGNING_SECRET,
+    }
+
+
+def _slack_port(port: int) -> int:
+    """Return a port for the fake Slack, the same at each start if that is free: its page may stay open."""
+    with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port + _SLACK_PORT_OFFSET)):
+        return port + _SLACK_PORT_OFFSET
+    return embedded_servers.free_port()
+
+
+def _slack(port: int, slack_port: int) -> Sequence[str]:
+    return (*_SLACK, "--port", str(slack_port), "--request-url", f"http://127.0.0.1:{port}/slack/actions")
 
 
 def _check_port(port: int) -> None:

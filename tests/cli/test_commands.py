@@ -367,8 +367,11 @@ def test_the_demo_prints_groups_received_over_http_and_leaves_no_files(tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for text in ("GET /api/v1/groups", "resolved", "staging", "signature_invalid", "35 alerts in 5 groups."):
+    for text in ("GET /api/v1/groups", "resolved", "staging", "signature_invalid", "35 alerts in 5 groups.", "Slack, #alerts"):
         assert text in done.stdout
+    assert "New: KeyError: 'price'" in done.stdout
+    assert "Resolved: PaymentTimeout" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("`make run` keeps all of this up")
     for scene in demo.scenes():
         assert not scene.alerts or str(scene.params["title"])[:40] in done.stdout, scene.shows
     assert not list(tmp_path.iterdir())
@@ -386,6 +389,8 @@ def test_dev_stays_up_keeps_its_data_and_stops_gracefully(tmp_path: Path) -> Non
             counts.append(_count(environ, 36 + number))
             environments.append([environ[n] for n in ("SENTRY_CLIENT_SECRET", "API_TOKEN", "DASHBOARD_PASSWORD")])
             assert _sign_in(environ) == 200
+            slack = http_client.get(environ["SLACK_API_URL"].removesuffix("api/") + "control")
+            assert number or slack.body["channels"]["alerts"], "the samples of the first run are told"
         finally:
             development.send_signal(signal.SIGINT if number else signal.SIGTERM)
             output, _ = development.communicate(timeout=60)
