@@ -12,7 +12,7 @@ from signalcraft.domain import bounded_json
 from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import group_schema, queries, requests, summary, user_updates
+from signalcraft.groups import group_schema, occurrences, queries, requests, summary, user_updates
 from signalcraft.groups.pages import Page, Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
@@ -67,6 +67,19 @@ def list_history(group_id: int) -> ResponseReturnValue:
         find_group(group_id)
         page = queries.history(workspace_id, group_id, limit=listing.limit, after=after)
     return tagged(response_schemas.dump_history(page.rows, next_cursor(page, listing)))
+
+
+@groups.get(f"{GROUP}/occurrences")
+def list_occurrences(group_id: int) -> ResponseReturnValue:
+    """Return a page of the groups of the same key, and how often the problem was seen."""
+    workspace_id, now = auth.caller().workspace_id, datetime.now(UTC)
+    listing = request_schemas.load_page_query(request.args, scope=f"occurrences of {workspace_id}, {group_id}")
+    after = position_after(listing)
+    with session():
+        find_group(group_id)
+        page = occurrences.occurrences(workspace_id, group_id, limit=listing.limit, after=after, now=now)
+        seen = occurrences.seen(workspace_id, group_id, now=now)
+    return tagged(response_schemas.dump_occurrences(seen, page.rows, next_cursor(page, listing)))
 
 
 @groups.get("/groups/export")

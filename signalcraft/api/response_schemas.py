@@ -9,6 +9,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from signalcraft.domain.alerts import Decision, FieldWarning, Severity, StatusChange
+from signalcraft.groups import occurrences
 from signalcraft.groups.group_schema import Json, Row, TimeField, dump_group, one_of, write_time
 from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
@@ -77,6 +78,14 @@ class Change(Schema):
     after = fields.String(attribute="to_value", data_key="to", required=True, allow_none=True)
 
 
+class Seen(Schema):
+    """How often a problem was seen."""
+
+    since = TimeField(required=True)
+    groups = fields.Integer(required=True)
+    days = fields.Integer(required=True)
+
+
 class Attempt(Schema):
     """An attempt to send a notification."""
 
@@ -106,7 +115,7 @@ class Notification(Schema):
 
 
 _EVENT, _EVENT_WITH_PAYLOAD, _CHANGE, _SUMS = Event(), EventWithPayload(), Change(), Sums()
-_NOTIFICATION = Notification()
+_NOTIFICATION, _SEEN = Notification(), Seen()
 
 
 def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | None = None) -> Json:
@@ -116,6 +125,11 @@ def dump_groups(rows: Iterable[Row], next_cursor: str | None, estimate: int | No
     """
     total = {} if estimate is None else {"total_estimate": estimate}
     return {"groups": [dump_group(row) for row in rows], "next_cursor": next_cursor, **total}
+
+
+def dump_occurrences(seen: occurrences.Seen, rows: Iterable[Row], next_cursor: str | None) -> Json:
+    """Return a page of the groups of one key, and how often the problem was seen."""
+    return {"seen": _dump(_SEEN, seen), **dump_groups(rows, next_cursor)}
 
 
 def dump_event(row: Row) -> Json:

@@ -166,6 +166,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _SUBLIST_REFUSALS,
             requests.PageQuery,
         ),
+        "groups.list_occurrences": _conditional_get(
+            "List the groups of the same key, and say how often the problem was seen.",
+            openapi_schemas.OccurrencesPage,
+            _SUBLIST_REFUSALS,
+            requests.PageQuery,
+        ),
         "notifications.find_notifications": _conditional_get(
             "List the notifications of the workspace, newest first, a page at a time.",
             openapi_schemas.NotificationsPage,

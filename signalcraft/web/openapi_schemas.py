@@ -43,6 +43,14 @@ class GroupsPage(Schema):
     total_estimate = fields.Integer()
 
 
+class OccurrencesPage(Schema):
+    """A page of the groups of one key, with how often the problem was seen in 30 days."""
+
+    seen = fields.Nested(response_schemas.Seen, required=True)
+    groups = fields.List(fields.Nested(group_schema.Group), required=True)
+    next_cursor = _text(null=True)
+
+
 class FacetCount(Schema):
     """The number of groups with a value."""
 

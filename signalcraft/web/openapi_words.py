@@ -98,6 +98,11 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "from": ("Value before, as text.", "open"),
         "to": ("Value after, as text.", "ack"),
         "changes": ("The changes of this page, newest first.", COMPOSED),
+        # Occurrences.
+        "seen": ("How often the problem was seen in 30 days, today included.", COMPOSED),
+        "Seen.since": ("Midnight, in UTC, from which it is counted.", "2026-01-31T00:00:00.000000Z"),
+        "Seen.groups": ("In how many groups.", 14),
+        "Seen.days": ("On how many days of UTC.", 9),
         # Notifications.
         "Notification.id": ("Id of the notification; its receiver knows it as ntf_<id>.", 311),
         "receiver": ("Receiver, by its name in NOTIFY.", "ops-mail"),

@@ -1,7 +1,7 @@
 """Query plans on 100,000 groups: lists and recording stay fast as tables grow."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import event_queries, pages, queries, record, summary
+from signalcraft.groups import activity, event_queries, occurrences, pages, queries, record, summary
 from signalcraft.groups.filters import EventFilter, GroupFilter, ValueFilter
 from signalcraft.groups.pages import Page
 from signalcraft.groups.queries import Order, SortKey
@@ -49,6 +49,21 @@ _EVENTS = """
     FROM generate_series(1, 100000) AS n
     JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END,
     LATERAL (SELECT g.last_seen_at - n * interval '1 second' AS at) AS moment"""
+#: 300,000 hours: 2,000 of each of two groups, and three of each group. And 10,000 earlier groups of one key.
+_HOURS = """
+    INSERT INTO group_hour (alert_group_id, hour, alerts)
+    SELECT g, '2026-03-01T12:00Z'::timestamptz - n * interval '1 hour', n
+    FROM (SELECT g, n FROM generate_series(1, 100000) AS g, generate_series(1, 3) AS n
+          UNION SELECT g, n FROM unnest(ARRAY[6, 7]) AS g, generate_series(1, 2000) AS n) AS of (g, n)"""
+_OCCURRENCES = """
+    INSERT INTO alert_group (
+        workspace_id, group_key, source, project, environment, fingerprint, title, severity, alert_severity, status,
+        is_current, count, first_seen_at, last_seen_at, resolved_at
+    )
+    SELECT workspace_id, group_key, source, project, environment, fingerprint, title, severity, alert_severity,
+           'resolved', false, 1, at, at, at
+    FROM alert_group, generate_series(1, 10000) AS n,
+    LATERAL (SELECT first_seen_at - n * interval '90 minutes' AS at) AS moment WHERE id = 11"""
 _CHANGES = """
     INSERT INTO group_change (workspace_id, alert_group_id, changed_at, actor, changed_by, field, from_value, to_value)
     SELECT g.workspace_id, g.id, now(), 'token', 'me', 'status', 'open', 'ack'
@@ -64,10 +79,10 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
         add_workspace(f"w{number}")
     with session(), database.atomic():
         database.execute_sql("SET LOCAL statement_timeout = '120s'")
-        for statement in (_LOAD, _EVENTS, _CHANGES):
+        for statement in (_LOAD, _EVENTS, _CHANGES, _HOURS, _OCCURRENCES):
             database.execute_sql(statement)
     with session():
-        database.cursor().execute("VACUUM (ANALYZE) alert_group, alert_event, group_change")
+        database.cursor().execute("VACUUM (ANALYZE) alert_group, alert_event, group_change, group_hour")
     yield
     with session():
         database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
@@ -146,6 +161,8 @@ def test_the_first_ten_pages_of_every_order_use_an_index(
         GroupFilter(assignee=only("none")),
         GroupFilter(severity_min=Severity.HIGH),
         GroupFilter(current=True),
+        GroupFilter(current=True, status=only("open")),
+        GroupFilter(current=True, status=only("ack")),
         GroupFilter(since=at(-60)),
         GroupFilter(until=at(-600)),
         GroupFilter(severity_min=Severity.HIGH, environment=only("prod"), project=only("project-6")),
@@ -290,6 +307,43 @@ def recording_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
 
     monkeypatch.setattr(database, "execute_sql", explain)
     return plans
+
+
+@pytest.fixture
+def statement_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
+    """The plans of all statements, as executed."""
+    plans: list[dict[str, Any]] = []
+    execute = database.execute_sql
+
+    def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
+        ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
+        plans.append(found[0]["Plan"])
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(database, "execute_sql", explain)
+    return plans
+
+
+@pytest.mark.parametrize(
+    ("read", "most"),
+    [
+        (lambda: activity.last_hours(8, [7 + 20 * number for number in range(PAGE)], now=NOW), PAGE * 24),
+        (lambda: activity.last_days(7, 6, now=NOW), 28 * 24),
+        (lambda: occurrences.seen(12, 11, now=NOW), 30 * 24),
+        (lambda: occurrences.occurrences(12, 11, limit=PAGE, after=None, now=NOW), PAGE + 1),
+    ],
+)
+def test_hours_and_occurrences_read_only_what_they_count(
+    statement_plans: list[dict[str, Any]], read: Callable[[], object], most: int
+) -> None:
+    with session():
+        read()
+    assert statement_plans
+    for plan in statement_plans:
+        for node in nodes(plan):
+            printed = json.dumps(plan, indent=1)
+            assert node["Node Type"] != "Seq Scan", printed
+            assert (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] <= most, printed
 
 
 def test_alerts_of_inactive_groups_read_only_their_own_groups(recording_plans: list[dict[str, Any]]) -> None:
