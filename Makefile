@@ -86,10 +86,12 @@ clean: ## remove generated files, the virtual environment and the data of `make 
 	rm -rf $(VENV) .signalcraft .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
-# The coverage data: `make check` after `make test` does not run the tests twice.
+# The coverage data: `make check` after `make test` does not run the tests twice. Two processes, each with servers of its
+# own, run all but end_to_end, whose tests load and kill whole deployments, and measure them.
 .coverage: $(READY) $(FILES)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --ignore=tests/end_to_end --numprocesses=2 --dist=loadfile
+	$(BIN)/coverage run -m pytest tests/end_to_end
 	$(BIN)/coverage combine --quiet
 
 $(READY): requirements.txt requirements-dev.txt

@@ -24,8 +24,9 @@ SECRETS = ("test-client-secret", "test-api-token")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test during which a secret was logged or printed."""
+    """Fail a test during which a secret was logged or printed; keep text that pytest-xdist can send, as UTF-8."""
     report = yield
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
     for section, written in report.sections:
         if report.outcome == "passed" and any(secret in written for secret in SECRETS):
             report.outcome = "failed"
