@@ -2,8 +2,8 @@
 
 The release before goes on: it reads actors and modes as text, and the new columns have defaults. The checks become
 wider, so no row can break them: they are added without a look at the rows, under a lock for a moment, and validated
-afterwards under one that no alert waits for. Each step is a transaction of its own, so that no two tables are locked at once; the
-steps can be run again.
+afterwards under one that no alert waits for. Each step is a transaction of its own, so that no two tables are locked at
+once; the steps can be run again.
 """
 
 atomic = False

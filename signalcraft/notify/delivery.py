@@ -96,9 +96,14 @@ class ReceiverDelivery:
             if locked is None:
                 return None
             storm = None if locked["broken_since"] else self._storm()
-            row = self._start_digest() if storm and storm["due"] > 1 and not storm["digest_is_recent"] else None
+            crowd = storm is not None and storm["crowd"]
+            row = (
+                self._start_digest(crowd=crowd)
+                if storm and storm["due"] > 1 and not storm["digest_is_recent"]
+                else None
+            )
             only_tests = bool(locked["broken_since"]) and not locked["may_retry"]
-            row = row or self._row(sql.PICK, only_tests=only_tests, holds=storm is not None)
+            row = row or self._row(sql.PICK, only_tests=only_tests, holds=storm is not None, crowd=crowd)
             if row is None:
                 return None
             row["key"] = locked["key"]
@@ -128,21 +133,23 @@ class ReceiverDelivery:
         if self._receiver.per_hour:
             limits.append((timedelta(hours=1), self._receiver.per_hour))
         for period, most in limits:
-            counts = self._row(sql.COUNT_DUE, period=period, limit=most + 1)
-            if counts is None or not counts["due"] or counts["sent"] + counts["due"] <= most:
+            crowd = self._rows(sql.IS_CROWD, limit=most + 1)[0]
+            counts = self._rows(sql.COUNT_DUE, period=period, limit=most + 1, **crowd)[0] | crowd
+            if not counts["due"] or counts["sent"] + counts["due"] <= most:
                 continue
             if counts["urgent"] and counts["sent"] < most + most // 2:
                 continue  # critical alerts of production go on one by one for a while
             return counts
         return None
 
-    def _start_digest(self) -> Row | None:
+    def _start_digest(self, *, crowd: bool) -> Row | None:
         """Cover what is due with one digest."""
         is_card = self._receiver.mode is Mode.CARD
         digest = self._row(sql.REOPEN_DIGEST, period=self._timing.storm) if is_card else None
         digest = digest or self._row(sql.INSERT_DIGEST)
         if digest is not None:
-            database.execute_sql(sql.COVER_BY_DIGEST, {"receiver": self._receiver.name, "id": digest["id"]})
+            covered = {"receiver": self._receiver.name, "id": digest["id"], "crowd": crowd}
+            database.execute_sql(sql.COVER_BY_DIGEST, covered)
         return digest
 
     def _render(self, row: Row) -> _Claim | None:

@@ -9,12 +9,17 @@ LOCK_RECEIVER = """
     FOR UPDATE SKIP LOCKED"""
 
 #: Messages that a storm makes a digest of: all but edits of cards, mails that some have, tests, and trouble of our own.
-#: What the digest of before will show is none.
+#: What the digest of before will show is none, nor is what escalated or somebody acted on, unless that is a ``crowd``.
 _OF_A_STORM = f"""n.state = 'pending' AND NOT n.is_test AND n.alert_group_id IS NOT NULL
     AND (n.mode = 'event' AND n.undelivered_to IS NULL OR n.mode = 'card' AND n.told_digest IS NULL
-         AND (n.covered_by IS NULL OR n.reason NOT IN {SHOWN_BY_DIGEST}))"""
+         AND (n.urgency = 0 OR %(crowd)s) AND (n.covered_by IS NULL OR n.reason NOT IN {SHOWN_BY_DIGEST}))"""
 _DIGESTIBLE = f"n.receiver = %(receiver)s AND n.due_at <= now() AND {_OF_A_STORM}"
 
+IS_CROWD = """
+    SELECT count(*) = %(limit)s AS crowd FROM (
+        SELECT FROM notification n
+        WHERE n.receiver = %(receiver)s AND n.due_at <= now() AND n.state = 'pending' AND n.mode = 'card'
+          AND n.told_digest IS NULL AND n.urgency > 0 LIMIT %(limit)s) AS urgent"""
 COUNT_DUE = f"""
     SELECT
         (SELECT count(*) FROM (SELECT FROM notification n WHERE {_DIGESTIBLE} LIMIT %(limit)s) AS due) AS due,
@@ -30,7 +35,7 @@ COUNT_DUE = f"""
 #: An attempt whose lease ended may have arrived, as one that is tried again.
 _COLUMNS = """n.id, n.workspace_id, n.alert_group_id, n.route, n.mode, n.reason, n.title, n.is_test, n.revision,
     n.tries + (n.state = 'sending')::int AS tries, n.happened_at, n.due_at, n.external_id, n.external_channel,
-    n.told_digest, n.covered_by, n.undelivered_to"""
+    n.told_digest, n.covered_by, n.undelivered_to, n.urgency"""
 
 #: A receiver with cards has one digest for a storm: it is edited while the storm lasts.
 REOPEN_DIGEST = f"""

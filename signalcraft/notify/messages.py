@@ -172,6 +172,8 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
         ),
         url=f"{public_url}/alerts?status=open" if public_url else None,
         thread_id="digest",
+        external_id=row["external_id"],
+        external_channel=row["external_channel"],
         **_attempt(row),
     )
 

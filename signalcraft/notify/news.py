@@ -19,7 +19,8 @@ _STATUS_OF: Final[Mapping[str, str]] = {"acked": GroupStatus.ACK, "snoozed": Gro
 #: What a receiver was told if the last message about a group failed for good, and may have arrived.
 UNKNOWN: Final = "unknown"
 
-#: What the digest that covers a card will show. By anything else the group gets a message of its own.
+#: What the digest that covers a card will show. By anything else, and by what a person did, the group gets a message of
+#: its own.
 SHOWN_BY_DIGEST: Final = ("recurred", "acked", "snoozed", "resolved", "assigned")
 
 
@@ -33,17 +34,25 @@ def is_news(notification: Row, group: Row) -> bool:
         return True
     if notification["undelivered_to"]:  # some have it; that the group has ended since is another message, to all
         return bool((notification["reason"] == "resolved") == (group["status"] == GroupStatus.RESOLVED))
-    if notification["mode"] == Mode.CARD:
-        if notification["told_digest"] is not None:
-            return bool(notification["told_digest"] != told_digest(group))
-        if notification["covered_by"] is not None and notification["reason"] in SHOWN_BY_DIGEST:
-            # It may have arrived before the digest did.
-            return bool(notification["tries"] and group["status"] == GroupStatus.RESOLVED)
     if notification["mode"] == Mode.REPLY:
         return bool(group["status"] == GroupStatus.OPEN)
+    card_news = _is_card_news(notification, group) if notification["mode"] == Mode.CARD else None
+    if card_news is not None:
+        return card_news
     if group["status"] == GroupStatus.RESOLVED:
         return _is_end_news(notification, group)
     return _is_news_of_open_group(notification, group)
+
+
+def _is_card_news(notification: Row, group: Row) -> bool | None:
+    """Return whether a card is to be sent, None if that is as with an event."""
+    if notification["told_digest"] is not None:
+        return bool(notification["told_digest"] != told_digest(group))
+    is_covered = notification["covered_by"] is not None and not notification["urgency"]
+    if is_covered and notification["reason"] in SHOWN_BY_DIGEST:
+        # It may have arrived before the digest did.
+        return bool(notification["tries"] and group["status"] == GroupStatus.RESOLVED)
+    return None
 
 
 def _is_end_news(notification: Row, group: Row) -> bool:

@@ -101,7 +101,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNotification:
-    """A notification to insert, or a card to make due; ``takes_over`` is the card of an earlier group to keep."""
+    """A notification to insert, or a card to make due; ``takes_over`` is the card of an earlier group to keep.
+
+    ``urgency`` is 1 for what escalated, and 2 for what a person did where people see it, which goes first. Neither is
+    part of a storm.
+    """
 
     happening: Happening
     receiver: str
@@ -110,17 +114,13 @@ class NewNotification:
     reason: str
     due_at: datetime
     takes_over: int | None = None
+    urgency: int = 0
 
     @property
     def identity(self) -> tuple[str, int, Mode]:
         """What is one row: a card is one for its group, others one for their happening."""
         is_card = self.mode is Mode.CARD
         return self.receiver, self.happening.group.id if is_card else self.happening.id, self.mode
-
-    @property
-    def urgency(self) -> int:
-        """What a person did goes first; that, and what escalated, is not part of a storm."""
-        return 2 if self.happening.is_by_person else int(self.happening.kind == "escalated")
 
 
 class Router:
@@ -232,7 +232,14 @@ class Router:
         return self._new(happening, receiver, route.name, happening.kind, due_at)
 
     def _new(self, happening: Happening, receiver: str, route: str, reason: str, due_at: datetime) -> NewNotification:
-        mode = self._config.receivers[receiver].mode
+        chosen = self._config.receivers[receiver]
+        urgency = 2 if happening.is_by_person and chosen.has_threads else int(happening.kind == "escalated")
         return NewNotification(
-            happening=happening, receiver=receiver, route=route, mode=mode, reason=reason, due_at=due_at
+            happening=happening,
+            receiver=receiver,
+            route=route,
+            mode=chosen.mode,
+            reason=reason,
+            due_at=due_at,
+            urgency=urgency,
         )

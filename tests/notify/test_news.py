@@ -11,7 +11,6 @@ DUE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GROUP = {
     "id": 1,
     "title": "it fails",
-    "id": 1,
     "severity": "high",
     "project": "api",
     "environment": "prod",
@@ -33,7 +32,7 @@ def group(status: str, **fields: object) -> dict[str, object]:
 
 def notification(reason: str, told_before: str | None = None, **fields: object) -> dict[str, object]:
     event = {"reason": reason, "mode": "event", "is_test": False, "told_before": told_before, "told_digest": None}
-    return {**event, "tries": 0, "due_at": DUE, "covered_by": None, "undelivered_to": None, **fields}
+    return {**event, "tries": 0, "urgency": 0, "due_at": DUE, "covered_by": None, "undelivered_to": None, **fields}
 
 
 @pytest.mark.parametrize(
