@@ -133,6 +133,7 @@ DECLARED = (
         "1 for a receiver that is broken: its messages wait.",
         "receiver",
     ),
+    _counter("signalcraft_slack_actions_total", "Buttons pressed in Slack, and what came of it.", "action", "outcome"),
     # Canaries
     _counter("signalcraft_canaries_total", "Canary deliveries; outcome is came_through or lost.", "outcome"),
     _histogram("signalcraft_canary_seconds", "From a canary's sending to its being stored.", _SECONDS),

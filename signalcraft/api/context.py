@@ -7,6 +7,7 @@ from typing import Final
 from flask import Flask, current_app
 from redis import Redis
 
+from signalcraft.api.slack_replies import SlackReplies
 from signalcraft.domain.errors import QueueUnavailable
 from signalcraft.groups.cursors import Cursors
 from signalcraft.ingest.credential_cache import CredentialCache
@@ -30,6 +31,7 @@ class ApiContext:
     cursors: Cursors
     redis: Redis
     breaker: CircuitBreaker
+    slack_replies: SlackReplies
 
     def install(self, app: Flask) -> None:
         """Store this as the context of ``app``."""

@@ -51,7 +51,7 @@ def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) 
     environ = request.environ  # a plain dictionary: most headers that are asked for are not there
     if len(environ.get("QUERY_STRING", "")) > _MAX_QUERY_LENGTH:
         raise UriTooLong
-    body = _read_body(request, environ, max_body_bytes)
+    body = read_body(request, max_body_bytes=max_body_bytes)
     _check_media(request, environ)
     sent = {name: environ.get(_variable(name)) for name in kept_headers}
     return Delivery(
@@ -68,12 +68,16 @@ def _variable(header: str) -> str:
     return f"HTTP_{header.upper().replace('-', '_')}"
 
 
-def _read_body(request: Request, environ: Mapping[str, Any], max_body_bytes: int) -> bytes:
+def read_body(request: Request, *, max_body_bytes: int) -> bytes:
     """Read a body of known length.
 
     Without a length, Werkzeug would cut it at the limit silently. Nothing is read of one that is too large;
     ``web.server`` drains the connection.
+
+    Raises:
+        LengthRequired, BodyTooLarge: it is not acceptable.
     """
+    environ = request.environ
     length = environ.get("CONTENT_LENGTH", "")
     if "HTTP_TRANSFER_ENCODING" in environ or not length.isdecimal():
         raise LengthRequired

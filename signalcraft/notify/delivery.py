@@ -19,8 +19,8 @@ import structlog
 
 from signalcraft import logs, metrics
 from signalcraft.groups import queries
+from signalcraft.notify import cards, messages, replies, trouble
 from signalcraft.notify import delivery_sql as sql
-from signalcraft.notify import messages, replies, trouble
 from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.contract import DETAIL_LIMIT, Message, Mode, Outcome, OutcomeKind, Receiver
 from signalcraft.notify.news import is_news
@@ -165,9 +165,8 @@ class ReceiverDelivery:
         if row["alert_group_id"] is None:
             message = messages.of_trouble(row, attempted_at=now)
             return _Claim(row=row, message=message)
-        group = queries.group(row["workspace_id"], row["alert_group_id"], now=now)
-        if group is not None and row["mode"] == Mode.CARD:
-            group |= self._rows(sql.CARD_HISTORY, group=group["id"])[0]
+        read = cards.group if row["mode"] == Mode.CARD else queries.group
+        group = read(row["workspace_id"], row["alert_group_id"], now=now)
         if group is None or not is_news(row, group):
             return None
         if row["mode"] == Mode.REPLY:

@@ -112,15 +112,6 @@ UPDATE_DIGESTS = """
                     WHEN bool_or(g.status <> 'resolved') THEN 'ack' ELSE 'resolved' END
         FROM notification n JOIN alert_group g ON g.id = n.alert_group_id WHERE n.covered_by = d.id)"""
 
-#: What a card shows besides the group: who changed its status last, and whether it is a regression.
-CARD_HISTORY = """
-    SELECT c.changed_by AS status_by, c.actor AS status_actor, c.changed_at AS status_at, c.to_value AS status_to,
-           CASE WHEN p.resolved_at <= g.first_seen_at THEN p.resolved_at END AS previous_resolved_at
-    FROM alert_group g LEFT JOIN alert_group p ON p.id = g.previous_group_id
-    LEFT JOIN LATERAL (
-        SELECT * FROM group_change WHERE alert_group_id = g.id AND field = 'status' ORDER BY id DESC LIMIT 1) c ON true
-    WHERE g.id = %(group)s"""
-
 INSERT_ATTEMPT = """
     INSERT INTO notification_attempt (notification_id, outcome, code, http_status, took_ms, detail)
     VALUES (%(id)s, %(outcome)s, %(code)s, %(http_status)s, %(took_ms)s, %(detail)s)"""

@@ -257,6 +257,13 @@ def _status(group: Row, now: datetime) -> str:
     return f"Open since {_minute(group['first_seen_at'])}, {_ago(group['first_seen_at'], now)}"
 
 
+def already(group: Row, now: datetime) -> str:
+    """Return what somebody is told whose action changed nothing, of a group with the history that cards show."""
+    is_by_that = group.get("status_to") == group["status"]
+    by = f"{_person(group['status_by'])}, {_ago(group['status_at'], now)}" if is_by_that else ""
+    return f"Already {word(group['status'])}{by}."
+
+
 def _person(by: str | None) -> str:
     """Return who did something, without the id that tells people of one name apart in the history."""
     return f" by {re.sub(r' [(][A-Z0-9]+[)]$', '', by)}" if by else ""

@@ -20,6 +20,8 @@ from signalcraft.api.context import ApiContext
 from signalcraft.api.event_routes import events
 from signalcraft.api.group_routes import groups
 from signalcraft.api.notification_routes import notifications
+from signalcraft.api.slack_replies import SlackReplies
+from signalcraft.api.slack_routes import slack
 from signalcraft.api.stats_routes import stats
 from signalcraft.domain.errors import (
     DatabaseUnavailable,
@@ -87,7 +89,7 @@ def create_app(settings: Settings) -> Flask:
     slow_queries.watch(settings.slow_query_ms)
     _handle_exceptions(app, refused)
     app.after_request(_add_headers)
-    interactive = (groups, events, notifications, stats, docs)
+    interactive = (groups, events, notifications, stats, slack, docs)
     _log_requests(app, [blueprint.name for blueprint in interactive])
     app.before_request(middleware.refuse_long_uri)
     _limit_open_routes(app, Rate(limiter, "open", settings.ratelimit_address), settings)
@@ -125,6 +127,7 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
         cursors=Cursors.from_secret(settings.database_url),
         redis=redis,
         breaker=CircuitBreaker(QueueUnavailable),
+        slack_replies=SlackReplies(settings.slack_api_url),
     ).install(app)
     return limiter
 

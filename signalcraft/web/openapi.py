@@ -5,7 +5,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -25,11 +24,9 @@ from signalcraft.groups import group_schema, requests
 from signalcraft.web import openapi_schemas, problem_details
 from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples
 from signalcraft.web.openapi_fields import ATTRIBUTE_FUNCTIONS
+from signalcraft.web.openapi_operation import JSON, Operation, Shape
 from signalcraft.web.openapi_words import TAGS, WORDS
 
-Shape = type[Schema] | None
-
-_JSON: Final = "application/json"
 _CONVERTER = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
@@ -51,26 +48,6 @@ _BODY_REFUSALS = (
 _LIST_REFUSALS = (errors.InvalidCursor, errors.InvalidFields, *_CALLER_REFUSALS)
 _ITEM_REFUSALS = (errors.NotFound, errors.InvalidFields, *_CALLER_REFUSALS)
 _SUBLIST_REFUSALS = (errors.NotFound, *_LIST_REFUSALS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """The documentation of a route. ``responses`` has the successful ones, by status.
-
-    The example of a response is put together from those of its fields, unless ``response_examples`` has one for the
-    status.
-    """
-
-    summary: str
-    refusals: Sequence[type[Refusal]]
-    query: Shape = None
-    body: Shape = None
-    responses: Mapping[int, Shape] = field(default_factory=lambda: MappingProxyType({200: None}))
-    media: str = _JSON
-    request_example: Any = None
-    response_examples: Mapping[int, Any] = field(default_factory=lambda: MappingProxyType({}))
-    headers: Sequence[str] = ()
-    is_open: bool = False
 
 
 def _conditional_get(
@@ -207,6 +184,28 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             response_examples={200: {"outcomes": [PREVIEWED], "warnings": []}},
             refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.ResourceMismatch, errors.UiComponentRequest),
         ),
+        "slack.apply_action": Operation(
+            summary="Apply what a person pressed in Slack; only Slack calls it.",
+            body=openapi_schemas.SlackForm,
+            body_media="application/x-www-form-urlencoded",
+            request_example={"payload": '{"type":"block_actions","actions":[{"action_id":"ack","value":"41"}]}'},
+            headers=("X-Slack-Signature", "X-Slack-Request-Timestamp"),
+            media="",
+            refusals=(
+                errors.BodyNotJson,
+                errors.BodyNotObject,
+                errors.BodyTooDeep,
+                errors.BodyTooManyValues,
+                errors.BodyNumberTooLong,
+                errors.BodyDuplicateKey,
+                errors.BadSignature,
+                errors.NotFound,
+                errors.LengthRequired,
+                errors.BodyTooLarge,
+                *_OPEN_REFUSALS,
+            ),
+            is_open=True,
+        ),
         "operations.healthz": Operation(
             summary="Check that the process responds.",
             responses={200: openapi_schemas.State},
@@ -327,7 +326,7 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         shape = {"type": "object"} if operation.body is Schema else operation.body
         content = {"schema": shape, "example": operation.request_example}
-        described["requestBody"] = {"required": True, "content": {_JSON: content}}
+        described["requestBody"] = {"required": True, "content": {operation.body_media: content}}
     if not operation.is_open:
         described["security"] = [{"token": []}]
     return described
@@ -354,7 +353,11 @@ def _success_responses(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
             "description": "Not modified." if status == 304 else operation.summary,
-            **({} if status == 304 else {"content": {operation.media: _content(operation, status, shape)}}),
+            **(
+                {}
+                if status == 304 or not operation.media
+                else {"content": {operation.media: _content(operation, status, shape)}}
+            ),
         }
         for status, shape in operation.responses.items()
     }
@@ -367,7 +370,7 @@ def _content(operation: Operation, status: int, shape: Shape) -> dict[str, Any]:
     """
     given = operation.response_examples
     example = {"example": given[status]} if status in given else {}
-    if operation.media == _JSON:
+    if operation.media == JSON:
         return {"schema": shape or {"type": "object"}, **example}
     if shape is None:
         return {"schema": {"type": "string"}, **example}

@@ -232,6 +232,12 @@ class Stats(response_schemas.Sums):
     top_groups = fields.List(fields.Nested(TopGroup), required=True)
 
 
+class SlackForm(Schema):
+    """What Slack sends when somebody presses a button."""
+
+    payload = _text()
+
+
 class State(Schema):
     """The state of a process: ``status``, and each component."""
 

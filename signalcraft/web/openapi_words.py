@@ -35,6 +35,7 @@ TAGS: Mapping[str, str] = MappingProxyType(
         "notifications": "Who was told of a group.",
         "stats": "Numbers over time.",
         "webhooks": "Where Sentry sends its deliveries.",
+        "slack": "Where Slack sends what people press.",
         "operations": "Probes and metrics.",
         "docs": "This description.",
     }
@@ -93,7 +94,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "Change.id": ("Id of the change.", 7),
         "at": ("When it was changed.", _HALF_PAST),
         "actor": ("What changed it: a token, the source, a worse alert, the clock, or a person in Slack.", "token"),
-        "by": ("Name of the token or of the source.", "oncall"),
+        "by": ("Name of the token, the source or the person.", "oncall"),
         "Change.field": ("Field that was changed.", "status"),
         "from": ("Value before, as text.", "open"),
         "to": ("Value after, as text.", "ack"),
@@ -223,6 +224,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "errors": ("Messages by parameter or field.", {"limit": ["Must be greater than or equal to 1."]}),
         "Receipt.status": ("What became of the delivery.", "accepted"),
         "reason": ("Why it is ignored.", "installation"),
+        "SlackForm.payload": ("The interaction as JSON.", '{"type":"block_actions"}'),
         "State.status": (
             "ok; degraded if only receivers are not; unavailable if another component is not.",
             "ok",
@@ -234,6 +236,11 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "If-Match": ("ETag of the group: 412 if its version is another by now.", '"1.0f3a5b7c9d1e2f40"'),
         "Sentry-Hook-Resource": ("Kind of the delivery.", "event_alert"),
         "Sentry-Hook-Signature": ("HMAC-SHA256 of the body by a secret of the workspace, in hex.", "ab" * 32),
+        "X-Slack-Signature": (
+            "v0= and HMAC-SHA256 of version, time and body by a signing secret, in hex.",
+            "v0=" + "ab" * 32,
+        ),
+        "X-Slack-Request-Timestamp": ("When Slack signed it; older than five minutes is refused.", "1772368200"),
         "X-SignalCraft-Workspace": ("Slug of the workspace, where the path names none.", "acme"),
     }
 )
