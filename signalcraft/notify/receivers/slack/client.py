@@ -19,7 +19,7 @@ from slack_sdk.errors import SlackApiError
 
 from signalcraft.notify.contract import Outcome, OutcomeKind
 from signalcraft.notify.receivers.http import by_status, parse_retry_after
-from signalcraft.notify.receivers.slack.errors import SLACK_ERRORS, CallFailedError
+from signalcraft.notify.receivers.slack.errors import SLACK_ERRORS, CallFailedError, unreadable
 
 #: For each call; a message may take three of them, within ``TOTAL_SECONDS``.
 _CALL_SECONDS: Final = 5
@@ -84,7 +84,7 @@ class SlackCalls:
         except (OSError, http.client.HTTPException):
             raise CallFailedError(Outcome(kind=OutcomeKind.UNKNOWN, code="connection_lost")) from None
         except (AttributeError, TypeError, ValueError, RecursionError):  # slack_sdk, of an answer that is no object
-            raise CallFailedError(Outcome(kind=OutcomeKind.UNKNOWN, code="answer_unreadable")) from None
+            raise unreadable() from None
 
 
 def _answer(response: Any) -> dict[str, Any]:  # noqa: ANN401 - slack_sdk's
@@ -102,10 +102,11 @@ def _failure(response: Any) -> CallFailedError:  # noqa: ANN401 - slack_sdk's
     retry_after = {name.lower(): value for name, value in response.headers.items()}.get("retry-after")
     if response.status_code != http.client.OK:
         return CallFailedError(by_status(response.status_code, b"", retry_after))
-    error = str(response.data.get("error", ""))
+    data = response.data if isinstance(response.data, dict) else {}
+    error = str(data.get("error", ""))
     if not _CODE.fullmatch(error):
-        return CallFailedError(Outcome(kind=OutcomeKind.UNKNOWN, code="answer_unreadable"))
-    needed = f" {response.data['needed']}" if error == "missing_scope" and "needed" in response.data else ""
+        return unreadable()
+    needed = f" {data['needed']}" if error == "missing_scope" and "needed" in data else ""
     outcome = Outcome(
         kind=SLACK_ERRORS.get(error, OutcomeKind.RETRY),
         code=f"slack_{error}" if error in SLACK_ERRORS else "slack_error",

@@ -84,3 +84,8 @@ class CallFailedError(Exception):
         """Create the error."""
         super().__init__(outcome.code)
         self.outcome, self.error = outcome, error
+
+
+def unreadable() -> CallFailedError:
+    """Return the failure of a call whose answer is none of Slack's: it may have been carried out."""
+    return CallFailedError(Outcome(kind=OutcomeKind.UNKNOWN, code="answer_unreadable"))

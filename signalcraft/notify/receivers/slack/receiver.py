@@ -156,7 +156,7 @@ class SlackReceiver:
             for each in answer.get("messages") or ():
                 if _key_of(each) == message.key and each["ts"] != message.external_id:
                     return dict(each)
-            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            cursor = _object(answer, "response_metadata").get("next_cursor")
             if not cursor:
                 break
             arguments["cursor"] = cursor
@@ -199,18 +199,25 @@ def _not_posted(outcome: Outcome) -> CallFailedError:
 
 def _key_of(message: Answer) -> str | None:
     """Return our key in the metadata of a message of a channel; others have metadata, too."""
-    metadata = message.get("metadata") or {}
+    metadata = _object(message, "metadata")
     if metadata.get("event_type") != card.EVENT_TYPE:
         return None
-    key = (metadata.get("event_payload") or {}).get("id")
+    key = _object(metadata, "event_payload").get("id")
     return key if isinstance(key, str) else None
+
+
+def _object(value: Answer, name: str) -> Answer:
+    found = value.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _sent(answer: Answer, code: str = "") -> Outcome:
     """Return the outcome of a message that arrived, with where it is."""
-    message = answer.get("message") or {}
-    profile = message.get("bot_profile") or {}
+    message = _object(answer, "message")
+    profile = _object(message, "bot_profile")
     team, app = message.get("team") or profile.get("team_id"), message.get("app_id") or profile.get("app_id")
+    if not (isinstance(answer.get("ts"), str) and isinstance(answer.get("channel"), str)):
+        raise errors.unreadable()
     return Outcome(
         kind=OutcomeKind.SENT,
         code=code,
