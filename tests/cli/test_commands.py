@@ -367,7 +367,14 @@ def test_the_demo_prints_groups_received_over_http_and_leaves_no_files(tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for text in ("GET /api/v1/groups", "resolved", "staging", "signature_invalid", "35 alerts in 5 groups.", "Slack, #alerts"):
+    for text in (
+        "GET /api/v1/groups",
+        "resolved",
+        "staging",
+        "signature_invalid",
+        "35 alerts in 5 groups.",
+        "Slack, #alerts",
+    ):
         assert text in done.stdout
     assert "New: KeyError: 'price'" in done.stdout
     assert "Resolved: PaymentTimeout" in done.stdout
