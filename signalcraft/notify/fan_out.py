@@ -5,12 +5,13 @@ is routed once, whatever fails, and by however many processes. Call everything i
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
-from signalcraft.notify.routing import FIRST, Happening, LastFirst, NewNotification, Router, Told
+from signalcraft.notify.contract import Mode
+from signalcraft.notify.routing import FIRST, Card, Happening, LastFirst, NewNotification, Router, Told
 from signalcraft.storage.database import database
 from signalcraft.storage.sql import Columns, query
 
@@ -36,8 +37,8 @@ _TOLD = """
     WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test GROUP BY alert_group_id, receiver"""
 #: When the problem of a key was last told as new, by receiver. A notification that waits counts as told now.
 _LAST_FIRST = """
-    SELECT n.receiver, g.group_key, max(coalesce(n.sent_at, n.created_at)), max(n.id) FILTER (WHERE n.mode = 'card'),
-           max(n.id) FILTER (WHERE n.mode = 'card' AND n.external_id IS NOT NULL)
+    SELECT n.receiver, g.group_key, max(coalesce(n.sent_at, n.created_at)),
+           max(ARRAY[n.id, n.alert_group_id, (n.external_id IS NOT NULL)::int]) FILTER (WHERE n.mode = 'card')
     FROM {rows} JOIN alert_group g ON g.workspace_id = r.workspace_id AND g.group_key = r.group_key
     JOIN notification n ON n.alert_group_id = g.id
     WHERE NOT n.is_test AND (n.mode = 'card' OR n.mode <> 'reply' AND n.reason = ANY(%(first)s))
@@ -100,13 +101,8 @@ class FanOut:
                 return 0
             told = _told(happenings)
             found = [new for happening in happenings for new in self._router.decide(happening, told)]
-            taken_over = {new.takes_over: new for new in found if new.takes_over is not None}
-            kept = [(card, new.happening.group.id) for card, new in taken_over.items()]
-            query(_TAKE_OVER, _TAKE_OVER_COLUMNS, kept)
-            # of several groups that take over one card, the last has it
-            found = [new for new in found if new.takes_over is None or taken_over[new.takes_over] is new]
-            rows = {new.identity: _row(new) for new in found}
-            query(_INSERT, _INSERT_COLUMNS, list(rows.values()))
+            query(_TAKE_OVER, _TAKE_OVER_COLUMNS, list(_taken_over(found).items()))
+            query(_INSERT, _INSERT_COLUMNS, [_row(new) for new in _last_of_each(found)])
             database.execute_sql(_ROUTED, {"ids": [happening.id for happening in happenings]})
         return len(happenings)
 
@@ -120,6 +116,22 @@ def happenings_of(group_id: int) -> list[dict[str, Any]]:
     """Return what happened to a group, oldest first."""
     names = ("id", "kind", "at", "actor", "by", "routed_at")
     return [dict(zip(names, row, strict=True)) for row in _rows(_OF_GROUP, group=group_id)]
+
+
+def _taken_over(found: Iterable[NewNotification]) -> dict[int, int]:
+    """Return the group that each stored card is handed to."""
+    cards = ((new.takes_over, new.happening.group.id) for new in found)
+    return {card.id: group_id for card, group_id in cards if card is not None and card.id is not None}
+
+
+def _last_of_each(found: Iterable[NewNotification]) -> Iterable[NewNotification]:
+    """Return the last notification of each row, none for a group whose card another has taken over since."""
+    rows: dict[tuple[str, int, Mode], NewNotification] = {}
+    for new in found:
+        if new.takes_over is not None:
+            rows.pop((new.receiver, new.takes_over.group_id, Mode.CARD), None)
+        rows[new.identity] = new
+    return rows.values()
 
 
 def _row(new: NewNotification) -> tuple[Any, ...]:
@@ -175,10 +187,11 @@ def _told(happenings: Sequence[Happening]) -> Told:
         if is_posted:
             posted.add((receiver, group_id))
     keys = {(each.group.workspace_id, each.group_key) for each in happenings if each.kind in _BACK}
-    last_first = {
-        (receiver, group_key): LastFirst(at=at, card=card, is_posted=card is not None and card == posted_card)
-        for receiver, group_key, at, card, posted_card in query(
-            _LAST_FIRST, _KEY_COLUMNS, sorted(keys), first=list(FIRST)
-        )
-    }
+    found = query(_LAST_FIRST, _KEY_COLUMNS, sorted(keys), first=list(FIRST))
+    last_first = {(receiver, group_key): LastFirst(at=at, card=_card(card)) for receiver, group_key, at, card in found}
     return Told(by_group=by_group, last_first=last_first, posted=posted)
+
+
+def _card(columns: Sequence[int] | None) -> Card | None:
+    """Build a card from a column of ``_LAST_FIRST``."""
+    return Card(id=columns[0], group_id=columns[1], is_posted=bool(columns[2])) if columns else None

@@ -75,15 +75,23 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LastFirst:
-    """When a receiver was last told of the problem of a group key as new; ``card`` is its notification, if any.
+class Card:
+    """The card of a group; ``id`` is that of its notification, None if that is not stored yet.
 
-    ``is_posted``: the receiver has that card.
+    ``is_posted``: the receiver has it.
     """
 
-    at: datetime
-    card: int | None = None
+    group_id: int
+    id: int | None = None
     is_posted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastFirst:
+    """When a receiver was last told of the problem of a group key as new; ``card`` shows it, if there is one."""
+
+    at: datetime
+    card: Card | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +121,7 @@ class NewNotification:
     mode: Mode
     reason: str
     due_at: datetime
-    takes_over: int | None = None
+    takes_over: Card | None = None
     urgency: int = 0
 
     @property
@@ -121,6 +129,19 @@ class NewNotification:
         """What is one row: a card is one for its group, others one for their happening."""
         is_card = self.mode is Mode.CARD
         return self.receiver, self.happening.group.id if is_card else self.happening.id, self.mode
+
+
+def _is_back(happening: Happening, route: Route, last: LastFirst) -> bool:
+    """Return whether a problem is back too soon to be told as a new one."""
+    if happening.kind == "regressed":
+        return last.card is not None and "regressed" in route.on and happening.at - last.at < FLAPPING
+    return happening.kind == "recurred" and happening.at - last.at < route.recurrence
+
+
+def _card_after(last: LastFirst | None, group_id: int) -> Card:
+    """Return the card of a group that is told as new: the one it has, or a new one."""
+    known = last.card if last else None
+    return known if known and known.group_id == group_id else Card(group_id=group_id)
 
 
 class Router:
@@ -180,35 +201,35 @@ class Router:
             kind, is_card = happening.kind, self._config.receivers[receiver].mode is Mode.CARD
             key = receiver, happening.group_key
             last = told.last_first.get(key)
-            if last is not None and self._is_back(happening, receiver, route, last):
-                yield from self._in_card(happening, receiver, route, last)
+            if last is not None and _is_back(happening, route, last):
+                yield from self._in_card(happening, receiver, route, last, told)
                 continue
             kind = "opened" if kind == "recurred" else kind
             if (kind not in route.on and not is_own_reason) or (is_card and kind not in FIRST):
                 continue
             if kind in FIRST:
-                told.last_first[key] = LastFirst(at=happening.at)
+                card = _card_after(last, happening.group.id) if is_card else None
+                told.last_first[key] = LastFirst(at=happening.at, card=card)
             due_at = route.due_at(happening.at)
             yield self._new(happening, receiver, route.name, reason if is_own_reason else kind, due_at)
             if kind == "escalated" and (receiver, happening.group.id) in told.posted:
                 yield from self._reply(happening, receiver, route, due_at)
 
-    def _is_back(self, happening: Happening, receiver: str, route: Route, last: LastFirst) -> bool:
-        """Return whether a problem is back too soon to be told as a new one."""
-        if happening.kind == "regressed":
-            is_card = self._config.receivers[receiver].mode is Mode.CARD
-            return is_card and last.card is not None and "regressed" in route.on and happening.at - last.at < FLAPPING
-        return happening.kind == "recurred" and happening.at - last.at < route.recurrence
-
-    def _in_card(self, happening: Happening, receiver: str, route: Route, last: LastFirst) -> Iterator[NewNotification]:
+    def _in_card(
+        self, happening: Happening, receiver: str, route: Route, last: LastFirst, told: Told
+    ) -> Iterator[NewNotification]:
         """Hand the card of the earlier group to the new one; receivers without cards are told nothing."""
-        if self._config.receivers[receiver].mode is not Mode.CARD or last.card is None:
+        card, group_id = last.card, happening.group.id
+        if card is None:
             return
-        is_quiet = happening.kind == "recurred"
+        is_quiet = happening.kind == "recurred" and card.id is not None
         due_at = happening.at + route.update_every if is_quiet else route.due_at(happening.at)
-        notification = self._new(happening, receiver, route.name, happening.kind, due_at)
-        yield replace(notification, takes_over=last.card)
-        if last.is_posted:
+        reason = "opened" if happening.kind == "recurred" and card.id is None else happening.kind
+        yield replace(self._new(happening, receiver, route.name, reason, due_at), takes_over=card)
+        told.by_group.setdefault(card.group_id, set()).discard(receiver)
+        told.last_first[receiver, happening.group_key] = replace(last, card=replace(card, group_id=group_id))
+        if card.is_posted:
+            told.posted.add((receiver, group_id))
             yield from self._reply(happening, receiver, route, due_at)
 
     def _reply(self, happening: Happening, receiver: str, route: Route, due_at: datetime) -> Iterator[NewNotification]:
