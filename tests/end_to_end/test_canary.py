@@ -16,6 +16,7 @@ from signalcraft.queues import canary_proof, enqueue, jobs
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.storage.notification_models import Happening
 from signalcraft.web import prometheus
 from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
@@ -79,7 +80,7 @@ def test_it_is_stored_proved_and_deleted_without_a_notification(
     assert rows() == (0, 0, 0)
     assert ask(http, "/groups").get_json()["groups"] == []
     with session():
-        assert HourlyCount.select().count() == 0
+        assert HourlyCount.select().count() == Happening.select().count() == 0
     assert jobs.queue(clean_redis, jobs.NOTIFICATIONS).count == 0
     counted = samples_of(clean_redis)
     assert counted["signalcraft_alerts_total",] == counted["signalcraft_groups_created_total",] == 0

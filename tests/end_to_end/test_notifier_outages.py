@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
+from redis import Redis
 
 from signalcraft.dev import embedded_servers, server_process
 from signalcraft.domain.notifications import default_rule
@@ -16,6 +17,7 @@ from signalcraft.notify.contract import Message, Outcome
 from signalcraft.notify.delivery import Timing
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.routes import Route
+from signalcraft.queues import backlog, enqueue, jobs
 from tests.notify.test_notifier import alert, resolve
 from tests.support import ROOT
 from tests.support.builders import record
@@ -39,19 +41,54 @@ to = ["hook"]
 """
 
 
-def test_people_are_told_within_three_seconds_while_redis_is_away(environ: dict[str, str]) -> None:
+#: How long Redis is away from a notifier that runs. The issue asks for 60 s.
+AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "4"))
+
+
+@pytest.fixture
+def notifier(environ: dict[str, str]) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts notifiers with a receiver at a URL."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(url: str) -> subprocess.Popen[bytes]:
+        variables = os.environ | environ | {"NOTIFY": CONFIG.format(url=url)}
+        process = subprocess.Popen([sys.executable, "worker.py", "notifications"], cwd=ROOT, env=variables)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(bool(os.environ.get("TEST_REDIS_URL")), reason="kills the embedded Redis")
+def test_while_redis_is_away_from_a_running_notifier_people_are_told_within_three_seconds_and_then_it_is_woken_again(
+    notifier: Callable[[str], object], redis: Redis, servers: embedded_servers.Servers
+) -> None:
     with webhook_server() as server:
-        settings = {"NOTIFY": CONFIG.format(url=server.url), "REDIS_URL": "redis://127.0.0.1:1/0"}
-        command = [sys.executable, "worker.py", "notifications"]
-        with subprocess.Popen(command, cwd=ROOT, env=os.environ | environ | settings) as notifier:
-            try:
-                record(alert(issue="first"))
-                wait_until(lambda: len(server.posts) == 1)
-                for number in range(3):
-                    record(alert(issue=str(number)))
-                    wait_until(lambda: len(server.posts) == number + 2, seconds=3)  # noqa: B023 - called at once
-            finally:
-                notifier.kill()
+        notifier(server.url)
+        wait_until(lambda: backlog.heartbeat_seconds(redis, jobs.NOTIFICATIONS) is not None)
+        servers.redis.kill()
+        try:
+            ends_at, number = time.monotonic() + AWAY_SECONDS, 0
+            while time.monotonic() < ends_at:
+                number += 1
+                record(alert(issue=str(number)))
+                wait_until(lambda: len(server.posts) == number, seconds=3)  # noqa: B023 - called at once
+                time.sleep(0.5)
+        finally:
+            servers.redis.start()
+        enqueue.wake_notifier(redis)
+        wait_until(lambda: not redis.exists(f"rq:queue:{jobs.NOTIFICATIONS}"))
+        wait_until(lambda: finished(redis) == 1)
+    assert number > 1
+
+
+def finished(redis: Redis) -> int:
+    """How many jobs the worker that registered last has finished."""
+    (name,) = redis.smembers("rq:workers")
+    return int(redis.hget(name, "successful_job_count") or 0)
 
 
 class KillingReceiver(RecordingReceiver):

@@ -1,6 +1,9 @@
 """Fan-out: each happening is stored with its cause, and routed once."""
 
-import threading
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +22,8 @@ from signalcraft.notify.routing import Router
 from signalcraft.storage.database import database, session
 from signalcraft.storage.notification_models import Happening, Notification
 from tests.notify.test_notifier import alert, notifier, resolve, update
-from tests.support.builders import groups, record
+from tests.support import ROOT
+from tests.support.builders import change_group, groups, record
 from tests.support.receivers import RecordingCardReceiver, RecordingReceiver
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -63,6 +67,40 @@ def test_what_alerts_sources_and_users_do_is_stored_with_who_did_it() -> None:
     ]
 
 
+def test_an_alert_that_joins_after_the_end_of_a_snooze_ends_it_and_is_told_where_the_route_says_so() -> None:
+    ops, pay = RecordingReceiver(), RecordingReceiver("pay")
+    on = frozenset({"opened", "snooze_ended"})
+    running = notifier(
+        ops, pay, routes=[Route(name="ops", to=("ops",), on=on, go_on=True), Route(name="all", to=("pay",))]
+    )
+    record(alert(minutes_ago=5))
+    running.run_until_idle()
+    change_group(1, status=GroupStatus.SNOOZED, snoozed_until=datetime.now(UTC) - timedelta(minutes=1))
+    record(alert())
+    running.run_until_idle()
+
+    assert kinds() == [("opened", "alert"), ("snooze_ended", "alert")]
+    assert (ops.told, pay.told) == ([("opened", 1), ("snooze_ended", 1)], [("opened", 1)])
+
+
+def test_a_card_shows_that_a_snooze_has_ended_although_nothing_happens() -> None:
+    ops = RecordingCardReceiver()
+    running = notifier(ops, routes=[Route(name="all", to=("ops",), update_every=timedelta())])
+    record(alert())
+    running.run_until_idle()
+    snooze = {"status": GroupStatus.SNOOZED, "snoozed_until": datetime.now(UTC) + timedelta(seconds=1)}
+    with session():
+        user_updates.update_group(1, 1, user_updates.GroupUpdate(fields=snooze, by="ann", at=datetime.now(UTC)))
+    running.run_until_idle()
+    assert ops.cards == {"card-1": "snoozed"}
+    time.sleep(1)
+    running._upkeep_at = 0
+    running.run_until_idle()
+
+    assert ops.cards == {"card-1": "open"}
+    assert kinds()[1:] == [("snoozed", "token")]
+
+
 def test_a_happening_is_stored_with_its_cause_or_not_at_all() -> None:
     record(alert())
     change = user_updates.GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC))
@@ -72,26 +110,14 @@ def test_a_happening_is_stored_with_its_cause_or_not_at_all() -> None:
     assert kinds() == [("opened", "alert")]
 
 
-def test_two_processes_route_everything_once() -> None:
+def test_two_processes_route_everything_once(environ: dict[str, str]) -> None:
     for first in range(0, 1_200, 400):
         record(*(alert(issue=str(first + number)) for number in range(400)))
-    failures: list[BaseException] = []
+    command = [sys.executable, "-m", "tests.support.routing_process", str(time.time() + 2)]
+    processes = [subprocess.Popen(command, cwd=ROOT, env=os.environ | environ) for _ in range(2)]
 
-    def run() -> None:
-        try:
-            routed(fan_out(RecordingReceiver()))
-        except BaseException as error:
-            failures.append(error)
-            raise
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
+    assert [process.wait(30) for process in processes] == [0, 0]
     told = Counter(group_id for _, group_id in routed(fan_out(RecordingReceiver())))
-    assert failures == []
     assert (len(told), set(told.values())) == (1_200, {1})
 
 

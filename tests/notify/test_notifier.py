@@ -1,5 +1,6 @@
 """From a happening to a message: people are told what is so, once."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from signalcraft.notify.routes import Route
 from signalcraft.storage.database import database, session
 from tests.support.builders import pending_event, record
 from tests.support.receivers import RecordingCardReceiver, RecordingReceiver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("redis")
 
@@ -166,3 +168,15 @@ def test_a_broken_receiver_keeps_its_messages_and_the_fallback_is_told() -> None
 
     Notifier(config, [default_rule], timing=SHORT).run_until_idle()
     assert ops.told == [("opened", 1), ("opened", 2)]
+
+
+def test_the_clock_alone_wakes_it() -> None:
+    """Nothing calls ``wake``, as while Redis is away."""
+    ops = RecordingReceiver()
+    stop = notifier(ops).start()
+    try:
+        time.sleep(0.2)
+        record(alert())
+        wait_until(lambda: ops.told == [("opened", 1)], seconds=3)
+    finally:
+        stop(5)

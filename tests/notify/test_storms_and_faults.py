@@ -118,6 +118,23 @@ def test_a_receiver_that_was_down_during_a_storm_gets_a_digest() -> None:
     assert not statuses().keys() & {"pending", "sending"}
 
 
+def test_of_many_that_waited_for_a_receiver_the_critical_ones_are_told_first_and_the_rest_by_one_digest() -> None:
+    ops = RecordingReceiver(outcomes=[DOWN])
+    timing = Timing(lease=timedelta(), backoff=(600,), failed=600)
+    running = Notifier(notifier(ops)._config, [default_rule], timing=timing)
+    severities = [Severity.CRITICAL, *[Severity.LOW] * 19] * 3
+    record(*(alert(issue=str(number), severity=severity) for number, severity in enumerate(severities)))
+    running.run_until_idle()
+    assert (len(ops.attempts), ops.told) == (1, [])
+    with session():  # ten minutes later
+        database.execute_sql("UPDATE receiver_state SET not_before = now(), last_error_at = now() - interval '600 s'")
+    running.run_until_idle()
+
+    told = [message.group["severity"] if message.group else message.reason for message in ops.messages]
+    assert told == ["critical"] * 3 + ["digest"]
+    assert statuses() == {"sent": 4, "covered": 57}
+
+
 def test_a_group_that_is_resolved_while_a_digest_tells_of_it_is_told_as_resolved() -> None:
     ops = InterruptedReceiver()
     running = notifier(ops, storm=2)
