@@ -104,6 +104,11 @@ class Notification(Table):
             SQL("CREATE INDEX notification_receiver ON notification (workspace_id, receiver, id DESC)"),
             SQL("CREATE INDEX notification_state ON notification (workspace_id, state, id DESC)"),
             SQL("CREATE INDEX notification_sent ON notification (receiver, sent_at) WHERE sent_at IS NOT NULL"),
+            SQL(
+                "CREATE INDEX notification_sent_alone ON notification (receiver, sent_at)"
+                " WHERE covered_by IS NULL AND mode <> 'digest'"
+            ),
+            SQL("CREATE INDEX notification_digest ON notification (receiver, sent_at) WHERE mode = 'digest'"),
             SQL("CREATE INDEX notification_given_up ON notification (id) WHERE state = 'given_up'"),
             SQL("CREATE INDEX notification_remind ON notification (remind_at) WHERE remind_at IS NOT NULL"),
             SQL("CREATE INDEX notification_covered_by ON notification (covered_by) WHERE covered_by IS NOT NULL"),

@@ -25,6 +25,16 @@ _LOAD = """
            CASE n %% 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'given_up' ELSE 'sent' END, now(), now(),
            CASE WHEN n %% 1000 > 1 THEN now() - (100000 - n) * interval '1 minute' END
     FROM generate_series(1, 100000) AS n"""
+#: A third receiver had a storm in the last minute, which a digest has told.
+_DIGEST = """
+    INSERT INTO notification (receiver, route, mode, reason, rank, state, happened_at, due_at, sent_at)
+    VALUES ('storm', '', 'digest', 'digest', 4, 'sent', now(), now(), now())"""
+_COVERED = """
+    INSERT INTO notification (workspace_id, alert_group_id, receiver, route, mode, reason, rank, state, happened_at,
+        due_at, sent_at, covered_by)
+    SELECT 1 + n %% 2, 1 + n %% 2000, 'storm', 'all', 'event', 'opened', 3, 'covered', now(), now(), now(),
+           (SELECT max(id) FROM notification)
+    FROM generate_series(1, 30000) AS n"""
 _ATTEMPTS = """
     INSERT INTO notification_attempt (notification_id, outcome, code, took_ms, detail)
     SELECT id, 'sent', '', 1, '' FROM notification"""
@@ -37,9 +47,9 @@ def many(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is 
     add_workspace("two")
     record(*(pending_event(issue=str(number), workspace_id=1 + number % 2) for number in range(2_000)))
     with session():
-        for statement in (_LOAD, _ATTEMPTS):
+        for statement in (_DIGEST, _COVERED, _LOAD, _ATTEMPTS):
             database.execute_sql(statement)
-        database.execute_sql("INSERT INTO receiver_state (receiver) VALUES ('mail'), ('slack')")
+        database.execute_sql("INSERT INTO receiver_state (receiver) VALUES ('mail'), ('slack'), ('storm')")
         database.cursor().execute("VACUUM (ANALYZE) notification, notification_attempt")
     yield
     empty_tables()
@@ -104,7 +114,7 @@ def test_a_gauge_reads_what_it_counts(plans: list[dict[str, Any]], read: Callabl
     check(plans, most=100)
 
 
-@pytest.mark.parametrize("receiver", ["slack", "mail"])
+@pytest.mark.parametrize("receiver", ["slack", "mail", "storm"])
 def test_a_delivery_reads_what_is_due_and_what_was_sent_of_late(plans: list[dict[str, Any]], receiver: str) -> None:
     with session(), database.atomic():
         database.execute_sql(
