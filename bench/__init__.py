@@ -17,7 +17,7 @@ median of the pairs is reported. Nothing here is a test, and no test measures ti
     http        a small load generator, closed loop and open loop
     stock       the baseline of the worker    plain  the baseline of the web process
 
-    single (and normalize)  drain  latency  intake  refusals  beside  workers  memory  growth  lists  purge
+    single (and normalize)  drain  latency  intake  refusals  contention  workers  memory  growth  lists  purge
                 notify
                 one benchmark each
 """

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench import (
-    beside,
+    contention,
     deliveries,
     drain,
     growth,
@@ -40,7 +40,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "latency": latency.run,
     "intake": intake.run,
     "refusals": refusals.run,
-    "beside": beside.run,
+    "contention": contention.run,
     "workers": workers.run,
     "memory": memory.run,
     "growth": growth.run,

@@ -20,7 +20,7 @@ from bench.figures import Figure
 from bench.pairs import alternate, percentile
 
 _TIMEOUT_SECONDS = 30.0
-_NOBODY = "redis://127.0.0.1:1/0"
+_NO_REDIS = "redis://127.0.0.1:1/0"
 _CONFIG = """
 storm = {storm}
 [receivers.hook]
@@ -92,7 +92,7 @@ def _latency(arena: Arena, *, name: str, wakes: bool, max_ms: tuple[float, float
     number = 20 if arena.quick else 100
     chance = random.Random(4)  # noqa: S311 - chance here is no secret
     with _receiving(storm=0) as (receiver, notify), arena.lane("notify") as lane, draining.ours(lane):
-        settings = {"NOTIFY": notify} | ({} if wakes else {"REDIS_URL": _NOBODY})
+        settings = {"NOTIFY": notify} | ({} if wakes else {"REDIS_URL": _NO_REDIS})
         with running(lane, "notifier", "worker.py", "notifications", **settings) as notifier:
             _settle(lane, notifier)
             _clear(receiver)

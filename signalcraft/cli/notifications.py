@@ -102,7 +102,7 @@ def test_routes(conditions: Sequence[tuple[str, str]], at: datetime | None, kind
             told |= {name: due for name in route.to if name not in told}
             why = f"tells {', '.join(route.to)} {'at once' if due <= moment else f'at {due:%Y-%m-%d %H:%M} UTC'}"
         click.echo(f"{route.name}: {why}")
-    click.echo(f"Told: {', '.join(told) or 'nobody'}.")
+    click.echo(f"Told: {', '.join(told) or 'no receiver'}.")
     if expect is not None and set(told) != {name.strip() for name in expect.split(",") if name.strip()}:
         raise click.ClickException(f"expected {expect}")
 
@@ -138,7 +138,7 @@ def explain_routes(group_id: int) -> None:
         click.echo(f"{row['at']:%Y-%m-%d %H:%M:%S} {row['kind']} by {row['by']}{routed}")
         about = [each for each in notifications if each["happening_id"] == row["id"]]
         if row["routed_at"] and not about:
-            click.echo("    nobody was to be told, or a card was there to be edited")
+            click.echo("    no receiver was to be told, or a card was there to be edited")
         for each in about:
             click.echo(f"    {each['receiver']} by route {each['route'] or '(none)'}: {_state(each)}")
             for attempt in each["attempts"]:

@@ -1,7 +1,7 @@
 """Decide whether a notification is still news: what was told before against what is so now. Pure.
 
 A message replays no event. It is sent if the receiver does not know yet what it would say, and *covered* otherwise:
-the group was resolved before anybody was told of it, or an earlier message has said so already.
+the group was resolved before the receiver was told of it, or an earlier message has said so already.
 """
 
 from collections.abc import Mapping
@@ -77,5 +77,5 @@ def _is_news_of_open_group(notification: Row, group: Row) -> bool:
 
 
 def _ended_in_time(notification: Row, group: Row) -> bool:
-    """Return whether the group was resolved before its first message was due: nobody needs to know."""
+    """Return whether the group was resolved before its first message was due: that needs no message."""
     return bool(group["resolved_at"] <= notification["due_at"])

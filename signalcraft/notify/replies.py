@@ -1,7 +1,8 @@
 """Messages in the thread of a card: what people should notice again. Call everything inside ``database.session()``.
 
-An edit notifies nobody in Slack, so a reply says that a problem has escalated or is back. It is shown in the channel as
-well, unless that would be noise: a problem that has come back quietly, or for the third time, or one of many replies.
+An edit makes no notification in Slack, so a reply says that a problem has escalated or is back. It is shown in the
+channel as well, unless that would be noise: a problem that has come back quietly, or for the third time, or one of many
+replies.
 """
 
 from collections.abc import Sequence

@@ -62,7 +62,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "count": ("Number of alerts in the group.", 17),
         "first_seen_at": ("When the earliest of its alerts was received.", _NOON),
         "last_seen_at": ("When the latest of its alerts was received.", _HALF_PAST),
-        "assignee_user_id": ("Who has the group, in your words or as sentry:user:<id>; null: nobody.", "ann"),
+        "assignee_user_id": ("Who has the group, in your words or as sentry:user:<id>; null if unassigned.", "ann"),
         "runbook_url": ("Page that says what to do; null: none.", "https://wiki.example.com/runbooks/shop"),
         "snoozed_until": ("When the snooze ends; null: there is none, or it is for ever.", None),
         "previous_group_id": ("The group of the same key before this one; null: none.", 17),
@@ -161,7 +161,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         # Updates.
         "EditBody.status": ("State to set.", "snoozed"),
         "EditBody.snoozed_until": ("With snoozed: when it ends; null: never.", "2099-03-02T08:00:00Z"),
-        "EditBody.assignee_user_id": ("Who has it from now on; null: nobody.", "ann"),
+        "EditBody.assignee_user_id": ("Who has it from now on; null to unassign.", "ann"),
         "EditBody.runbook_url": (
             "Page that says what to do, http or https; null: none.",
             "https://wiki.example.com/shop",

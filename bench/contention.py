@@ -1,4 +1,4 @@
-"""How long deliveries wait beside 100 requests a second of each other route, on the default configuration."""
+"""How long deliveries wait under 100 requests a second of each other route, on the default configuration."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ _BASIC = MappingProxyType({"Authorization": f"Basic {b64encode(f'x:{_PASSWORD}'.
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """Requests to send beside the deliveries."""
+    """Requests that compete with the deliveries."""
 
     name: str
     path: str
@@ -57,7 +57,7 @@ def run(arena: Arena) -> Iterator[Figure]:
     """Measure each route in turn, on one web process without a worker."""
     seconds = 3.0 if arena.quick else 10.0
     maker = Maker(seed=9)
-    with arena.lane("beside", DASHBOARD_PASSWORD=_PASSWORD) as lane, served(lane) as port:
+    with arena.lane("contention", DASHBOARD_PASSWORD=_PASSWORD) as lane, served(lane) as port:
         fill(lane.database_url, Size(groups=2_000, events=10_000))
         for route in _ROUTES:
             lane.redis.flushdb()
@@ -69,18 +69,18 @@ def _beside(route: _Route, port: int, maker: Maker, seconds: float) -> Figure:
     deliveries = [http.request_of("POST", PATH, one.headers, one.body, keep_alive=False) for one in samples]
     other = http.request_of(route.method, route.path, route.headers, route.body, keep_alive=False)
     others = [other] * int(_RATE * seconds if route.path else 0)
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as competitors:
         # as many connections as it takes for the rate not to fall with the server's speed
         flood = Target(port=port, keep_alive=False, connections=200)
-        sent = beside.submit(http.open_loop, flood, others, rate=_RATE, expected=200)
+        sent = competitors.submit(http.open_loop, flood, others, rate=_RATE, expected=200)
         measured = http.open_loop(Target(port=port, keep_alive=False), deliveries, rate=_DELIVERIES_RATE, expected=202)
         result = sent.result()
     return Figure(
-        benchmark="beside",
-        name=f"p99 of deliveries beside {route.name}",
+        benchmark="contention",
+        name=f"p99 of deliveries under {route.name}",
         value=percentile(measured.times, 99) * 1000,
         unit="ms",
-        against=f"absolute: {_DELIVERIES_RATE:g} deliveries beside {_RATE:g} requests a second",
+        against=f"absolute: {_DELIVERIES_RATE:g} deliveries under {_RATE:g} requests a second",
         at_most=100,
         detail={
             "p50, ms": percentile(measured.times, 50) * 1000,
