@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from systemtest import checking
+from systemtest import checking, telling
 from systemtest.processes import Deployment
 from systemtest.senders import Attempt, Senders
+from systemtest.telling import Receiver, Telling
 
 _BROKEN_APP = "tests.support.naive_app:app"
 #: The fault that can hit between the two steps of the broken app; others would only leave less time for it.
@@ -40,7 +41,7 @@ class Fault:
     seconds: float
 
 
-def faults(deployment: Deployment) -> list[Fault]:
+def faults(deployment: Deployment, receiver: Receiver) -> list[Fault]:
     """Return the faults in the order of a round."""
     command, web, workers = deployment.servers.command, deployment.web, deployment.workers
 
@@ -56,6 +57,8 @@ def faults(deployment: Deployment) -> list[Fault]:
             command(each)
 
     return [
+        Fault(name="notifier killed", begin=deployment.notifier.kill, end=deployment.notifier.start, seconds=1),
+        Fault(name="receiver answers 503", begin=receiver.refuse, end=receiver.accept, seconds=3),
         Fault(name="worker killed", begin=workers[0].kill, end=workers[0].start, seconds=1),
         Fault(name="Redis killed", begin=lambda: command("redis kill"), end=lambda: command("redis start"), seconds=4),
         Fault(name="gunicorn's workers killed", begin=web.kill_children, end=nothing, seconds=1),
@@ -91,10 +94,10 @@ def faults(deployment: Deployment) -> list[Fault]:
     ]
 
 
-def inject_faults(deployment: Deployment, senders: Senders, *, seconds: float, seed: int, only: str = "") -> None:
-    """Inject one fault after the other, or ``only`` those of one name, for about ``seconds``."""
+def inject_faults(faults: Sequence[Fault], senders: Senders, *, seconds: float, seed: int) -> None:
+    """Inject one fault after the other for about ``seconds``."""
     chance, began = random.Random(seed), time.monotonic()
-    for fault in cycle([fault for fault in faults(deployment) if only in fault.name]):
+    for fault in cycle(faults):
         if time.monotonic() - began > seconds:
             return
         time.sleep(chance.uniform(0.5, 1.5))
@@ -127,26 +130,29 @@ def _directory(keep: Path | None) -> Iterator[Path]:
         yield Path(directory)
 
 
-def run(arguments: argparse.Namespace) -> checking.Findings:
-    """Run a deployment under faults; return the findings."""
+def run(arguments: argparse.Namespace) -> tuple[checking.Findings, Telling]:
+    """Run a deployment under faults; return the findings, and what a receiver was told."""
     secret = secrets.token_hex(16)
     settings = {"INGEST_DURABILITY": "redis"} if arguments.broken else {}
     app = _BROKEN_APP if arguments.broken else "app:app"
-    with _directory(arguments.keep) as directory:
-        deployment = Deployment(directory, secret, settings, app=app)
+    with _directory(arguments.keep) as directory, telling.receiving() as receiver:
+        deployment = Deployment(directory, secret, settings | {"NOTIFY": receiver.notify}, app=app)
         with deployment.running():
             senders = Senders(
                 deployment.webhook_url, secret, number=20, per_second=arguments.per_second, seed=arguments.seed
             )
             only = _WEB_FAULT if arguments.broken else ""
+            chosen = [fault for fault in faults(deployment, receiver) if only in fault.name]
             with senders.sending():
-                inject_faults(deployment, senders, seconds=arguments.seconds, seed=arguments.seed, only=only)
+                inject_faults(chosen, senders, seconds=arguments.seconds, seed=arguments.seed)
             findings = checking.check(
                 senders.history, deployment.database_url, timeout_seconds=20 if arguments.broken else 60
             )
-        leaks = [log.name for log in directory.glob("*.log") if secret in log.read_text(errors="replace")]
-        assert not leaks, f"the secret is in {', '.join(leaks)}"
-        return findings
+            told = telling.check(receiver, deployment.database_url, timeout_seconds=0 if arguments.broken else 90)
+        logs = {log.name: log.read_text(errors="replace") for log in directory.glob("*.log")}
+        leaks = [name for name, text in logs.items() if secret in text or receiver.secret in text]
+        assert not leaks, f"a secret is in {', '.join(leaks)}"
+        return findings, told
 
 
 def main() -> int:
@@ -158,13 +164,14 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a directory for data and logs, for inspection afterwards")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}; {'the broken app' if arguments.broken else 'SignalCraft'}", flush=True)
-    findings = run(arguments)
-    print(*findings.lines(), sep="\n")
+    findings, told = run(arguments)
+    print(*findings.lines(), *told.lines(), sep="\n")
     if arguments.broken:
         print("It lost some, as it must." if findings.lost else "IT LOST NOTHING: this suite cannot fail.")
         return 0 if findings.lost else 1
-    print("Every guarantee holds." if findings.guarantees_hold else "A GUARANTEE WAS BROKEN.")
-    return 0 if findings.guarantees_hold else 1
+    is_kept = findings.guarantees_hold and told.guarantees_hold
+    print("Every guarantee holds." if is_kept else "A GUARANTEE WAS BROKEN.")
+    return 0 if is_kept else 1
 
 
 if __name__ == "__main__":

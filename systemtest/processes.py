@@ -110,7 +110,7 @@ class Process:
 
 
 class Deployment:
-    """All of SignalCraft: servers, one web, two workers; each part can be stopped."""
+    """All of SignalCraft: servers, one web, two workers, a notifier; each part can be stopped."""
 
     def __init__(self, directory: Path, secret: str, settings: Mapping[str, str], *, app: str = "app:app") -> None:
         """Start the servers; gunicorn will serve ``app``."""
@@ -131,6 +131,7 @@ class Deployment:
         self.webhook_url = f"http://127.0.0.1:{port}/webhooks/sentry"
         self.web = Process("web", ["-m", "gunicorn", app], environ, directory)
         self.workers = [Process(f"worker-{number}", ["worker.py"], environ, directory) for number in (1, 2)]
+        self.notifier = Process("notifier", ["worker.py", "notifications"], environ, directory)
         self._release = Process("release", ["-m", "signalcraft", "migrate"], environ, directory)
 
     @contextmanager
@@ -138,12 +139,12 @@ class Deployment:
         """Run everything during the block."""
         try:
             self._release.run()
-            for process in (self.web, *self.workers):
+            for process in (self.web, *self.workers, self.notifier):
                 process.start()
             self.wait_for_web()
             yield
         finally:
-            for process in (self.web, *self.workers):
+            for process in (self.web, *self.workers, self.notifier):
                 process.stop()
             self.servers.stop()
 

@@ -24,6 +24,8 @@ _TIMEOUT_SECONDS: Final = 10.0
 _MAX_ATTEMPTS: Final = 3
 _RETRY_DELAY_SECONDS: Final = 0.8
 _ISSUES: Final = 40
+#: The share of alerts that open a group, so that there is something to tell of all the time.
+_NEW_ISSUES: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,8 @@ class Senders:
     def _next(self, chance: random.Random) -> Iterator[Sent]:
         """Yield a new alert, and sometimes a repetition of it."""
         issue = str(self._run * 1_000 + chance.randrange(_ISSUES))
+        if chance.random() < _NEW_ISSUES:
+            issue = str(uuid.uuid4().int % 10**12)
         alert = Alert(event_id=f"{chance.getrandbits(64):016x}{uuid.uuid4().hex[:16]}", issue=issue)
         sent = bodies.by_rule(alert, "Everything", self._secret)
         yield sent
