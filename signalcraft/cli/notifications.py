@@ -50,7 +50,7 @@ def check_routes() -> None:
         for route in config.routes[1:]
         if _takes_everything(config.routes[0])
     ]
-    click.echo(f"{len(config.receivers)} receivers, {len(config.routes)} routes.")
+    click.echo(f"Receivers: {len(config.receivers)}. Routes: {len(config.routes)}.")
     for problem in problems:
         click.echo(problem)
     if problems:

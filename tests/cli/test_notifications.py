@@ -43,7 +43,7 @@ def test_routes_check_passes_a_good_file_and_names_what_is_never_used(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run("routes", "check")
-    assert (result.exit_code, result.stdout) == (0, "2 receivers, 2 routes.\n")
+    assert (result.exit_code, result.stdout) == (0, "Receivers: 2. Routes: 2.\n")
     monkeypatch.setenv("NOTIFY", FILE.replace('to = "pay"', 'to = "ops"'))
     result = run("routes", "check")
     assert (result.exit_code, "pay: no route names this receiver" in result.stdout) == (1, True)

@@ -111,8 +111,8 @@ def test_a_subject_of_any_script_arrives_whole(mail: MailServer) -> None:
         (("DATA", "554 looks like spam"), OutcomeKind.REFUSED, "smtp_554"),
         (("DATA", "drop"), OutcomeKind.UNKNOWN, "connection_lost"),
         (("MAIL", "drop"), OutcomeKind.UNKNOWN, "connection_lost"),
-        (("QUIT", "451 no"), OutcomeKind.SENT, "sent"),
-        (("QUIT", "hang"), OutcomeKind.SENT, "sent"),
+        (("QUIT", "451 no"), OutcomeKind.SENT, "smtp_250"),
+        (("QUIT", "hang"), OutcomeKind.SENT, "smtp_250"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
@@ -221,7 +221,7 @@ def test_a_login_is_used_and_a_wrong_one_is_broken() -> None:
         outcomes = [right.send(group_message()), wrong.send(group_message())]
 
         assert [(each.kind, each.code) for each in outcomes] == [
-            (OutcomeKind.SENT, "sent"),
+            (OutcomeKind.SENT, "smtp_250"),
             (OutcomeKind.BROKEN, "auth"),
         ]
         assert list(right.check()) == []

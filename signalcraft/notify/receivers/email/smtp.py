@@ -93,7 +93,7 @@ class EmailReceiver:
         mail = mail_of(message, sender=self._sender, to=self._to)
         to = [each.addr_spec for each in self._to if not message.only_to or each.addr_spec in message.only_to]
         if not to:
-            return Outcome(kind=OutcomeKind.SENT, code="sent", detail="the other addresses are no longer configured")
+            return Outcome(kind=OutcomeKind.SENT, code="no_address", detail="the others are no longer configured")
         return self._deadline.run(lambda: self._deliver(mail, to, is_rest=bool(message.only_to)))
 
     def check(self) -> Sequence[str]:
@@ -179,10 +179,10 @@ def _of_send_error(error: Exception) -> Outcome:
 def _of_accepted(replies: _Replies) -> Outcome:
     """Return the outcome of a mail that all addresses but those of ``replies`` took."""
     refused = [address for address, (number, _) in replies.items() if _is_permanent(number)]
-    number = max((number for number, _ in replies.values()), default=0)
+    number = max((number for number, _ in replies.values()), default=250)
     return Outcome(
         kind=OutcomeKind.SENT,
-        code=f"smtp_{number}" if number else "sent",
+        code=f"smtp_{number}",
         detail=_words(replies),
         undelivered=[address for address in replies if address not in refused],
         refused=refused,
