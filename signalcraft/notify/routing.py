@@ -201,6 +201,8 @@ class Router:
             kind, is_card = happening.kind, self._config.receivers[receiver].mode is Mode.CARD
             key = receiver, happening.group_key
             last = told.last_first.get(key)
+            if last is not None and not is_card:
+                last = replace(last, card=None)  # the receiver of this name was of another kind before
             if last is not None and _is_back(happening, route, last):
                 yield from self._in_card(happening, receiver, route, last, told)
                 continue

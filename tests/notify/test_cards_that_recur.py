@@ -9,9 +9,9 @@ from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.routes import Route
 from signalcraft.storage.database import database, session
-from tests.notify.test_notifier import alert, notifier, update
+from tests.notify.test_notifier import alert, notifier, resolve, update
 from tests.support.builders import groups, record
-from tests.support.receivers import RecordingCardReceiver
+from tests.support.receivers import RecordingCardReceiver, RecordingReceiver
 
 pytestmark = pytest.mark.usefixtures("redis")
 
@@ -80,6 +80,20 @@ def test_a_card_that_was_not_sent_yet_is_that_of_the_last_group_and_says_new(
     running.run_until_idle()
 
     assert ops.told == [("opened", groups()[-1].id)]
+
+
+def test_a_receiver_that_had_cards_before_takes_none_over(running: Notifier) -> None:
+    recur(30)
+    running.run_until_idle()
+    resolve()
+    running.run_until_idle()
+    events = RecordingReceiver()
+    record(alert())
+    notifier(events, routes=[AT_ONCE]).run_until_idle()
+
+    first, second = (group.id for group in groups())
+    assert events.told == [("regressed", second)]
+    assert cards() == [first, second]
 
 
 def test_after_the_recurrence_hours_a_group_gets_a_card_of_its_own_as_new(
