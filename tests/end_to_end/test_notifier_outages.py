@@ -63,7 +63,7 @@ def notifier(environ: dict[str, str]) -> Iterator[Callable[[str], subprocess.Pop
 
 
 @pytest.mark.skipif(bool(os.environ.get("TEST_REDIS_URL")), reason="kills the embedded Redis")
-def test_while_redis_is_away_from_a_running_notifier_people_are_told_within_three_seconds_and_then_it_is_woken_again(
+def test_a_notifier_that_loses_redis_tells_within_three_seconds_and_is_woken_again_afterwards(
     notifier: Callable[[str], object], redis: Redis, servers: embedded_servers.Servers
 ) -> None:
     with webhook_server() as server:
