@@ -84,13 +84,14 @@ def _dedup_key(message: Message) -> str:
 def render(message: Message) -> dict[str, Any]:
     """Return the event of ``message``, without its keys."""
     group = message.group or {}
+    worst = message.digest.worst[0] if message.digest and message.digest.worst else group
     status = message.digest.status if message.digest else group.get("status", "open")
     action = "trigger" if message.is_test else _ACTIONS[status]
     links = [{"href": href, "text": text} for href, text in ((message.url, "SignalCraft"), (message.link, "Source"))]
     payload = {
         "summary": cleaning.line(message.title, _SUMMARY_LIMIT) or message.reason,
         "source": group.get("project", "signalcraft"),
-        "severity": _SEVERITIES[group.get("severity", "critical")],
+        "severity": _SEVERITIES[worst.get("severity", "critical")],
         "timestamp": group.get("first_seen_at", message.attempted_at.isoformat()),
         "component": group.get("project", "signalcraft"),
         "group": group.get("environment", ""),

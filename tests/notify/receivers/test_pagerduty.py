@@ -53,10 +53,13 @@ def test_a_digest_is_one_incident_until_all_its_groups_are_resolved(server: Http
     ("severity", "expected"),
     [("critical", "critical"), ("high", "error"), ("med", "warning"), ("low", "info"), ("info", "info")],
 )
-def test_each_severity_is_one_of_pagerduty(server: HttpServer, severity: str, expected: str) -> None:
+def test_each_severity_is_one_of_pagerduty_and_a_digest_has_the_worst(
+    server: HttpServer, severity: str, expected: str
+) -> None:
     receiver_of("pagerduty", server.url).send(group_message(severity=severity))
+    receiver_of("pagerduty", server.url).send(digest_message(severity=severity))
 
-    assert events(server)[0]["payload"]["severity"] == expected
+    assert [event["payload"]["severity"] for event in events(server)] == [expected, expected]
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
