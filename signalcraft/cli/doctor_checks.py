@@ -299,7 +299,7 @@ def check_receivers(settings: Settings, _: Redis) -> Iterator[Finding]:
     except (RecoverableError, PeeweeException):
         known = {}
     for name, receiver in config.receivers.items():
-        problems = list(receiver.check())
+        problems = notify_config.problems_of(receiver, os.environ)
         if (row := known.get(name)) and row["broken_since"]:
             problems.append(f"It is broken ({row['broken_code']}) and {row['waiting']} messages wait.")
         for problem in problems:

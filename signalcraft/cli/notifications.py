@@ -42,7 +42,11 @@ def routes() -> None:
 def check_routes() -> None:
     """Read the configuration, and say what is wrong with it or with a receiver. Nothing is sent."""
     config = _config(Settings.from_environ(os.environ))
-    problems = [f"{name}: {problem}" for name, receiver in config.receivers.items() for problem in receiver.check()]
+    problems = [
+        f"{name}: {problem}"
+        for name, receiver in config.receivers.items()
+        for problem in notify_config.problems_of(receiver, os.environ)
+    ]
     used = {name for route in config.routes for name in route.to} | ({config.fallback} if config.fallback else set())
     problems += [f"{name}: no route names this receiver" for name in config.receivers if name not in used]
     problems += [

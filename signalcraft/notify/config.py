@@ -151,6 +151,12 @@ def load(notify: str, environ: Mapping[str, str], notifier: QueueNotification | 
         raise InvalidSetting(f"NOTIFY: {'; '.join(_problems(error.messages))}.") from None
 
 
+def problems_of(receiver: Receiver, environ: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with a receiver and with the settings that it needs. Nothing is sent."""
+    unset = [f"{name} is not set: {what}." for name, what in receiver.needs.items() if not environ.get(name)]
+    return [*receiver.check(), *unset]
+
+
 def _first_alone(name: str) -> Route:
     """Return a route for what earlier releases told of."""
     return Route(name=name, to=(name,), on=DEFAULT_ON - {"resolved"}, go_on=True)

@@ -145,13 +145,15 @@ class Receiver(Protocol):
     """A configured receiver. ``send`` and ``check`` run in a thread of the notifier, one at a time.
 
     ``pace`` is the least time between two messages, in seconds; ``per_hour`` the most messages of an hour.
-    ``has_threads``: a card has a thread, in which people are told what they should notice again.
+    ``has_threads``: a card has a thread, in which people are told what they should notice again. ``needs`` names the
+    settings without which a part of it does not work, with which part that is.
     """
 
     kind: ClassVar[str]
     mode: ClassVar[Mode]
     options: ClassVar[type[Schema]]
     has_threads: ClassVar[bool]
+    needs: ClassVar[Mapping[str, str]]
     name: str
     pace: float
     per_hour: int | None

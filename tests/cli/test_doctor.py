@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 from signalcraft import tasks
 from signalcraft.cli import doctor, doctor_checks, main
 from signalcraft.cli.doctor_checks import Grade
+from signalcraft.dev import fake_slack
 from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.sources.sentry import samples
@@ -211,6 +212,18 @@ def test_receivers_that_do_not_work_are_reported_and_then_a_missing_notifier_is_
             "INSERT INTO receiver_state (receiver, broken_since, broken_code) VALUES ('mail', now(), 'auth')"
         )
     assert "It is broken (auth) and 0 messages wait." in run().stdout
+
+
+def test_a_receiver_without_a_setting_that_it_needs_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_SAMPLE_TIMEOUT_SECONDS", 0.05)
+    with fake_slack.serving() as slack:
+        monkeypatch.setenv("NOTIFY", '[receivers.pay]\nkind = "slack"\ntoken = "env:TOKEN"\nchannel = "C0ALERTS"')
+        monkeypatch.setenv("TOKEN", slack.token)
+        monkeypatch.setenv("SLACK_API_URL", slack.url)
+        monkeypatch.setenv("PUBLIC_URL", "https://alerts.example.org")
+        assert lines(run())["receivers"].startswith("warning pay: SLACK_SIGNING_SECRET is not set: no button works")
+        monkeypatch.setenv("SLACK_SIGNING_SECRET", slack.signing_secret)
+        assert lines(run())["receivers"].startswith("ok pay (slack)")
 
 
 def test_a_configuration_of_receivers_that_stops_the_start_is_a_failure(

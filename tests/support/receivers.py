@@ -17,6 +17,7 @@ class RecordingReceiver:
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = Schema
     has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 0.0
     per_hour: int | None = None
 

@@ -32,6 +32,7 @@ class AppriseReceiver:
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
     has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 1.0
     per_hour: int | None = None
 

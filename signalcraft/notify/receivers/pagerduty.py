@@ -45,6 +45,7 @@ class PagerDutyReceiver:
     mode: ClassVar[Mode] = Mode.CARD
     options: ClassVar[type[Schema]] = _Options
     has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 0.5
     per_hour: int | None = None
 

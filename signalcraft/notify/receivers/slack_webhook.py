@@ -41,6 +41,7 @@ class SlackWebhookReceiver:
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
     has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = _PACE
     per_hour: int | None = None
 

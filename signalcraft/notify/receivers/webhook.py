@@ -54,6 +54,7 @@ class WebhookReceiver:
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
     has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 0.0
     per_hour: int | None = None
 

@@ -72,6 +72,7 @@ class EmailReceiver:
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
     has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 0.0
 
     def __init__(self, name: str, smtp: Secret, sender: Address, to: Sequence[Address], per_hour: int | None) -> None:

@@ -51,6 +51,10 @@ class SlackReceiver:
     mode: ClassVar[Mode] = Mode.CARD
     options: ClassVar[type[Schema]] = _Options
     has_threads: ClassVar[bool] = True
+    needs: ClassVar[Mapping[str, str]] = {
+        "SLACK_SIGNING_SECRET": "no button works, since nothing proves that Slack sent a press",
+        "PUBLIC_URL": "cards do not link to the page of their group",
+    }
     pace: float = _PACE
     per_hour: int | None = None
 
