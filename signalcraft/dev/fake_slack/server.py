@@ -139,7 +139,7 @@ def _shown(message: Message) -> dict[str, Any]:
 
 
 def _outcome(press: Press) -> dict[str, Any]:
-    return {"status": press.status, "body": press.body, "seconds": press.seconds, "ephemerals": press.ephemerals}
+    return {"status": press.status, "body": press.body, "seconds": press.seconds}
 
 
 def _change(slack: FakeSlack, settings: Mapping[str, Any]) -> None:

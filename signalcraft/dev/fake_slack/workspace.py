@@ -177,7 +177,6 @@ class Press:
     status: int | None
     body: str
     seconds: float
-    ephemerals: Sequence[str] = ()
 
     @property
     def is_refused(self) -> bool:
@@ -295,7 +294,6 @@ class FakeSlack:
         Raises:
             LookupError: the message has no such button or option.
         """
-        before = len(self.ephemerals)
         body = urlencode({"payload": json.dumps(self._payload(message, action_id, value, option, user))}).encode()
         began = time.monotonic()
         status, answer = self._send(body)
@@ -305,7 +303,6 @@ class FakeSlack:
             status=status,
             body=answer,
             seconds=time.monotonic() - began,
-            ephemerals=[each.text for each in self.ephemerals[before:] if each.user == user],
         )
         with self.lock:
             self.presses.append(press)
