@@ -1,4 +1,4 @@
-"""What a person sees on the fake's page, without a browser; tests/dev/fake_slack/test_pictures.py has one."""
+"""What a person sees on the fake's page, without a browser; test_browser.py has one."""
 
 import urllib3
 from slack_sdk import WebClient

@@ -14,13 +14,11 @@ async function refresh() {
   const html = await response.text();
   if (html === last || isBusy()) return;
   const page = new DOMParser().parseFromString(html, "text/html");
-  if (last !== null) {
-    for (const thread of shown.querySelectorAll("details[open]")) {
-      page.getElementById(thread.id)?.setAttribute("open", "");
-    }
-    shown.replaceWith(page.querySelector("[data-live]"));
-    document.querySelector("nav").replaceWith(page.querySelector("nav"));
+  for (const thread of shown.querySelectorAll("details[open]")) {
+    page.getElementById(thread.id)?.setAttribute("open", "");
   }
+  shown.replaceWith(page.querySelector("[data-live]"));
+  document.querySelector("nav").replaceWith(page.querySelector("nav"));
   last = html;
 }
 
