@@ -14,10 +14,10 @@ FILES  := $(shell find $(CODE) -name '*.py') pyproject.toml README.md CHANGELOG.
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## send sample alerts through real servers, print the groups, stop
+demo: $(READY) ## send sample alerts through real servers, print the groups and what Slack shows, stop
 	@$(BIN)/python -m signalcraft demo
 
-run: $(READY) ## the same, and keep running; data is in .signalcraft/
+run: $(READY) ## the same, and keep running, with a page of what Slack shows; data is in .signalcraft/
 	@$(BIN)/python -m signalcraft dev
 
 shell: $(READY) ## a shell for `python -m signalcraft`, with the settings of `make run` where there are any
