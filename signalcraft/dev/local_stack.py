@@ -16,7 +16,7 @@ from pathlib import Path
 
 from signalcraft import http_client
 from signalcraft.dev import embedded_servers
-from signalcraft.dev.fake_slack.workspace import BOT_TOKEN, SIGNING_SECRET
+from signalcraft.dev.fake_slack.workspace import BOT_TOKEN
 from signalcraft.domain.errors import SignalCraftError
 
 ROOT = Path(__file__).parents[2]
@@ -137,15 +137,18 @@ def run_local_stack(
 
 
 def _told_by_slack(directory: Path, port: int, slack_port: int) -> dict[str, str]:
-    """Write the file of a receiver in the fake Slack, and return the settings for it."""
+    """Write the file of a receiver in the fake Slack, and return the settings for it.
+
+    The signing secret is a new one: web listens on all addresses, and a known one would let the network press buttons.
+    """
     notify = directory / "notify.toml"
     notify.write_text(_NOTIFY)
     return {
-        "NOTIFY": str(notify.resolve()),
+        "NOTIFY": os.path.relpath(notify, ROOT),  # to be sourced by a shell: ROOT may have spaces
         "PUBLIC_URL": f"http://127.0.0.1:{port}",
         "SLACK_API_URL": f"http://127.0.0.1:{slack_port}/api/",
         "SLACK_BOT_TOKEN": BOT_TOKEN,
-        "SLACK_SIGNING_SECRET": SIGNING_SECRET,
+        "SLACK_SIGNING_SECRET": secrets.token_hex(16),
     }
 
 

@@ -10,8 +10,9 @@ It answers as Slack does, refuses what Slack refuses, misbehaves as it is told, 
 ``python -m signalcraft.dev.fake_slack`` serves it alone; docs/slack.md says how it is switched over HTTP.
 """
 
+from signalcraft.dev.fake_slack.channels import Channel, Message
 from signalcraft.dev.fake_slack.faults import Fault, FaultKind, RateLimit
 from signalcraft.dev.fake_slack.server import serving
-from signalcraft.dev.fake_slack.workspace import Call, Channel, FakeSlack, Message, Press
+from signalcraft.dev.fake_slack.workspace import Call, FakeSlack, Press
 
 __all__ = ["Call", "Channel", "FakeSlack", "Fault", "FaultKind", "Message", "Press", "RateLimit", "serving"]

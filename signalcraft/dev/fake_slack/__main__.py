@@ -12,8 +12,17 @@ from signalcraft.dev.fake_slack.workspace import BOT_TOKEN, SIGNING_SECRET, Fake
 
 @click.command()
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--token", default=BOT_TOKEN, show_default=True, help="Bot token that is accepted.")
-@click.option("--signing-secret", default=SIGNING_SECRET, show_default=True, help="Signs presses of buttons.")
+@click.option(
+    "--token", default=BOT_TOKEN, envvar="SLACK_BOT_TOKEN", show_default=True, show_envvar=True, help="The bot token."
+)
+@click.option(
+    "--signing-secret",
+    default=SIGNING_SECRET,
+    envvar="SLACK_SIGNING_SECRET",
+    show_default=True,
+    show_envvar=True,
+    help="Signs presses of buttons.",
+)
 @click.option(
     "--request-url",
     default="http://127.0.0.1:8000/slack/actions",

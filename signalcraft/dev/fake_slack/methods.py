@@ -10,15 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from signalcraft.dev.fake_slack import blocks
-from signalcraft.dev.fake_slack.workspace import (
-    BOT_ID,
-    BOT_USER_ID,
-    TEAM_ID,
-    Call,
-    Channel,
-    FakeSlack,
-    Message,
-)
+from signalcraft.dev.fake_slack.channels import BOT_ID, BOT_USER_ID, TEAM_ID, Channel, Message
+from signalcraft.dev.fake_slack.workspace import Call, FakeSlack
 
 _MAX_TEXT: Final = 40_000
 _MAX_TEXT_OF_UPDATE: Final = 4_000

@@ -15,9 +15,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 
 from signalcraft.dev.fake_slack import methods, page
+from signalcraft.dev.fake_slack.channels import Message
 from signalcraft.dev.fake_slack.faults import Fault, FaultKind, RateLimit
 from signalcraft.dev.fake_slack.methods import RateLimitedError
-from signalcraft.dev.fake_slack.workspace import FakeSlack, Message, Press
+from signalcraft.dev.fake_slack.workspace import FakeSlack, Press
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -1,26 +1,22 @@
-"""The state of the fake: its channels, messages and people, and the buttons that they press."""
+"""The state of the fake: its channels and people, and the buttons that they press."""
 
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from threading import Event, RLock
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import urllib3
 
+from signalcraft.dev.fake_slack.channels import APP_ID, TEAM_ID, Channel, Ephemeral, Message
 from signalcraft.dev.fake_slack.faults import Faults, RateLimit
-from signalcraft.dev.fake_slack.markup import Reference, references
 
-TEAM_ID: Final = "T0FAKE"
-APP_ID: Final = "A0FAKE"
-BOT_ID: Final = "B0FAKE"
-BOT_USER_ID: Final = "U0BOT"
 BOT_TOKEN: Final = "xoxb-fake"  # noqa: S105 - of the fake alone
 SIGNING_SECRET: Final = "fake-signing-secret"  # noqa: S105 - likewise
 SCOPES: Final = frozenset({"chat:write", "chat:write.public", "channels:history"})
@@ -29,134 +25,6 @@ PRESS_TIMEOUT_SECONDS: Final = 3.0
 _RESPONSE_URL_USES: Final = 5
 _RESPONSE_URL_SECONDS: Final = 1_800
 _KEPT: Final = ("thread_ts", "reply_broadcast", "metadata", "blocks", "attachments")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """A message as it is now, or as a client still shows it: pressing an old one presses its old buttons.
-
-    ``arguments`` are those of the request that made it so.
-    """
-
-    channel_id: str
-    ts: str
-    arguments: Mapping[str, Any] = field(repr=False)
-    edited_ts: str | None = None
-    edits: int = 0
-
-    @property
-    def text(self) -> str:
-        """Return the text, which is shown in notifications alone if there are blocks."""
-        return str(self.arguments.get("text") or "")
-
-    @property
-    def blocks(self) -> Sequence[Mapping[str, Any]]:
-        """Return the blocks of the message itself."""
-        return self.arguments.get("blocks") or ()
-
-    @property
-    def attachments(self) -> Sequence[Mapping[str, Any]]:
-        """Return the attachments."""
-        return self.arguments.get("attachments") or ()
-
-    @property
-    def metadata(self) -> Mapping[str, Any] | None:
-        """Return the metadata that the app put on the message."""
-        return self.arguments.get("metadata")
-
-    @property
-    def thread_ts(self) -> str | None:
-        """Return the ``ts`` of the message to which this one is a reply."""
-        return self.arguments.get("thread_ts") or None
-
-    @property
-    def is_broadcast(self) -> bool:
-        """Return whether a reply is shown in the channel too."""
-        return self.thread_ts is not None and str(self.arguments.get("reply_broadcast")).lower() in {"1", "true"}
-
-    @cached_property
-    def references(self) -> tuple[Reference, ...]:
-        """Return all that Slack's parser finds in the texts."""
-        return references(self.arguments)
-
-    @property
-    def pings(self) -> list[Reference]:
-        """Return whom the message notifies."""
-        return [reference for reference in self.references if reference.is_ping]
-
-    @property
-    def links(self) -> list[Reference]:
-        """Return the links in the texts."""
-        return [reference for reference in self.references if not reference.is_ping]
-
-    @property
-    def all_blocks(self) -> list[Mapping[str, Any]]:
-        """Return the blocks of the message and of its attachments."""
-        return [*self.blocks, *(block for attachment in self.attachments for block in attachment.get("blocks") or ())]
-
-    @property
-    def actions(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Return all that can be pressed, with the id of its block."""
-        for number, block in enumerate(self.all_blocks):
-            elements = [*(block.get("elements") or ()), *([block["accessory"]] if "accessory" in block else ())]
-            block_id = str(block.get("block_id") or f"block-{number}")
-            yield from ((block_id, element) for element in elements if "action_id" in element)
-
-    def as_json(self, *, with_metadata: bool = False) -> dict[str, Any]:
-        """Return the message as Slack's answers have it."""
-        found: dict[str, Any] = {
-            "type": "message",
-            "user": BOT_USER_ID,
-            "bot_id": BOT_ID,
-            "app_id": APP_ID,
-            "team": TEAM_ID,
-            "ts": self.ts,
-            "text": self.text,
-        }
-        for key in ("blocks", "attachments", "thread_ts"):
-            if self.arguments.get(key):
-                found[key] = self.arguments[key]
-        if self.edited_ts:
-            found["edited"] = {"user": BOT_USER_ID, "ts": self.edited_ts}
-        if self.metadata and with_metadata:
-            found["metadata"] = self.metadata
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ephemeral:
-    """A message that one person alone sees; ``ts`` is that of the message under which it is shown."""
-
-    channel_id: str
-    user: str
-    text: str
-    ts: str | None = None
-
-
-@dataclass(kw_only=True)
-class Channel:
-    """A channel. ``is_member``: the app was invited, without which it cannot read, nor write to a private one."""
-
-    name: str
-    id: str
-    is_private: bool = False
-    is_archived: bool = False
-    is_member: bool = True
-    by_ts: dict[str, Message] = field(default_factory=dict, repr=False)
-
-    @property
-    def messages(self) -> list[Message]:
-        """Return the messages, replies too, oldest first."""
-        return list(self.by_ts.values())
-
-    @property
-    def shown(self) -> list[Message]:
-        """Return what the channel shows: no reply but those that were broadcast."""
-        return [message for message in self.messages if message.thread_ts is None or message.is_broadcast]
-
-    def replies(self, ts: str) -> list[Message]:
-        """Return the replies of a thread."""
-        return [message for message in self.messages if message.thread_ts == ts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +104,7 @@ class FakeSlack:
 
     def add_channel(self, name: str, **options: Any) -> Channel:  # noqa: ANN401 - those of a channel
         """Create a channel."""
-        channel = Channel(name=name, id=f"C0{name.upper().replace('-', '')}", **options)
+        channel = Channel(name=name, id="C0" + re.sub(r"[^A-Z0-9]", "", name.upper()), **options)
         self.channels[channel.id] = channel
         return channel
 
@@ -281,8 +149,9 @@ class FakeSlack:
 
     def next_ts(self) -> str:
         """Return the ``ts`` of a new message: the time, and never one twice."""
-        self._last_ts = max(self._last_ts + 1, time.time_ns() // 1_000)
-        return f"{self._last_ts // 1_000_000}.{self._last_ts % 1_000_000:06d}"
+        with self.lock:
+            self._last_ts = max(self._last_ts + 1, time.time_ns() // 1_000)
+            return f"{self._last_ts // 1_000_000}.{self._last_ts % 1_000_000:06d}"
 
     def press(
         self, message: Message, action_id: str, *, value: str | None = None, option: str | None = None, user: str = "U1"
@@ -297,13 +166,7 @@ class FakeSlack:
         body = urlencode({"payload": json.dumps(self._payload(message, action_id, value, option, user))}).encode()
         began = time.monotonic()
         status, answer = self._send(body)
-        press = Press(
-            user=user,
-            message=message,
-            status=status,
-            body=answer,
-            seconds=time.monotonic() - began,
-        )
+        press = Press(user=user, message=message, status=status, body=answer, seconds=time.monotonic() - began)
         with self.lock:
             self.presses.append(press)
         return press
