@@ -1,25 +1,23 @@
-// Keeps the messages as they are: asks for the page every second, and puts in what has changed.
+// Keeps the page as the channel is: asks for it every second, and puts in what has changed.
 const INTERVAL_MS = 1000;
-let last = null;
 
 function isBusy() {
   return document.hidden || document.activeElement?.matches("select");
 }
 
 async function refresh() {
-  const shown = document.querySelector("[data-live]");
-  if (!shown || isBusy()) return;
+  if (!document.querySelector("[data-live]") || isBusy()) return;
   const response = await fetch(location.href).catch(() => null);
   if (!response?.ok) return;
-  const html = await response.text();
-  if (html === last || isBusy()) return;
-  const page = new DOMParser().parseFromString(html, "text/html");
-  for (const thread of shown.querySelectorAll("details[open]")) {
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (isBusy()) return;
+  for (const thread of document.querySelectorAll("details[open]")) {
     page.getElementById(thread.id)?.setAttribute("open", "");
   }
-  shown.replaceWith(page.querySelector("[data-live]"));
-  document.querySelector("nav").replaceWith(page.querySelector("nav"));
-  last = html;
+  for (const part of ["nav", "[data-live]"]) {
+    const [shown, fresh] = [document, page].map((each) => each.querySelector(part));
+    if (shown.innerHTML !== fresh.innerHTML) shown.replaceChildren(...fresh.childNodes);
+  }
 }
 
 document.addEventListener("change", (event) => {
