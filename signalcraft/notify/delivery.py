@@ -96,14 +96,9 @@ class ReceiverDelivery:
             if locked is None:
                 return None
             storm = None if locked["broken_since"] else self._storm()
-            crowd = storm is not None and storm["crowd"]
-            row = (
-                self._start_digest(crowd=crowd)
-                if storm and storm["due"] > 1 and not storm["digest_is_recent"]
-                else None
-            )
+            row = self._start_digest() if storm and storm["due"] > 1 and not storm["digest_is_recent"] else None
             only_tests = bool(locked["broken_since"]) and not locked["may_retry"]
-            row = row or self._row(sql.PICK, only_tests=only_tests, holds=storm is not None, crowd=crowd)
+            row = row or self._row(sql.PICK, only_tests=only_tests, holds=storm is not None)
             if row is None:
                 return None
             row["key"] = locked["key"]
@@ -130,11 +125,13 @@ class ReceiverDelivery:
         A digest tells of it, and until the next one may be sent, what comes after it waits.
         """
         limits = [(self._timing.storm, self._config.storm)] if self._config.storm else []
+        if limits and self._receiver.mode is Mode.CARD:
+            crowd = {"receiver": self._receiver.name, "most": self._config.storm}
+            database.execute_sql(sql.DEMOTE_CROWD, crowd)
         if self._receiver.per_hour:
             limits.append((timedelta(hours=1), self._receiver.per_hour))
         for period, most in limits:
-            crowd = self._rows(sql.IS_CROWD, limit=most + 1)[0]
-            counts = self._rows(sql.COUNT_DUE, period=period, limit=most + 1, **crowd)[0] | crowd
+            counts = self._rows(sql.COUNT_DUE, period=period, limit=most + 1)[0]
             if not counts["due"] or counts["sent"] + counts["due"] <= most:
                 continue
             if counts["urgent"] and counts["sent"] < most + most // 2:
@@ -142,14 +139,13 @@ class ReceiverDelivery:
             return counts
         return None
 
-    def _start_digest(self, *, crowd: bool) -> Row | None:
+    def _start_digest(self) -> Row | None:
         """Cover what is due with one digest."""
         is_card = self._receiver.mode is Mode.CARD
         digest = self._row(sql.REOPEN_DIGEST, period=self._timing.storm) if is_card else None
         digest = digest or self._row(sql.INSERT_DIGEST)
         if digest is not None:
-            covered = {"receiver": self._receiver.name, "id": digest["id"], "crowd": crowd}
-            database.execute_sql(sql.COVER_BY_DIGEST, covered)
+            database.execute_sql(sql.COVER_BY_DIGEST, {"receiver": self._receiver.name, "id": digest["id"]})
         return digest
 
     def _render(self, row: Row) -> _Claim | None:
@@ -181,8 +177,8 @@ class ReceiverDelivery:
         )
 
     def _render_reply(self, row: Row, group: Row, now: datetime) -> _Claim | None:
-        row = row | {"receiver": self._receiver.name}
-        message = replies.render(row, group, storm=self._config.storm, period=self._timing.storm, attempted_at=now)
+        storm = replies.Storm(messages=self._config.storm, period=self._timing.storm)
+        message = replies.render(row, group, receiver=self._receiver.name, storm=storm, attempted_at=now)
         return None if message is None else _Claim(row=row, message=message)
 
     def _send(self, claim: _Claim) -> None:

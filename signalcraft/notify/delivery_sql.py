@@ -9,17 +9,20 @@ LOCK_RECEIVER = """
     FOR UPDATE SKIP LOCKED"""
 
 #: Messages that a storm makes a digest of: all but edits of cards, mails that some have, tests, and trouble of our own.
-#: What the digest of before will show is none, nor is what escalated or somebody acted on, unless that is a ``crowd``.
+#: What the digest of before will show is none, nor is what escalated or somebody acted on.
 _OF_A_STORM = f"""n.state = 'pending' AND NOT n.is_test AND n.alert_group_id IS NOT NULL
     AND (n.mode = 'event' AND n.undelivered_to IS NULL OR n.mode = 'card' AND n.told_digest IS NULL
-         AND (n.urgency = 0 OR %(crowd)s) AND (n.covered_by IS NULL OR n.reason NOT IN {SHOWN_BY_DIGEST}))"""
+         AND n.urgency = 0 AND (n.covered_by IS NULL OR n.reason NOT IN {SHOWN_BY_DIGEST}))"""
 _DIGESTIBLE = f"n.receiver = %(receiver)s AND n.due_at <= now() AND {_OF_A_STORM}"
 
-IS_CROWD = """
-    SELECT count(*) = %(limit)s AS crowd FROM (
-        SELECT FROM notification n
+#: What escalates or is acted on in great numbers is a storm as well.
+DEMOTE_CROWD = """
+    WITH urgent AS (
+        SELECT n.id FROM notification n
         WHERE n.receiver = %(receiver)s AND n.due_at <= now() AND n.state = 'pending' AND n.mode = 'card'
-          AND n.told_digest IS NULL AND n.urgency > 0 LIMIT %(limit)s) AS urgent"""
+          AND n.told_digest IS NULL AND n.urgency > 0)
+    UPDATE notification SET urgency = 0
+    WHERE id IN (SELECT id FROM urgent) AND (SELECT count(*) FROM urgent) > %(most)s"""
 COUNT_DUE = f"""
     SELECT
         (SELECT count(*) FROM (SELECT FROM notification n WHERE {_DIGESTIBLE} LIMIT %(limit)s) AS due) AS due,

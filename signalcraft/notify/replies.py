@@ -6,6 +6,7 @@ replies.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -35,19 +36,27 @@ _RECENT: Final = """
         LIMIT %(limit)s) AS recent"""
 
 
-def render(row: Row, group: Row, *, storm: int, period: timedelta, attempted_at: datetime) -> Message | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """How many messages of a period are a storm; 0: none are."""
+
+    messages: int
+    period: timedelta
+
+
+def render(row: Row, group: Row, *, receiver: str, storm: Storm, attempted_at: datetime) -> Message | None:
     """Return the message of the reply ``row`` about ``group``; None if the card is not there any more.
 
-    Of more than ``storm`` replies within ``period``, the others are not shown in the channel.
+    Of a storm of replies, not all are shown in the channel.
     """
-    card = database.execute_sql(_CARD, {"group": group["id"], "receiver": row["receiver"]}).fetchone()
+    card = database.execute_sql(_CARD, {"group": group["id"], "receiver": receiver}).fetchone()
     if card is None:
         return None
-    keys = {"workspace": group["workspace_id"], "key": group["group_key"], "at": row["happened_at"]}
+    keys = {"workspace": row["workspace_id"], "key": group["group_key"], "at": row["happened_at"]}
     back_at = [at for (at,) in database.execute_sql(_TIMES, keys | {"kind": row["reason"]}).fetchall()]
     times = _run_length(back_at) if row["reason"] == "regressed" else len(back_at)
-    limits = {"receiver": row["receiver"], "period": period, "limit": storm}
-    is_storm = storm > 0 and database.execute_sql(_RECENT, limits).fetchone() == (storm,)
+    limits = {"receiver": receiver, "period": storm.period, "limit": storm.messages}
+    is_storm = storm.messages > 0 and database.execute_sql(_RECENT, limits).fetchone() == (storm.messages,)
     return messages.of_reply(
         row | {"external_id": card[0], "external_channel": card[1]},
         group,

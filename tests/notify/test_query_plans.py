@@ -118,9 +118,7 @@ def test_a_gauge_reads_what_it_counts(plans: list[dict[str, Any]], read: Callabl
 def test_a_delivery_reads_what_is_due_and_what_was_sent_of_late(plans: list[dict[str, Any]], receiver: str) -> None:
     with session(), database.atomic():
         database.execute_sql(
-            delivery_sql.COUNT_DUE, {"receiver": receiver, "period": timedelta(minutes=1), "limit": 11, "crowd": False}
+            delivery_sql.COUNT_DUE, {"receiver": receiver, "period": timedelta(minutes=1), "limit": 11}
         )
-        database.execute_sql(
-            delivery_sql.PICK, {"receiver": receiver, "only_tests": False, "holds": False, "crowd": False}
-        )
+        database.execute_sql(delivery_sql.PICK, {"receiver": receiver, "only_tests": False, "holds": False})
     check(plans, most=200)
