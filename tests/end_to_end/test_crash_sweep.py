@@ -4,17 +4,21 @@
 the leases and locks in Redis are aged, so that the next worker does not wait for them, and it processes the rest.
 """
 
+import json
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import pytest
 from redis import Redis
 
 from signalcraft import tasks
+from signalcraft.dev import fake_slack
+from signalcraft.dev.fake_slack import FakeSlack
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.notifications import default_rule
@@ -23,9 +27,10 @@ from signalcraft.notify import config as notify_config
 from signalcraft.notify.notifier import Notifier
 from signalcraft.queues import enqueue, inbox
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox
+from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, GroupChange, Inbox
 from signalcraft.storage.notification_models import Notification
 from signalcraft.worker.inbox_consumer import InboxConsumer
+from tests.support import slack as slack_support
 from tests.support.builders import accepted, groups, pending_event, record
 from tests.support.crash import CrashingProcess, RunResult
 from tests.support.queues import work_after_a_crash
@@ -207,6 +212,76 @@ def test_a_notifier_may_be_killed_at_any_step(
 
         assert sweep(play, check) > 60 / EVERY
     print(f"{doubles.total()} messages were sent again, with the same id")  # noqa: T201 - what the sweep is for
+
+
+@pytest.fixture
+def slack() -> Iterator[FakeSlack]:
+    with fake_slack.serving() as serving:
+        yield serving
+
+
+def environ_of(slack: FakeSlack) -> dict[str, str]:
+    notify = slack_support.CONFIG.format(storm=0, update_every="0s")
+    secrets = {"BOT_TOKEN": slack.token, "SLACK_SIGNING_SECRET": slack.signing_secret}
+    return {"NOTIFY": notify, "SLACK_API_URL": slack.url, **secrets}
+
+
+def shown(slack: FakeSlack) -> dict[str, list[str]]:
+    """The buttons of each message of the channel, by the group that it is about."""
+    titles = {group.id: group.title for group in groups()}
+    return {titles[group_id]: found for group_id, found in slack_support.cards(slack).items()}
+
+
+def test_a_notifier_may_be_killed_at_any_step_of_posting_and_editing(
+    doomed: CrashingProcess, redis: Redis, slack: FakeSlack
+) -> None:
+    """Each group is there once, as it is: a message that was posted before the end is found."""
+    environ = environ_of(slack)
+
+    def play(step: int) -> RunResult:
+        begin(redis)
+        slack.channel("alerts").by_ts.clear()
+        (old,) = open_groups("old", number=1)
+        notify_after_a_crash(environ)
+        resolve(old)
+        open_groups("new", number=2)
+        enqueue.wake_notifier(redis)
+        return doomed.play("notifier", step, environ=environ)
+
+    def check(_: RunResult) -> None:
+        notify_after_a_crash(environ)
+        opened = ["ack,snooze,resolve"]
+        assert shown(slack) == {"old 0": ["reopen"], "new 0": opened, "new 1": opened}
+
+    assert sweep(play, check) > 60 / EVERY
+
+
+def test_web_may_be_killed_at_any_step_of_a_press(doomed: CrashingProcess, redis: Redis, slack: FakeSlack) -> None:
+    """Who sees that the press failed presses again; the group and its card are what was asked for."""
+    environ = environ_of(slack)
+
+    def play(step: int) -> RunResult:
+        begin(redis)
+        slack.channel("alerts").by_ts.clear()
+        open_groups("new", number=1)
+        notify_after_a_crash(environ)
+        return press(step)
+
+    def press(step: int) -> RunResult:
+        (message,) = slack.messages()
+        body = urlencode({"payload": json.dumps(slack._payload(message, "ack", None, None, "U1"))})
+        return doomed.play("press", step, environ=environ, body=body, headers=slack.sign(body.encode()))
+
+    def check(fate: RunResult) -> None:
+        if not fate.status:
+            assert press(0).status == 200
+        notify_after_a_crash(environ)
+        assert [group.status for group in groups()] == ["ack"]
+        assert shown(slack) == {"new 0": ["resolve,snooze"]}
+        with session():
+            assert GroupChange.select().where(GroupChange.field == "status").count() == 1
+
+    assert sweep(play, check, every=min(EVERY, 5)) > 20 / EVERY
 
 
 def open_groups(name: str, *, number: int) -> list[int]:

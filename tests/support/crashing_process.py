@@ -26,6 +26,7 @@ from signalcraft.notify import config as notify_config
 from signalcraft.notify import extensions
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.receivers.http import HttpClient
+from signalcraft.notify.receivers.slack.client import SlackCalls
 from signalcraft.queues import enqueue, jobs, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database
@@ -128,14 +129,22 @@ def _receive(settings: Settings, order: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-_ROLES = {"worker": _work, "inbox_consumer": _consume_inbox, "web": _receive, "notifier": _notify}
+def _press(settings: Settings, order: Mapping[str, Any]) -> None:
+    """Get one pressed button of Slack over HTTP; report the status unless the process is killed before it responds."""
+    client = app.create_app(settings).test_client()
+    response = client.post("/slack/actions", data=order["body"], headers=order["headers"])
+    sys.stdout.write(f"{json.dumps({'status': response.status_code})}\n")
+    sys.stdout.flush()
+
+
+_ROLES = {"worker": _work, "inbox_consumer": _consume_inbox, "web": _receive, "notifier": _notify, "press": _press}
 
 
 def _run(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     settings = Settings.from_environ(environ)
     steps = _Steps(order["step"])
     open_database(settings.database_url)
-    if order["role"] == "web":
+    if order["role"] in ("web", "press"):
         receive.verify = steps.around(receive.verify)
         durable_enqueue.enqueue_durably = steps.around(durable_enqueue.enqueue_durably)
         enqueue.enqueue_once = steps.around(enqueue.enqueue_once)
@@ -148,6 +157,7 @@ def _run(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     else:
         _count_commands(steps)
         HttpClient.post = steps.around(HttpClient.post)  # type: ignore[method-assign]
+        SlackCalls.call = steps.around(SlackCalls.call)  # type: ignore[method-assign]
     _ROLES[order["role"]](settings, order)
     sys.stdout.write(f"{json.dumps({'steps': steps.passed})}\n")
     sys.stdout.flush()
