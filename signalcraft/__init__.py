@@ -10,7 +10,8 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
     tasks.py       the job functions that RQ calls by name
     dev/           not for production: embedded servers, local stack, demo, mock Sentry, fake Slack, generated documents
 
-    api/           the JSON API: groups, events, stats; authentication, request and response schemas, pagination
+    api/           the JSON API: groups, events, notifications, stats; authentication, schemas
+    ui/            the pages: sign-in, list, group, event, system; templates, style sheet, script
 
     ingest/        1. a signed request is verified, limited and durably enqueued, then acknowledged
     worker/        3. deliveries are processed in batches, then the notifier is woken
@@ -37,3 +38,5 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 Each imports only from layers below; ingest and worker share nothing but the queue and the tables. import-linter checks
 both (``pyproject.toml``, ``make imports``).
 """
+
+__version__ = "0.1.0"

@@ -47,7 +47,12 @@ class ApiContext:
             enqueue.wake_notifier(self.redis)
 
 
+def of(app: Flask) -> ApiContext:
+    """Return the context of ``app``."""
+    found: ApiContext = app.extensions[_EXTENSION]
+    return found
+
+
 def current() -> ApiContext:
     """Return the context of the application that serves this request."""
-    found: ApiContext = current_app.extensions[_EXTENSION]
-    return found
+    return of(current_app)

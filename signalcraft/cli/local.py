@@ -4,15 +4,20 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from werkzeug.serving import run_simple
 
+from signalcraft.cli import sign_in
 from signalcraft.cli.context import console
 from signalcraft.dev import demo, embedded_servers
 from signalcraft.dev.local_stack import ROOT, run_local_stack
+from signalcraft.settings import Settings
+from signalcraft.storage.database import open_database, session
 from signalcraft.web.dashboard import create_dashboard
 
 _STARTING = "Starting Redis, PostgreSQL, web, worker, notifier and a fake Slack ..."
@@ -22,6 +27,8 @@ _SLACK = """\
 _UP = """
 SignalCraft is running. Ctrl-C stops it; data and logs stay in {stack.directory}.
 
+  the pages  {link}
+             (signs in once, within an hour; `make run` again, or `python -m signalcraft login`, prints another)
   webhooks   {stack.webhook_url}
 {slack}  groups     curl -H "Authorization: Bearer {stack.token}" {stack.url}/api/v1/groups
   the API    {stack.url}/docs
@@ -34,6 +41,11 @@ From another terminal, in the shell that `make shell` opens:
   python -m signalcraft send event_alert.triggered --title "It broke" --count 3
   python -m signalcraft dashboard # view the queues
 """
+
+
+#: Who runs it, in histories.
+_NAME = "dev"
+_LINK_MINUTES = 60
 
 
 @click.command("demo")
@@ -82,11 +94,28 @@ def dev(port: int, data: Path) -> None:
         if not previous:
             demo.play(stack, terminal)
         # not through Rich, which would wrap the lines to copy
-        slack = _SLACK.format(url=stack.slack_url) if stack.slack_url else ""
-        click.echo(_UP.format(stack=stack, slack=slack, environment=os.path.relpath(environment), password=password))
+        click.echo(
+            _UP.format(
+                stack=stack,
+                slack=_SLACK.format(url=stack.slack_url) if stack.slack_url else "",
+                environment=os.path.relpath(environment),
+                password=password,
+                link=_sign_in_link({**os.environ, **stack.environ}),
+            )
+        )
         while True:
             stack.check()
             time.sleep(0.5)
+
+
+def _sign_in_link(environ: Mapping[str, str]) -> str:
+    """Return a link to the pages for who runs this; without pages, say so."""
+    settings = Settings.from_environ(environ)
+    if not settings.ui:
+        return "are off (UI=off)"
+    open_database(settings.database_url)
+    with session():
+        return sign_in.link(replace(settings, public_url=""), settings.default_workspace, _NAME, minutes=_LINK_MINUTES)
 
 
 @click.command("dashboard")

@@ -8,7 +8,8 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from signalcraft.cli import doctor, local, notifications, recovery, reports, slack, tenancy
+from signalcraft import __version__
+from signalcraft.cli import doctor, local, notifications, recovery, reports, sign_in, slack, tenancy
 from signalcraft.cli.context import database, prompt_secret
 from signalcraft.dev import docs, settings_docs
 from signalcraft.dev.mock_sentry import MockSentry
@@ -30,7 +31,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option("0.1.0", prog_name="SignalCraft")
+@click.version_option(__version__, prog_name="SignalCraft")
 def main() -> None:
     """SignalCraft: Sentry's webhooks in, a few groups out. Settings are environment variables: see .env.example."""
 
@@ -134,6 +135,7 @@ for command in (
     *recovery.COMMANDS,
     *notifications.COMMANDS,
     *slack.COMMANDS,
+    *sign_in.COMMANDS,
     *local.COMMANDS,
     doctor.doctor,
 ):

@@ -98,6 +98,12 @@ class NotAllowed(Refusal):
     title = "The token does not have the scope for this."
 
 
+class ForeignForm(Refusal):
+    status = 403
+    code = "form_foreign"
+    title = "This form is not from a page of this session. Reload the page and try again."
+
+
 class NotFound(Refusal):
     status = 404
     code = "not_found"

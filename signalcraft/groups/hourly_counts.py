@@ -62,6 +62,9 @@ _SUMS = """
     WHERE workspace_id = %(workspace_id)s AND hour >= %(since)s AND hour < %(until)s
     GROUP BY GROUPING SETS ((), (hour), (severity), (environment), (project))
     ORDER BY hour, severity, environment, project"""
+_BY_HOUR: Final = """
+    SELECT hour, sum(alerts)::bigint FROM hourly_count
+    WHERE workspace_id = %(workspace_id)s AND hour >= %(since)s AND hour < %(until)s GROUP BY hour ORDER BY hour"""
 _DIVISIONS: Mapping[int, str] = {0b0111: "hour", 0b1011: "severity", 0b1101: "environment", 0b1110: "project"}
 _TOTAL: Final = 0b1111
 
@@ -127,6 +130,13 @@ def of(workspace_id: int, period: Period) -> Statistics:
         else:
             by[_DIVISIONS[grouping]].append((next(value for value in values if value is not None), sums))
     return Statistics(period=period, whole=whole, by=by, top_groups=_top_groups(workspace_id, period))
+
+
+def by_hour(workspace_id: int, period: Period) -> Sequence[tuple[datetime, int]]:
+    """Return the hours of ``period`` that have alerts, duplicates included, with their number."""
+    parameters = {"workspace_id": workspace_id, "since": period.since, "until": period.until}
+    rows: list[tuple[datetime, int]] = database.execute_sql(_BY_HOUR, parameters).fetchall()
+    return rows
 
 
 def _top_groups(workspace_id: int, period: Period) -> list[tuple[int, str, int]]:

@@ -137,6 +137,19 @@ class CredentialCache:
             return _environment_caller(default) if default else None
         return snapshot.callers.get(token_sha256(token))
 
+    def caller_of_token(self, token_id: int) -> Caller | None:
+        """Return the caller whose token has the id, 0 for the token of the environment.
+
+        None if it was revoked.
+
+        Raises:
+            DatabaseUnavailable: as for :meth:`secrets_of`.
+        """
+        snapshot = self._current()
+        if token_id:
+            return next((caller for caller in snapshot.callers.values() if caller.token_id == token_id), None)
+        return self.caller(self._settings.api_token) if self._settings.api_token else None
+
     def undecryptable(self) -> int:
         """Return how many live secrets ENCRYPTION_KEY does not decrypt.
 

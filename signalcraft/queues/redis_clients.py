@@ -108,6 +108,17 @@ def check_writable(redis: Redis) -> None:
         redis.set(_WRITE_CHECK_KEY, "1", ex=60)
 
 
+def server_version(redis: Redis) -> str:
+    """Return Redis's version.
+
+    Raises:
+        QueueUnavailable: Redis is unavailable.
+    """
+    with redis_errors_as_unavailable():
+        information: Any = redis.info("server")
+    return str(information["redis_version"])
+
+
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Limit the block's total wait for its Redis replies."""

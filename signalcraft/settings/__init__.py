@@ -202,6 +202,7 @@ class Settings:
         "URL of Slack's Web API; another one for tests.",
         default="https://slack.com/api/",
     )
+    ui: bool = setting("UI", values.ON_OFF, "Whether the pages are served: the list at /alerts.", default="on")
     log_level: str = setting(
         "LOG_LEVEL",
         values.one_of("DEBUG", "INFO", "WARNING", "ERROR"),

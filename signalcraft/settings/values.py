@@ -55,6 +55,12 @@ def matching(pattern: re.Pattern[str], words: str) -> Values:
     return Values(words, parse)
 
 
+def _is_on(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError
+    return text == "on"
+
+
 def _database_url(text: str) -> str:
     """Return the URL with the scheme ``postgresql://``, checked by libpq.
 
@@ -135,6 +141,7 @@ API_URL = Values("a URL that begins with https://, or with http:// to this machi
 FERNET_KEYS = Values("Fernet keys, each 32 bytes in URL-safe base64, comma-separated", _fernet_keys)
 ALIASES = Values("pairs alias=environment, comma-separated", _pairs)
 SHIFTS = Values("pairs environment=steps, from -4 to +4, comma-separated", _shifts)
+ON_OFF = Values("on or off", _is_on)
 TOML = Values("the path of a TOML file, or TOML", str)
 
 

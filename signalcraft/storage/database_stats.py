@@ -34,3 +34,9 @@ def table_sizes() -> Mapping[str, TableSize]:
     names = [table._meta.table_name for table in TABLES]  # noqa: SLF001 - Peewee's public name for it
     cursor = database.execute_sql(_TABLE_SIZES, (names,))
     return {name: TableSize(rows, size) for name, rows, size in cursor.fetchall()}
+
+
+def server_version() -> str:
+    """Return PostgreSQL's version. Call it inside ``database.session()``."""
+    (version,) = database.execute_sql("SHOW server_version").fetchone()
+    return str(version)

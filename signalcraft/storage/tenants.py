@@ -9,6 +9,7 @@ stored, which suffices for 256 random bits; slow hashes are for passwords that p
 import hashlib
 import secrets as randomness
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -217,6 +218,23 @@ def create_token(workspace: str, *, can_write: bool, name: str) -> str:
     except IntegrityError:
         raise TenancyError(f"The workspace has a token {name} already.") from None
     return token
+
+
+def token_to_sign_in(workspace: str, name: str) -> int:
+    """Return the id of the token ``name``; create it, with the scope write, if there is none.
+
+    Nobody knows the value of one that is created: it is there for the sessions of a person, who is named in histories,
+    and whose sessions end when it is revoked.
+
+    Raises:
+        TenancyError: no such workspace, or the token was revoked.
+    """
+    with suppress(TenancyError):
+        create_token(workspace, can_write=True, name=name)
+    row = ApiToken.get_or_none((ApiToken.workspace == id_of(workspace)) & (ApiToken.name == name))
+    if row is None or row.revoked_at is not None:
+        raise TenancyError(f"The token {name} was revoked. Use another name.")
+    return int(row.id)
 
 
 def tokens(workspace: str) -> list[TokenInfo]:

@@ -9,13 +9,14 @@ from http import HTTPStatus
 from typing import cast
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Blueprint, Flask, Response, g, request
 from flask_limiter import Limiter
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from signalcraft.api import context as api_context
 from signalcraft.api.context import ApiContext
 from signalcraft.api.event_routes import events
 from signalcraft.api.group_routes import groups
@@ -44,7 +45,7 @@ from signalcraft.sources.sentry.signature import Family, family_of
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
 from signalcraft.thread_budgets import MAX_API_REQUESTS, MAX_OPERATIONS_REQUESTS
-from signalcraft.web import dashboard, middleware, operations_routes, problem_details
+from signalcraft.web import dashboard, health, middleware, operations_routes, problem_details
 from signalcraft.web.bulkhead import PROBES, limit_concurrency
 from signalcraft.web.compression import compress_responses
 from signalcraft.web.docs_routes import docs
@@ -89,7 +90,9 @@ def create_app(settings: Settings) -> Flask:
     slow_queries.watch(settings.slow_query_ms)
     _handle_exceptions(app, refused)
     app.after_request(_add_headers)
-    interactive = (groups, events, notifications, stats, slack, docs)
+    interactive = [groups, events, notifications, stats, slack, docs]
+    if settings.ui:
+        interactive.append(_install_pages(app, refused))
     _log_requests(app, [blueprint.name for blueprint in interactive])
     app.before_request(middleware.refuse_long_uri)
     _limit_open_routes(app, Rate(limiter, "open", settings.ratelimit_address), settings)
@@ -99,6 +102,31 @@ def create_app(settings: Settings) -> Flask:
     for blueprint in (routes.webhooks, operations_routes.operations, *interactive):
         app.register_blueprint(blueprint)
     return app
+
+
+def _install_pages(app: Flask, refused: Rate) -> Blueprint:
+    """Install the context of the pages; return their blueprint."""
+    # UI=off is for whoever wants none of it in the process.
+    from signalcraft.ui.context import UiContext  # noqa: PLC0415
+    from signalcraft.ui.pages import pages  # noqa: PLC0415
+    from signalcraft.ui.session import Sessions  # noqa: PLC0415
+    from signalcraft.ui.used_once import UsedOnce  # noqa: PLC0415
+
+    shared = api_context.of(app)
+    UiContext(
+        settings=shared.settings,
+        credentials=shared.credentials,
+        sessions=Sessions.from_secret(shared.settings.database_url),
+        used_once=UsedOnce(shared.redis, CircuitBreaker(QueueUnavailable)),
+        rate=shared.rate,
+        refused=refused,
+        client_key=_client_key,
+        cursors=shared.cursors,
+        redis=shared.redis,
+        wake_notifier=shared.wake_notifier,
+        check_health=lambda: health.check(shared.redis, shared.credentials),
+    ).install(app)
+    return pages
 
 
 def _install_contexts(app: Flask, settings: Settings) -> Limiter:

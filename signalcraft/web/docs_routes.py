@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Final
 
-from flask import Blueprint, Response, current_app, jsonify, render_template_string, request
+from flask import Blueprint, Response, current_app, jsonify, redirect, render_template_string, request
 from flask.typing import ResponseReturnValue
 
 from signalcraft.api.responses import etag
+from signalcraft.ingest import context
 from signalcraft.web.openapi import codes, common_codes, describe
 from signalcraft.web.openapi_examples import name_of, type_of
 
@@ -99,7 +100,9 @@ _START: Final = """SignalCraft receives Sentry's webhooks and puts alerts that b
 
 @docs.get("/")
 def show_start() -> ResponseReturnValue:
-    """Say what this is and where to go on."""
+    """Go to the list of groups; without pages, say what this is and where to go on."""
+    if context.current().settings.ui:
+        return redirect("/alerts", 303)
     return Response(_START, mimetype="text/plain")
 
 

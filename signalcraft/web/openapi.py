@@ -273,11 +273,16 @@ def describe(app: Flask) -> dict[str, Any]:
     spec.components.schema("Problem", schema=openapi_schemas.Problem)
     for name, description in TAGS.items():
         spec.tag({"name": name, "description": description})
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: (list(TAGS).index(_tag(rule)), rule.rule)):
+    for rule in sorted(rules(app), key=lambda rule: (list(TAGS).index(_tag(rule)), rule.rule)):
         spec.path(path=path_of(rule), operations={method_of(rule): _operation(rule, OPERATIONS[rule.endpoint])})
     described: dict[str, Any] = spec.to_dict()
     add_examples(described)
     return described
+
+
+def rules(app: Flask) -> list[Rule]:
+    """Return the routes of the API: pages are for people, and not described."""
+    return [rule for rule in app.url_map.iter_rules() if _tag(rule) != "pages"]
 
 
 def _tag(rule: Rule) -> str:

@@ -1,0 +1,167 @@
+"""What the list of groups shows: its tab, its filters as chips, its rows, and the links that change them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlencode
+
+from werkzeug.datastructures import MultiDict
+
+from signalcraft.domain.alerts import GroupStatus, Severity, Vocabulary
+from signalcraft.groups import activity, queries, requests
+from signalcraft.groups.activity import Activity
+from signalcraft.groups.cursors import Cursors
+from signalcraft.groups.pages import Row
+from signalcraft.groups.queries import Order, SortKey
+from signalcraft.groups.requests import Args, Listing
+
+ALL: Final = "all"
+#: Tabs by the value of ``status``.
+TABS: Mapping[str, str] = MappingProxyType(
+    {
+        GroupStatus.OPEN: "Open",
+        GroupStatus.ACK: "Acknowledged",
+        GroupStatus.SNOOZED: "Snoozed",
+        GroupStatus.RESOLVED: "Resolved",
+        ALL: "All",
+    }
+)
+#: Parameters that are not filters, and those that only a page has.
+_NOT_FILTERS: Final = frozenset({"cursor", "limit", "sort", "total"})
+_OF_THE_PAGE: Final = ("done",)
+#: Filters with a field of their own in the form.
+FIELDS: Final = ("q", "severity_min", "project", "environment", "source", "assignee")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """A filter in force, and the query string without it."""
+
+    name: str
+    value: str
+    without: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertList:
+    """A page of the list. ``args`` are the parameters as they were given."""
+
+    args: Args
+    listing: Listing
+    rows: Sequence[Row]
+    next_cursor: str | None
+
+    @property
+    def tab(self) -> str:
+        """The value of ``status``, empty if it is none of a tab."""
+        given = self.args.getlist("status")
+        return GroupStatus.OPEN if not given else given[0] if len(given) == 1 and given[0] in TABS else ""
+
+    @property
+    def order(self) -> Order:
+        """The order of the rows."""
+        return self.listing.order
+
+    @property
+    def query(self) -> str:
+        """The query string of this page."""
+        return query_string(self.args)
+
+    @property
+    def chips(self) -> Sequence[Chip]:
+        """The filters in force."""
+        hidden = _NOT_FILTERS | ({"status"} if self.tab else frozenset())
+        pairs = list(self.args.items(multi=True))
+        return [
+            Chip(name=name, value=value, without=query_string(_without_page(pairs[:number] + pairs[number + 1 :])))
+            for number, (name, value) in enumerate(pairs)
+            if name not in hidden and value
+        ]
+
+    @property
+    def kept(self) -> Sequence[tuple[str, str]]:
+        """The parameters that the form of filters has no field for."""
+        return [pair for pair in _without_page(self.args.items(multi=True)) if pair[0] not in FIELDS]
+
+    def with_tab(self, status: str) -> str:
+        """Return the query string of another tab."""
+        pairs = [pair for pair in _without_page(self.args.items(multi=True)) if pair[0] not in ("status", "current")]
+        return query_string([*pairs, ("status", status)] if status != GroupStatus.OPEN else pairs)
+
+    def with_filter(self, name: str, value: str) -> str:
+        """Return the query string with one more filter."""
+        pairs = [pair for pair in _without_page(self.args.items(multi=True)) if pair[0] != name]
+        return query_string([*pairs, (name, value)])
+
+    def with_sort(self, key: str) -> str:
+        """Return the query string sorted by ``key``: highest first, and the other way round the second time."""
+        ascends = self.order.key == key and self.order.descending
+        return self.with_filter("sort", key if ascends else f"-{key}")
+
+    def next_page(self) -> str:
+        """Return the query string of the next page."""
+        return self.with_filter("cursor", self.next_cursor or "")
+
+    def first_page(self) -> str:
+        """Return the query string of the first page."""
+        return query_string(_without_page(self.args.items(multi=True)))
+
+    def tag(self, *parts: object) -> str:
+        """Return what changes when the page does, apart from how long ago things were."""
+        names = ("id", "version", "count", "status", "severity", "title", "assignee_user_id", "last_seen_at")
+        content = [[row[name] for name in names] for row in self.rows]
+        return hashlib.sha256(repr((content, self.next_cursor, self.query, parts)).encode()).hexdigest()[:24]
+
+
+def read(args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabulary, now: datetime) -> AlertList:
+    """Return the page of the list that ``args`` ask for. Call it inside ``database.session()``.
+
+    Raises:
+        marshmallow.ValidationError: by parameter.
+        InvalidCursor: the cursor is not one of this list.
+    """
+    given = MultiDict([pair for pair in args.items(multi=True) if pair[1] and pair[0] not in _OF_THE_PAGE])
+    listing = requests.load_groups_query(_asked_for(given), workspace_id=workspace_id, vocabulary=vocabulary)
+    after = cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
+    page = queries.groups(workspace_id, listing.group_filter, listing.order, limit=listing.limit, after=after, now=now)
+    next_cursor = cursors.write(page.end, scope=listing.scope) if page.end else None
+    return AlertList(args=given, listing=listing, rows=page.rows, next_cursor=next_cursor)
+
+
+def hours_of(alert_list: AlertList, workspace_id: int, *, now: datetime) -> Mapping[int, Activity]:
+    """Return the alerts by hour of each group. Call it inside ``database.session()``."""
+    return activity.last_hours(workspace_id, [row["id"] for row in alert_list.rows], now=now)
+
+
+def query_string(args: "Args | Sequence[tuple[str, str]]") -> str:
+    """Return parameters as a query string with its question mark; empty if there are none."""
+    pairs = list(args.items(multi=True)) if isinstance(args, MultiDict) else list(args)
+    return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def choices() -> Mapping[str, object]:
+    """Return what the form offers."""
+    return {"tabs": TABS, "severities": list(reversed(Severity)), "sort_keys": list(SortKey)}
+
+
+def _asked_for(given: Args) -> Args:
+    """Return the parameters of the API that a tab means.
+
+    Groups that a newer one of their key superseded take no alerts any more: they are no work that is left.
+    """
+    asked = MultiDict(given)
+    status = asked.getlist("status")
+    if not status:
+        asked["status"] = GroupStatus.OPEN.value
+    elif status == [ALL]:
+        del asked["status"]
+    if asked.get("status") not in (None, GroupStatus.RESOLVED.value) and "current" not in asked:
+        asked["current"] = "true"
+    return asked
+
+
+def _without_page(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [pair for pair in pairs if pair[0] != "cursor"]

@@ -1,0 +1,132 @@
+"""The timeline of a group: its alerts, what was changed, and who was told, newest first."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+from signalcraft.domain.alerts import Decision, GroupStatus
+from signalcraft.groups.pages import Row
+from signalcraft.notify.queries import State
+from signalcraft.storage.audit_log import Actor
+from signalcraft.ui import formats
+
+#: How each kind of row begins, by who made the change.
+_BY: Final = {
+    Actor.SOURCE: "by {by}",
+    Actor.ALERT: "by a worse alert",
+    Actor.CLOCK: "by SignalCraft, after a long quiet",
+    Actor.TOKEN: "by {by}",
+}
+_OPENED: Final = {
+    Decision.NEW: "First alert",
+    Decision.WINDOW_EXPIRED: "First alert since the group before was quiet",
+    Decision.AFTER_RESOLVED: "Came back after it was resolved",
+    Decision.SNOOZE_ENDED: "First alert since a snooze ended",
+}
+_STATES: Final = {
+    State.PENDING: "will be told",
+    State.SENDING: "is being told",
+    State.SENT: "was told",
+    State.COVERED: "was told by another message",
+    State.GIVEN_UP: "could not be told",
+    State.GONE: "deleted the message",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the timeline; ``kind`` is alert, change or told. ``since`` is when a run of alerts began."""
+
+    kind: str
+    at: datetime
+    text: str
+    detail: str = ""
+    event_id: int | None = None
+    since: datetime | None = None
+    failed: bool = False
+
+
+def of(events: Iterable[Row], changes: Iterable[Row], notifications: Iterable[Row]) -> Sequence[Entry]:
+    """Return the timeline; each argument has its newest row first."""
+    others = [*changes_of(changes), *(_told(row) for row in notifications)]
+    alerts = [_alert(row) for row in events]
+    entries = sorted([*alerts, *others], key=lambda entry: entry.at, reverse=True)
+    return list(_with_runs(entries))
+
+
+def changes_of(changes: Iterable[Row]) -> Iterator[Entry]:
+    """Yield changes in words; fields that one person changed at once are one line."""
+    for (at, actor, by), rows in groupby(changes, key=lambda row: (row["changed_at"], row["actor"], row["changed_by"])):
+        fields = {row["field"]: row for row in rows}
+        text = ", ".join(_change_words(fields))
+        if text:
+            yield Entry(kind="change", at=at, text=text[0].upper() + text[1:], detail=_BY[Actor(actor)].format(by=by))
+
+
+def _change_words(fields: dict[str, Row]) -> Iterator[str]:
+    until = fields.get("snoozed_until")
+    if status := fields.get("status"):
+        yield _status_words(status, until)
+    elif until and until["to_value"]:
+        yield f"snooze moved{_until(until)}"
+    if assignee := fields.get("assignee_user_id"):
+        yield f"assigned to {assignee['to_value']}" if assignee["to_value"] else "assigned to nobody"
+    if runbook := fields.get("runbook_url"):
+        yield "runbook set" if runbook["to_value"] else "runbook removed"
+
+
+def _status_words(status: Row, until: Row | None) -> str:
+    match status["to_value"]:
+        case GroupStatus.ACK:
+            return "acknowledged"
+        case GroupStatus.SNOOZED:
+            return f"snoozed{_until(until)}"
+        case GroupStatus.RESOLVED:
+            return "resolved"
+        case _:
+            return "reopened"
+
+
+def _until(until: Row | None) -> str:
+    if until is None or not until["to_value"]:
+        return " for ever"
+    return f" until {formats.absolute(datetime.fromisoformat(until['to_value']))}"
+
+
+def _told(row: Row) -> Entry:
+    attempts = row["attempts"]
+    detail = row["reason"].replace("_", " ")
+    if attempts and row["state"] != State.SENT:
+        detail += f"; attempt {len(attempts)}: {attempts[-1]['outcome']}, {attempts[-1]['code']}"
+    return Entry(
+        kind="told",
+        at=row["sent_at"] or row["happened_at"],
+        text=f"{row['receiver']} {_STATES[State(row['state'])]}",
+        detail=detail,
+        failed=row["state"] == State.GIVEN_UP,
+    )
+
+
+def _alert(row: Row) -> Entry:
+    text = _OPENED.get(Decision(row["decision"]), "Alert")
+    return Entry(kind="alert", at=row["received_at"], text=text, detail=row["title"], event_id=row["id"])
+
+
+def _with_runs(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield ``entries`` with one line for alerts that follow each other; the one that opened the group has its own."""
+    for kind, run in groupby(entries, key=lambda entry: "alert" if entry.text == "Alert" else entry):
+        following = list(run)
+        if kind != "alert" or len(following) == 1:
+            yield from following
+        else:
+            newest, oldest = following[0], following[-1]
+            yield Entry(
+                kind="alert",
+                at=newest.at,
+                since=oldest.at,
+                text=f"{formats.number(len(following))} alerts",
+                detail=newest.detail,
+                event_id=newest.event_id,
+            )
