@@ -98,8 +98,9 @@ class NotAllowed(Refusal):
     title = "The token does not have the scope for this."
 
 
-class ForeignForm(Refusal):
-    status = 403
+class ForeignForm(NotAllowed):
+    """Of pages alone: the API has no forms."""
+
     code = "form_foreign"
     title = "This form is not from a page of this session. Reload the page and try again."
 

@@ -30,6 +30,8 @@ from signalcraft.web.openapi_words import TAGS, WORDS
 _CONVERTER = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
+_WITHOUT_BODY: Mapping[int, str] = MappingProxyType({303: "Look at Location.", 304: "Not modified."})
+
 _COMMON_REFUSALS = (errors.UriTooLong, errors.Unavailable, Refusal)
 _OPEN_REFUSALS = (errors.TooManyRequests, *_COMMON_REFUSALS)
 _CALLER_REFUSALS = (errors.BadToken, *_OPEN_REFUSALS)
@@ -230,8 +232,9 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             is_open=True,
         ),
         "docs.show_start": Operation(
-            summary="Say what this is and where to go on.",
+            summary="Go to the pages; without them, say what this is and where to go on.",
             media="text/plain",
+            responses={200: None, 303: None},
             response_examples={200: "This is SignalCraft.\n"},
             refusals=_OPEN_REFUSALS,
             is_open=True,
@@ -357,10 +360,10 @@ def _parameter(place: str, name: str, schema: dict[str, Any], *, required: bool 
 def _success_responses(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
-            "description": "Not modified." if status == 304 else operation.summary,
+            "description": _WITHOUT_BODY.get(status, operation.summary),
             **(
                 {}
-                if status == 304 or not operation.media
+                if status in _WITHOUT_BODY or not operation.media
                 else {"content": {operation.media: _content(operation, status, shape)}}
             ),
         }
