@@ -91,7 +91,7 @@ def busiest(counts: Sequence[int], since: datetime, step: timedelta) -> str:
     position = max(range(len(counts)), key=counts.__getitem__)
     moment = (since + position * step).astimezone(UTC)
     when = moment.strftime("%H:%M UTC") if step < timedelta(days=1) else moment.strftime("%Y-%m-%d")
-    return f"most, {number(counts[position])}, {'from' if step < timedelta(days=1) else 'on'} {when}"
+    return f"peak of {number(counts[position])} {'at' if step < timedelta(days=1) else 'on'} {when}"
 
 
 NAMES: Mapping[str, object] = MappingProxyType(

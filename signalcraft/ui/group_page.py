@@ -67,7 +67,7 @@ def read(workspace_id: int, group_id: int, *, window: timedelta, now: datetime) 
         group=group,
         hours=activity.last_hours(workspace_id, [group_id], now=now)[group_id],
         days=activity.last_days(workspace_id, group_id, now=now),
-        entries=timeline.of(events.rows, changes.rows, told.rows),
+        entries=timeline.of(group, events.rows, changes.rows, told.rows),
         changes=changes.rows,
         event=event,
         explanation=explanations.explain(event, group, window) if event else [],

@@ -48,12 +48,14 @@ class Entry:
     failed: bool = False
 
 
-def of(events: Iterable[Row], changes: Iterable[Row], notifications: Iterable[Row]) -> Sequence[Entry]:
-    """Return the timeline; each argument has its newest row first."""
+def of(group: Row, events: Sequence[Row], changes: Iterable[Row], notifications: Iterable[Row]) -> Sequence[Entry]:
+    """Return the timeline of ``group``; each of the other arguments has its newest row first.
+
+    Alerts that are older than ``events`` are one line.
+    """
     others = [*changes_of(changes), *(_told(row) for row in notifications)]
-    alerts = [_alert(row) for row in events]
-    entries = sorted([*alerts, *others], key=lambda entry: entry.at, reverse=True)
-    return list(_with_runs(entries))
+    entries = [*map(_alert, events), *_earlier(group, events), *others]
+    return list(_with_runs(sorted(entries, key=lambda entry: entry.at, reverse=True)))
 
 
 def changes_of(changes: Iterable[Row]) -> Iterator[Entry]:
@@ -97,13 +99,13 @@ def _until(until: Row | None) -> str:
 
 def _told(row: Row) -> Entry:
     attempts = row["attempts"]
-    detail = row["reason"].replace("_", " ")
+    detail = ""
     if attempts and row["state"] != State.SENT:
-        detail += f"; attempt {len(attempts)}: {attempts[-1]['outcome']}, {attempts[-1]['code']}"
+        detail = f"last of {formats.plural(row['tries'], 'attempt')}: {attempts[-1]['code'].replace('_', ' ')}"
     return Entry(
         kind="told",
         at=row["sent_at"] or row["happened_at"],
-        text=f"{row['receiver']} {_STATES[State(row['state'])]}",
+        text=f"{row['receiver']} {_STATES[State(row['state'])]}: {row['reason'].replace('_', ' ')}",
         detail=detail,
         failed=row["state"] == State.GIVEN_UP,
     )
@@ -112,6 +114,14 @@ def _told(row: Row) -> Entry:
 def _alert(row: Row) -> Entry:
     text = _OPENED.get(Decision(row["decision"]), "Alert")
     return Entry(kind="alert", at=row["received_at"], text=text, detail=row["title"], event_id=row["id"])
+
+
+def _earlier(group: Row, events: Sequence[Row]) -> Iterator[Entry]:
+    earlier = group["count"] - len(events)
+    if earlier > 0:
+        at = events[-1]["received_at"] if events else group["last_seen_at"]
+        text = formats.plural(earlier, "earlier alert")
+        yield Entry(kind="alert", at=at, since=group["first_seen_at"], text=text)
 
 
 def _with_runs(entries: Iterable[Entry]) -> Iterator[Entry]:
