@@ -329,8 +329,8 @@ def statement_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
     [
         (lambda: activity.last_hours(8, [7 + 20 * number for number in range(PAGE)], now=NOW), PAGE * 24),
         (lambda: activity.last_days(7, 6, now=NOW), 28 * 24),
-        (lambda: occurrences.seen(12, 11, now=NOW), 30 * 24),
-        (lambda: occurrences.occurrences(12, 11, limit=PAGE, after=None, now=NOW), PAGE + 1),
+        (lambda: occurrences.seen(12, 11, now=NOW), 3 * 16 * 30),
+        (lambda: occurrences.occurrences(12, 11, limit=PAGE, after=None, now=NOW), 2 * PAGE),
     ],
 )
 def test_hours_and_occurrences_read_only_what_they_count(
