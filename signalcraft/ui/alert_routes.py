@@ -28,7 +28,7 @@ def show_alerts() -> ResponseReturnValue:
     with session():
         found = _read(request.args, now)
         tag = found.tag(now.replace(minute=0, second=0, microsecond=0), g.session.nonce, assets.release())
-        if tag in request.if_none_match:
+        if request.if_none_match.contains_weak(tag):
             return tagged(Response(status=HTTPStatus.NOT_MODIFIED), tag)
         page = _render(found, now, tag=tag, done=request.args.get("done", ""))
     return tagged(Response(page), tag)

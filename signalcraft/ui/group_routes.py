@@ -33,7 +33,7 @@ def show_group(group: str) -> ResponseReturnValue:
     with session():
         found = _read(_id(group), now)
     tag = _tag(found, now)
-    if tag in request.if_none_match:
+    if request.if_none_match.contains_weak(tag):
         return tagged(Response(status=HTTPStatus.NOT_MODIFIED), tag)
     return tagged(Response(render_template("group.html", tag=tag, **_values(found))), tag)
 

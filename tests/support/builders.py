@@ -26,6 +26,11 @@ def at(minute: float) -> datetime:
     return NOON + timedelta(minutes=minute)
 
 
+def minutes_ago(minutes: float) -> float:
+    """The minute after noon that is so many minutes before now."""
+    return (datetime.now(UTC) - NOON) / timedelta(minutes=1) - minutes
+
+
 def pending_event(
     event_id: str = "",
     minute: float = 0,

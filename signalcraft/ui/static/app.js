@@ -42,7 +42,7 @@ function showTicked() {
 
 function prepareForms() {
   for (const field of every("[data-offset]")) field.value = -new Date().getTimezoneOffset();
-  for (const hidden of every("[data-script]")) hidden.hidden = false;
+  for (const part of every("[data-script]")) part.style.visibility = "visible";
 }
 
 document.addEventListener("change", (event) => {
@@ -151,7 +151,6 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const button of every("[data-help]")) {
-  button.hidden = false;
   button.addEventListener("click", () => help.showModal());
 }
 if (keysOn) {

@@ -1,0 +1,186 @@
+"""The page of a group and of an event: what they show, and what their forms do."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from flask.testing import FlaskClient
+
+from signalcraft.domain.alerts import GroupStatus
+from signalcraft.groups.user_updates import GroupUpdate, update_group
+from signalcraft.storage.database import session
+from signalcraft.storage.models import AlertEvent, AlertGroup
+from signalcraft.ui import actions
+from tests.support.browser_client import submit, version_of
+from tests.support.builders import groups, minutes_ago, pending_event, record
+
+Alert = Callable[..., None]
+
+
+def group(group_id: int = 1) -> AlertGroup:
+    with session():
+        found: AlertGroup = AlertGroup.get_by_id(group_id)
+    return found
+
+
+def act(client: FlaskClient, action: str, **data: str) -> int:
+    page = client.get("/alerts/1")
+    fields = {"action": action, "version": version_of(page), **data}
+    return submit(client, "/alerts/1", page=page, data=fields).status_code
+
+
+def test_a_group_shows_what_is_known_of_it(client: FlaskClient, alert: Alert) -> None:
+    alert("KeyError: 'price'", "KeyError: 'price'", project="shop")
+    page = client.get("/alerts/1").text
+    for text in (
+        "KeyError: &#39;price&#39;",
+        "2 alerts",
+        "shop",
+        "First alert",
+        "release",
+        "Raw body",
+        "fingerprint issue:",
+    ):
+        assert text in page, text
+    assert 'href="https://sentry.io/organizations/northwind/issues/' in page
+    assert "joined group 1" in page
+    event = re.search(r'href="(/alerts/1/events/\d+)"', page)
+    assert event
+    assert "KeyError" in client.get(event.group(1)).text
+
+
+def test_every_action_changes_the_group_and_goes_back_to_it(client: FlaskClient, alert: Alert) -> None:
+    alert("one")
+    assert act(client, "ack") == 303
+    assert group().status == "ack"
+    assert act(client, "snooze", until="forever") == 303
+    assert (group().status, group().snoozed_until) == ("snoozed", None)
+    assert act(client, "resolve") == 303
+    assert group().status == "resolved"
+    assert act(client, "reopen") == 303
+    assert group().status == "open"
+    assert act(client, "assign", assignee=" ann ") == 303
+    assert group().assignee_user_id == "ann"
+    assert act(client, "assign", assignee="") == 303
+    assert group().assignee_user_id is None
+    assert act(client, "runbook", runbook="https://wiki.example.org/x") == 303
+    page = client.get("/alerts/1").text
+    assert "Open the runbook" in page
+    for words in ("Acknowledged", "Snoozed for ever", "Resolved", "Reopened", "Assigned to ann", "Runbook set"):
+        assert words in page, words
+    assert "by API_TOKEN" in page
+
+
+@pytest.mark.parametrize(
+    ("until", "offset", "ends"),
+    [
+        ("1h", "", "2026-03-01T23:30"),
+        ("4h", "", "2026-03-02T02:30"),
+        ("1w", "", "2026-03-08T22:30"),
+        ("tomorrow", "", "2026-03-02T09:00"),
+        ("tomorrow", "120", "2026-03-03T07:00"),  # it is 0:30 on the second there
+        ("tomorrow", "-480", "2026-03-02T17:00"),
+        ("tomorrow", "9999999", "2026-03-02T09:00"),
+        ("tomorrow", "999", "2026-03-02T19:00"),
+        ("tomorrow", "x", "2026-03-02T09:00"),
+    ],
+)
+def test_a_snooze_ends_when_its_words_say(until: str, offset: str, ends: str) -> None:
+    now = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
+    fields = actions.fields_of({"action": "snooze", "until": until, "offset": offset}, now=now)
+    moment = fields["snoozed_until"]
+    assert moment is not None
+    assert moment.isoformat()[:16] == ends
+
+
+def test_a_stale_form_changes_nothing_and_the_page_says_what_was_changed(client: FlaskClient, alert: Alert) -> None:
+    alert("one")
+    page = client.get("/alerts/1")
+    with session():
+        update_group(1, 1, GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC)))
+    data = {"action": "resolve", "version": version_of(page), "seen": "0"}
+    response = submit(client, "/alerts/1", page=page, data=data)
+    assert response.status_code == 412
+    assert "Nothing was done" in response.text
+    assert re.search(r"<li>Acknowledged by ann", response.text)
+    assert group().status == "ack"
+    assert submit(client, "/alerts/1", page=response, data=data | {"version": version_of(response)}).status_code == 303
+    assert group().status == "resolved"
+
+
+def test_a_change_that_the_state_does_not_allow_is_said_on_the_page(client: FlaskClient, alert: Alert) -> None:
+    alert("one")
+    assert act(client, "resolve") == 303
+    assert act(client, "ack") == 409
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"action": "runbook", "runbook": "javascript:alert(1)"},
+        {"action": "assign", "assignee": "a\nb"},
+        {"action": "snooze", "until": "yesterday"},
+        {"action": "delete"},
+        {"action": "ack", "version": "x"},
+        {"action": "ack", "version": "9" * 30},
+    ],
+)
+def test_a_wrong_value_changes_nothing_and_is_kept_in_the_form(
+    client: FlaskClient, alert: Alert, data: dict[str, str]
+) -> None:
+    alert("one")
+    page = client.get("/alerts/1")
+    response = submit(client, "/alerts/1", page=page, data={"version": version_of(page), **data})
+    assert response.status_code == 422
+    assert "Not done." in response.text
+    assert data.get("runbook", "") in response.text
+    assert group().version == 1
+
+
+@pytest.mark.parametrize("path", ["/alerts/0", "/alerts/x", "/alerts/99999999999999999999", "/alerts/1/events/77"])
+def test_what_is_not_there_is_a_page_that_says_so(client: FlaskClient, alert: Alert, path: str) -> None:
+    alert("one")
+    response = client.get(path)
+    assert (response.status_code, response.mimetype) == (404, "text/html")
+    assert "There is nothing here" in response.text
+
+
+def test_an_event_is_found_under_its_own_group_only(client: FlaskClient, alert: Alert) -> None:
+    alert("one", "two")
+    with session():
+        first = AlertEvent.get(AlertEvent.alert_group == 1)
+    assert client.get(f"/alerts/1/events/{first.id}").status_code == 200
+    assert client.get(f"/alerts/2/events/{first.id}").status_code == 404
+
+
+def test_a_group_that_did_not_change_is_a_304(client: FlaskClient, alert: Alert) -> None:
+    alert("one")
+    tag = {"If-None-Match": client.get("/alerts/1").headers["ETag"]}
+    assert client.get("/alerts/1", headers=tag).status_code == 304
+    assert act(client, "ack") == 303
+    assert client.get("/alerts/1", headers=tag).status_code == 200
+
+
+def test_earlier_occurrences_are_linked(client: FlaskClient) -> None:
+    for hours in (30, 5, 1):
+        record(pending_event(minute=minutes_ago(60 * hours)))
+    oldest, older, newest = (row.id for row in groups())
+    page = client.get(f"/alerts/{newest}").text
+    assert "Seen 3 times in 30 days" in page
+    assert page.index(f'href="/alerts/{older}"') < page.index(f'href="/alerts/{oldest}"')
+
+
+def test_a_long_body_is_cut_and_the_page_says_where_all_of_it_is(client: FlaskClient, alert: Alert) -> None:
+    alert("one", size=200_000)
+    for path in ("/alerts/1", "/alerts/1/events/1"):
+        page = client.get(path)
+        assert len(page.data) < 200_000
+        assert "more characters; all of it: <code>GET /api/v1/events/1</code>" in page.text
+
+
+def test_an_event_whose_body_is_deleted_says_so(client: FlaskClient, alert: Alert) -> None:
+    alert("one")
+    with session():
+        AlertEvent.update(payload_json=None).execute()
+    assert "no longer kept" in client.get("/alerts/1").text
