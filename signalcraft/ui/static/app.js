@@ -131,7 +131,7 @@ const KEYS = {
   a: () => act(one("[data-key=a]")),
   r: () => act(one("[data-key=r]")),
   s: () => act(one("select[name=until]")),
-  "/": () => one("[data-search]")?.focus(),
+  "/": () => one("[data-search]")?.select(),
   "?": () => help?.showModal(),
 };
 

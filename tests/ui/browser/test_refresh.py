@@ -1,0 +1,74 @@
+"""A page that stays open shows what is new by itself, and nothing jumps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Page
+
+from signalcraft.storage import tenants
+from signalcraft.storage.database import session
+from tests.support.builders import change_group, record
+from tests.support.site import WORKSPACE, fill_more, one_more
+from tests.ui.browser.conftest import Site
+
+
+@contextmanager
+def refreshing(page: Page, status: int) -> Iterator[None]:
+    """Let the page's clock go on until it has asked, and was answered with ``status``."""
+    with page.expect_response(lambda response: response.request.resource_type == "fetch") as answered:
+        page.clock.fast_forward(8_000)
+    assert answered.value.status == status
+    yield
+
+
+def opened(site: Site, path: str) -> Page:
+    visitor = site.visit()
+    visitor.page.clock.install()
+    return visitor.open(path)
+
+
+def test_a_list_without_change_is_answered_with_304(site: Site) -> None:
+    page = opened(site, "/alerts?q=busy")
+    before = page.locator("main").inner_html()
+    with refreshing(page, 304):
+        assert page.locator("main .list").count() == 1
+    assert len(page.locator("main").inner_html()) == len(before)
+
+
+def test_counts_and_states_change_where_they_stand_and_new_groups_wait_behind_a_link(site: Site) -> None:
+    name = "fresh"
+    (group_id,) = fill_more(name)
+    page = opened(site, f"/alerts?q={name}")
+    row = page.locator(f"tr[data-id='{group_id}']")
+    row.locator("input[name=ids]").check()
+    record(one_more(group_id), one_more(group_id))
+    fill_more(name)
+    with refreshing(page, 200):
+        page.wait_for_function("document.querySelector('[data-new-groups]').textContent")
+    assert row.locator(".number").inner_text() == "3"
+    assert row.locator("input[name=ids]").is_checked()
+    assert page.locator("tr[data-id]").count() == 1
+    page.get_by_role("link", name="1 new group, show").click()
+    page.wait_for_function("document.querySelectorAll('tr[data-id]').length === 2")
+
+
+def test_a_group_that_somebody_changed_shows_it_and_what_is_being_typed_stays(site: Site) -> None:
+    (group_id,) = fill_more("watched")
+    page = opened(site, f"/alerts/{group_id}")
+    page.get_by_label("Assignee").fill("half a na")
+    change_group(group_id, status="ack", version=2)
+    with refreshing(page, 200):
+        page.wait_for_function("document.querySelector('[data-live=head]').innerText.includes('Acknowledged')")
+    assert page.get_by_label("Assignee").input_value() == "half a na"
+
+
+def test_a_page_whose_session_has_ended_says_so(site: Site) -> None:
+    visitor = site.visit_as("leaver")
+    visitor.page.clock.install()
+    page = visitor.open("/alerts")
+    with session():
+        tenants.revoke_token(WORKSPACE, "leaver")
+    site.visit_as("another")
+    page.clock.fast_forward(8_000)
+    page.get_by_role("link", name="Your session has ended: sign in").click()
+    page.wait_for_url("**/login**")
