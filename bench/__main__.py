@@ -23,6 +23,7 @@ from bench import (
     lists,
     memory,
     notify,
+    pages,
     purge,
     refusals,
     single,
@@ -45,6 +46,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "memory": memory.run,
     "growth": growth.run,
     "lists": lists.run,
+    "pages": pages.run,
     "purge": purge.run,
     "notify": notify.run,
 }

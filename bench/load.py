@@ -68,11 +68,16 @@ _EVENTS = """
         SELECT k, last_seen_at - (count - k) * interval '10 minutes' AS at FROM generate_series(1, count) AS k
     ) AS moment"""
 
+_HOURS = """
+    INSERT INTO group_hour (alert_group_id, hour, alerts)
+    SELECT alert_group_id, date_trunc('hour', received_at, 'UTC') AS hour, count(*)
+    FROM alert_event GROUP BY alert_group_id, hour ORDER BY alert_group_id, hour"""
+
 #: Dropped before and added again after the load, so that they are checked once for all rows.
 _FOREIGN_KEYS = """
-    SELECT format('ALTER TABLE alert_event DROP CONSTRAINT %%I', conname),
-           format('ALTER TABLE alert_event ADD CONSTRAINT %%I %%s', conname, pg_get_constraintdef(oid))
-    FROM pg_constraint WHERE contype = 'f' AND conrelid = 'alert_event'::regclass"""
+    SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
+           format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+    FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('alert_event'::regclass, 'group_hour'::regclass)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +135,11 @@ def fill(database_url: str, size: Size) -> float:
                 cursor.execute(drop)
             cursor.execute(_GROUPS, values)
             cursor.execute(_EVENTS, values)
+            cursor.execute(_HOURS)
             for _, add in keys:
                 cursor.execute(add)
             _check(cursor, size)
-            for statement in ("DROP TABLE fact", "VACUUM (ANALYZE) alert_group, alert_event", "CHECKPOINT"):
+            for statement in ("DROP TABLE fact", "VACUUM (ANALYZE) alert_group, alert_event, group_hour", "CHECKPOINT"):
                 cursor.execute(statement)
     return time.monotonic() - began
 

@@ -112,10 +112,11 @@ class Visitor:
         """Check the page by axe, by all of its rules or by some."""
         chosen = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": _TAGS}
         found: Any = _AXE.run(self.page, options={"runOnly": chosen, "resultTypes": ["violations"]}).response
-        assert [
-            (violation["id"], violation["help"], [node["html"][:200] for node in violation["nodes"]])
+        assert not found["violations"], "\n".join(
+            f"{violation['id']}: {node['html'][:200]}: {node['failureSummary']}"
             for violation in found["violations"]
-        ] == []
+            for node in violation["nodes"]
+        )
 
 
 def visit(browser: Browser, url: str, *, javascript: bool = True, width: int = 1280, **options: Any) -> Visitor:  # noqa: ANN401 - as Playwright takes them

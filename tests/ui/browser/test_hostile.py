@@ -1,12 +1,14 @@
 """Nothing that a sender, a stranger or another site says does more than stand there."""
 
+from urllib.parse import quote
+
 import pytest
 
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.support.http_server import answer, serving
-from tests.support.site import HOSTILE, HOSTILE_TEXT, WORKSPACE, fill_more
+from tests.support.site import HOSTILE_TEXT, WORKSPACE, fill_more
 from tests.ui.browser.conftest import Site
 
 #: A browser shows runs of white space as one.
@@ -41,11 +43,9 @@ def test_the_text_of_senders_stays_text(site: Site, path: str, *, javascript: bo
 def test_the_text_of_an_address_stays_text(site: Site, name: str) -> None:
     visitor = site.visit()
     visitor.allowed |= {400, 422}
-    for text in HOSTILE:
-        visitor.page.goto(f"{site.url}/alerts?{name}=", wait_until="commit")
-        page = visitor.page
-        page.goto(site.url + "/alerts?" + page.evaluate("pair => String(new URLSearchParams([pair]))", [name, text]))
-        assert page.locator("main script, main img, main [onload], main [onerror]").count() == 0
+    for text in ("<img src=x onerror=alert(1)>", HOSTILE_TEXT):
+        visitor.page.goto(f"{site.url}/alerts?{name}={quote(text)}")
+        assert visitor.page.locator("main script, main img, main [onload], main [onerror]").count() == 0
 
 
 def test_a_session_ends_when_its_token_is_revoked_and_its_forms_do_nothing(site: Site) -> None:
