@@ -35,7 +35,7 @@ _MIDDLE = "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY received_at) FROM 
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Measure the longest transaction of deleting events, dropping bodies and resolving inactive groups."""
+    """Measure the longest transaction of deleting events and hours, dropping bodies, resolving inactive groups."""
     for size in SIZES:
         loaded = replace(size, groups=max(30, size.groups // 10), events=30_000) if arena.quick else size
         with arena.lane("purge") as lane:
@@ -62,6 +62,7 @@ def _purge(size: Size) -> Iterator[Figure]:
         (middle,) = storage_database.database.execute_sql(_MIDDLE).fetchone()
     tasks: dict[str, Callable[[], int]] = {
         "deleting events": lambda: sum(retention.delete_events(middle)),
+        "deleting hours": lambda: retention.purge_group_hours(now),
         "dropping bodies": lambda: sum(retention.drop_payloads(now)),
         "resolving groups": lambda: retention.resolve_inactive(now, now),
     }
