@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from redis import Redis
@@ -32,7 +33,7 @@ from tests.support.builders import accepted, groups
 from tests.support.crash import CrashingProcess
 from tests.support.queues import let_time_pass, work_after_a_crash
 from tests.support.waiting import wait_until
-from tests.support.web_client import ask, no_database, sample, send, web
+from tests.support.web_client import TOKEN, ask, no_database, sample, send, web
 
 pytestmark = pytest.mark.skipif(
     bool(os.environ.get("TEST_DATABASE_URL") or os.environ.get("TEST_REDIS_URL")),
@@ -323,22 +324,24 @@ def test_a_recovered_redis_is_used_at_once_without_an_inbox(
     assert redis.llen("rq:queue:alerts") == 1
 
 
-def test_while_api_requests_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
+def test_while_api_requests_and_pages_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
     client = web(environ)
     assert send(client, sample()).status_code == 202
     assert ask(client, "/groups").status_code == 200
+    assert client.post("/login", data={"token": TOKEN}).status_code == 303
+    assert client.get("/alerts").status_code == 200
     servers.postgres.freeze()
+    asks = (partial(ask, client, "/groups"), partial(client.get, "/alerts"))
     hanging = [
-        threading.Thread(target=ask, args=(client, "/groups"), daemon=True)
-        for _ in range(thread_budgets.MAX_API_REQUESTS)
+        threading.Thread(target=asks[number % 2], daemon=True) for number in range(thread_budgets.MAX_API_REQUESTS)
     ]
     try:
         for thread in hanging:
             thread.start()
         time.sleep(0.3)
-        assert ask(client, "/groups").status_code == 503, "the limit is reached"
+        assert ask(client, "/groups").status_code == client.get("/alerts").status_code == 503, "the limit is reached"
         assert client.get("/healthz").status_code == 200
         assert send(client, sample()).status_code == 202
     finally:
