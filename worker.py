@@ -23,7 +23,7 @@ from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
-from signalcraft.worker import maintenance, self_alerts, watchdog
+from signalcraft.worker import maintenance, self_alerts, unfinished_changes, watchdog
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from signalcraft.worker.queue_worker import QueueWorker
@@ -70,6 +70,7 @@ def main() -> int:
     every(_HEARTBEAT_INTERVAL_SECONDS, lambda: log.info("worker alive", pid=os.getpid()), name="heartbeat")
     inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
     stop_consuming = inbox_consumer.start()
+    stop_changing = unfinished_changes.start()
     maintenance.start(settings, redis_clients.for_web(settings.redis_url))
     self_alerts.start(
         trouble.teller(config),
@@ -78,7 +79,10 @@ def main() -> int:
         last_consumed_at=lambda: inbox_consumer.last_consumed_at,
     )
     status = _run(_batch_worker, settings, burst=arguments.burst)
+    stop_changing()
     stop_consuming()
+    if arguments.burst:
+        unfinished_changes.finish()
     return status
 
 

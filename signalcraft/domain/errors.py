@@ -209,6 +209,10 @@ class DatabaseUnusable(DatabaseUnavailable):
     """PostgreSQL runs, and stores nothing until somebody acts; the message says what to do, and may be shown to all."""
 
 
+class StatementCanceled(DatabaseUnavailable):
+    """PostgreSQL canceled a statement, mostly for ``statement_timeout``: it was slow, or there was too much to do."""
+
+
 class QueueUnavailable(RecoverableError):
     """Redis cannot be reached, is too slow, or accepts no writes."""
 
@@ -237,6 +241,23 @@ class UnreadableDelivery(PermanentError):
     """Our own code failed on the delivery: a bug. Once it is fixed, `replay --failed` processes the delivery."""
 
     code = "delivery_unreadable"
+
+    def __init__(self, error: Exception) -> None:
+        """Say what ``error`` was; its own text may quote the body."""
+        super().__init__(
+            f"our own code failed on it with {type(error).__name__}, which is a bug: the worker's log has the "
+            "traceback under its delivery_id; once it is fixed, replay it"
+        )
+
+
+class TakesTooLong(PermanentError):
+    """PostgreSQL canceled each try to store the delivery, although it was alone in its transaction."""
+
+    code = "takes_too_long"
+
+    def __init__(self) -> None:
+        """Set the message, which is always the same."""
+        super().__init__("PostgreSQL canceled each try to store it alone, mostly for statement_timeout")
 
 
 class NotStorable(PermanentError):

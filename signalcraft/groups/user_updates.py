@@ -56,12 +56,23 @@ _FIND_CURRENT = """
     SELECT g.group_key, g.id FROM alert_group g
     WHERE g.workspace_id = %(workspace_id)s AND g.group_key = ANY(%(keys)s) AND g.is_current"""
 
-_SET: Final = """
+#: Status changes are not written into groups that are resolved and stay so. What the source said meanwhile must not be
+#: applied anew to a group that a user reopens.
+_IS_REOPENED = "g.status = 'resolved' AND %(status)s <> 'resolved'"
+_APPLIED_AT = """(
+    SELECT max(w.applied_at) FROM last_word w
+    WHERE w.workspace_id = g.workspace_id AND w.source = g.source AND w.fingerprint = g.fingerprint
+      AND w.change {is_kind} 'assigned')"""
+_SET: Final = f"""
     UPDATE alert_group g
     SET status = %(status)s, snoozed_until = %(snoozed_until)s, resolved_at = %(resolved_at)s,
         is_current = %(is_current)s, assignee_user_id = %(assignee_user_id)s, runbook_url = %(runbook_url)s,
         assigned_at = CASE WHEN g.assignee_user_id IS DISTINCT FROM %(assignee_user_id)s THEN %(at)s
+                           WHEN {_IS_REOPENED} THEN greatest(g.assigned_at, {_APPLIED_AT.format(is_kind="=")})
                            ELSE g.assigned_at END,
+        source_status_at = CASE WHEN {_IS_REOPENED}
+                                THEN greatest(g.source_status_at, {_APPLIED_AT.format(is_kind="<>")})
+                                ELSE g.source_status_at END,
         version = g.version + 1
     WHERE g.id = %(id)s"""
 _UPDATES: Final = {actor: with_audit_log(_SET, actor, by="%(by)s", at="%(at)s") for actor in Actor if actor.is_person}

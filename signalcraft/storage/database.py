@@ -28,7 +28,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs lack the last
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2.errors import LockNotAvailable
 
-from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable, NotStorable
+from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable, NotStorable, StatementCanceled
 
 #: libpq parameters of every connection; units: https://www.postgresql.org/docs/current/libpq-connect.html.
 _CONNECTION = {
@@ -58,6 +58,7 @@ _TRANSIENT_SQLSTATES = frozenset({"25006", "25P02", "25P03", "25P04"})
 #: The class of statements that the tables or the role's privileges do not allow. Ours are the same for any values, so
 #: it is no delivery's fault: a migration is missing, or somebody changed tables or privileges.
 _SCHEMA_CLASS = "42"
+_CANCELED = "57014"
 #: The class of "program limit exceeded", such as a value too large for an index. The driver raises OperationalError for
 #: it, as for a lost connection, but a retry fails again.
 _PROGRAM_LIMIT_CLASS = "54"
@@ -195,6 +196,8 @@ def _driver_errors_as_unavailable() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:
+    if _sqlstate(error) == _CANCELED:
+        return StatementCanceled(reason(error))
     advice = _ADVICE.get(_sqlstate(error))
     return DatabaseUnusable(f"{reason(error)}: {advice}") if advice else DatabaseUnavailable(reason(error))
 

@@ -96,7 +96,8 @@ class AlertGroup(Table):
     superseded by them: it is there for the release before.
     ``alert_severity`` is the highest of its alerts; ``severity`` is that, one step up if it spiked.
     ``began_after`` is when the previous group was resolved: alerts received before then do not belong to this group.
-    ``source_status_at`` is the time of the source's latest status change: earlier ones are ignored.
+    ``source_status_at`` is the time of the source's latest status change: earlier ones are ignored. A group that was
+    resolved when the change came may lack it (``groups.source_updates``).
     ``assigned_at`` is the time of the latest assignment, by the source or a user.
     ``version`` increases with each change of state by a user, a source or an alert, not with each alert.
     """
@@ -152,7 +153,11 @@ class AlertGroup(Table):
                 "CREATE INDEX alert_group_history ON alert_group (workspace_id, group_key, first_seen_at)"
                 " WHERE NOT is_current",
             ),
-            SQL("CREATE INDEX alert_group_fingerprint ON alert_group (workspace_id, fingerprint)"),
+            SQL("CREATE INDEX alert_group_issue ON alert_group (workspace_id, fingerprint, group_key)"),
+            SQL(
+                "CREATE INDEX alert_group_unresolved ON alert_group (workspace_id, source, fingerprint, id)"
+                " WHERE status <> 'resolved'",
+            ),
             SQL(
                 "CREATE INDEX alert_group_assumed ON alert_group (workspace_id, source, fingerprint)"
                 " WHERE environment_is_assumed",
@@ -264,7 +269,8 @@ class PurgedEvent(Model):
 class LatestSourceUpdate(Table):
     """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
 
-    ``project`` is always empty: it is there for the release before.
+    ``project`` is always empty: it is there for the release before. ``applied_at`` is when the latest one that was
+    applied, at least to some groups, was received. ``applied_up_to`` is set while one is applied in steps.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -276,11 +282,16 @@ class LatestSourceUpdate(Table):
     snoozed_until = DateTimeTZField(null=True)
     assignee = TextField(null=True)
     source_count = BigIntegerField(null=True)
+    applied_at = DateTimeTZField(null=True)
+    applied_up_to = TextField(null=True)
 
     class Meta:
         table_name = "last_word"
         constraints = [
             SQL("CONSTRAINT last_word_key UNIQUE (workspace_id, source, fingerprint, project, change)"),
+        ]
+        indexes = [
+            SQL("CREATE INDEX last_word_unfinished ON last_word (received_at) WHERE applied_up_to IS NOT NULL"),
         ]
 
 

@@ -74,7 +74,7 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
             except Exception as error:  # noqa: BLE001 - a bug in reading one delivery must not affect others
                 why = exception_fields(error)
                 log.error("delivery unreadable", stage="normalize", delivery_id=accepted.delivery_id, **why)  # noqa: TRY400
-                prepared.failures.append((accepted, UnreadableDelivery(type(error).__name__)))
+                prepared.failures.append((accepted, UnreadableDelivery(error)))
     return prepared
 
 

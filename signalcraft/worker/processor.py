@@ -1,15 +1,24 @@
 """Process batches of deliveries: prepare, record, conclude."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Final
 
 import structlog
 from redis import Redis
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import NotStorable, PermanentError, QueueUnavailable, RecoverableError
+from signalcraft.domain.errors import (
+    PermanentError,
+    QueueUnavailable,
+    RecoverableError,
+    StatementCanceled,
+    TakesTooLong,
+    UnreadableDelivery,
+)
 from signalcraft.groups import record
 from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters, enqueue
@@ -22,6 +31,10 @@ log = structlog.get_logger(__name__)
 
 #: The stored parts of a batch: one if it was stored at once, one for each delivery if one by one.
 Outcome = Sequence[tuple[process.PreparedBatch, record.RecordResult]]
+
+#: How often a delivery is stored alone if PostgreSQL cancels that each time. A server that was frozen, or is slow for a
+#: while, cancels one or two tries of innocent deliveries.
+MAX_CANCELED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class Processor:
         self.context = context
         self._redis = redis
         self._breaker = CircuitBreaker(QueueUnavailable)
+        #: How often PostgreSQL canceled a delivery that was stored alone, by delivery id.
+        self._canceled: Counter[str] = Counter()
 
     def process(self, deliveries: Sequence[AcceptedDelivery]) -> None:
         """Run all stages over ``deliveries``.
@@ -67,7 +82,7 @@ class Processor:
     def record(self, batch: Batch) -> Outcome:
         """Store a batch.
 
-        If that fails, its deliveries are stored one by one and the bad ones dead-lettered.
+        If that fails, or PostgreSQL cancels it, its deliveries are stored one by one and the bad ones dead-lettered.
 
         Raises:
             RecoverableError: PostgreSQL is unavailable or busy. Some may be stored; a second call stores the others.
@@ -76,12 +91,20 @@ class Processor:
         canary.process_canaries(batch.canaries, policy, self._redis)
         if not prepared.deliveries:
             return []
-        if batch.alone:
+        if batch.alone or any(delivery.delivery_id in self._canceled for delivery in prepared.deliveries):
             return self._record_one_by_one(batch)
         try:
             return [(prepared, process.record(prepared, policy))]
-        except RecoverableError:
-            raise
+        except RecoverableError as error:
+            if not isinstance(error, StatementCanceled):
+                raise
+            log.warning(
+                "batch canceled, processing one by one",
+                stage="store",
+                batch_size=len(prepared.deliveries),
+                reason=str(error),
+            )
+            return self._record_one_by_one(batch)
         except Exception as error:  # noqa: BLE001 - it must not affect the other deliveries
             log.warning(
                 "batch failed, processing one by one",
@@ -112,14 +135,30 @@ class Processor:
                 enqueue.wake_notifier(self._redis)
 
     def _record_one_by_one(self, batch: Batch) -> Outcome:
+        """Store deliveries one by one.
+
+        Raises:
+            RecoverableError: as ``record``; if PostgreSQL canceled some, once the others are stored.
+        """
+        canceled: StatementCanceled | None = None
         for delivery in batch.prepared.deliveries:
             if delivery.delivery_id not in batch.alone:
-                batch.alone[delivery.delivery_id] = self._record_alone(delivery)
+                try:
+                    batch.alone[delivery.delivery_id] = self._record_alone(delivery)
+                except StatementCanceled as error:
+                    self._canceled[delivery.delivery_id] += 1
+                    canceled = error
+                else:
+                    self._canceled.pop(delivery.delivery_id, None)
+        if canceled is not None:
+            raise canceled
         return list(chain.from_iterable(batch.alone.values()))
 
     def _record_alone(self, delivery: AcceptedDelivery) -> Outcome:
         """Store one delivery, or dead-letter it."""
         try:
+            if self._canceled[delivery.delivery_id] >= MAX_CANCELED:
+                raise TakesTooLong  # noqa: TRY301 - told like others
             prepared = process.prepare([delivery], self.context.vocabulary)
             return [(prepared, process.record(prepared, self.context.policy))]
         except RecoverableError:
@@ -128,5 +167,5 @@ class Processor:
             dead_letters.add(delivery, error, stage="store")
         except Exception as error:  # noqa: BLE001 - a bug: dead-letter the delivery and go on
             log.error("delivery failed", stage="store", delivery_id=delivery.delivery_id, **exception_fields(error))  # noqa: TRY400 - the fields have the traceback
-            dead_letters.add(delivery, NotStorable(type(error).__name__), stage="store")
+            dead_letters.add(delivery, UnreadableDelivery(error), stage="store")
         return []

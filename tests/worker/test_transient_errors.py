@@ -22,6 +22,7 @@ from redis import Redis
 from signalcraft import tasks
 from signalcraft.dev import embedded_servers, server_process
 from signalcraft.domain import grouping
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.groups import record as groups_record
 from signalcraft.queues import jobs
@@ -374,3 +375,48 @@ def test_a_permanent_error_is_not_recoverable(database_url: str, code: str) -> N
     with pytest.raises(peewee.DatabaseError) as caught:
         fail_with(code)
     assert getattr(driver_error(caught.value), "pgcode", None) == code
+
+
+@pytest.fixture
+def a_slow_event(redis: Redis) -> Iterator[AcceptedDelivery]:  # noqa: ARG001 - for the database
+    """A delivery that PostgreSQL takes longer to store than any statement may."""
+    slow = accepted(issue="666")
+    with session():
+        database.execute_sql(
+            "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF new.issue_id = '666' THEN PERFORM pg_sleep(5); END IF; RETURN new; END $$;"
+            "CREATE TRIGGER be_slow BEFORE INSERT ON alert_event FOR EACH ROW EXECUTE FUNCTION be_slow()"
+        )
+    database.set_timeouts(lock_ms=5_000, statement_ms=100)
+    try:
+        yield slow
+    finally:
+        database.set_timeouts(lock_ms=5_000, statement_ms=15_000)
+        with session():
+            database.execute_sql("DROP FUNCTION be_slow CASCADE")
+
+
+def test_a_delivery_that_always_exceeds_the_statement_timeout_is_dead_lettered_and_its_neighbours_are_stored(
+    redis: Redis, a_slow_event: AcceptedDelivery
+) -> None:
+    attempts = Attempts()
+    enqueue_deliveries(redis, accepted(issue="1"), a_slow_event, accepted(issue="2"))
+    work(redis, stages=attempts)
+    assert attempts.codes == ["57014"] * processor.MAX_CANCELED
+    assert totals() == consistent(2, dead_letters=1)
+    with session():
+        (letter,) = FailedDelivery.select()
+    assert (letter.delivery_id, letter.code) == (a_slow_event.delivery_id, "takes_too_long")
+    assert is_clean(redis)
+
+
+def test_a_delivery_in_the_inbox_that_always_exceeds_the_statement_timeout_is_dead_lettered(
+    a_slow_event: AcceptedDelivery,
+) -> None:
+    add_to_inbox(accepted(issue="1"), a_slow_event)
+    consumer = InboxConsumer(tasks.processor(), batch_size=9)
+    for _ in range(processor.MAX_CANCELED):
+        with pytest.raises(DatabaseUnavailable):
+            consumer.consume_batch()
+    assert consumer.consume_batch() == 2
+    assert totals() == consistent(1, dead_letters=1)
