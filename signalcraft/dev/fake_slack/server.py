@@ -6,11 +6,12 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from http import HTTPStatus
 from io import BytesIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 
@@ -109,7 +110,10 @@ def _add_control(app: Flask, slack: FakeSlack) -> None:
 
     @app.post("/control/faults")
     def add_fault() -> tuple[str, int]:
-        slack.faults.add(Fault(**request.get_json()))
+        try:
+            slack.faults.add(Fault(**request.get_json()))
+        except (TypeError, ValueError) as error:
+            abort(HTTPStatus.BAD_REQUEST, str(error))
         return "", 204
 
     @app.delete("/control/faults")
@@ -125,8 +129,11 @@ def _add_control(app: Flask, slack: FakeSlack) -> None:
     @app.post("/control/press")
     def press_for_a_program() -> Response:
         wanted = request.get_json()
-        message = slack.channel(wanted.pop("channel")).by_ts[wanted.pop("ts")]
-        return jsonify(_outcome(slack.press(message, **wanted)))
+        try:
+            message = slack.channel(wanted.pop("channel")).by_ts[wanted.pop("ts")]
+            return jsonify(_outcome(slack.press(message, **wanted)))
+        except (LookupError, TypeError) as error:
+            abort(HTTPStatus.BAD_REQUEST, str(error))
 
 
 def _shown(message: Message) -> dict[str, Any]:

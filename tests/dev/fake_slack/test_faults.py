@@ -83,6 +83,20 @@ def test_another_process_switches_faults_reads_what_came_and_presses(slack: Fake
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("faults", {"kind": "none"}),
+        ("faults", {"kind": "reset", "often": True}),
+        ("press", {"channel": "alerts", "ts": "1.0", "action_id": "ack"}),
+        ("press", {"channel": "alerts"}),
+    ],
+)
+def test_a_request_to_the_control_that_means_nothing_is_a_400(slack: FakeSlack, path: str, body: object) -> None:
+    with urllib3.PoolManager() as pool:
+        assert pool.request("POST", f"{slack.root}control/{path}", json=body).status == 400
+
+
 def test_a_page_of_another_name_gets_nothing(slack: FakeSlack) -> None:
     with urllib3.PoolManager() as pool:
         answer = pool.request("GET", f"{slack.root}control", headers={"Host": "evil.example"})
