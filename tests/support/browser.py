@@ -1,13 +1,15 @@
-"""Debian's Chromium, driven by Playwright, for the tests of pages."""
+"""Debian's Chromium, driven by Playwright.
+
+Where there is none, tests that need it are skipped, unless BROWSER_TESTS is ``required``.
+"""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -17,28 +19,26 @@ _ARGUMENTS = [
     "--no-first-run",
     "--disable-default-apps",
 ]
+#: Playwright's event loop cannot be started twice in a thread.
+_running: list[Browser] = []
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser; the test is skipped where none is installed, but not in CI."""
-    program = shutil.which("chromium")
-    if program is None:
-        assert "CI" not in os.environ, ".ci/run installs it"
-        pytest.skip("Chromium is not installed (Debian: chromium)")
+    """The browser that runs already, or else a new one for the block."""
+    if _running:
+        yield _running[0]
+        return
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("BROWSER_TESTS") == "required":
+            pytest.fail("There is no chromium: the pages were not tried in a browser.")
+        pytest.skip("There is no chromium: the pages are not tried in a browser.")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        yield launched
-        launched.close()
-
-
-@contextmanager
-def browsing(browser: Browser, **options: Any) -> Iterator[BrowserContext]:  # noqa: ANN401 - Playwright's own
-    """A context in ``browser``, whose pages may write no error to the console."""
-    errors: list[str] = []
-    context = browser.new_context(**options)
-    context.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    context.on("weberror", lambda error: errors.append(str(error.error)))
-    yield context
-    context.close()
-    assert errors == []
+        launched = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        _running.append(launched)
+        try:
+            yield launched
+        finally:
+            _running.clear()
+            launched.close()

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from slack_sdk import WebClient
 
 from signalcraft.dev.fake_slack import FakeSlack
 from tests.support import http_server
-from tests.support.browser import browser, browsing
+from tests.support.browser import browser
+from tests.support.browsing import Visitor, visit
 
 
 def _plain(text: str) -> dict[str, str]:
@@ -43,17 +43,24 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(slack: FakeSlack, client: WebClient, chromium: Browser) -> Iterator[Page]:
-    """The page of a channel with a card and a reply to it."""
+def visitor(slack: FakeSlack, client: WebClient, chromium: Browser) -> Iterator[Visitor]:
+    """Somebody who looks at a channel with a card and a reply to it."""
     attachments = [{"color": "#b3261e", "blocks": BLOCKS}]
     card = client.chat_postMessage(channel="C0ALERTS", text="the card", attachments=attachments)
     text = "<https://alerts.example.org|It broke> `code` <@U1>"
     client.chat_postMessage(channel="C0ALERTS", text=text, thread_ts=card["ts"], reply_broadcast=True)
-    with http_server.serving() as app, browsing(chromium) as context:
+    with http_server.serving() as app:
         slack.request_url = f"{app.url}/slack/actions"
-        opened = context.new_page()
-        opened.goto(f"{slack.page}channels/alerts")
-        yield opened
+        visitor = visit(chromium, slack.root.rstrip("/"))
+        visitor.open("/channels/alerts")
+        yield visitor
+        visitor.check()
+        visitor.context.close()
+
+
+@pytest.fixture
+def page(visitor: Visitor) -> Page:
+    return visitor.page
 
 
 def test_a_pressed_button_and_a_chosen_option_reach_the_app(slack: FakeSlack, page: Page) -> None:
@@ -77,10 +84,11 @@ def test_the_page_follows_edits_and_new_messages_and_leaves_a_thread_open(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_read_and_use_it(slack: FakeSlack, page: Page, scheme: Literal["light", "dark"]) -> None:
+def test_everybody_can_read_and_use_it(slack: FakeSlack, visitor: Visitor, scheme: Literal["light", "dark"]) -> None:
     slack.whisper("C0ALERTS", "U1", "only for you", slack.messages()[0].ts)
-    page.emulate_media(color_scheme=scheme)
-    page.reload()
-    page.locator("summary").click()
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
+    visitor.page.emulate_media(color_scheme=scheme)
+    for path in ("/channels/alerts", "/"):
+        page = visitor.open(path)
+        for thread in page.locator("summary").all():
+            thread.click()
+        visitor.check_accessibility()

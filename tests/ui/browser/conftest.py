@@ -3,48 +3,31 @@
 They need Chromium. Where there is none they are skipped, unless BROWSER_TESTS is ``required``.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from redis import Redis
 
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database, session
 from signalcraft.web.app import create_app
+from tests.support import browser as chromium
 from tests.support import browsing
 from tests.support.browsing import Visitor
 from tests.support.site import WORKSPACE, fill
 from tests.support.tables import empty_tables
 from tests.support.web_client import SECRET, TOKEN
 
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-default-apps",
-]
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        if os.environ.get("BROWSER_TESTS") == "required":
-            pytest.fail("There is no chromium: the pages were not tried in a browser.")
-        pytest.skip("There is no chromium: the pages are not tried in a browser.")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+    with chromium.browser() as launched:
         yield launched
-        launched.close()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, ViewportSize
+from playwright.sync_api import Browser
 
 from signalcraft.dev import fake_slack
 from signalcraft.dev.fake_slack import FakeSlack
@@ -20,12 +20,13 @@ from signalcraft.notify import messages
 from signalcraft.notify.contract import Message, OutcomeKind, Reply, Secret
 from signalcraft.notify.receivers.slack import SlackReceiver
 from tests.support import ROOT
-from tests.support.browser import browser, browsing
+from tests.support.browser import browser
+from tests.support.browsing import visit
 from tests.support.builders import at
 from tests.support.messages import PUBLIC_URL, digest_message, group_row, notification_row
 
 MAX_BYTES = 100_000
-SIZE: ViewportSize = {"width": 780, "height": 900}
+WIDTH = 780
 
 _BY = {"status_by": "ann (U1)", "status_at": at(4), "status_actor": "slack"}
 #: The fields of the group on each card.
@@ -101,14 +102,15 @@ def _post(slack: FakeSlack, state: str) -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_a_card_is_drawn_in_each_state(slack: FakeSlack, chromium: Browser, folder: Path, state: str) -> None:
     _post(slack, state)
-    with browsing(chromium, viewport=SIZE) as context:
-        page = context.new_page()
-        page.goto(f"{slack.page}channels/alerts")
-        if state == "thread":
-            page.locator("summary").click()
-            page.mouse.move(0, 0)
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)
-            path = folder / f"slack-{state}-{scheme}.png"
-            page.locator("[data-live]").screenshot(path=path)
-            assert 1_000 < path.stat().st_size < MAX_BYTES
+    visitor = visit(chromium, slack.root.rstrip("/"), width=WIDTH)
+    page = visitor.open("/channels/alerts")
+    if state == "thread":
+        page.locator("summary").click()
+        page.mouse.move(0, 0)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        path = folder / f"slack-{state}-{scheme}.png"
+        page.locator("[data-live]").screenshot(path=path)
+        assert 1_000 < path.stat().st_size < MAX_BYTES
+    visitor.check()
+    visitor.context.close()
