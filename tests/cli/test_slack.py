@@ -69,7 +69,7 @@ def _check(slack: FakeSlack, *, channel: str = "C0ALERTS", **environ: str) -> Re
 
 def test_a_slack_app_that_is_set_up_has_no_problem_and_nothing_is_posted(slack: FakeSlack) -> None:
     result = _check(slack)
-    assert (result.exit_code, result.stdout) == (0, "1 receivers, 1 routes.\n")
+    assert (result.exit_code, result.stdout) == (0, "Receivers: 1. Routes: 1.\n")
     assert slack.messages() == []
 
 
