@@ -24,6 +24,7 @@ from bench import (
     memory,
     notify,
     pages,
+    press,
     purge,
     refusals,
     single,
@@ -49,6 +50,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "pages": pages.run,
     "purge": purge.run,
     "notify": notify.run,
+    "press": press.run,
 }
 
 

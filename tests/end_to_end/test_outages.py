@@ -3,6 +3,7 @@
 Outages are short here; ``make outages`` and ``make chaos`` run longer ones.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -10,14 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from urllib.parse import urlencode
 
 import pytest
+from flask.testing import FlaskClient
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
+from werkzeug.test import TestResponse
 
 from signalcraft import tasks, thread_budgets
 from signalcraft.dev import embedded_servers, server_process
+from signalcraft.dev.fake_slack import FakeSlack
+from signalcraft.dev.fake_slack.workspace import SIGNING_SECRET
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog, enqueue, inbox, jobs
@@ -324,24 +330,31 @@ def test_a_recovered_redis_is_used_at_once_without_an_inbox(
     assert redis.llen("rq:queue:alerts") == 1
 
 
-def test_while_api_requests_and_pages_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
+def press(client: FlaskClient) -> TestResponse:
+    """Press a button that is no receiver's, as PostgreSQL says."""
+    actions = [{"action_id": "ack", "value": "1"}]
+    body = urlencode({"payload": json.dumps({"type": "block_actions", "actions": actions})}).encode()
+    return client.post("/slack/actions", data=body, headers=FakeSlack().sign(body))
+
+
+def test_while_api_requests_pages_and_presses_hang_on_a_frozen_postgresql_deliveries_find_a_thread(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
-    client = web(environ)
+    client = web(environ, SLACK_SIGNING_SECRET=SIGNING_SECRET)
     assert send(client, sample()).status_code == 202
     assert ask(client, "/groups").status_code == 200
     assert client.post("/login", data={"token": TOKEN}).status_code == 303
     assert client.get("/alerts").status_code == 200
     servers.postgres.freeze()
-    asks = (partial(ask, client, "/groups"), partial(client.get, "/alerts"))
+    asks = (partial(ask, client, "/groups"), partial(client.get, "/alerts"), partial(press, client))
     hanging = [
-        threading.Thread(target=asks[number % 2], daemon=True) for number in range(thread_budgets.MAX_API_REQUESTS)
+        threading.Thread(target=asks[number % 3], daemon=True) for number in range(thread_budgets.MAX_API_REQUESTS)
     ]
     try:
         for thread in hanging:
             thread.start()
         time.sleep(0.3)
-        assert ask(client, "/groups").status_code == client.get("/alerts").status_code == 503, "the limit is reached"
+        assert [call().status_code for call in asks] == [503] * 3, "the limit is reached"
         assert client.get("/healthz").status_code == 200
         assert send(client, sample()).status_code == 202
     finally:
