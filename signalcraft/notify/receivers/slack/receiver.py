@@ -91,30 +91,26 @@ class SlackReceiver:
             return failure.outcome
 
     def _send(self, calls: "SlackCalls", message: Message) -> Outcome:
-        if message.external_id and message.reply is None:
-            try:
-                return self._edit(calls, message, message.external_channel or self._channel, message.external_id)
-            except CallFailedError as failure:
-                if failure.error not in errors.GONE:
-                    raise
-        code = ""
-        if message.may_have_arrived:
-            try:
-                found = self._find(calls, message)
-            except CallFailedError as failure:
-                if failure.error not in errors.NO_LOOK_UP:
-                    raise _not_posted(failure.outcome) from None
-                found, code = None, "look_up_not_allowed"
-            if found is not None:
-                return self._adopt(calls, message, found)
-        return self._post(calls, message, code)
-
-    def _adopt(self, calls: "SlackCalls", message: Message, found: Answer) -> Outcome:
-        """Make an earlier attempt, which has arrived, say what is so now. A reply stays as it is."""
+        """Edit the message that is known or is found; if there is none that can be edited, post a new one."""
         channel = message.external_channel or self._channel
-        if message.reply is not None:
-            return _sent({"channel": channel, "ts": found["ts"], "message": found})
-        return self._edit(calls, message, channel, found["ts"])
+        outcome, code = None, ""
+        if message.external_id and message.reply is None:
+            outcome = self._edit(calls, message, channel, message.external_id)
+        if outcome is None and message.may_have_arrived:
+            found, code = self._look_up(calls, message)
+            if found is not None and message.reply is not None:
+                return _sent({"channel": channel, "ts": found["ts"], "message": found})
+            outcome = self._edit(calls, message, channel, found["ts"]) if found else None
+        return outcome or self._post(calls, message, code)
+
+    def _look_up(self, calls: "SlackCalls", message: Message) -> tuple[Answer | None, str]:
+        """Return the message of an earlier attempt, if there is one, and a code if that is not allowed."""
+        try:
+            return self._find(calls, message), ""
+        except CallFailedError as failure:
+            if failure.error not in errors.NO_LOOK_UP:
+                raise _not_posted(failure.outcome) from None
+            return None, "look_up_not_allowed"
 
     def _post(self, calls: "SlackCalls", message: Message, code: str) -> Outcome:
         target: dict[str, Any] = {"channel": self._channel}
@@ -130,11 +126,18 @@ class SlackReceiver:
 
         return self._write(message, post, code)
 
-    def _edit(self, calls: "SlackCalls", message: Message, channel: str, ts: str) -> Outcome:
+    def _edit(self, calls: "SlackCalls", message: Message, channel: str, ts: str) -> Outcome | None:
+        """Edit the message ``ts``; None if it is gone."""
+
         def edit(form: Mapping[str, Any]) -> Answer:
             return calls.call("chat_update", **card.for_editing(form), channel=channel, ts=ts)
 
-        return self._write(message, edit, "")
+        try:
+            return self._write(message, edit, "")
+        except CallFailedError as failure:
+            if failure.error not in errors.GONE:
+                raise
+            return None
 
     def _write(self, message: Message, write: Callable[[Mapping[str, Any]], Answer], code: str) -> Outcome:
         """Write the message; if its form is refused, as plain text: it must arrive."""
@@ -147,10 +150,7 @@ class SlackReceiver:
         return _sent(write(card.plain(message, has_metadata=has_metadata)), code or "plain_text")
 
     def _find(self, calls: "SlackCalls", message: Message) -> Answer | None:
-        """Return the message that an earlier attempt posted, if there is one.
-
-        One that cannot be edited any more is none.
-        """
+        """Return the message that an earlier attempt posted, if there is one."""
         channel, is_reply = message.external_channel or self._channel, message.reply is not None
         oldest = (message.attempted_at - _LOOKED_BACK).timestamp()
         arguments: dict[str, Any] = {"channel": channel, "oldest": f"{oldest:.6f}", "limit": _PAGE}

@@ -170,6 +170,14 @@ def test_a_message_that_has_not_arrived_is_posted_after_the_look_up(slack: FakeS
     assert methods(slack) == ["chat.postMessage", "conversations.history", "chat.postMessage"]
 
 
+def test_a_message_that_is_found_and_cannot_be_edited_is_posted_again(slack: FakeSlack, ops: Receiver) -> None:
+    """It is of an app that was installed before."""
+    ops.send(now())
+    fail(slack, "cant_update_message", method="chat.update")
+    outcome = ops.send(replace(now(), may_have_arrived=True))
+    assert (outcome.kind, outcome.external_id) == (OutcomeKind.SENT, slack.messages()[1].ts)
+
+
 def test_a_busy_channel_is_looked_through(slack: FakeSlack, ops: Receiver) -> None:
     ops.send(now())
     channel = slack.channel("alerts")
