@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from signalcraft.groups import queries
+from signalcraft.groups import activity, queries
 from signalcraft.groups.pages import Row
 from signalcraft.storage.database import database
 
@@ -27,13 +27,18 @@ _WORKSPACE: Final = """
 
 
 def group(workspace_id: int, group_id: int, *, now: datetime) -> Row | None:
-    """Return a group with the history that its card shows, None if it is not in the workspace."""
+    """Return a group with the history that its card shows, None if it is not in the workspace.
+
+    ``alerts_by_hour`` are the counts of the last day.
+    """
     found = queries.group(workspace_id, group_id, now=now)
     if found is None:
         return None
     cursor = database.execute_sql(_HISTORY, {"group": group_id})
     values = cursor.fetchone() or ()
-    return found | dict(zip([column.name for column in cursor.description], values, strict=False))
+    history = dict(zip([column.name for column in cursor.description], values, strict=False))
+    hours = activity.last_hours(workspace_id, [group_id], now=now)[group_id]
+    return found | history | {"alerts_by_hour": hours.counts}
 
 
 def find_workspace(*, account: str, channel: str, message: str, group_id: int | None) -> tuple[int | None] | None:

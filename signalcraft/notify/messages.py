@@ -73,6 +73,9 @@ _SHOWN: Final = (
 )
 #: Who changed the status, and when; read for cards alone.
 _SHOWN_CHANGE: Final = ("status_by", "status_at")
+#: Of a sparkline: how many characters it has, and what they are.
+_SPARKS: Final = 8
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
 #: The groups that a digest names by id, and those of them that it describes.
 DIGEST_GROUPS: Final = 200
 _DIGEST_TITLES: Final = 10
@@ -264,6 +267,14 @@ def already(group: Row, now: datetime) -> str:
     return f"Already {word(group['status'])}{by}."
 
 
+def sparkline(counts: Sequence[int]) -> str:
+    """Return ``counts``, oldest first, as a line of eight characters, the highest where most were."""
+    size = -(-len(counts) // _SPARKS)
+    sums = [sum(counts[place : place + size]) for place in range(0, len(counts), size)]
+    top = max(sums) or 1
+    return "".join(_BLOCKS[-(-each * (len(_BLOCKS) - 1) // top)] for each in sums)
+
+
 def _person(by: str | None) -> str:
     """Return who did something, without the id that tells people of one name apart in the history."""
     return f" by {re.sub(r' [(][A-Z0-9]+[)]$', '', by)}" if by else ""
@@ -273,6 +284,9 @@ def _context(group: Row, now: datetime) -> list[str]:
     """Return where a problem is and how often it happened; and of which group it is a regression."""
     count = f"{_number(group['count'], 'alert')} since {_minute(group['first_seen_at'])}"
     found = [group["project"], group["environment"], word(group["severity"]), count]
+    by_hour = group.get("alerts_by_hour", ())
+    if sum(by_hour) > 1:
+        found.append(f"{sparkline(by_hour)} in {len(by_hour)} hours")
     resolved_at = group.get("previous_resolved_at")
     if resolved_at is not None:
         found.append(f"regression of #{group['previous_group_id']}, resolved {_ago(resolved_at, now)}")

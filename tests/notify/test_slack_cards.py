@@ -139,6 +139,14 @@ def test_automatic_edits_wait_for_each_other_and_what_a_person_does_is_shown_at_
     assert "Reopened by ann" in read(slack.messages()[0])
 
 
+def test_a_card_shows_when_its_alerts_came(slack: FakeSlack) -> None:
+    running = notifier_of(slack, SHORT)
+    record(alert(), alert(), alert())
+    running.run_until_idle()
+    assert "3 alerts since" in read(slack.messages()[0])
+    assert "▁▁▁▁▁▁▁█ in 24 hours" in read(slack.messages()[0])
+
+
 def test_who_took_it_over_from_whom_is_shown(slack: FakeSlack) -> None:
     running = notifier_of(slack, SHORT)
     record(alert())
