@@ -117,6 +117,13 @@ def keys(slack: FakeSlack) -> Counter[str]:
     return Counter(each["event_payload"]["id"] for each in found)
 
 
+def replaced() -> set[int]:
+    """The groups whose problem opened another one, which may have taken over the card."""
+    with session():
+        rows = database.execute_sql("SELECT previous_group_id FROM alert_group WHERE previous_group_id IS NOT NULL")
+        return {group_id for (group_id,) in rows.fetchall()}
+
+
 def check(world: Channel, *, has_look_up: bool, has_deletions: bool) -> None:
     now = law.states()
     assert law.waiting() == 0
@@ -138,7 +145,7 @@ def check(world: Channel, *, has_look_up: bool, has_deletions: bool) -> None:
             assert buttons(message) == actions
             assert next(element["value"] for _, element in message.actions if "value" in element) == str(group)
     told = set(shown) | {group for _, group, by_digest in rows if by_digest}
-    assert law.must_be_known() <= told
+    assert law.must_be_known() - replaced() <= told
 
 
 faults = st.tuples(st.just("fault"), st.just("ops"), st.sampled_from([*FAULTS, *CRASHES]))
