@@ -140,6 +140,33 @@ def test_the_release_before_can_still_store_while_this_one_starts(empty_url: str
         assert LatestSourceUpdate.select().count() == 5
 
 
+_PRESSED = """
+    INSERT INTO group_change (workspace_id, alert_group_id, changed_at, actor, changed_by, field, to_value)
+    VALUES (1, 1, now(), 'slack', 'ann (U1)', 'status', 'ack');
+    INSERT INTO happening (workspace_id, alert_group_id, kind, at, actor, by)
+    VALUES (1, 1, 'acked', now(), 'slack', 'ann (U1)');
+    INSERT INTO receiver_state (receiver) VALUES ('ops');
+    INSERT INTO notification (alert_group_id, receiver, route, mode, reason, rank, happened_at, due_at)
+    VALUES (1, 'ops', 'all', 'card', 'opened', 3, now(), now()),
+           (1, 'ops', 'all', 'reply', 'escalated', 3, now(), now())"""
+
+
+def test_what_people_did_in_slack_is_kept_by_a_release_before_that(empty_url: str) -> None:
+    """The tables are as that one knows them, and what it cannot read has a name that it knows."""
+    database.close_all()
+    open_database(empty_url)
+    with session():
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
+        runner.up()
+        database.execute_sql(_OLD_EVENT)
+        database.execute_sql(_PRESSED)
+        runner.down("0026_let_slack_change_groups")
+        for table, name in (("group_change", "changed_by"), ("happening", "by")):
+            rows = database.execute_sql(f"SELECT actor, {name} FROM {table}").fetchall()  # noqa: S608 - names of ours
+            assert rows == [("token", "ann (U1)")]
+        assert database.execute_sql("SELECT mode FROM notification").fetchall() == [("card",)]
+
+
 def test_a_group_of_before_the_ranks_keeps_its_link_until_an_alert_has_one(empty_url: str) -> None:
     database.close_all()
     open_database(empty_url)
