@@ -3,7 +3,6 @@
 ``OPERATIONS`` has an entry for each route: its request, responses and refusals.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -25,9 +24,9 @@ from signalcraft.web import openapi_schemas, problem_details
 from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples
 from signalcraft.web.openapi_fields import ATTRIBUTE_FUNCTIONS
 from signalcraft.web.openapi_operation import JSON, Operation, Shape
+from signalcraft.web.openapi_routes import method_of, path_of, rules, tag_of
 from signalcraft.web.openapi_words import TAGS, WORDS
 
-_CONVERTER = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
 _WITHOUT_BODY: Mapping[int, str] = MappingProxyType({303: "Look at Location.", 304: "Not modified."})
@@ -276,31 +275,11 @@ def describe(app: Flask) -> dict[str, Any]:
     spec.components.schema("Problem", schema=openapi_schemas.Problem)
     for name, description in TAGS.items():
         spec.tag({"name": name, "description": description})
-    for rule in sorted(rules(app), key=lambda rule: (list(TAGS).index(_tag(rule)), rule.rule)):
+    for rule in sorted(rules(app), key=lambda rule: (list(TAGS).index(tag_of(rule)), rule.rule)):
         spec.path(path=path_of(rule), operations={method_of(rule): _operation(rule, OPERATIONS[rule.endpoint])})
     described: dict[str, Any] = spec.to_dict()
     add_examples(described)
     return described
-
-
-def rules(app: Flask) -> list[Rule]:
-    """Return the routes of the API: pages are for people, and not described."""
-    return [rule for rule in app.url_map.iter_rules() if _tag(rule) != "pages"]
-
-
-def _tag(rule: Rule) -> str:
-    return str(rule.endpoint).partition(".")[0]
-
-
-def path_of(rule: Rule) -> str:
-    """Return the path of a route in OpenAPI's notation."""
-    return _CONVERTER.sub(r"{\1}", rule.rule)
-
-
-def method_of(rule: Rule) -> str:
-    """Return a route's one method besides HEAD and OPTIONS."""
-    (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    return method.lower()
 
 
 def codes() -> dict[str, tuple[int, str]]:
@@ -327,7 +306,7 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": f"{rule.endpoint.partition('.')[2]}{'_of_workspace' if 'workspace' in rule.arguments else ''}",
-        "tags": [_tag(rule)],
+        "tags": [tag_of(rule)],
         "parameters": _parameters(rule, operation),
         "responses": {**_refusal_responses(operation.refusals), **_success_responses(operation)},
     }

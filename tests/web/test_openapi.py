@@ -41,7 +41,10 @@ def client(environ: dict[str, str]) -> FlaskClient:
 
 
 def routes(client: FlaskClient) -> list[tuple[str, str]]:
-    return [(openapi.method_of(rule), openapi.path_of(rule)) for rule in openapi.rules(client.application)]
+    return [
+        (openapi_routes.method_of(rule), openapi_routes.path_of(rule))
+        for rule in openapi_routes.rules(client.application)
+    ]
 
 
 def test_every_route_is_described(client: FlaskClient) -> None:
@@ -49,7 +52,7 @@ def test_every_route_is_described(client: FlaskClient) -> None:
     assert {(method, path) for path, methods in description["paths"].items() for method in methods} == set(
         routes(client)
     )
-    assert {rule.endpoint for rule in openapi.rules(client.application)} == set(openapi.OPERATIONS)
+    assert {rule.endpoint for rule in openapi_routes.rules(client.application)} == set(openapi.OPERATIONS)
 
 
 def test_a_person_who_opens_the_address_is_told_what_it_is(environ: dict[str, str]) -> None:

@@ -47,14 +47,14 @@ def test_a_group_is_acknowledged_snoozed_resolved_reopened_and_assigned(site: Si
         visitor.press(button)
         assert group(group_id).status == status
     page.get_by_label("Assignee").fill("ann")
-    visitor.press("Save the assignee")
+    visitor.press("Assign")
     assert group(group_id).assignee_user_id == "ann"
     page.get_by_label("Runbook").fill("javascript:alert(1)")
     page.get_by_label("Runbook").evaluate("field => { field.type = 'text' }")
-    visitor.press("Save the runbook", status=422)
+    visitor.press("Set", status=422)
     assert group(group_id).runbook_url is None
     page.get_by_label("Runbook").fill("https://wiki.example.com/x")
-    visitor.press("Save the runbook")
+    visitor.press("Set")
     assert group(group_id).runbook_url == "https://wiki.example.com/x"
 
 
