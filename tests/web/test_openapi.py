@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.web import docs_routes, openapi
+from signalcraft.web import docs_routes, openapi, openapi_routes
 from tests.support import ROOT
 from tests.support.builders import pending_event, record
 from tests.support.web_client import TOKEN, add_workspace, code_of, web
