@@ -80,7 +80,6 @@ def running_site(browser: Browser, database_url: str, redis_url: str) -> Iterato
         site.visitors.clear()
         yield site
     open_database(database_url)
-    empty_tables()
 
 
 @pytest.fixture
