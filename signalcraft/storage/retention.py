@@ -60,7 +60,7 @@ _RAW_DELIVERIES: Final = {"failed_delivery": "failed_at", "unhandled_delivery": 
 _OLD_RAW = "FROM {table} WHERE {age} < %(before)s"
 _FIND_RAW = f"SELECT id {_OLD_RAW} AND id > %(after)s ORDER BY id LIMIT 20"
 
-#: Hours that are over. The key of the table has the hour, so that no young row is read.
+#: Hours that are over. The table's key has the hour: young rows are passed over in the index.
 _FIND_HOURS: Final = f"""
     SELECT alert_group_id, hour FROM group_hour
     WHERE hour <= %(before)s - interval '1 hour' AND (alert_group_id, hour) > (%(group_id)s, %(hour)s)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
@@ -12,7 +13,7 @@ from playhouse.migrations import Runner
 from signalcraft.dev import embedded_servers
 from signalcraft.storage import migrations, tables
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import AlertEvent, AlertGroup, LatestSourceUpdate
+from signalcraft.storage.models import AlertEvent, AlertGroup, GroupHour, LatestSourceUpdate, Workspace
 from tests.support.builders import at, pending_event, record
 
 _CATALOG = """
@@ -184,6 +185,27 @@ def test_a_group_of_before_the_ranks_keeps_its_link_until_an_alert_has_one(empty
             record(event)
             found.append(AlertGroup.select(AlertGroup.title, AlertGroup.link).tuples().get())
         assert found == [("title of a", "https://sentry.io/old"), ("title of a", "https://sentry.io/new")]
+
+
+def test_stored_alerts_of_the_last_28_days_are_counted_by_group_and_hour(empty_url: str) -> None:
+    database.close_all()
+    open_database(empty_url)
+    minutes_ago = (datetime.now(UTC) - at(0)) / timedelta(minutes=1)
+    with session():
+        runner = Runner(migrations._connect(empty_url), str(migrations.DIRECTORY))
+        runner.up()
+        Workspace.create(slug="one")
+        for days in (40, 26, 3, 0):
+            for minute in (0, 20, 70):
+                record(pending_event(minute=minutes_ago - days * 1_440 - minute))
+        before = list(GroupHour.select().order_by(GroupHour.alert_group, GroupHour.hour).tuples())
+        runner.down("0028_count_alerts_by_group_and_hour")
+        for _ in range(2):
+            runner.up()
+            after = list(GroupHour.select().order_by(GroupHour.alert_group, GroupHour.hour).tuples())
+            assert sum(alerts for _, _, alerts in after) == 9
+            assert set(after) <= set(before)
+            runner.down("0029_count_stored_alerts_by_hour")
 
 
 def test_a_release_that_waits_is_not_waited_for_by_one_that_builds_an_index(empty_url: str) -> None:
