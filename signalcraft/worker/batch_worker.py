@@ -31,7 +31,7 @@ from rq.worker import WorkerStatus
 
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError
+from signalcraft.domain.errors import AbandonedDelivery, DatabaseUnavailable, RecoverableError, ThreadsExhausted
 from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters, quarantine, redis_clients
 from signalcraft.queues.inbox import MAX_BATCH_BYTES
@@ -182,11 +182,16 @@ class BatchWorker(QueueWorker):
         return self._store(batch)
 
     def _store(self, batch: _ClaimedBatch) -> _InFlightBatch:
+        """Store a batch in a thread; in this one if the system has none to spare, which delays only the lease."""
         try:
             outcome = in_thread(partial(self._stages.record, batch.prepared), name="storing")
-        except RuntimeError:  # the process ending by it would count as a try of these deliveries
+        except ThreadsExhausted:
+            log.warning("no thread can be started, storing without one", stage="store")
             outcome = Future()
-            outcome.set_exception(RecoverableError("no thread can be started"))
+            try:
+                outcome.set_result(self._stages.record(batch.prepared))
+            except Exception as error:  # noqa: BLE001 - as from a thread
+                outcome.set_exception(error)
         return _InFlightBatch(batch, outcome)
 
     def _await(self, in_flight: _InFlightBatch, following: _ClaimedBatch | None) -> Any:  # noqa: ANN401 - of the stages

@@ -83,6 +83,16 @@ def test_absurd_nesting_is_refused_fast(levels: int) -> None:
     assert time.perf_counter() - began < 1
 
 
+@pytest.mark.parametrize("escape", [b"\\n", b"\\/", b'\\"', b"\\\\", b"\\u0041"])
+def test_a_large_body_of_escapes_is_checked_about_as_fast_as_it_is_parsed(escape: bytes) -> None:
+    raw = b'{"a":"' + escape * (4_000_000 // len(escape)) + b'"}'
+    began = time.process_time()
+    body = bounded_json.parse(raw)
+    parsed = time.process_time()
+    bounded_json.check(raw, body)
+    assert time.process_time() - parsed < 8 * (parsed - began), "an expression over the escapes took twenty times that"
+
+
 @pytest.mark.parametrize("text", ["[[[[{{{{", "]]]]", '"[', "\\", "\\\\", '\\"[{', "\\\\\\", "\n[", "é[\ud83d\udc40]"])
 def test_brackets_in_texts_are_not_nesting(text: str) -> None:
     body = {"a": [text * 200, {text: [text, ""], "": text}], "b": text}

@@ -29,8 +29,8 @@ from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery
 from signalcraft.storage.notification_models import Happening
-from signalcraft.worker import batch_worker, processor
 from signalcraft.worker import process as processing
+from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.queue_worker import JobQueue
 from tests.support import ROOT
@@ -248,7 +248,7 @@ def test_a_delivery_that_triggers_a_bug_is_dead_lettered_with_the_exception(
     work()
     (letter,) = failed()
     assert (letter.delivery_id, letter.stage, letter.code) == (poison.delivery_id, "normalize", "delivery_unreadable")
-    assert letter.reason == "ZeroDivisionError"
+    assert letter.reason.startswith("our own code failed on it with ZeroDivisionError, which is a bug")
     assert count_events() == 2
 
 
@@ -282,22 +282,25 @@ def test_a_body_that_hangs_the_parser_ends_the_process(
     assert redis.zcard("rq:wip:alerts") == 1, "it is requeued when its lease ends"
 
 
-def test_a_process_that_can_start_no_thread_keeps_its_batch_and_uses_no_tries(
+def test_a_process_that_can_start_no_thread_stores_its_batches_without_one_and_uses_no_tries(
     redis: Redis, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, refused = batch_worker.in_thread, [RuntimeError("can't start new thread")] * 3
+    """RQ has started its own, for commands, when the worker started; without that one the process ends."""
+    start = threading.Thread.start
 
-    def in_thread(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the real one
-        if refused:
-            raise refused.pop()
-        return real(*arguments, **options)
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name == "storing":
+            raise RuntimeError("can't start new thread")
+        start(thread)
 
-    monkeypatch.setattr(batch_worker, "in_thread", in_thread)
     enqueue_deliveries(redis, *(accepted() for _ in range(25)))
-    with capture_logs() as lines:
+    with monkeypatch.context() as exhausted, capture_logs() as lines:
+        exhausted.setattr(threading.Thread, "start", no_thread)
         work(batch_size=10)
     assert (count_events(), redis.zcard("rq:wip:alerts"), failed()) == (25, 0, [])
-    assert [line["reason"] for line in lines if "reason" in line] == ["no thread can be started"] * 3
+    assert [line["event"] for line in lines if "thread" in line["event"]] == [
+        "no thread can be started, storing without one"
+    ] * 3
 
 
 def test_a_process_without_standard_error_stores_its_batch(

@@ -29,6 +29,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from signalcraft import logs, metrics, resilience
 from signalcraft.domain.errors import Refusal, ThreadsExhausted, Unavailable
 from signalcraft.ingest import request
+from signalcraft.ingest.durable_enqueue import RETRY_AFTER_SECONDS
 from signalcraft.web import problem_details
 from signalcraft.web.server.bounded_socket import BoundedSocket
 from signalcraft.web.server.request_buffer import RequestBuffer
@@ -45,6 +46,10 @@ LINGER_TIMEOUT_SECONDS: Final = 2.0
 #: Bytes of requests that a process holds, besides one request of the largest size.
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
 MAX_LINGERING: Final = 64
+#: A request over this is large: one is served at a time, and so many bytes of them may wait. Of Sentry's deliveries
+#: hardly one is; eight of the largest take some 0.5 s.
+LARGE_BYTES: Final = 256 * 1024
+MAX_LARGE_BYTES: Final = 40 * 1024 * 1024
 
 _PIECE: Final = 65_536
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -58,13 +63,15 @@ class _Refusal:
     status: int
     code: str
     title: str
+    retry_after: int = 0
 
     def as_bytes(self) -> bytes:
         """Return the whole response, head and body."""
+        retry = f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
         body = problem_details.as_json({"title": self.title, "status": self.status, "code": self.code}).encode()
         head = (
             f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: {problem_details.MEDIA_TYPE}\r\n"
-            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"{retry}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
@@ -77,7 +84,7 @@ def _refusal(code: str) -> _Refusal:
 _HEAD_TOO_LARGE: Final = _refusal("headers_too_large")
 _MALFORMED: Final = _refusal("request_malformed")
 _FAULT: Final = _Refusal(Refusal.status, Refusal.code, Refusal.title)
-_UNAVAILABLE: Final = _Refusal(Unavailable.status, Unavailable.code, Unavailable.title)
+_UNAVAILABLE: Final = _Refusal(Unavailable.status, Unavailable.code, Unavailable.title, RETRY_AFTER_SECONDS)
 _REFUSALS: Final = (
     (LimitRequestHeaders, _HEAD_TOO_LARGE),
     (UnsupportedTransferCoding, _refusal("transfer_coding_unsupported")),
@@ -98,6 +105,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._buffering: dict[Any, RequestBuffer] = {}  # by connection, the oldest first
         self._lingering: dict[socket.socket, float] = {}  # until when
         self._held = 0
+        self._held_large = 0
 
     def get_thread_pool(self) -> AdaptiveThreadPool:
         """Return the pool of ``threads`` threads."""
@@ -160,8 +168,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
         """Release the bytes of a request a thread has served."""
-        self._held -= connection.held
-        connection.held = 0
+        self._release(connection)
         super().finish_request(connection, outcome)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401, ARG002 - gunicorn's
@@ -249,20 +256,32 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         if buffer.expected is None:
             self._refuse(connection, _HEAD_TOO_LARGE)
             return
-        connection.held = len(buffer.received)
+        size = len(buffer.received)
+        large = size > LARGE_BYTES
+        if large and self._held_large + size > MAX_LARGE_BYTES:
+            log.error("large request refused, too many wait", stage="receive", bytes=size)
+            self._refuse(connection, _UNAVAILABLE)
+            return
+        connection.held = size
         connection.complete_at = time.monotonic()
         self._held += connection.held
+        self._held_large += connection.held if large else 0
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_TIMEOUT_SECONDS
         connection.parser.unreader.unread(bytes(buffer.received))
         try:
-            served = self.tpool.submit(self.handle, connection, urgent=buffer.is_delivery())
+            served = self.tpool.submit(self.handle, connection, urgent=buffer.is_delivery(), large=large)
         except ThreadsExhausted:
             resilience.threads_exhausted.set()
-            self._held -= connection.held
+            self._release(connection)
             self._refuse(connection, _UNAVAILABLE)
             return
         served.add_done_callback(lambda outcome: self.method_queue.defer(self.finish_request, connection, outcome))
+
+    def _release(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
+        self._held -= connection.held
+        self._held_large -= connection.held if connection.held > LARGE_BYTES else 0
+        connection.held = 0
 
     def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's
         """Respond in the loop, without a thread, and close."""

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import cast
@@ -30,8 +30,9 @@ from signalcraft import resilience
 from signalcraft.sources.sentry.samples import Sample
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
+from signalcraft.web.server import gunicorn_worker
 from signalcraft.web.server.bounded_socket import BoundedSocket
-from signalcraft.web.server.gunicorn_worker import BufferingWorker, _Connection
+from signalcraft.web.server.gunicorn_worker import LARGE_BYTES, BufferingWorker, _Connection
 from signalcraft.web.server.request_buffer import MAX_HEAD_BYTES, RequestBuffer
 from tests.support import ROOT
 from tests.support.builders import pending_event, record
@@ -626,6 +627,37 @@ def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
     worker._evict_one()
     heard_of.data(heard_of.fileobj)
     assert (worker.nr_conns, worker._buffering) == (0, {})
+
+
+# --- large requests
+
+
+def test_large_requests_wait_in_bounded_number_and_further_ones_get_a_503(
+    worker: BufferingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gunicorn_worker, "MAX_LARGE_BYTES", 2 * LARGE_BYTES)
+    small, large = (replace(sample(), body=b"x" * size) for size in (10, LARGE_BYTES))
+    served = threading.Event()
+    monkeypatch.setattr(worker, "handle", lambda _connection: served.wait(10))
+    worker.tpool = worker.get_thread_pool()
+    with contextlib.ExitStack() as connections:
+        ends = []
+        for sent in (large, large, small):
+            theirs, ours = socket.socketpair()
+            connections.enter_context(theirs)
+            theirs.settimeout(5)
+            connection = _Connection(worker, BoundedSocket(fileno=ours.detach()), ("127.0.0.1", 1), ("127.0.0.1", 2))
+            sending = threading.Thread(target=theirs.sendall, args=(head(sent) + sent.body,))
+            sending.start()
+            worker.enqueue_req(connection)
+            while connection in worker._buffering:
+                worker._receive(worker._buffering[connection], connection.sock)
+            sending.join()
+            ends.append(theirs)
+        status, problem = answer(ends[1])
+        assert (status, problem["code"]) == (503, "unavailable")
+        assert LARGE_BYTES < worker._held_large < worker._held < 2 * LARGE_BYTES
+        served.set()
 
 
 # --- when the system has no thread to spare

@@ -174,6 +174,41 @@ def test_an_urgent_call_passes_all_that_wait_and_urgent_ones_do_not_pass_each_ot
     assert sorted(begun[:50]) == sorted(f"urgent {number}" for number in range(50))
 
 
+def test_large_calls_run_one_after_the_other_in_their_order_and_others_pass_them() -> None:
+    pool = AdaptiveThreadPool(16)
+    begun: list[int] = []
+
+    def large(number: int) -> None:
+        begun.append(number)
+        crowds[number].stay()
+
+    with crowd() as first, crowd() as second, crowd() as last:
+        crowds = [first, second, last]
+        futures = [pool.submit(large, number, urgent=True, large=True) for number in range(3)]
+        assert first.grows_to(1)
+        assert pool.submit(lambda: "small").result(TIMEOUT_SECONDS) == "small"
+        assert begun == [0]
+        first.open()
+        assert second.grows_to(1)
+        assert begun == [0, 1]
+        second.open()
+        last.open()
+        assert all_done(futures)
+
+
+def test_a_large_delivery_does_not_wait_for_another_large_request() -> None:
+    pool = AdaptiveThreadPool(16)
+    with crowd() as held:
+        pool.submit(held.stay, large=True)
+        assert pool.submit(lambda: "served", urgent=True, large=True).result(TIMEOUT_SECONDS) == "served"
+
+
+def test_a_large_call_that_fails_does_not_hold_up_the_next() -> None:
+    pool = AdaptiveThreadPool(16)
+    futures = [pool.submit(refuse, large=True) for _ in range(5)]
+    assert [type(future.exception(TIMEOUT_SECONDS)) for future in futures] == [ValueError] * 5
+
+
 def test_a_pool_of_fewer_threads_than_work_at_once_still_has_those() -> None:
     assert AdaptiveThreadPool(1).submit(lambda: 7).result(TIMEOUT_SECONDS) == 7
 
