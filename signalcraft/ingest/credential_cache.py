@@ -91,6 +91,8 @@ class CredentialCache:
         """Create an empty cache."""
         self._settings = settings
         self._snapshot: _Snapshot | None = None
+        #: Values of the live secrets by what is stored: to decrypt 10,000 at each read took 0.09 s of processor.
+        self._decrypted: Mapping[str, bytes | None] = {}
         self._reads = SingleFlight[None]("credentials")
         self._overdue_read: Future[None] | None = None
         self._is_stale = False
@@ -230,7 +232,7 @@ class CredentialCache:
     def _read(self) -> None:
         with session():
             ids = {workspace.slug: workspace.id for workspace in Workspace.select()}
-            stored = _read_secrets(self._settings.encryption_keys)
+            stored = self._read_secrets()
             callers = _live_callers()
         live = _live_secrets(self._settings, stored)
         counts = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
@@ -252,6 +254,27 @@ class CredentialCache:
             undecryptable=undecryptable,
         )
 
+    def _read_secrets(self) -> list[tuple[WebhookSecret, Secret | None]]:
+        """Return the rows of live secrets, each decrypted.
+
+        None stands for one that no key decrypts.
+        """
+        rows: Sequence[WebhookSecret] = list(
+            WebhookSecret.select(WebhookSecret, Workspace)
+            .join(Workspace)
+            .where(WebhookSecret.retired_at.is_null())
+            .order_by(WebhookSecret.id)
+        )
+        known, keys = self._decrypted, self._settings.encryption_keys
+        self._decrypted = {
+            encrypted: known[encrypted] if encrypted in known else decrypted(encrypted, keys)
+            for encrypted in (row.value_encrypted for row in rows)
+        }
+        values = ((row, self._decrypted[row.value_encrypted]) for row in rows)
+        return [
+            (row, None if value is None else Secret(name=row.name, kind=row.kind, value=value)) for row, value in values
+        ]
+
     def _padded(self, secrets: Sequence[Secret], counts: Mapping[str, int]) -> Sequence[Secret]:
         """Fill ``secrets`` up with decoys to ``counts`` of each kind."""
         lacking = ([decoy] * (counts[decoy.kind] - _count(secrets, decoy.kind)) for decoy in self._decoys)
@@ -260,23 +283,6 @@ class CredentialCache:
 
 def _count(secrets: Sequence[Secret], kind: str) -> int:
     return sum(secret.kind == kind for secret in secrets)
-
-
-def _read_secrets(encryption_keys: Sequence[str]) -> list[tuple[WebhookSecret, Secret | None]]:
-    """Return the rows of live secrets, each decrypted.
-
-    None stands for one that no key decrypts.
-    """
-    rows: Iterable[WebhookSecret] = (
-        WebhookSecret.select(WebhookSecret, Workspace)
-        .join(Workspace)
-        .where(WebhookSecret.retired_at.is_null())
-        .order_by(WebhookSecret.id)
-    )
-    values = ((row, decrypted(row.value_encrypted, encryption_keys)) for row in rows)
-    return [
-        (row, None if value is None else Secret(name=row.name, kind=row.kind, value=value)) for row, value in values
-    ]
 
 
 def _live_secrets(

@@ -18,7 +18,7 @@ from signalcraft.settings import values
 from signalcraft.settings.values import setting
 
 #: Makes a value for ENCRYPTION_KEY.
-NEW_KEY_COMMAND = 'python -c "from cryptography.fernet import Fernet as F; print(F.generate_key().decode())"'
+NEW_KEY_COMMAND = "openssl rand -base64 32 | tr +/ -_"
 _MAKE_ONE = "To make one: `openssl rand -hex 32`."
 #: Similarity from which a name is a misspelt one: LOG_LEVLE is, REDIS_TLS_URL, which Heroku sets, is not.
 _CLOSE = 0.87

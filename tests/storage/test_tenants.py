@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
@@ -145,6 +145,25 @@ def test_stored_secrets_are_read_with_any_of_the_keys(cache: CredentialCache) ->
     add_secret("new")
     add_secret("old", key=OTHER_KEY)
     assert names(cache, "acme") == ["new", "old"]
+
+
+def test_a_stored_secret_is_decrypted_once_not_at_each_read(
+    cache: CredentialCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def reading(encrypted: str, keys: Sequence[str]) -> bytes | None:
+        read.append(encrypted)
+        return tenants.decrypted(encrypted, keys)
+
+    monkeypatch.setattr(credential_cache, "decrypted", reading)
+    add_secret("one")
+    for _ in range(3):
+        cache.refresh()
+        assert names(cache, "acme") == ["one"]
+    add_secret("two")
+    cache.refresh()
+    assert (names(cache, "acme"), len(read)) == (["one", "two"], 2)
 
 
 def test_a_secret_that_no_key_decrypts_is_skipped_and_breaks_nothing(cache: CredentialCache) -> None:
