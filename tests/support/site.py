@@ -1,19 +1,24 @@
-"""Groups for the pages: one of each state, a problem that came back, and one whose every text is hostile."""
+"""A site to visit, and its groups: one of each state, a problem that came back, and one whose every text is hostile."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import orjson
+from playwright.sync_api import Browser
 
 from signalcraft.domain.alerts import Change, Severity, StatusChange
 from signalcraft.domain.errors import UnexpectedShape
 from signalcraft.groups import source_updates
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.queues import dead_letters
+from signalcraft.storage import tenants
 from signalcraft.storage.compression import compress
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup
+from tests.support import browsing
+from tests.support.browsing import Visitor
 from tests.support.builders import NOON, accepted, change_group, pending_event, record
 from tests.support.web_client import add_workspace
 
@@ -31,6 +36,32 @@ HOSTILE = (
     "//evil.example/x",
 )
 HOSTILE_TEXT = " ".join(HOSTILE)
+
+
+@dataclass
+class Site:
+    """The running server; ``visit`` opens a browser profile on it, ``ids`` are the groups by name."""
+
+    url: str
+    ids: dict[str, int]
+    browser: Browser
+    session_cookies: list[Any] = field(default_factory=list)
+    visitors: list[Visitor] = field(default_factory=list)
+
+    def visit(self, *, signed_in: bool = True, **options: Any) -> Visitor:  # noqa: ANN401 - as ``browsing.visit`` takes them
+        visitor = browsing.visit(self.browser, self.url, **options)
+        self.visitors.append(visitor)
+        if signed_in:
+            visitor.context.add_cookies(self.session_cookies)
+        return visitor
+
+    def visit_as(self, name: str, *, can_write: bool = True, **options: Any) -> Visitor:  # noqa: ANN401 - likewise
+        """Sign in with a new token."""
+        with session():
+            token = tenants.create_token(WORKSPACE, can_write=can_write, name=name)
+        visitor = self.visit(signed_in=False, **options)
+        visitor.sign_in(token)
+        return visitor
 
 
 def alert(name: str, now: datetime, *, minutes_ago: float = 1, title: str = "", **fields: object) -> PendingEvent:

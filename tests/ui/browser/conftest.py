@@ -3,23 +3,19 @@
 They need Chromium. Where there is none they are skipped, unless BROWSER_TESTS is ``required``.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 from redis import Redis
 
 from signalcraft.settings import Settings
-from signalcraft.storage import tenants
-from signalcraft.storage.database import open_database, session
+from signalcraft.storage.database import open_database
 from signalcraft.web.app import create_app
 from tests.support import browser as chromium
 from tests.support import browsing
-from tests.support.browsing import Visitor
-from tests.support.site import WORKSPACE, fill
+from tests.support.site import Site, fill
 from tests.support.tables import empty_tables
 from tests.support.web_client import SECRET, TOKEN
 
@@ -28,32 +24,6 @@ from tests.support.web_client import SECRET, TOKEN
 def browser() -> Iterator[Browser]:
     with chromium.browser() as launched:
         yield launched
-
-
-@dataclass
-class Site:
-    """The running server; ``visit`` opens a browser profile on it, ``ids`` are the groups by name."""
-
-    url: str
-    ids: dict[str, int]
-    browser: Browser
-    session_cookies: list[Any] = field(default_factory=list)
-    visitors: list[Visitor] = field(default_factory=list)
-
-    def visit(self, *, signed_in: bool = True, **options: Any) -> Visitor:  # noqa: ANN401 - as ``browsing.visit`` takes them
-        visitor = browsing.visit(self.browser, self.url, **options)
-        self.visitors.append(visitor)
-        if signed_in:
-            visitor.context.add_cookies(self.session_cookies)
-        return visitor
-
-    def visit_as(self, name: str, *, can_write: bool = True, **options: Any) -> Visitor:  # noqa: ANN401 - likewise
-        """Sign in with a new token."""
-        with session():
-            token = tenants.create_token(WORKSPACE, can_write=can_write, name=name)
-        visitor = self.visit(signed_in=False, **options)
-        visitor.sign_in(token)
-        return visitor
 
 
 @pytest.fixture(scope="package")
@@ -93,8 +63,3 @@ def site(running_site: Site) -> Iterator[Site]:
         for visitor in running_site.visitors:
             visitor.context.close()
         running_site.visitors.clear()
-
-
-@pytest.fixture
-def visit(site: Site) -> Callable[..., Visitor]:
-    return site.visit

@@ -7,9 +7,8 @@ import pytest
 
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
-from tests.support.site import fill_more
+from tests.support.site import Site, fill_more
 from tests.support.web_client import TOKEN
-from tests.ui.browser.conftest import Site
 
 with_and_without_javascript = pytest.mark.parametrize("javascript", [True, False])
 

@@ -8,8 +8,7 @@ from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.support.http_server import answer, serving
-from tests.support.site import HOSTILE_TEXT, WORKSPACE, fill_more
-from tests.ui.browser.conftest import Site
+from tests.support.site import HOSTILE_TEXT, WORKSPACE, Site, fill_more
 
 #: A browser shows runs of white space as one.
 SHOWN = " ".join(HOSTILE_TEXT.split())

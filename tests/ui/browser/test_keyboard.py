@@ -6,9 +6,8 @@ from playwright.sync_api import Page
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.support.browsing import Visitor
-from tests.support.site import fill_more
+from tests.support.site import Site, fill_more
 from tests.support.web_client import TOKEN
-from tests.ui.browser.conftest import Site
 
 
 def status(group_id: int) -> str:

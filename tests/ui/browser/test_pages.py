@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.browsing import MAX_PAGE_BYTES, Visitor
-from tests.ui.browser.conftest import Site
+from tests.support.site import Site
 
 #: Path, status and heading; ``{busy}`` is the id of that group.
 PAGES = {

@@ -8,8 +8,7 @@ from playwright.sync_api import Page
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from tests.support.builders import change_group, record
-from tests.support.site import WORKSPACE, fill_more, one_more
-from tests.ui.browser.conftest import Site
+from tests.support.site import WORKSPACE, Site, fill_more, one_more
 
 
 @contextmanager
