@@ -6,7 +6,7 @@ groups after the hot ones, the rest over the 100 hot ones by Zipf's law: the fir
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -16,8 +16,8 @@ from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
 from signalcraft.queues import enqueue as queues_enqueue
 from signalcraft.queues import redis_clients
 from signalcraft.sources import SOURCES
+from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry import samples
-from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import sign
 
 SIZE = 6_500
@@ -60,9 +60,8 @@ class Maker:
         template = self._samples.get(group) or self._build(group)
         body = template.body.replace(_PLACEHOLDER.encode(), uuid4().hex.encode())
         signature = sign(body, SECRET.encode())
-        return Sample(
-            resource=template.resource,
-            action=template.action,
+        return replace(
+            template,
             headers={**template.headers, "Sentry-Hook-Signature": signature, "Idempotency-Key": uuid4().hex},
             body=body,
         )

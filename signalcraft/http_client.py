@@ -41,13 +41,13 @@ class Response:
         return f"{self.status} {self.body.get('status' if self.accepted else 'code', '')}".strip()
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> Response:
+def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout: float = _TIMEOUT_SECONDS) -> Response:
     """POST ``body`` unchanged.
 
     Raises:
         ServerUnreachable: no server responds.
     """
-    return _call("POST", url, body, headers)
+    return _call("POST", url, body, headers, timeout)
 
 
 def get(url: str, *, token: str = "") -> Response:
@@ -58,12 +58,12 @@ def get(url: str, *, token: str = "") -> Response:
     Raises:
         ServerUnreachable: no server responds.
     """
-    return _call("GET", url, b"", {"Authorization": f"Bearer {token}"} if token else {})
+    return _call("GET", url, b"", {"Authorization": f"Bearer {token}"} if token else {}, _TIMEOUT_SECONDS)
 
 
-def _call(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Response:
+def _call(method: str, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
     try:
-        with closing(_connection(url)) as connection:
+        with closing(_connection(url, timeout)) as connection:
             parts = urlsplit(url)
             target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
             connection.request(method, target, body or None, dict(headers))
@@ -73,7 +73,7 @@ def _call(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Res
         raise ServerUnreachable(f"No response from {url.partition('?')[0]}: {error}.") from error
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
+def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     kinds: dict[str, type[http.client.HTTPConnection]] = {
         "http": http.client.HTTPConnection,
@@ -81,7 +81,7 @@ def _connection(url: str) -> http.client.HTTPConnection:
     }
     if parts.scheme not in kinds or not parts.hostname:
         raise ValueError("it must begin with http:// or https://")
-    return kinds[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT_SECONDS)
+    return kinds[parts.scheme](parts.hostname, parts.port, timeout=timeout)
 
 
 def as_object(text: bytes) -> Mapping[str, Any]:

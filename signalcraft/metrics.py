@@ -25,6 +25,7 @@ import structlog
 from redis import Redis, RedisError
 
 from signalcraft.resilience import every
+from signalcraft.sources import SOURCES
 
 log = structlog.get_logger(__name__)
 
@@ -62,25 +63,10 @@ class Declaration:
     buckets: tuple[float, ...] = ()
 
 
-_RESOURCES = frozenset(
-    {
-        "issue",
-        "error",
-        "event_alert",
-        "metric_alert",
-        "comment",
-        "installation",
-        "seer",
-        "preprod_artifact",
-        "servicehook",
-        "legacy",
-        "activity_alert",
-        "canary",  # our own, separate so that silence of a source stays visible
-        "unknown",  # nothing of it was verified
-    }
-)
+#: ``canary``: our own, separate so that silence of a source stays visible. ``unknown``: nothing of it was verified.
+_RESOURCES = frozenset({"canary", "unknown"}).union(*(source.RESOURCES for source in SOURCES.values()))
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-#: Sentry gives up after one second, so that is where it matters.
+#: Some senders give up after one second, so that is where it matters.
 _ACK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.5)
 #: A message is told in seconds, or after the pauses between attempts, or when a route says so.
 _TOLD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0)
@@ -102,9 +88,17 @@ def _gauge(name: str, help_text: str, *labels: str) -> Declaration:
 
 DECLARED = (
     # Taking in
-    _counter("signalcraft_webhooks_total", "Deliveries, refused ones too.", "resource", "answer", resource=_RESOURCES),
+    _counter(
+        "signalcraft_webhooks_total",
+        "Deliveries, refused ones too.",
+        *("source", "resource", "answer"),
+        source=frozenset(SOURCES),
+        resource=_RESOURCES,
+    ),
     _histogram("signalcraft_webhook_bytes", "Size of a delivery's body.", _BYTES),
-    _histogram("signalcraft_ack_seconds", "From a delivery's arrival to its answer; Sentry waits 1 s.", _ACK_SECONDS),
+    _histogram(
+        "signalcraft_ack_seconds", "From a delivery's arrival to its answer; some senders wait 1 s.", _ACK_SECONDS
+    ),
     _counter("signalcraft_rejected_total", "Requests that were refused.", "code"),
     _counter("signalcraft_rate_limited_total", "Requests over a rate limit.", "limit"),
     _counter("signalcraft_secret_matches_total", "Deliveries that a secret verified.", "workspace", "secret"),

@@ -63,17 +63,17 @@ def test_every_declaration_is_valid_for_prometheus() -> None:
 def test_counts_of_several_processes_are_summed(clean_redis: "redis.Redis") -> None:
     for _ in range(3):
         process = Registry(metrics.DECLARED)
-        process.count("signalcraft_webhooks_total", resource="issue", answer="accepted")
-        process.count("signalcraft_webhooks_total", 2, answer="accepted", resource="issue")
+        process.count("signalcraft_webhooks_total", source="sentry", resource="issue", answer="accepted")
+        process.count("signalcraft_webhooks_total", 2, answer="accepted", resource="issue", source="sentry")
         assert process.flush(clean_redis)
-    assert _scrape(clean_redis)["signalcraft_webhooks_total", "accepted", "issue"] == 9
+    assert _scrape(clean_redis)["signalcraft_webhooks_total", "accepted", "issue", "sentry"] == 9
 
 
 def test_a_made_up_resource_is_counted_as_other(registry: Registry, clean_redis: "redis.Redis") -> None:
     for number in range(20_000):
-        registry.count("signalcraft_webhooks_total", resource=f"made-up-{number}", answer="refused")
+        registry.count("signalcraft_webhooks_total", source="sentry", resource=f"made-up-{number}", answer="refused")
     registry.flush(clean_redis)
-    assert _scrape(clean_redis)["signalcraft_webhooks_total", "refused", "other"] == 20_000
+    assert _scrape(clean_redis)["signalcraft_webhooks_total", "refused", "other", "sentry"] == 20_000
     assert len(registry._series) == 0
 
 

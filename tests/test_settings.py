@@ -1,6 +1,6 @@
 """Settings: a missing or invalid variable stops the start with its name; secrets are not shown."""
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 
 import pytest
 
@@ -17,7 +17,7 @@ def _read(**environ: str) -> Settings:
 def test_two_variables_are_enough() -> None:
     settings = _read()
     assert (settings.port, settings.default_workspace, settings.default_environment) == (8000, "default", "prod")
-    assert settings.sentry_client_secrets == ()
+    assert settings.of_sources["SENTRY_CLIENT_SECRET"] == ()
     assert settings.rules == ("signalcraft.domain.notifications.default_rule",)
 
 
@@ -140,7 +140,7 @@ def test_whitespace_around_lists_and_pairs_is_ignored() -> None:
         ENVIRONMENT_ALIASES="Acceptance = staging, canary=Prod",
         SEVERITY_SHIFT="dev=-1,prod=+1",
     )
-    assert settings.sentry_client_secrets == ("old", "new")
+    assert settings.of_sources["SENTRY_CLIENT_SECRET"] == ("old", "new")
     assert settings.environment_aliases == {"acceptance": "staging", "canary": "prod"}
     assert settings.severity_shift == {"dev": -1, "prod": 1}
 
@@ -179,7 +179,7 @@ def test_secrets_are_not_in_the_repr_and_have_no_default() -> None:
         DASHBOARD_PASSWORD="hunter2",
     )
     assert "hunter2" not in repr(settings)
-    assert all(not setting.metadata["default"] for setting in fields(Settings) if not setting.repr)
+    assert all(not setting.default for setting in Settings.declared() if setting.is_secret)
 
 
 def test_settings_are_immutable() -> None:
@@ -189,11 +189,11 @@ def test_settings_are_immutable() -> None:
 
 
 def test_every_default_and_example_is_valid() -> None:
-    for setting in fields(Settings):
-        if setting.metadata["default"] is not None:
-            setting.metadata["parse"](setting.metadata["default"])
-        if setting.metadata["example"]:
-            setting.metadata["parse"](setting.metadata["example"])
+    for setting in Settings.declared():
+        if setting.default is not None:
+            setting.parse(setting.default)
+        if setting.example:
+            setting.parse(setting.example)
 
 
 def test_herokus_scheme_is_replaced_by_the_one_that_peewee_reads() -> None:

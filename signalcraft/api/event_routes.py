@@ -16,7 +16,7 @@ from signalcraft.groups import event_queries, preview, queries
 from signalcraft.groups.pages import Page, Position
 from signalcraft.groups.request_fields import is_name
 from signalcraft.ingest import request as ingest_request
-from signalcraft.sources import sentry
+from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 
 _EVENT: Final = f"/events/<int(max={MAX_ID}):event_id>"
@@ -86,7 +86,8 @@ def explain_event(event: str) -> ResponseReturnValue:
         group = found and queries.group(workspace_id, found["alert_group_id"], now=datetime.now(UTC))
     if not found or not group:
         raise NotFound
-    sentences = explanations.explain(found, group, context.current().settings.grouping_policy.window)
+    window, fingerprints = context.current().settings.grouping_policy.window, SOURCES[found["source"]].FINGERPRINTS
+    sentences = explanations.explain(found, group, window, fingerprints)
     return jsonify(response_schemas.dump_explanation(found, group, sentences))
 
 
@@ -94,12 +95,13 @@ def explain_event(event: str) -> ResponseReturnValue:
 def preview_delivery() -> ResponseReturnValue:
     """Preview the outcome of a delivery.
 
-    The request has the delivery's body and Sentry's headers. Its signature is not verified.
+    The request has the delivery's body and headers. Its signature is not verified.
     """
-    request_schemas.refuse_parameters(request.args)
+    source = request_schemas.read_source(request.args)
     max_body_bytes = context.current().settings.max_body_bytes
     found, warnings = preview.preview(
-        ingest_request.read(request, kept_headers=sentry.HEADERS, max_body_bytes=max_body_bytes),
+        ingest_request.read(request, kept_headers=source.HEADERS, max_body_bytes=max_body_bytes),
+        source,
         auth.caller().workspace_id,
         policy=context.current().settings.grouping_policy,
         vocabulary=context.current().settings.vocabulary,

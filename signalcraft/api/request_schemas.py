@@ -25,6 +25,7 @@ from signalcraft.groups.requests import (
 )
 from signalcraft.groups.user_updates import MAX_BULK, UpdateFields
 from signalcraft.notify.queries import NotificationFilter, State
+from signalcraft.sources import DEFAULT_SOURCE, SOURCES, Source
 
 _DAY = timedelta(days=1)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -80,6 +81,12 @@ class NotificationsQuery(GroupNotificationsQuery):
     group_id = fields.Integer(load_default=None, validate=validate.Range(0, MAX_ID))
 
 
+class PreviewQuery(Schema):
+    """The source of a delivery."""
+
+    source = fields.String(load_default=DEFAULT_SOURCE.NAME, validate=validate.OneOf(list(SOURCES)))
+
+
 class StatsQuery(Schema):
     """A period."""
 
@@ -108,7 +115,7 @@ class BulkBody(Schema):
             raise ValidationError("Must have a condition: without one it would change every group.", "filter")
 
 
-_PAGE_QUERY, _NO_PARAMETERS = PageQuery(), EmptyQuery()
+_PAGE_QUERY, _NO_PARAMETERS, _PREVIEW_QUERY = PageQuery(), EmptyQuery(), PreviewQuery()
 _BULK, _STATS, _EVENTS_QUERY = BulkBody(), StatsQuery(), EventsQuery()
 _NOTIFICATIONS_QUERY, _GROUP_NOTIFICATIONS_QUERY = NotificationsQuery(), GroupNotificationsQuery()
 
@@ -164,6 +171,15 @@ def load_stats_query(args: Args, *, now: datetime) -> Period:
     if until - since > MAX_DAYS * _DAY:
         raise ValidationError({"since": [f"Must be at most {MAX_DAYS} days before until."]})
     return Period.covering(since, until)
+
+
+def read_source(args: Args) -> Source:
+    """Return the source of a delivery to preview.
+
+    Raises:
+        marshmallow.ValidationError: there is no such source.
+    """
+    return SOURCES[load(_PREVIEW_QUERY, args)["source"]]
 
 
 def refuse_parameters(args: Args) -> None:

@@ -15,24 +15,24 @@ from rich.console import Console
 from rich.markup import escape
 
 from signalcraft import http_client
-from signalcraft.cli import doctor_checks, signature_diagnosis
+from signalcraft.cli import doctor_checks
 from signalcraft.cli.context import database, prompt_secret, workspace_option
 from signalcraft.cli.doctor_checks import Finding, Grade, failure, ok, warning
-from signalcraft.cli.signature_diagnosis import Candidate, Verdict
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.ingest import canary
 from signalcraft.notify import extensions
 from signalcraft.queues import canary_proof, redis_clients
 from signalcraft.settings import Settings
+from signalcraft.sources import DEFAULT_SOURCE, SOURCES, Source
+from signalcraft.sources.diagnosis import Candidate, Verdict
+from signalcraft.sources.protocol import comma_separated
 from signalcraft.storage import tenants
 from signalcraft.storage.database import open_database
 from signalcraft.web.health import State
 
 _COLOURS: Final = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
-_WEBHOOKS: Final = "/webhooks/sentry"
 _SAMPLE_TIMEOUT_SECONDS: Final = 15.0
-_SENTRY_TIMEOUT_SECONDS: Final = 1.0
 
 
 @click.command()
@@ -45,15 +45,26 @@ _SENTRY_TIMEOUT_SECONDS: Final = 1.0
     "--signature", metavar="HEX", default="", help="Signature of that body, or the whole header line: 'Header: hex'."
 )
 @click.option("--secret", "with_secret", is_flag=True, help="Ask for a secret, or read it from standard input.")
+@click.option("--source", type=click.Choice(list(SOURCES)),
+              help="Source of the sample, by default the first with a secret, and of the body in FILE.")  # fmt: skip
 @workspace_option(default="DEFAULT_WORKSPACE")
-def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secret: bool, workspace: str | None) -> None:
+def doctor(
+    *,
+    url: str | None,
+    delivery: Path | None,
+    signature: str,
+    with_secret: bool,
+    source: str | None,
+    workspace: str | None,
+) -> None:
     """Report what works, what does not, and what to do. Exits with 1 on a failure, not on a warning."""
     if delivery is not None:
         extra = prompt_secret() if with_secret else ""
-        _diagnose(delivery.read_bytes(), signature, _candidates(extra, workspace))
+        sender = SOURCES[source] if source else DEFAULT_SOURCE
+        _diagnose(sender, delivery.read_bytes(), signature, _candidates(sender, extra, workspace))
         return
     console, failures = Console(highlight=False), 0
-    for finding in examine(url, workspace):
+    for finding in examine(url, workspace, SOURCES[source] if source else None):
         failures += finding.grade is Grade.FAILURE
         text = escape(f"{finding.about:10} {finding.says} {finding.advice}".rstrip())
         console.print(f"[{_COLOURS[finding.grade]}]{finding.grade.value:7}[/] {text}", soft_wrap=True)
@@ -61,10 +72,11 @@ def doctor(*, url: str | None, delivery: Path | None, signature: str, with_secre
         raise click.ClickException("the deployment does not work.")
 
 
-def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
+def examine(url: str | None, workspace: str | None, source: Source | None = None) -> Iterator[Finding]:
     """Yield all findings, in the order in which to repair them.
 
-    ``workspace`` is the one that the sample is sent to, by default DEFAULT_WORKSPACE.
+    ``workspace`` is the one that the sample is sent to, by default DEFAULT_WORKSPACE. The sample is of ``source``, by
+    default of the first that has a secret.
     """
     yield from doctor_checks.check_names(os.environ)
     try:
@@ -80,7 +92,7 @@ def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
         yield from check(settings, redis)
     slug = workspace or settings.default_workspace
     try:
-        secret = doctor_checks.signing_secret(slug, settings)
+        found = doctor_checks.signing_secret(slug, settings, source)
     except tenants.TenancyError as error:
         yield failure("workspace", str(error), "Correct --workspace, or `workspace create` it.")
         return
@@ -90,24 +102,28 @@ def examine(url: str | None, workspace: str | None) -> Iterator[Finding]:
         except http_client.ServerUnreachable as error:
             yield failure("url", str(error), "Start the web process, or correct the URL.")
             return
-    if secret is None:
+    if found is None:
         problem = failure if workspace else warning
         says = f"Not sent: no live secret of the workspace {slug} can sign it."
-        yield problem("sample", says, "Set SENTRY_CLIENT_SECRET, or `secret add`, to test the whole pipeline.")
-    elif url is None:
-        yield from _send_sample(lambda: canary.enqueue_canary(settings, redis, slug), redis)
+        variable = (source or DEFAULT_SOURCE).KINDS[0].variable
+        yield problem("sample", says, f"Set {variable}, or `secret add`, to test the whole pipeline.")
+        return
+    sender, secret = found
+    if url is None:
+        yield from _send_sample(lambda: canary.enqueue_canary(settings, redis, slug, sender), redis)
     else:
-        yield from _examine_url(_webhook_url(url, workspace), secret, redis)
+        yield from _examine_url(_webhook_url(url, sender, workspace), sender, secret, redis)
 
 
-def _webhook_url(url: str, workspace: str | None) -> str:
+def _webhook_url(url: str, source: Source, workspace: str | None) -> str:
     """Append the webhook path to a URL that has no path.
 
     ``workspace`` is appended to one that names no workspace.
     """
+    path = f"/webhooks/{source.NAME}"
     if urlsplit(url).path in ("", "/"):
-        url = url.rstrip("/") + _WEBHOOKS
-    return f"{url}/{workspace}" if workspace and url.endswith(_WEBHOOKS) else url
+        url = url.rstrip("/") + path
+    return f"{url}/{workspace}" if workspace and url.endswith(path) else url
 
 
 def _examine_readiness(url: str) -> Iterator[Finding]:
@@ -122,40 +138,40 @@ def _examine_readiness(url: str) -> Iterator[Finding]:
         yield failure("url", says, "Give it the ENCRYPTION_KEY that `secret add` had, and restart it.")
 
 
-def _examine_url(url: str, secret: Secret, redis: Redis) -> Iterator[Finding]:
-    """Check the response that Sentry would get, and that the delivery becomes a stored event."""
+def _examine_url(url: str, source: Source, secret: Secret, redis: Redis) -> Iterator[Finding]:
+    """Check the response that the sender would get, and that the delivery becomes a stored event."""
     began = time.monotonic()
     try:
-        response = canary.post(url, secret.value.decode())
+        response = canary.post(url, source, secret.value.decode())
     except http_client.ServerUnreachable as error:
         yield failure("url", str(error), "Start the web process, or correct the URL.")
         return
     seconds = time.monotonic() - began
-    yield _judge_response(url, response, seconds, secret)
+    yield _judge_response(url, source, response, seconds, secret)
     if response.status == HTTPStatus.ACCEPTED:
         yield from _send_sample(lambda: str(response.body.get("delivery_id", "")), redis)
 
 
-def _judge_response(url: str, response: http_client.Response, seconds: float, secret: Secret) -> Finding:
+def _judge_response(
+    url: str, source: Source, response: http_client.Response, seconds: float, secret: Secret
+) -> Finding:
     says = f"{url} responds with {response.status} {response.body.get('code', '')}".strip() + "."
-    if response.status == HTTPStatus.ACCEPTED and seconds > _SENTRY_TIMEOUT_SECONDS:
-        return failure(
-            "url", f"{url} took {seconds:.1f} s.", "Sentry gives up after one second, and the alert is lost."
-        )
+    if response.status == HTTPStatus.ACCEPTED and seconds > source.TRAITS.answer_within:
+        advice = f"{source.TITLE} gives up after {source.TRAITS.answer_within:g} s, and the alert is lost."
+        return failure("url", f"{url} took {seconds:.1f} s.", advice)
     if response.status == HTTPStatus.ACCEPTED:
         return ok("url", f"{url} accepted a delivery within {seconds * 1000:.0f} ms, without a redirect.")
     if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
-        advice = "Give Sentry the URL of the redirect: Sentry takes a redirect for success, and the alert is lost."
+        advice = f"Give {source.TITLE} the URL of the redirect: it takes a redirect for success, and the alert is lost."
         return failure("url", says, advice)
     if response.status == HTTPStatus.UNAUTHORIZED:
         advice = (
-            "The web process has another SENTRY_CLIENT_SECRET or ENCRYPTION_KEY, or the path names another workspace: "
-            f"{secret.name} signed the sample."
+            f"The web process has another {source.KINDS[0].variable} or ENCRYPTION_KEY, or the path names another "
+            f"workspace: {secret.name} signed the sample."
         )
         return failure("url", says, advice)
-    return failure(
-        "url", says, f"The path should be {_WEBHOOKS} or {_WEBHOOKS}/<workspace>; see the web process's log."
-    )
+    path = f"/webhooks/{source.NAME}"
+    return failure("url", says, f"The path should be {path} or {path}/<workspace>; see the web process's log.")
 
 
 def _send_sample(enqueue: Callable[[], str], redis: Redis) -> Iterator[Finding]:
@@ -169,8 +185,8 @@ def _send_sample(enqueue: Callable[[], str], redis: Redis) -> Iterator[Finding]:
         yield ok("sample", f"Stored within {(time.monotonic() - began) * 1000:.0f} ms, and deleted again.")
 
 
-def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> None:
-    found = signature_diagnosis.diagnose(body, signature, candidates)
+def _diagnose(source: Source, body: bytes, signature: str, candidates: Sequence[Candidate]) -> None:
+    found = source.diagnose(body, signature, candidates)
     click.echo(found.says)
     if found.advice:
         click.echo(found.advice)
@@ -178,7 +194,7 @@ def _diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> N
         raise click.ClickException(f"the signature is not good: {found.verdict.value}.")
 
 
-def _candidates(extra: str, workspace: str | None) -> list[Candidate]:
+def _candidates(source: Source, extra: str, workspace: str | None) -> list[Candidate]:
     """Return the given secret, those of the environment and, if the database can be read, the stored ones.
 
     Those of other workspaces are among them, to name the one that signed the delivery.
@@ -188,22 +204,23 @@ def _candidates(extra: str, workspace: str | None) -> list[Candidate]:
     """
     default = os.environ.get("DEFAULT_WORKSPACE", "").strip() or "default"
     slug = workspace or default
-    values = enumerate(os.environ.get("SENTRY_CLIENT_SECRET", "").split(","), 1)
-    environ_secrets = [(f"SENTRY_CLIENT_SECRET-{number}", value.strip()) for number, value in values]
-    found = [_candidate("The given secret", extra.encode(), "integration")] if extra else []
+    found = [_candidate("The given secret", extra.encode(), source.KINDS[0].name)] if extra else []
     found += [
-        _candidate(name, value.encode(), "integration", other_workspace="" if slug == default else default)
-        for name, value in environ_secrets
-        if value
+        _candidate(
+            f"{kind.variable}-{number}", value.encode(), kind.name, other_workspace="" if slug == default else default
+        )
+        for kind in source.KINDS
+        if kind.variable
+        for number, value in enumerate(comma_separated(os.environ.get(kind.variable, "")), start=1)
     ]
-    return found + _stored_candidates(slug, must_exist=workspace is not None)
+    return found + _stored_candidates(source, slug, must_exist=workspace is not None)
 
 
 def _candidate(name: str, value: bytes, kind: str, *, retired: bool = False, other_workspace: str = "") -> Candidate:
     return Candidate(secret=Secret(name=name, kind=kind, value=value), retired=retired, other_workspace=other_workspace)
 
 
-def _stored_candidates(workspace: str, *, must_exist: bool) -> list[Candidate]:
+def _stored_candidates(source: Source, workspace: str, *, must_exist: bool) -> list[Candidate]:
     try:
         with database() as settings:
             opened = {slug: tenants.opened_secrets(slug, settings.encryption_keys) for slug in tenants.workspaces()}
@@ -225,5 +242,5 @@ def _stored_candidates(workspace: str, *, must_exist: bool) -> list[Candidate]:
         )
         for slug, found in opened.items()
         for info, value in found
-        if value
+        if value and info.source == source.NAME
     ]

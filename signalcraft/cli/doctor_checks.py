@@ -5,6 +5,7 @@ A check whose dependency is unavailable reports that; it never raises. No findin
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +22,7 @@ from signalcraft.notify import queries as notify_queries
 from signalcraft.queues import backlog, jobs, redis_clients, redis_persistence
 from signalcraft.queues.redis_persistence import Judgement
 from signalcraft.settings import Settings
+from signalcraft.sources import SOURCES, Source
 from signalcraft.storage import migrations, tenants
 from signalcraft.storage.database import check_disk, current_time, database, session
 from signalcraft.storage.models import ApiToken
@@ -31,6 +33,8 @@ _MIN_POSTGRESQL_VERSION: Final = 140_000
 _SKEW_WARNING_SECONDS: Final = 2.0
 _SKEW_FAILURE_SECONDS: Final = 60.0
 _RECOMMENDED_WINDOW_MINUTES: Final = range(30, 61)
+#: The usual secret of each source in the environment.
+_VARIABLES: Final = " or ".join(source.KINDS[0].variable for source in SOURCES.values())
 
 
 class Grade(StrEnum):
@@ -98,7 +102,8 @@ def check_names(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:
     """Check the webhook secrets and the API tokens."""
-    yield from _check_environment_secrets(settings.sentry_client_secrets)
+    of_environment = settings.environment_secrets()
+    yield from _check_environment_secrets(secret for _, secret in of_environment)
     try:
         with session():
             stored = {slug: _live(slug, settings) for slug in tenants.workspaces()}
@@ -112,24 +117,24 @@ def check_secrets(settings: Settings, _: Redis) -> Iterator[Finding]:
         says = f"There is no workspace {settings.default_workspace}."
         yield failure("secrets", says, "Run `python -m signalcraft migrate`: it creates the default workspace.")
         return
-    live = len(settings.sentry_client_secrets) + sum(value is not None for value in default.values())
+    live = len(of_environment) + sum(value is not None for value in default.values())
     if not live:
         says = f"The workspace {settings.default_workspace} has none: every delivery is refused."
-        yield failure("secrets", says, "Set SENTRY_CLIENT_SECRET to the integration's Client Secret.")
+        yield failure("secrets", says, f"Set {_VARIABLES}, or `secret add` one.")
     else:
         yield ok("secrets", f"{live} live in the workspace {settings.default_workspace}.")
     if not tokens and not settings.api_token:
         yield warning("secrets", "No client can read the API.", "`token create --workspace ...`, or set API_TOKEN.")
 
 
-def _check_environment_secrets(values: Iterable[str]) -> Iterator[Finding]:
-    for number, value in enumerate(values, start=1):
+def _check_environment_secrets(secrets: Iterable[Secret]) -> Iterator[Finding]:
+    for secret in secrets:
+        value = secret.value.decode()
         if value[0] in "'\"" or value[-1] in "'\"":
-            says = f"SENTRY_CLIENT_SECRET-{number} begins or ends with a quotation mark."
+            says = f"{secret.name} begins or ends with a quotation mark."
             yield warning("secrets", says, "Remove it: some platforms keep the quotation marks of a .env file.")
         elif len(value) < _MIN_SECRET_LENGTH:
-            says = f"SENTRY_CLIENT_SECRET-{number} has only {len(value)} characters."
-            yield warning("secrets", says, "Copy the whole Client Secret: Sentry's have 64.")
+            yield warning("secrets", f"{secret.name} has only {len(value)} characters.", "Copy the whole secret.")
 
 
 def _check_stored_secrets(stored: Mapping[str, Mapping[str, bytes | None]], default: str) -> Iterator[Finding]:
@@ -143,37 +148,33 @@ def _check_stored_secrets(stored: Mapping[str, Mapping[str, bytes | None]], defa
     for name, value in named.items():
         if value is not None and len(value) < _MIN_SECRET_LENGTH:
             says = f"{name} has only {len(value)} characters."
-            yield warning("secrets", says, "`secret add` the whole Client Secret (Sentry's have 64), and retire it.")
+            yield warning("secrets", says, "`secret add` the whole secret, and retire it.")
     for slug, values in stored.items():
         if slug != default and not values:
             says = f"The workspace {slug} has none: every delivery to it is refused."
             yield warning("secrets", says, f"`secret add --workspace {slug}`.")
 
 
-def signing_secret(workspace: str, settings: Settings) -> Secret | None:
-    """Return a secret that signs a sample of ``workspace``.
+def signing_secret(workspace: str, settings: Settings, source: Source | None) -> tuple[Source, Secret] | None:
+    """Return a source, and its secret for a sample of ``workspace``.
 
-    None if it has none that can be read.
+    The source is ``source``, else the first that has one. None if there is none that can be read.
 
     Raises:
         TenancyError: no such workspace.
     """
-    if workspace == settings.default_workspace and settings.sentry_client_secrets:
-        value = settings.sentry_client_secrets[0].encode()
-        return Secret(name="SENTRY_CLIENT_SECRET-1", kind="integration", value=value)
-    try:
-        with session():
-            opened = tenants.opened_secrets(workspace, settings.encryption_keys)
-    except (RecoverableError, PeeweeException):
-        return None
-    return next(
-        (
-            Secret(name=info.name, kind=info.kind, value=value)
-            for info, value in opened
-            if value is not None and info.kind == "integration" and info.retired_at is None
-        ),
-        None,
-    )
+    found = settings.environment_secrets() if workspace == settings.default_workspace else []
+    with suppress(RecoverableError, PeeweeException), session():
+        found += [
+            (info.source, Secret(name=info.name, kind=info.kind, value=value))
+            for info, value in tenants.opened_secrets(workspace, settings.encryption_keys)
+            if value is not None and info.retired_at is None
+        ]
+    for name, secret in found:
+        candidate = SOURCES[name]
+        if candidate is (source or candidate) and secret.kind == candidate.KINDS[0].name:
+            return candidate, secret
+    return None
 
 
 def _live(slug: str, settings: Settings) -> dict[str, bytes | None]:

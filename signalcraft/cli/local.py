@@ -17,6 +17,7 @@ from signalcraft.cli.context import console
 from signalcraft.dev import demo, embedded_servers
 from signalcraft.dev.local_stack import ROOT, run_local_stack
 from signalcraft.settings import Settings
+from signalcraft.sources import DEFAULT_SOURCE
 from signalcraft.storage.database import open_database, session
 from signalcraft.web.dashboard import create_dashboard
 
@@ -29,16 +30,16 @@ SignalCraft is running. Ctrl-C stops it; data and logs stay in {stack.directory}
 
   the pages  {link}
              (signs in once, within an hour; `make run` again, or `python -m signalcraft login`, prints another)
-  webhooks   {stack.webhook_url}
+  webhooks   {webhooks}
 {slack}  groups     curl -H "Authorization: Bearer {stack.token}" {stack.url}/api/v1/groups
   the API    {stack.url}/docs
   the queues {stack.url}/rq (sign in with any name and the password {password})
   metrics    {stack.url}/metrics
-  settings   {environment} (SENTRY_CLIENT_SECRET there signs deliveries)
+  settings   {environment} (the secrets there sign deliveries)
 
 From another terminal, in the shell that `make shell` opens:
 
-  python -m signalcraft send event_alert.triggered --title "It broke" --count 3
+  python -m signalcraft send {sample} --title "It broke" --count 3
   python -m signalcraft dashboard # view the queues
 """
 
@@ -83,7 +84,7 @@ def dev(port: int, data: Path) -> None:
             data,
             {**os.environ, "DASHBOARD_PASSWORD": password},
             port=port,
-            secret=previous.get("SENTRY_CLIENT_SECRET", ""),
+            secret=previous.get(DEFAULT_SOURCE.KINDS[0].variable, ""),
             token=previous.get("API_TOKEN", ""),
         ) as stack,
     ):
@@ -94,10 +95,13 @@ def dev(port: int, data: Path) -> None:
         if not previous:
             demo.play(stack, terminal)
         # not through Rich, which would wrap the lines to copy
+        slack = _SLACK.format(url=stack.slack_url) if stack.slack_url else ""
         click.echo(
             _UP.format(
                 stack=stack,
-                slack=_SLACK.format(url=stack.slack_url) if stack.slack_url else "",
+                slack=slack,
+                sample=DEFAULT_SOURCE.SAMPLES[0],
+                webhooks=", ".join(stack.webhook_urls.values()),
                 environment=os.path.relpath(environment),
                 password=password,
                 link=_sign_in_link({**os.environ, **stack.environ}),

@@ -8,14 +8,14 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from signalcraft import __version__
+from signalcraft import __version__, http_client
 from signalcraft.cli import doctor, local, notifications, recovery, reports, sign_in, slack, tenancy
 from signalcraft.cli.context import database, prompt_secret
 from signalcraft.dev import docs, settings_docs
-from signalcraft.dev.mock_sentry import MockSentry
 from signalcraft.domain.errors import SignalCraftError
 from signalcraft.settings import Settings
-from signalcraft.sources.sentry import samples
+from signalcraft.sources import DEFAULT_SOURCE, SOURCES, Source
+from signalcraft.sources.protocol import Sample
 from signalcraft.storage import migrations, tenants
 
 
@@ -33,7 +33,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="SignalCraft")
 def main() -> None:
-    """SignalCraft: Sentry's webhooks in, a few groups out. Settings are environment variables: see .env.example."""
+    """SignalCraft: alerts in, a few groups out. Settings are environment variables: see .env.example."""
 
 
 @main.command()
@@ -51,18 +51,16 @@ def migrate() -> None:
     click.echo("The database is up to date.")
 
 
-#: What a sample needs at the other end that the others do not, by resource.
-_SECRET_ADVICE = {
-    "legacy": "Sentry's legacy plugin does not sign: its URL carries a secret of kind legacy.",
-    "servicehook": "A service hook is signed with a secret of kind servicehook.",
-}
+#: The source of each sample.
+_SAMPLES = {name: source for source in SOURCES.values() for name in source.SAMPLES}
 
 
-@main.command(epilog=f"RESOURCE.ACTION is one of: {', '.join(samples.NAMES)}.")
-@click.argument("name", metavar="RESOURCE.ACTION", type=click.Choice(samples.NAMES))
+@main.command(epilog=f"SAMPLE is one of: {', '.join(_SAMPLES)}.")
+@click.argument("name", metavar="SAMPLE", type=click.Choice(list(_SAMPLES)))
 @click.option("--url", help="Base URL or whole webhook URL; by default this machine's web process.")
 @click.option("--secret", metavar="-", is_flag=False, flag_value="-",
-              help="Ask for the secret, or read it from standard input; default: SENTRY_CLIENT_SECRET.")  # fmt: skip
+              help="Ask for the secret, or read it from standard input; default: the source's variable, such as "
+                   f"{DEFAULT_SOURCE.KINDS[0].variable}.")  # fmt: skip
 @click.option(
     "--count",
     default=1,
@@ -70,41 +68,60 @@ _SECRET_ADVICE = {
     type=click.IntRange(1, 100_000),
     help="Number of deliveries, all different.",
 )
-@click.option("--title", help="Title of the alert; one title is one issue.")
+@click.option("--title", help="Title of the alert; one title is one problem.")
 @click.option("--project", help="Slug of the project.")
 @click.option("--environment", help="Environment of the alert.")
 def send(name: str, url: str | None, secret: str | None, count: int, **params: str | None) -> None:
-    """Send signed sample deliveries, as Sentry would, and count the responses."""
-    value = _secret_to_sign_with(secret)
+    """Send sample deliveries, as their sender would, and count the responses."""
+    source = _SAMPLES[name]
+    value = _secret_to_sign_with(secret, source)
     url = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
     if urlsplit(url).path in ("", "/"):
-        url = url.rstrip("/") + "/webhooks/sentry"
+        url = f"{url.rstrip('/')}/webhooks/{source.NAME}"
     given = {param: value for param, value in params.items() if value is not None}
+    samples = (source.build_sample(name, secret=value, **given) for _ in range(count))
     responses: dict[str, int] = {}
-    refused = 0
-    for _ in track(range(count), "Sending", console=Console(stderr=True), transient=True, disable=count == 1):
-        sample = samples.build(name, secret=value, **given)
-        attempt = MockSentry(url=url).deliver(sample)[-1]
-        response = f"no response: {attempt.failure}" if attempt.failure else attempt.response.summary
+    refused, kind = 0, ""
+    progress = Console(stderr=True)
+    for sample in track(samples, "Sending", total=count, console=progress, transient=True, disable=count == 1):
+        kind = sample.kind
+        response, is_accepted = _post(url, sample, source)
         responses[response] = responses.get(response, 0) + 1
-        refused += not attempt.response.accepted
+        refused += not is_accepted
     for response, times in responses.items():
         click.echo(f"{times} x {response}")
-    kind = name.partition(".")[0]
-    if any(response.startswith("401") for response in responses) and kind in _SECRET_ADVICE:
-        add = f"`secret add --workspace SLUG --kind {kind}`"
-        click.echo(f"{_SECRET_ADVICE[kind]} Add it with {add}, and send with the same.", err=True)
+    if any(response.startswith("401") for response in responses):
+        _advise(kind, source)
     if refused:
         raise click.ClickException(f"{refused} of {count} deliveries were not accepted.")
 
 
-def _secret_to_sign_with(option: str | None) -> str:
+def _post(url: str, sample: Sample, source: Source) -> tuple[str, bool]:
+    """Post a sample as patiently as its sender; return the response in words, and whether it is a success."""
+    try:
+        response = http_client.post(sample.url(url), sample.body, sample.headers, timeout=source.TRAITS.answer_within)
+    except http_client.ServerUnreachable as error:
+        return f"no response: {type(error.__cause__).__name__}", False
+    return response.summary, response.accepted
+
+
+def _advise(kind: str, source: Source) -> None:
+    """Say what a refused sample needs at the other end, unless it is the usual kind of secret."""
+    for other in source.KINDS[1:]:
+        if other.name == kind:
+            add = f"`secret add --workspace SLUG --source {source.NAME} --kind {kind}`"
+            click.echo(f"Its secret is {other.carried_by}. Add it with {add}, and send with the same.", err=True)
+
+
+def _secret_to_sign_with(option: str | None, source: Source) -> str:
     """Return the secret that ``send`` signs with.
 
     ``option`` is the value of --secret.
     """
+    variables = [kind.variable for kind in source.KINDS if kind.variable]
     if option is None:
-        value = os.environ.get("SENTRY_CLIENT_SECRET", "").partition(",")[0].strip()
+        found = (os.environ.get(variable, "").partition(",")[0].strip() for variable in variables)
+        value = next(filter(None, found), "")
     elif option == "-":
         value = prompt_secret()
     else:
@@ -114,7 +131,8 @@ def _secret_to_sign_with(option: str | None) -> str:
             err=True,
         )
     if not value:
-        raise click.ClickException("there is no secret to sign with: set SENTRY_CLIENT_SECRET, or use `--secret -`.")
+        names = " or ".join(variables)
+        raise click.ClickException(f"there is no secret to sign with: set {names}, or use `--secret -`.")
     return value
 
 

@@ -21,6 +21,7 @@ from signalcraft.notify.routes import Match, Route, Subject
 from signalcraft.notify.routing import Router
 from signalcraft.notify.simulation import simulate
 from signalcraft.settings import Settings
+from signalcraft.sources import DEFAULT_SOURCE
 from signalcraft.storage import tenants
 
 _LISTED = 100
@@ -119,7 +120,7 @@ def _subject(conditions: Mapping[str, str], settings: Settings) -> Subject:
         raise click.BadParameter(f"severity must be one of {names}") from None
     return Subject(
         workspace=conditions.get("workspace", settings.default_workspace),
-        source=conditions.get("source", "sentry"),
+        source=conditions.get("source", DEFAULT_SOURCE.NAME),
         project=conditions.get("project", ""),
         environment=conditions.get("environment", settings.default_environment),
         severity=severity,

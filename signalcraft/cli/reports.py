@@ -15,6 +15,7 @@ from signalcraft.domain import explanations
 from signalcraft.groups import event_queries, hourly_counts, queries
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
 from signalcraft.groups.pages import Row
+from signalcraft.sources import SOURCES
 from signalcraft.storage import retention, tenants
 from signalcraft.storage.database import current_time
 from signalcraft.storage.models import Workspace
@@ -26,14 +27,15 @@ from signalcraft.worker import maintenance
 def explain(event: str) -> None:
     """Explain why an event is in its group.
 
-    EVENT is an id of ours, Sentry's event id, or a delivery id. All workspaces are searched.
+    EVENT is an id of ours, the source's event id, or a delivery id. All workspaces are searched.
     """
     with database() as settings:
         found = list(_find(event))
     if not found:
         raise click.ClickException(f"There is no event {event}.")
     for event_row, group in found:
-        for sentence in explanations.explain(event_row, group, settings.grouping_policy.window):
+        window, fingerprints = settings.grouping_policy.window, SOURCES[event_row["source"]].FINGERPRINTS
+        for sentence in explanations.explain(event_row, group, window, fingerprints):
             click.echo(sentence)
 
 

@@ -7,11 +7,13 @@ import click
 from rich.table import Table
 
 from signalcraft.cli.context import console, database, prompt_secret, workspace_option
+from signalcraft.sources import DEFAULT_SOURCE, SOURCES
 from signalcraft.storage import tenants
 
 #: Stands for the time since which a credential of the environment is there.
 _ENVIRONMENT = "environment"
 _WORKSPACE = workspace_option(required=True)
+_KINDS = " ".join(f"{name}: {', '.join(kind.name for kind in source.KINDS)}." for name, source in SOURCES.items())
 
 
 @click.group()
@@ -25,7 +27,8 @@ def create_workspace(slug: str) -> None:
     """Create the workspace SLUG: 1 to 63 of a-z, 0-9, _ and -."""
     with database():
         tenants.create_workspace(slug)
-    click.echo(f"Created. Its webhook URL ends in /webhooks/sentry/{slug}")
+    paths = ", ".join(f"/webhooks/{source}/{slug}" for source in SOURCES)
+    click.echo(f"Created. Its webhook URL ends in {paths}")
 
 
 @workspace.command("list")
@@ -43,13 +46,17 @@ def secret() -> None:
 
 @secret.command("add")
 @_WORKSPACE
-@click.option("--kind", type=click.Choice(tenants.KINDS), default="integration", show_default=True)
+@click.option("--source", type=click.Choice(list(SOURCES)), default=DEFAULT_SOURCE.NAME, show_default=True)
+@click.option("--kind", help=f"Kind of the secret, by default the first of its source. {_KINDS}")
 @click.option("--name", help="Name in lists and logs; by default generated.")
-def add_secret(workspace: str, kind: str, name: str | None) -> None:
+def add_secret(workspace: str, source: str, kind: str | None, name: str | None) -> None:
     """Store a secret, encrypted. The value is prompted for or read from standard input, never an argument."""
+    kinds = [known.name for known in SOURCES[source].KINDS]
+    if kind is not None and kind not in kinds:
+        raise click.BadParameter(f"{source} has the kinds {', '.join(kinds)}.", param_hint="--kind")
     value = prompt_secret()
     with database() as settings:
-        name = tenants.add_secret(workspace, kind, value, settings.encryption_keys, name)
+        name = tenants.add_secret(workspace, kind or kinds[0], value, settings.encryption_keys, name, source=source)
     click.echo(
         f"Added {name}. Web processes that have this ENCRYPTION_KEY use it at once; others refuse each delivery "
         f"that it signs.\n`doctor --workspace {workspace} --url <their URL>` sends one."
@@ -60,14 +67,15 @@ def add_secret(workspace: str, kind: str, name: str | None) -> None:
 @_WORKSPACE
 def list_secrets(workspace: str) -> None:
     """List the secrets, without their values: those of this environment, whose use is not recorded, and the stored."""
-    table = Table("name", "kind", "since", "last used", "retired")
+    table = Table("name", "source", "kind", "since", "last used", "retired")
     with database() as settings:
         stored = tenants.secrets(workspace)
     if workspace == settings.default_workspace:
-        for number, _ in enumerate(settings.sentry_client_secrets, start=1):
-            table.add_row(f"SENTRY_CLIENT_SECRET-{number}", "integration", _ENVIRONMENT, "", "")
+        for source, found in settings.environment_secrets():
+            table.add_row(found.name, source, found.kind, _ENVIRONMENT, "", "")
     for info in stored:
-        table.add_row(info.name, info.kind, *map(_minute, (info.created_at, info.last_used_at, info.retired_at)))
+        times = map(_minute, (info.created_at, info.last_used_at, info.retired_at))
+        table.add_row(info.name, info.source, info.kind, *times)
     console().print(table)
 
 

@@ -4,10 +4,8 @@ Every scene states how many alerts it adds. The demo succeeds only if the groups
 """
 
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE
@@ -17,82 +15,17 @@ from rich.table import Table
 
 from signalcraft import http_client
 from signalcraft.dev.local_stack import Deployment, DeploymentError
-from signalcraft.dev.mock_sentry import MockSentry
-from signalcraft.sources.sentry import samples
+from signalcraft.sources import SOURCES, Source
+from signalcraft.sources.protocol import Scene
 
 _PROCESSING_TIMEOUT_SECONDS = 30.0
 _PAGE_SIZE = 200
 _COLOURS = {"critical": "bold red", "high": "red", "med": "yellow", "low": "blue", "info": "dim"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """Deliveries that show one feature; ``alerts`` of them are new alerts, the others must not be counted."""
-
-    shows: str
-    sample: str
-    times: int = 1
-    alerts: int = 0
-    params: Mapping[str, Any] = field(default_factory=dict)
-    forged: bool = False
-
-
-def scenes() -> list[Scene]:
-    """Return the scenes in order.
-
-    Event ids are new each time, so that they can be sent again to the same data.
-    """
-    event_id, other_event_id = uuid.uuid4().hex, uuid.uuid4().hex
-    timeout = {"title": "PaymentTimeout: card gateway did not answer within 5.0 s"}
-    catalog = {"project": "catalog", "fingerprint": ["{{ default }}"]}
-    missing = {"title": "KeyError: 'price'", **catalog}
-    return [
-        Scene(shows="a new issue", sample="event_alert.triggered", alerts=1, params={"event_id": event_id, **timeout}),
-        Scene(
-            shows="the same delivery again", sample="event_alert.triggered", params={"event_id": event_id, **timeout}
-        ),
-        Scene(
-            shows="the same event by another rule",
-            sample="event_alert.triggered",
-            params={"event_id": event_id, "rule": "Everything to SignalCraft", **timeout},
-        ),
-        Scene(shows="more events of the issue", sample="event_alert.triggered", times=25, alerts=25, params=timeout),
-        Scene(
-            shows="the issue in another environment",
-            sample="event_alert.triggered",
-            times=3,
-            alerts=3,
-            params={"environment": "staging", "level": "warning", **timeout},
-        ),
-        Scene(
-            shows="an event received as error.created",
-            sample="error.created",
-            alerts=1,
-            params={"event_id": other_event_id, **missing},
-        ),
-        Scene(
-            shows="… and as event_alert too",
-            sample="event_alert.triggered",
-            params={"event_id": other_event_id, **missing},
-        ),
-        Scene(
-            shows="another issue with {{ default }}",
-            sample="event_alert.triggered",
-            times=4,
-            alerts=4,
-            params={"title": "TemplateSyntaxError: unknown tag 'pricee'", "level": "fatal", **catalog},
-        ),
-        Scene(
-            shows="a metric alert",
-            sample="metric_alert.critical",
-            alerts=1,
-            params={"project": "search", "title": "p95 latency above 800 ms"},
-        ),
-        Scene(shows="a comment, which is no alert", sample="comment.created"),
-        Scene(shows="a delivery with a forged signature", sample="event_alert.triggered", forged=True),
-        Scene(shows="the legacy plugin without a token", sample="legacy.modern", forged=True),
-        Scene(shows="the first issue resolved in Sentry", sample="issue.resolved", params=timeout),
-    ]
+def scenes() -> list[tuple[Source, Scene]]:
+    """Return the scenes of all sources, in order."""
+    return [(source, scene) for source in SOURCES.values() for scene in source.scenes()]
 
 
 def play(stack: Deployment, console: Console) -> None:
@@ -103,7 +36,7 @@ def play(stack: Deployment, console: Console) -> None:
     """
     script, before = scenes(), sum(group["count"] for group in _groups(stack))
     responses = _send(script, stack, console)
-    expected = before + sum(scene.alerts for scene in script)
+    expected = before + sum(scene.alerts for _, scene in script)
     groups = _wait_for(expected, stack)
     console.print(_as_table(groups))
     console.print(_totals(responses, groups))
@@ -111,25 +44,26 @@ def play(stack: Deployment, console: Console) -> None:
         console.print(_as_messages(_wait_for_messages(groups, stack)))
 
 
-def _send(script: Sequence[Scene], stack: Deployment, console: Console) -> "Counter[str]":
+def _send(script: Sequence[tuple[Source, Scene]], stack: Deployment, console: Console) -> "Counter[str]":
     responses: Counter[str] = Counter()
-    title = f"Sent to {stack.webhook_url}"
+    title = f"Sent to {stack.url}/webhooks/<source>"
     table = Table("scene", "deliveries", "response", title=title, title_justify="left", box=SIMPLE)
-    for scene in track(script, "Sending", console=console, transient=True):
-        received = Counter(_deliver(scene, stack) for _ in range(scene.times))
+    for source, scene in track(script, "Sending", console=console, transient=True):
+        received = Counter(_deliver(source, scene, stack) for _ in range(scene.times))
         responses.update(received)
         table.add_row(scene.shows, f"{scene.times} {scene.sample}", ", ".join(received))
     console.print(table)
     return responses
 
 
-def _deliver(scene: Scene, stack: Deployment) -> str:
-    sample = samples.build(scene.sample, secret="forged" if scene.forged else stack.secret, **scene.params)
-    attempt = MockSentry(url=stack.webhook_url).deliver(sample)[-1]
-    if attempt.response.accepted == scene.forged:
-        response = attempt.failure or attempt.response.summary
-        raise DeploymentError(f"{scene.shows}: response {response}.\n{stack.last_lines('web')}")
-    return attempt.response.summary
+def _deliver(source: Source, scene: Scene, stack: Deployment) -> str:
+    secret = "forged" if scene.forged else stack.secret
+    sample = source.build_sample(scene.sample, secret=secret, **scene.params)
+    url = sample.url(stack.webhook_urls[source.NAME])
+    response = http_client.post(url, sample.body, sample.headers, timeout=source.TRAITS.answer_within)
+    if response.accepted == scene.forged:
+        raise DeploymentError(f"{scene.shows}: response {response.summary}.\n{stack.last_lines('web')}")
+    return response.summary
 
 
 def _wait_for(alerts: int, stack: Deployment) -> list[Mapping[str, Any]]:

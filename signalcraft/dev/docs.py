@@ -3,12 +3,15 @@
 import sys
 from pathlib import Path
 
-from signalcraft.dev import metrics_docs, sentry_docs, settings_docs
+from signalcraft.dev import metrics_docs, settings_docs
+from signalcraft.dev.local_stack import ROOT
+from signalcraft.sources import SOURCES
 
 
 def documents() -> dict[Path, str]:
     """Return the text of every generated document by path."""
-    return settings_docs.documents() | metrics_docs.documents() | sentry_docs.documents()
+    references = {ROOT / "docs" / f"{source.NAME}.md": source.reference() for source in SOURCES.values()}
+    return settings_docs.documents() | metrics_docs.documents() | references
 
 
 def write(texts: dict[Path, str]) -> list[Path]:

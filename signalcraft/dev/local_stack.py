@@ -18,6 +18,7 @@ from signalcraft import http_client
 from signalcraft.dev import embedded_servers
 from signalcraft.dev.fake_slack.workspace import BOT_TOKEN
 from signalcraft.domain.errors import SignalCraftError
+from signalcraft.sources import SOURCES
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,9 +65,9 @@ class Deployment:
     processes: Mapping[str, "subprocess.Popen[bytes]"] = field(repr=False)
 
     @property
-    def webhook_url(self) -> str:
-        """Return the URL that Sentry would send to."""
-        return f"{self.url}/webhooks/sentry"
+    def webhook_urls(self) -> dict[str, str]:
+        """The URLs that senders would send to, by source."""
+        return {source: f"{self.url}/webhooks/{source}" for source in SOURCES}
 
     def check(self) -> None:
         """Check that every process still runs.
@@ -111,8 +112,8 @@ def run_local_stack(
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
             "PORT": str(port),
-            "SENTRY_CLIENT_SECRET": secret,
             "API_TOKEN": token,
+            **{kind.variable: secret for source in SOURCES.values() for kind in source.KINDS if kind.variable},
         }
         processes = dict(_PROCESSES)
         if slack_port:

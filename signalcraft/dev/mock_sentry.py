@@ -12,7 +12,7 @@ from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
 from signalcraft.http_client import Response, as_object
-from signalcraft.sources.sentry.samples import Sample
+from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry.signature import Family, family_of
 
 #: Seconds to connect, and to wait for the response: ``sentry-apps.webhook.timeout.sec``, and the older senders' five.

@@ -1,13 +1,11 @@
 """The documentation of the settings, generated from ``Settings``. ``make docs`` writes it, a test compares it."""
 
-from dataclasses import fields
 from pathlib import Path
 
 from signalcraft.dev.local_stack import ROOT
 from signalcraft.settings import Settings
 
 _BEGIN, _END = "<!-- settings -->\n", "<!-- /settings -->"
-_KEYS = ("variable", "values", "default", "example")
 
 
 def env_example() -> str:
@@ -21,22 +19,22 @@ def env_example() -> str:
             "# The shell and systemd both read this: put a value with spaces or one of & ; $ # ( into single quotes.\n"
         )
     ]
-    for setting in fields(Settings):
-        variable, values, default, example = (setting.metadata[key] for key in _KEYS)
+    for setting in Settings.declared():
+        variable, values, default, example = setting.variable, setting.values, setting.default, setting.example
         mark = "" if default is None else "# "
         accepted = f"{values[0].upper()}{values[1:]}"
-        blocks.append(f"# {setting.metadata['purpose']}\n# {accepted}.\n{mark}{variable}={default or example}\n")
+        blocks.append(f"# {setting.purpose}\n# {accepted}.\n{mark}{variable}={default or example}\n")
     return "\n".join(blocks)
 
 
 def settings_table() -> str:
     """Return all settings as a Markdown table."""
     rows = ["| variable | default | values | purpose |", "|---|---|---|---|"]
-    for setting in fields(Settings):
-        variable, values, default, example = (setting.metadata[key] for key in _KEYS)
+    for setting in Settings.declared():
+        variable, values, default, example = setting.variable, setting.values, setting.default, setting.example
         shown = "**must be set**" if default is None else f"`{default}`" if default else ""
         accepted = f"{values}; for example `{example}`" if example else values
-        rows.append(f"| `{variable}` | {shown} | {accepted} | {setting.metadata['purpose']} |")
+        rows.append(f"| `{variable}` | {shown} | {accepted} | {setting.purpose} |")
     return "\n".join(rows) + "\n"
 
 

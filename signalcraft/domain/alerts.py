@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
+
+from signalcraft.domain.errors import PermanentError
 
 #: Rules that an event names, of those that sent it: further ones are dropped, or an event could grow without a bound.
 MAX_EVENT_RULES = 100
@@ -84,8 +87,9 @@ class NormalizedAlert:
     duplicates kept. ``triggered_rule`` is the label of the rule that sent the alert, if any.
     ``source_count`` is the sender's own number of occurrences. ``has_title``: the title is the sender's own, not
     made of other fields. ``names_environment``: deliveries of this kind can name an environment; without one, the
-    alert belongs to its problem's group in any environment. Texts hold nothing that PostgreSQL cannot store; times
-    are aware UTC.
+    alert belongs to its problem's group in any environment. ``is_episode``: it lasts until a ``StatusChange`` with its
+    id; the sender may repeat it meanwhile. ``part`` is a body that alone gives this alert, of a delivery with several;
+    None: the delivery's own. Texts hold nothing that PostgreSQL cannot store; times are aware UTC.
     """
 
     source: str
@@ -105,15 +109,20 @@ class NormalizedAlert:
     source_count: int | None = None
     has_title: bool = True
     names_environment: bool = True
+    runbook_url: str | None = None
+    is_episode: bool = False
+    part: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
     """A source's status change for the groups of one fingerprint, in every environment.
 
-    ``substatus`` is the source's own term, e.g. Sentry's ``archived_until_escalating``;
+    With an ``event_id`` it is about that episode alone (``NormalizedAlert.is_episode``), and is ``RESOLVED``: its
+    group is resolved with the last of its episodes.
+    ``substatus`` is the source's own term, e.g. ``archived_until_escalating``;
     ``snoozed_until`` is the end of an archiving that has one; ``assignee`` is the new assignee, for
-    ``ASSIGNED`` (``sentry:user:31``), or ``None`` if unassigned. ``source_count`` is as an alert's.
+    ``ASSIGNED`` (``<source>:user:31``), or ``None`` if unassigned. ``source_count`` is as an alert's.
     """
 
     source: str
@@ -124,6 +133,19 @@ class StatusChange:
     snoozed_until: datetime | None = None
     assignee: str | None = None
     source_count: int | None = None
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertFailure:
+    """One alert of a delivery that cannot be read; the others are stored.
+
+    ``place`` is its path in the body (``alerts[17]``), ``part`` a body that alone holds it.
+    """
+
+    place: str
+    error: PermanentError
+    part: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +162,11 @@ class FieldWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalization:
-    """The alerts and status changes of one delivery, and its warnings."""
+    """The alerts and status changes of one delivery, the alerts that cannot be read, and its warnings."""
 
     outcomes: Sequence[NormalizedAlert | StatusChange]
     warnings: Sequence[FieldWarning] = ()
+    failures: Sequence[AlertFailure] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +220,10 @@ class Vocabulary:
     """Normalization settings of one workspace.
 
     ``default_environment`` replaces a missing environment; ``environment_aliases`` has lower-case
-    keys; ``severity_shift`` is in steps, by canonical environment.
+    keys; ``severity_shift`` is in steps, by canonical environment; ``settings`` are those of the sources, by variable.
     """
 
     default_environment: str = "prod"
     environment_aliases: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT_ALIASES)
     severity_shift: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

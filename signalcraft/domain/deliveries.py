@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 
@@ -11,9 +12,7 @@ from typing import Any, Final, Self
 class Secret:
     """One live secret of a workspace. Its value stays out of ``repr``.
 
-    ``name`` is safe to log and to use as a metric label; ``kind`` is ``integration`` (an HMAC key, Sentry's
-    client secret), ``servicehook`` (the HMAC key of one service hook) or ``legacy`` (the token
-    in the URL of the unsigned WebHooks plugin).
+    ``name`` is safe to log and to use as a metric label; ``kind`` is one of its source's ``KINDS``.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Identity:
 
     A redelivery has the same ``delivery_key``. ``ignored`` is empty for an alert or a status change; else it is the
     reason why the delivery is ignored. ``is_kept``: it is ignored, but someone may want to look at it, so it is stored
-    raw. ``project`` is the source's own id or slug of the project, where the body has one.
+    raw. ``is_canary``: it is one of our own. ``response_headers`` are for a sender that shows them to people.
     """
 
     resource: str
@@ -50,7 +49,8 @@ class Identity:
     delivery_key: str
     ignored: str = ""
     is_kept: bool = False
-    project: str = ""
+    is_canary: bool = False
+    response_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,5 @@ class ReceiveResult:
     reason: str = ""
 
 
-#: Reserved: alerts of a Sentry project of this name would never be listed. Sentry numbers its projects from 1.
+#: Reserved: alerts of a project of this name are never listed.
 CANARY_PROJECT: Final = "signalcraft-canary"
-CANARY_PROJECT_ID: Final = 0

@@ -153,20 +153,6 @@ class InvalidFields(Refusal):
     title = "A field is missing, of the wrong type or not allowed; see errors."
 
 
-class ResourceMismatch(Refusal):
-    """The body is signed and the resource header is not: a mismatch may be a replay attack."""
-
-    status = 422
-    code = "resource_mismatch"
-    title = "The Sentry-Hook-Resource header contradicts the body."
-
-
-class UiComponentRequest(Refusal):
-    status = 422
-    code = "ui_component_request"
-    title = "This is a call of a Sentry UI component (Sentry-App-Signature), not a webhook; we have none."
-
-
 class TooManyRequests(Refusal):
     status = 429
     code = "rate_limited"

@@ -9,17 +9,6 @@ from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupStatus
 
 Row = Mapping[str, Any]
 
-#: The origin of a fingerprint, by its type.
-_FINGERPRINTS: Mapping[str, str] = MappingProxyType(
-    {
-        "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
-        "metric_rule": "it is a metric alert of rule {value}",
-        "custom": "the delivery names no issue, and the event has a fingerprint of its own",
-        "hashes": "the delivery names no issue, so Sentry's grouping hashes stand in",
-        "made": "the delivery has neither issue, fingerprint nor hashes, so type, title and culprit stand in",
-    }
-)
-
 #: Where the environment of an alert that cannot name one is from.
 _ASSUMED = (
     "Its delivery is of a kind that names no environment, and no other alert of this fingerprint has named one yet: "
@@ -52,23 +41,23 @@ _DECISIONS: Mapping[Decision, str] = MappingProxyType(
 )
 
 
-def explain(event: Row, group: Row, window: timedelta) -> Sequence[str]:
+def explain(event: Row, group: Row, window: timedelta, fingerprints: Mapping[str, str]) -> Sequence[str]:
     """Return sentences that explain the grouping of an event.
 
     They are on the group key, the grouping decision and later changes. ``window`` is that of the current settings; it
-    may have been another when the event was grouped.
+    may have been another when the event was grouped. ``fingerprints`` says what each type of the source's means.
     """
     return [
-        _key_sentence(event),
+        _key_sentence(event, fingerprints),
         *_environment_sentences(event, group),
         _decision_sentence(event, group, window),
         *_later_changes(event, group),
     ]
 
 
-def _key_sentence(event: Row) -> str:
+def _key_sentence(event: Row, fingerprints: Mapping[str, str]) -> str:
     kind, _, value = event["fingerprint"].partition(":")
-    reason = _FINGERPRINTS.get(kind, "its source says so").format(value=value)
+    reason = fingerprints.get(kind, "its source says so").format(value=value)
     template = "It groups with alerts of source {source}, project {project}, environment {environment} and fingerprint"
     return f"{template.format_map(event)} {event['fingerprint']}: {reason}."
 

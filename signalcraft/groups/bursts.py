@@ -43,7 +43,7 @@ class PendingEvent:
                 fingerprint=alert.fingerprint,
             ),
             alert=alert,
-            payload=compress(delivery.body),
+            payload=compress(delivery.body if alert.part is None else alert.part),
             rules=(alert.triggered_rule,) if alert.triggered_rule else (),
         )
 

@@ -9,7 +9,7 @@ from signalcraft.domain.errors import InvalidFields, PermanentError
 from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.groups import record
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
-from signalcraft.sources import SOURCES
+from signalcraft.sources import Source
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent
 
@@ -30,6 +30,7 @@ class Preview:
 
 def preview(
     delivery: Delivery,
+    source: Source,
     workspace_id: int,
     *,
     policy: GroupingPolicy,
@@ -42,7 +43,6 @@ def preview(
     Raises:
         Refusal: the delivery would be refused on receipt, or dead-lettered by the worker.
     """
-    source = SOURCES["sentry"]
     source.identify(delivery)
     try:
         normalization = source.normalize(delivery, vocabulary)

@@ -17,15 +17,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from signalcraft import http_client, metrics
-from signalcraft.domain.deliveries import CANARY_PROJECT, CANARY_PROJECT_ID, AcceptedDelivery
+from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import SignalCraftError
 from signalcraft.queues import enqueue, leases
 from signalcraft.queues.canary_proof import CanaryLost, await_proof
 from signalcraft.resilience import every
 from signalcraft.settings import Settings
-from signalcraft.sources import SOURCES
-from signalcraft.sources.sentry import samples
-from signalcraft.sources.sentry.samples import Sample
+from signalcraft.sources import SOURCES, Source
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
 
@@ -34,31 +32,18 @@ _LEADER_KEY: Final = "signalcraft:canary-turn"
 _MAX_INTERVAL_SECONDS: Final = 5.0
 
 
-def build(secret: str) -> Sample:
-    """Return a canary, signed with ``secret``."""
-    return samples.build(
-        "event_alert.triggered",
-        secret=secret,
-        project=CANARY_PROJECT,
-        project_id=CANARY_PROJECT_ID,
-        level="info",
-        title="Canary: is the way through open?",
-        rule="SignalCraft canary",
-    )
-
-
-def post(url: str, secret: str) -> http_client.Response:
-    """Post a canary to ``url``, as Sentry would.
+def post(url: str, source: Source, secret: str) -> http_client.Response:
+    """Post a canary to ``url``, as the sender of ``source`` would.
 
     Raises:
         ServerUnreachable: no server answers.
     """
-    sample = build(secret)
-    return http_client.post(url, sample.body, sample.headers)
+    sample = source.build_canary(secret)
+    return http_client.post(sample.url(url), sample.body, sample.headers)
 
 
-def enqueue_canary(settings: Settings, redis: Redis, workspace: str) -> str:
-    """Enqueue a canary of ``workspace``.
+def enqueue_canary(settings: Settings, redis: Redis, workspace: str, source: Source) -> str:
+    """Enqueue a canary of ``source`` for ``workspace``.
 
     It is enqueued as the web process does it. Returns its delivery id.
 
@@ -66,18 +51,18 @@ def enqueue_canary(settings: Settings, redis: Redis, workspace: str) -> str:
         CanaryLost: there is no such workspace.
         RecoverableError: PostgreSQL or Redis is unavailable.
     """
-    delivery = build("never verified").as_delivery(datetime.now(UTC))
+    delivery = source.build_canary("never verified").as_delivery(datetime.now(UTC))
     with session():
         found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == workspace).scalar()
     if found is None:
         raise CanaryLost(f"There is no workspace {workspace}.")
-    identity = SOURCES["sentry"].identify(delivery)
+    identity = source.identify(delivery)
     accepted = AcceptedDelivery(
         delivery_id=uuid4().hex,
         delivery_key=identity.delivery_key,
         workspace_id=found,
         workspace=workspace,
-        source="sentry",
+        source=source.NAME,
         resource=identity.resource,
         delivery=delivery,
     )
@@ -90,11 +75,11 @@ def start(settings: Settings, redis: Redis) -> Callable[[], None]:
     It goes to this machine's web process. Returns what stops the thread. Of many processes one sends: the leader that
     Redis names.
     """
-    if settings.canary_seconds and settings.sentry_client_secrets:
+    if settings.canary_seconds and settings.environment_secrets():
         interval = min(_MAX_INTERVAL_SECONDS, settings.canary_seconds)
         return every(interval, lambda: send_if_leader(settings, redis), name="canary")
     if settings.canary_seconds:
-        log.warning("canary disabled, SENTRY_CLIENT_SECRET is not set", stage="canary")
+        log.warning("canary disabled, the environment has no webhook secret", stage="canary")
     return lambda: None
 
 
@@ -108,10 +93,11 @@ def send_if_leader(settings: Settings, redis: Redis) -> None:
             return
     except RedisError:
         return  # without Redis there is no proof; /readyz says why
-    url = f"http://127.0.0.1:{settings.port}/webhooks/sentry/{settings.default_workspace}"
+    name, secret = settings.environment_secrets()[0]
+    url = f"http://127.0.0.1:{settings.port}/webhooks/{name}/{settings.default_workspace}"
     began = time.monotonic()
     try:
-        response = post(url, settings.sentry_client_secrets[0])
+        response = post(url, SOURCES[name], secret.value.decode())
         if response.status != HTTPStatus.ACCEPTED:
             raise CanaryLost(f"The response was {response.status}.")
         await_proof(redis, str(response.body.get("delivery_id", "")))

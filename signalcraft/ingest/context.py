@@ -22,7 +22,6 @@ class IngestContext:
     """
 
     settings: Settings
-    source: str
     credentials: CredentialCache
     limit: Callable[[str], None]
     redis: Redis

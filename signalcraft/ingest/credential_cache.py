@@ -10,6 +10,7 @@ time, however many wait.
 import hmac
 import secrets as randomness
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -25,15 +26,16 @@ from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.logs import exception_fields
 from signalcraft.resilience import SingleFlight, every
 from signalcraft.settings import Settings
+from signalcraft.sources import DEFAULT_SOURCE, SOURCES
 from signalcraft.storage.database import database, reason, session
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
-from signalcraft.storage.tenants import KINDS, decrypted, token_sha256
+from signalcraft.storage.tenants import decrypted, token_sha256
 
 #: A read may take as long again: what changes is known within ten seconds.
 REFRESH_INTERVAL_SECONDS: Final = 5.0
 #: How long a request that would be refused, or is about to write, waits for a newer snapshot.
 REFRESH_TIMEOUT_SECONDS: Final = 0.2
-#: How long a request waits for the first one. Sentry gives up after a second.
+#: How long a request waits for the first one. Some senders give up after a second.
 FIRST_READ_TIMEOUT_SECONDS: Final = 0.8
 #: Precision of the last use of a stored secret or token.
 LAST_USED_INTERVAL_SECONDS: Final = 60.0
@@ -45,7 +47,7 @@ _UsedTable = WebhookSecret | ApiToken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceSecrets:
-    """Secrets that verify the deliveries of one workspace.
+    """Secrets that verify the deliveries of one source for one workspace.
 
     Every workspace has the same number of ``secrets`` of each kind: decoys, which verify nothing, fill up the number.
     So refusing an unknown workspace, whose ``workspace_id`` is 0, takes as long as refusing a known one.
@@ -72,13 +74,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
-    """Live workspaces by slug and callers by the SHA-256 of their token, read at one moment.
+    """Live workspaces by slug and source, and callers by the SHA-256 of their token, read at one moment.
 
     ``rows`` has the ids of stored secrets, by slug and secret; ``undecryptable`` names those that no key decrypts.
+    ``decoys`` are the secrets of an unknown workspace, by source.
     """
 
-    workspaces: Mapping[str, WorkspaceSecrets]
-    decoys: Sequence[Secret]
+    workspaces: Mapping[tuple[str, str], WorkspaceSecrets]
+    decoys: Mapping[str, Sequence[Secret]]
     callers: Mapping[str, Caller] = field(repr=False)
     rows: Mapping[tuple[str, Secret], int] = field(repr=False)
     undecryptable: Sequence[str]
@@ -99,7 +102,11 @@ class CredentialCache:
         self._use_noted_at: dict[tuple[type[_UsedTable], int], float] = {}
         self._uses: dict[tuple[type[_UsedTable], int], datetime] = {}
         self._use_writes = SingleFlight[None]("credential-uses")
-        self._decoys = [Secret(name="decoy", kind=kind, value=randomness.token_bytes(32)) for kind in KINDS]
+        self._decoys = {
+            (source.NAME, kind.name): Secret(name="decoy", kind=kind.name, value=randomness.token_bytes(32))
+            for source in SOURCES.values()
+            for kind in source.KINDS
+        }
 
     def start(self) -> Callable[[], None]:
         """Read the credentials now, then at intervals, in a thread.
@@ -113,8 +120,8 @@ class CredentialCache:
         if self._uses:  # an earlier write may have failed
             self._use_writes.start(self._write_uses)
 
-    def secrets_of(self, workspace: str) -> WorkspaceSecrets:
-        """Return the secrets of ``workspace``.
+    def secrets_of(self, workspace: str, source: str) -> WorkspaceSecrets:
+        """Return the secrets that verify deliveries of ``source`` for ``workspace``.
 
         Decoys if it is unknown.
 
@@ -122,8 +129,8 @@ class CredentialCache:
             DatabaseUnavailable: nothing is cached yet and PostgreSQL is unavailable.
         """
         snapshot = self._current()
-        unknown = WorkspaceSecrets(workspace_id=0, workspace=workspace, secrets=snapshot.decoys)
-        return snapshot.workspaces.get(workspace, unknown)
+        unknown = WorkspaceSecrets(workspace_id=0, workspace=workspace, secrets=snapshot.decoys[source])
+        return snapshot.workspaces.get((workspace, source), unknown)
 
     def caller(self, token: str) -> Caller | None:
         """Return the caller with the bearer token ``token``.
@@ -135,7 +142,7 @@ class CredentialCache:
         """
         snapshot, own = self._current(), self._settings.api_token
         if own and hmac.compare_digest(own.encode(), token.encode(errors="surrogateescape")):
-            default = snapshot.workspaces.get(self._settings.default_workspace)
+            default = snapshot.workspaces.get((self._settings.default_workspace, DEFAULT_SOURCE.NAME))
             return _environment_caller(default) if default else None
         return snapshot.callers.get(token_sha256(token))
 
@@ -235,12 +242,13 @@ class CredentialCache:
             stored = self._read_secrets()
             callers = _live_callers()
         live = _live_secrets(self._settings, stored)
-        counts = {kind: max((_count(secrets, kind) for secrets in live.values()), default=0) or 1 for kind in KINDS}
+        padded = {
+            source: self._padded(source, {slug: live.get((slug, source), ()) for slug in ids}) for source in SOURCES
+        }
         workspaces = {
-            slug: WorkspaceSecrets(
-                workspace_id=workspace_id, workspace=slug, secrets=self._padded(live.get(slug, ()), counts)
-            )
-            for slug, workspace_id in ids.items()
+            (slug, source): WorkspaceSecrets(workspace_id=ids[slug], workspace=slug, secrets=secrets)
+            for source, (of_workspaces, _) in padded.items()
+            for slug, secrets in of_workspaces.items()
         }
         undecryptable = [f"{row.workspace.slug}/{row.name}" for row, secret in stored if secret is None]
         known = self._snapshot.undecryptable if self._snapshot else []
@@ -248,7 +256,7 @@ class CredentialCache:
             log.error("secrets cannot be decrypted with ENCRYPTION_KEY", number=len(undecryptable), names=undecryptable)
         self._snapshot = _Snapshot(
             workspaces=workspaces,
-            decoys=self._padded((), counts),
+            decoys={source: decoys for source, (_, decoys) in padded.items()},
             callers=callers,
             rows={(row.workspace.slug, secret): row.id for row, secret in stored if secret is not None},
             undecryptable=undecryptable,
@@ -275,10 +283,24 @@ class CredentialCache:
             (row, None if value is None else Secret(name=row.name, kind=row.kind, value=value)) for row, value in values
         ]
 
-    def _padded(self, secrets: Sequence[Secret], counts: Mapping[str, int]) -> Sequence[Secret]:
-        """Fill ``secrets`` up with decoys to ``counts`` of each kind."""
-        lacking = ([decoy] * (counts[decoy.kind] - _count(secrets, decoy.kind)) for decoy in self._decoys)
-        return [*secrets, *chain.from_iterable(lacking)]
+    def _padded(
+        self, source: str, by_workspace: Mapping[str, Sequence[Secret]]
+    ) -> tuple[dict[str, Sequence[Secret]], Sequence[Secret]]:
+        """Fill the secrets of each workspace up with decoys, to one number of each kind.
+
+        Return them by workspace, and the decoys of an unknown one.
+        """
+        decoys = [decoy for (of_source, _), decoy in self._decoys.items() if of_source == source]
+        counts = {
+            decoy.kind: max((_count(secrets, decoy.kind) for secrets in by_workspace.values()), default=0) or 1
+            for decoy in decoys
+        }
+
+        def fill_up(secrets: Sequence[Secret]) -> Sequence[Secret]:
+            lacking = ([decoy] * (counts[decoy.kind] - _count(secrets, decoy.kind)) for decoy in decoys)
+            return [*secrets, *chain.from_iterable(lacking)]
+
+        return {slug: fill_up(secrets) for slug, secrets in by_workspace.items()}, fill_up(())
 
 
 def _count(secrets: Sequence[Secret], kind: str) -> int:
@@ -287,18 +309,17 @@ def _count(secrets: Sequence[Secret], kind: str) -> int:
 
 def _live_secrets(
     settings: Settings, stored: Iterable[tuple[WebhookSecret, Secret | None]]
-) -> Mapping[str, Sequence[Secret]]:
-    """Return the secrets that verify, by slug.
+) -> Mapping[tuple[str, str], Sequence[Secret]]:
+    """Return the secrets that verify, by slug and source.
 
     Those of the environment belong to the default workspace.
     """
-    live: dict[str, list[Secret]] = {}
-    for number, value in enumerate(settings.sentry_client_secrets, start=1):
-        secret = Secret(name=f"SENTRY_CLIENT_SECRET-{number}", kind="integration", value=value.encode())
-        live.setdefault(settings.default_workspace, []).append(secret)
+    live: dict[tuple[str, str], list[Secret]] = defaultdict(list)
+    for source, secret in settings.environment_secrets():
+        live[settings.default_workspace, source].append(secret)
     for row, decrypted_secret in stored:
         if decrypted_secret is not None:
-            live.setdefault(row.workspace.slug, []).append(decrypted_secret)
+            live[row.workspace.slug, row.source].append(decrypted_secret)
     return live
 
 

@@ -14,6 +14,7 @@ from signalcraft.ingest.context import IngestContext
 from signalcraft.queues import enqueue, inbox
 from signalcraft.queues.enqueue import EnqueueResult
 from signalcraft.resilience import BoundedCall
+from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 from signalcraft.thread_budgets import MAX_REDIS_RETRIES
 
@@ -21,8 +22,9 @@ log = structlog.get_logger(__name__)
 
 #: ``Retry-After`` of a 503.
 RETRY_AFTER_SECONDS: Final = 5
-#: Time from the arrival of a delivery to its response, and the minimum for the inbox insert. Sentry waits one second.
-_RESPONSE_TIMEOUT_SECONDS: Final = 0.8
+#: Time from the arrival of a delivery to its response, and the minimum for the inbox insert. The least patient sender
+#: decides for all: they share the threads.
+_RESPONSE_TIMEOUT_SECONDS: Final = 0.8 * min(source.TRAITS.answer_within for source in SOURCES.values())
 _MIN_INBOX_TIMEOUT_SECONDS: Final = 0.2
 #: While the circuit breaker is open: how long to wait for a retry slot, and the time left that a retry needs.
 _RETRY_SLOT_TIMEOUT_SECONDS: Final = 0.1

@@ -2,11 +2,11 @@
 
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery, DeliveryStatus, ReceiveResult
-from signalcraft.domain.errors import BadSignature
+from signalcraft.domain.errors import BadSignature, TooManyRequests, Unavailable
 from signalcraft.ingest import durable_enqueue
 from signalcraft.ingest.context import IngestContext
 from signalcraft.ingest.credential_cache import CredentialCache, WorkspaceSecrets
-from signalcraft.sources import SOURCES, Source
+from signalcraft.sources import Source
 
 
 def verify(delivery: Delivery, source: Source, workspace: str, credentials: CredentialCache) -> WorkspaceSecrets:
@@ -16,12 +16,12 @@ def verify(delivery: Delivery, source: Source, workspace: str, credentials: Cred
         BadSignature: no secret verifies it, also none that was added before it arrived.
         DatabaseUnavailable: the secrets are not cached yet.
     """
-    access = credentials.secrets_of(workspace)
+    access = credentials.secrets_of(workspace, source.NAME)
     try:
         secret = source.verify(delivery, access.secrets)
     except BadSignature:
         credentials.refresh()
-        newer = credentials.secrets_of(workspace)
+        newer = credentials.secrets_of(workspace, source.NAME)
         if newer == access:
             raise
         access = newer
@@ -31,7 +31,9 @@ def verify(delivery: Delivery, source: Source, workspace: str, credentials: Cred
     return access
 
 
-def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: IngestContext) -> ReceiveResult:
+def receive(
+    delivery: Delivery, source: Source, *, delivery_id: str, workspace: str, context: IngestContext
+) -> ReceiveResult:
     """Verify ``delivery`` and enqueue it once.
 
     ``workspace`` is the slug of the workspace that it is verified for.
@@ -40,10 +42,9 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: In
         Refusal: the delivery is refused, and nothing of it is stored.
         DatabaseUnavailable: the secrets of the workspace are not cached yet.
     """
-    source = SOURCES[context.source]
     with metrics.timed("signalcraft_stage_seconds", stage="verify"):
         access = verify(delivery, source, workspace, context.credentials)
-    context.limit(access.workspace)
+    _limit(source, access.workspace, context)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery)
     result = ReceiveResult(
@@ -56,7 +57,7 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: In
         delivery_key=identity.delivery_key,
         workspace_id=access.workspace_id,
         workspace=access.workspace,
-        source=context.source,
+        source=source.NAME,
         resource=identity.resource,
         delivery=delivery,
     )
@@ -66,3 +67,18 @@ def receive(delivery: Delivery, *, delivery_id: str, workspace: str, context: In
         return result
     status = DeliveryStatus.DUPLICATE if enqueued.is_duplicate else DeliveryStatus.ACCEPTED
     return ReceiveResult(status=status, delivery_id=enqueued.delivery_id, identity=identity)
+
+
+def _limit(source: Source, workspace: str, context: IngestContext) -> None:
+    """Count a verified delivery of ``workspace``.
+
+    Raises:
+        TooManyRequests: it is over the limit.
+        Unavailable: likewise, from a sender that sends again after a 5xx alone.
+    """
+    try:
+        context.limit(workspace)
+    except TooManyRequests as error:
+        if not source.TRAITS.retries:
+            raise
+        raise Unavailable(retry_after=durable_enqueue.RETRY_AFTER_SECONDS) from error

@@ -1,6 +1,5 @@
 """Webhook routes: read the request, call ``receive``, render the result."""
 
-import re
 import time
 from http import HTTPStatus
 from typing import Final
@@ -12,15 +11,14 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from signalcraft import metrics
-from signalcraft.domain.deliveries import CANARY_PROJECT_ID, DeliveryStatus, Identity, ReceiveResult
+from signalcraft.domain.deliveries import DeliveryStatus, Identity, ReceiveResult
 from signalcraft.ingest import context, receive
 from signalcraft.ingest import request as ingest_request
-from signalcraft.sources import sentry
+from signalcraft.sources import SOURCES
 
 log = structlog.get_logger(__name__)
 
 WORKSPACE_HEADER: Final = "X-SignalCraft-Workspace"
-_HEADER_SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 webhooks = Blueprint("webhooks", __name__)
 
@@ -35,24 +33,24 @@ def start_delivery() -> None:
     g.started_at = time.perf_counter() - ingest_request.seconds_waited()
 
 
-@webhooks.post("/webhooks/sentry", endpoint="take_in")
-@webhooks.post("/webhooks/sentry/<workspace>", endpoint="take_in")
-def receive_delivery(workspace: str = "") -> ResponseReturnValue:
+@webhooks.post(f"/webhooks/<any({','.join(SOURCES)}):source>", endpoint="take_in")
+@webhooks.post(f"/webhooks/<any({','.join(SOURCES)}):source>/<workspace>", endpoint="take_in")
+def receive_delivery(source: str, workspace: str = "") -> ResponseReturnValue:
     """Receive a delivery.
 
-    The path names the workspace, else a header that Sentry can be configured to send, else DEFAULT_WORKSPACE.
+    The path names the workspace, else a header that a sender can be configured to send, else DEFAULT_WORKSPACE.
     The endpoint's name is the public ``operationId``.
     """
+    sender = SOURCES[source]
     ingest = context.current()
     settings = ingest.settings
     g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
-    delivery = ingest_request.read(request, kept_headers=sentry.HEADERS, max_body_bytes=settings.max_body_bytes)
-    result = receive.receive(delivery, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
+    delivery = ingest_request.read(request, kept_headers=sender.HEADERS, max_body_bytes=settings.max_body_bytes)
+    result = receive.receive(delivery, sender, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
     g.receive_result = result
     status = 202 if result.status is DeliveryStatus.ACCEPTED else 200
     response = Response(orjson.dumps(_dump(result)), status, mimetype="application/json")
-    if _HEADER_SAFE.fullmatch(result.identity.project):
-        response.headers["Sentry-Hook-Project"] = result.identity.project
+    response.headers.update(result.identity.response_headers)
     return response
 
 
@@ -65,8 +63,9 @@ def log_delivery(response: Response) -> Response:
     result: ReceiveResult | None = g.get("receive_result")
     identity = result.identity if result else None
     answer = result.status.value if result else g.get("problem_code", "none")
+    source = (request.view_args or {}).get("source", "")
     seconds = time.perf_counter() - g.started_at
-    metrics.count("signalcraft_webhooks_total", resource=_resource_label(identity), answer=answer)
+    metrics.count("signalcraft_webhooks_total", source=source, resource=_resource_label(identity), answer=answer)
     metrics.observe("signalcraft_ack_seconds", seconds)
     metrics.observe("signalcraft_webhook_bytes", request.content_length or 0)
     # an error, since a 5xx may lose the delivery
@@ -76,7 +75,7 @@ def log_delivery(response: Response) -> Response:
         stage="receive",
         delivery_id=result.delivery_id if result else g.delivery_id,
         workspace=g.workspace if result else None,
-        source=context.current().source,
+        source=source,
         resource=identity.resource if identity else None,
         action=identity.action if identity else None,
         answer=answer,
@@ -96,7 +95,7 @@ def _resource_label(identity: Identity | None) -> str:
     """
     if identity is None:
         return "unknown"
-    return "canary" if identity.project == str(CANARY_PROJECT_ID) else identity.resource
+    return "canary" if identity.is_canary else identity.resource
 
 
 def _dump(result: ReceiveResult) -> dict[str, str]:

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, Self
 
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, Vocabulary
-from signalcraft.domain.errors import InvalidSetting
+from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.settings import values
-from signalcraft.settings.values import setting
+from signalcraft.settings.values import Declaration, setting, settings_of_sources
+from signalcraft.sources import SOURCES
 
 #: Makes a value for ENCRYPTION_KEY.
 NEW_KEY_COMMAND = "openssl rand -base64 32 | tr +/ -_"
@@ -54,12 +56,7 @@ class Settings:
         "Workspace of a delivery whose path and headers name none.",
         default="default",
     )
-    sentry_client_secrets: tuple[str, ...] = setting(
-        "SENTRY_CLIENT_SECRET",
-        values.TEXTS,
-        "Client Secrets of the Sentry integrations of the default workspace, comma-separated; all are live.",
-        secret=True,
-    )
+    of_sources: Mapping[str, Any] = settings_of_sources()
     api_token: str = setting(
         "API_TOKEN",
         values.TEXT,
@@ -242,30 +239,38 @@ class Settings:
             InvalidSetting: with the name of the first missing or invalid variable, never with its value.
         """
         parsed: dict[str, Any] = {}
-        for declared in fields(cls):
-            variable, default = declared.metadata["variable"], declared.metadata["default"]
-            example = default or declared.metadata["example"]
-            accepted = declared.metadata["values"] + (f", for example {example}" if example else "")
-            text = environ.get(variable, "").strip() or default
-            if text is None:
-                purpose = declared.metadata["purpose"]
-                raise InvalidSetting(f"{variable} is not set. {purpose} It must be {accepted}.")
-            try:
-                parsed[declared.name] = declared.metadata["parse"](text)
-            except ValueError:
-                raise InvalidSetting(f"{variable} must be {accepted}.") from None
+        for each in fields(cls):
+            values = {declared.variable: declared.read(environ) for declared in each.metadata["declares"]}
+            parsed[each.name] = (
+                MappingProxyType(values) if "by_variable" in each.metadata else next(iter(values.values()))
+            )
         return cls(**parsed)
+
+    @classmethod
+    def declared(cls) -> list[Declaration]:
+        """Return every variable that is read, in the order of the documents."""
+        return [declared for each in fields(cls) for declared in each.metadata["declares"]]
 
     @classmethod
     def misspelt(cls, environ: Mapping[str, str]) -> dict[str, str]:
         """Return names like those of unset settings, with the latter."""
-        ours = {declared.metadata["variable"] for declared in fields(cls)}
+        ours = {declared.variable for declared in cls.declared()}
         unset = [name for name in ours if not environ.get(name, "").strip()]
         close = {
             name: get_close_matches(name.upper().removeprefix("SIGNALCRAFT_"), unset, n=1, cutoff=_CLOSE)
             for name in sorted(environ.keys() - ours)
         }
         return {name: matches[0] for name, matches in close.items() if matches}
+
+    def environment_secrets(self) -> list[tuple[str, Secret]]:
+        """Return the secrets of the default workspace in the environment, each with the name of its source."""
+        return [
+            (source.NAME, Secret(name=f"{kind.variable}-{number}", kind=kind.name, value=value.encode()))
+            for source in SOURCES.values()
+            for kind in source.KINDS
+            if kind.variable
+            for number, value in enumerate(self.of_sources[kind.variable], start=1)
+        ]
 
     @property
     def grouping_policy(self) -> GroupingPolicy:
@@ -283,4 +288,9 @@ class Settings:
             default_environment=self.default_environment,
             environment_aliases={**ENVIRONMENT_ALIASES, **self.environment_aliases},
             severity_shift=self.severity_shift,
+            settings={
+                setting.variable: self.of_sources[setting.variable]
+                for source in SOURCES.values()
+                for setting in source.SETTINGS
+            },
         )

@@ -11,6 +11,10 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 from redis.connection import parse_url
 
+from signalcraft.domain.errors import InvalidSetting
+from signalcraft.sources import SOURCES
+from signalcraft.sources.protocol import SecretKind, SourceSetting, comma_separated
+
 _ESCAPED = ", special characters of a password written as %XX"
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PUBLIC_URL = re.compile(r"(https?://[\w.:-]+(/[^\s?#]*)?)?")
@@ -99,19 +103,15 @@ def _api_url(text: str) -> str:
     return text.rstrip("/") + "/"
 
 
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part for part in (item.strip() for item in text.split(",")) if part)
-
-
 def _fernet_keys(text: str) -> tuple[str, ...]:
-    keys = _list(text)
+    keys = comma_separated(text)
     for key in keys:
         Fernet(key)
     return keys
 
 
 def _pairs(text: str) -> Mapping[str, str]:
-    pairs = [item.partition("=") for item in _list(text)]
+    pairs = [item.partition("=") for item in comma_separated(text)]
     if any(not (key.strip() and equals and value.strip()) for key, equals, value in pairs):
         raise ValueError
     return MappingProxyType({key.strip().lower(): value.strip().lower() for key, _, value in pairs})
@@ -127,9 +127,9 @@ def _shifts(text: str) -> Mapping[str, int]:
 SLUG_VALUE = matching(SLUG, "a slug: 1 to 63 of a-z, 0-9, _ and -, the first a letter or digit")
 RATE = matching(re.compile(r"[1-9]\d*/(second|minute|hour|day)"), "a number from 1 and /second, /minute, /hour or /day")
 TEXT = Values("text", str)
-TEXTS = Values("texts, comma-separated", _list)
+TEXTS = Values("texts, comma-separated", comma_separated)
 DOTTED_PATH = matching(re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"), "a dotted path")
-DOTTED_PATHS = Values("dotted paths, comma-separated", _list)
+DOTTED_PATHS = Values("dotted paths, comma-separated", comma_separated)
 DATABASE_URL = Values(
     f"a URL that begins with postgresql:// or postgres:// and that libpq reads{_ESCAPED}", _database_url
 )
@@ -145,6 +145,35 @@ ON_OFF = Values("on or off", _is_on)
 TOML = Values("the path of a TOML file, or TOML", str)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """A variable that is read: for errors and documents. ``default`` None: it must be set."""
+
+    variable: str
+    values: str
+    parse: Callable[[str], Any] = field(repr=False)
+    purpose: str
+    default: str | None = ""
+    example: str = ""
+    is_secret: bool = False
+
+    def read(self, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - what ``parse`` returns
+        """Return the variable's value in ``environ``, else the default.
+
+        Raises:
+            InvalidSetting: it is missing or invalid; the message has its name, never its value.
+        """
+        example = self.default or self.example
+        accepted = self.values + (f", for example {example}" if example else "")
+        text = environ.get(self.variable, "").strip() or self.default
+        if text is None:
+            raise InvalidSetting(f"{self.variable} is not set. {self.purpose} It must be {accepted}.")
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise InvalidSetting(f"{self.variable} must be {accepted}.") from None
+
+
 def setting(
     variable: str,
     values: Values,
@@ -158,14 +187,37 @@ def setting(
 
     ``default`` is the text to parse when the variable is unset; None makes the variable required.
     """
-    return field(
-        repr=not secret,
-        metadata={
-            "variable": variable,
-            "values": values.words,
-            "parse": values.parse,
-            "purpose": purpose,
-            "default": default,
-            "example": example,
-        },
+    declared = Declaration(
+        variable=variable,
+        values=values.words,
+        parse=values.parse,
+        purpose=purpose,
+        default=default,
+        example=example,
+        is_secret=secret,
+    )
+    return field(repr=not secret, metadata={"declares": (declared,)})
+
+
+def settings_of_sources() -> Any:  # noqa: ANN401 - as above
+    """Declare the field with what the sources declare, by variable: secrets of the environment, and settings."""
+    declared = [_of_kind(kind) for source in SOURCES.values() for kind in source.KINDS if kind.variable]
+    declared += [_of_source(each) for source in SOURCES.values() for each in source.SETTINGS]
+    return field(repr=False, metadata={"declares": tuple(declared), "by_variable": True})
+
+
+def _of_kind(kind: SecretKind) -> Declaration:
+    return Declaration(
+        variable=kind.variable, values=TEXTS.words, parse=TEXTS.parse, purpose=kind.purpose, is_secret=True
+    )
+
+
+def _of_source(setting: SourceSetting) -> Declaration:
+    return Declaration(
+        variable=setting.variable,
+        values=setting.values,
+        parse=setting.parse,
+        purpose=setting.purpose,
+        default=setting.default,
+        example=setting.example,
     )

@@ -17,6 +17,7 @@ from peewee import (
 )
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
+from signalcraft.sources import DEFAULT_SOURCE
 from signalcraft.storage.database import database
 from signalcraft.storage.fields import BigIdentityField, CompressedField
 
@@ -45,9 +46,13 @@ class Workspace(Table):
 
 
 class WebhookSecret(Table):
-    """An encrypted key that verifies signatures, live until retired. A workspace may have several."""
+    """An encrypted key that verifies deliveries of a source, live until retired. A workspace may have several.
+
+    ``kind`` is one of the source's. The default of ``source`` is for the release before, which knows one source.
+    """
 
     workspace = ForeignKeyField(Workspace, index=False)
+    source = TextField(constraints=[SQL(f"DEFAULT '{DEFAULT_SOURCE.NAME}'")])
     name = TextField()
     kind = TextField()
     value_encrypted = TextField()
@@ -58,7 +63,6 @@ class WebhookSecret(Table):
     class Meta:
         constraints = [
             SQL("CONSTRAINT webhook_secret_name_key UNIQUE (workspace_id, name)"),
-            SQL("CONSTRAINT webhook_secret_kind_check CHECK (kind IN ('integration', 'servicehook', 'legacy'))"),
         ]
 
 
@@ -377,7 +381,7 @@ class FailedDelivery(Table):
 
 
 class UnhandledDelivery(Table):
-    """Verified deliveries of an unknown resource, the newest only: Sentry adds resources now and then."""
+    """Verified deliveries of an unknown resource, the newest only: senders add resources now and then."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     delivery_id = TextField()

@@ -20,10 +20,9 @@ from peewee import SQL, IntegrityError
 from signalcraft.domain.errors import InvalidSetting, SignalCraftError
 from signalcraft.settings import NEW_KEY_COMMAND
 from signalcraft.settings.values import SLUG
+from signalcraft.sources import DEFAULT_SOURCE, SOURCES
 from signalcraft.storage.database import database
 from signalcraft.storage.models import ApiToken, WebhookSecret, Workspace
-
-KINDS = ("integration", "servicehook", "legacy")
 
 
 class TenancyError(SignalCraftError):
@@ -35,6 +34,7 @@ class SecretInfo:
     """A secret without its value."""
 
     name: str
+    source: str
     kind: str
     created_at: datetime
     last_used_at: datetime | None
@@ -95,8 +95,10 @@ def add_secret(
     value: str,
     encryption_keys: Sequence[str],
     name: str | None = None,
+    *,
+    source: str = DEFAULT_SOURCE.NAME,
 ) -> str:
-    """Store an encrypted secret; return its name.
+    """Store an encrypted secret of ``source``; return its name.
 
     The first key encrypts it. A name is generated if none is given.
 
@@ -104,8 +106,9 @@ def add_secret(
         TenancyError: no such workspace or kind, an empty value, or the name is taken.
         InvalidSetting: no encryption key, or one is not a Fernet key.
     """
-    if kind not in KINDS:
-        raise TenancyError(f"A secret's kind is one of {', '.join(KINDS)}.")
+    kinds = [known.name for known in SOURCES[source].KINDS]
+    if kind not in kinds:
+        raise TenancyError(f"The kind of a secret of {source} is one of {', '.join(kinds)}.")
     if not value.strip():
         raise TenancyError("The secret is empty.")
     workspace_id = id_of(workspace)
@@ -113,7 +116,9 @@ def add_secret(
     name = name or _free_name(kind, {info.name for info in secrets(workspace)})
     try:
         with database.atomic():
-            WebhookSecret.insert(workspace=workspace_id, name=name, kind=kind, value_encrypted=encrypted).execute()
+            WebhookSecret.insert(
+                workspace=workspace_id, name=name, source=source, kind=kind, value_encrypted=encrypted
+            ).execute()
     except IntegrityError:
         raise TenancyError(f"The workspace has a secret {name} already.") from None
     return name
@@ -129,6 +134,7 @@ def secrets(workspace: str) -> list[SecretInfo]:
     return [
         SecretInfo(
             name=row.name,
+            source=row.source,
             kind=row.kind,
             created_at=row.created_at,
             last_used_at=row.last_used_at,

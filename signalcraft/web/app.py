@@ -30,7 +30,6 @@ from signalcraft.domain.errors import (
     Refusal,
     ThreadsExhausted,
     TooManyRequests,
-    UiComponentRequest,
 )
 from signalcraft.groups.cursors import Cursors
 from signalcraft.ingest import routes
@@ -41,7 +40,7 @@ from signalcraft.logs import exception_fields
 from signalcraft.queues import redis_clients
 from signalcraft.resilience import CircuitBreaker, threads_exhausted
 from signalcraft.settings import Settings
-from signalcraft.sources.sentry.signature import Family, family_of
+from signalcraft.sources import SOURCES
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
 from signalcraft.thread_budgets import MAX_API_REQUESTS, MAX_OPERATIONS_REQUESTS
@@ -65,7 +64,7 @@ _SECURITY_HEADERS = {
 def create_app(settings: Settings) -> Flask:
     """Wire the web application."""
     app = Flask("signalcraft", static_folder=None)
-    # Sentry treats a redirect as success and does not follow it: the alert would be lost.
+    # A sender may take a redirect for success and not follow it: the alert would be lost.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -142,7 +141,6 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
     credentials = CredentialCache(settings)
     IngestContext(
         settings=settings,
-        source="sentry",
         credentials=credentials,
         limit=Rate(limiter, "workspace", settings.ratelimit_webhook).hit,
         redis=redis,
@@ -178,11 +176,13 @@ def _limit_open_routes(app: Flask, rate: Rate, settings: Settings) -> None:
 def _http_error_response(error: HTTPException) -> Response:
     """Respond to an error of Werkzeug.
 
-    Sentry's UI components call other paths of the webhook's host: name that.
+    A sender may call other paths of the webhook's host: name that.
     """
-    is_unrouted = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-    if is_unrouted and family_of({name.lower(): value for name, value in request.headers}) is Family.UI_COMPONENT:
-        return problem_details.from_refusal(UiComponentRequest())
+    if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        headers = {name.lower(): value for name, value in request.headers}
+        for source in SOURCES.values():
+            if refusal := source.misdirected(headers):
+                return problem_details.from_refusal(refusal)
     return problem_details.from_http(error)
 
 
@@ -226,7 +226,7 @@ def _log_requests(app: Flask, scopes: Iterable[str]) -> None:
     """Log each request of the blueprints named ``scopes``.
 
     Its query string is left out. Deliveries have their own line. Requests without a route are logged too: a mistyped
-    webhook URL gives Sentry a 404, and must be visible here.
+    webhook URL gives the sender a 404, and must be visible here.
     """
 
     def start_timer() -> None:

@@ -20,12 +20,13 @@ from signalcraft.domain import errors
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Refusal
 from signalcraft.groups import group_schema, requests
+from signalcraft.sources import SOURCES
 from signalcraft.web import openapi_schemas, problem_details
 from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples
 from signalcraft.web.openapi_fields import ATTRIBUTE_FUNCTIONS
 from signalcraft.web.openapi_operation import JSON, Operation, Shape
 from signalcraft.web.openapi_routes import method_of, path_of, rules, tag_of
-from signalcraft.web.openapi_words import TAGS, WORDS
+from signalcraft.web.openapi_words import DELIVERY_HEADERS, PREVIEW_HEADERS, TAGS, WORDS
 
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
@@ -46,6 +47,7 @@ _BODY_REFUSALS = (
     errors.UnsupportedMedia,
     errors.InvalidFields,
 )
+_SOURCE_REFUSALS = tuple(refusal for source in SOURCES.values() for refusal in source.REFUSALS)
 _LIST_REFUSALS = (errors.InvalidCursor, errors.InvalidFields, *_CALLER_REFUSALS)
 _ITEM_REFUSALS = (errors.NotFound, errors.InvalidFields, *_CALLER_REFUSALS)
 _SUBLIST_REFUSALS = (errors.NotFound, *_LIST_REFUSALS)
@@ -64,10 +66,10 @@ def _conditional_get(
 
 
 _RECEIVE = Operation(
-    summary="Receive a delivery from Sentry.",
+    summary="Receive a delivery from a source.",
     body=Schema,
     request_example=DELIVERY,
-    headers=("Sentry-Hook-Resource", "Sentry-Hook-Signature", "X-SignalCraft-Workspace"),
+    headers=DELIVERY_HEADERS,
     responses={200: openapi_schemas.Receipt, 202: openapi_schemas.Receipt},
     response_examples={
         200: {"status": "duplicate", "delivery_id": "0b9f4c1e7a8d4f6f9d3c2b1a09e8d7c6"},
@@ -76,8 +78,8 @@ _RECEIVE = Operation(
     refusals=(
         *_BODY_REFUSALS,
         errors.BadSignature,
-        errors.ResourceMismatch,
-        errors.UiComponentRequest,
+        *_SOURCE_REFUSALS,
+        errors.NotFound,
         errors.TooManyRequests,
         *_COMMON_REFUSALS,
     ),
@@ -180,10 +182,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             summary="Preview the outcome of a delivery without storing it.",
             body=Schema,
             request_example=DELIVERY,
-            headers=("Sentry-Hook-Resource",),
+            query=request_schemas.PreviewQuery,
+            headers=PREVIEW_HEADERS,
             responses={200: openapi_schemas.Preview},
             response_examples={200: {"outcomes": [PREVIEWED], "warnings": []}},
-            refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.ResourceMismatch, errors.UiComponentRequest),
+            refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, *_SOURCE_REFUSALS),
         ),
         "slack.apply_action": Operation(
             summary="Apply what a person pressed in Slack; only Slack calls it.",
@@ -321,13 +324,18 @@ def _operation(rule: Rule, operation: Operation) -> dict[str, Any]:
 
 def _parameters(rule: Rule, operation: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        _parameter("path", name, _ID if name.endswith("_id") else {"type": "string"}, required=True)
-        for name in sorted(rule.arguments)
+        _parameter("path", name, _path_schema(name), required=True) for name in sorted(rule.arguments)
     ]
     found += [_parameter("header", name, {"type": "string"}) for name in operation.headers]
     if operation.query is not None:
         found.append({"in": "query", "schema": operation.query})
     return found
+
+
+def _path_schema(name: str) -> dict[str, Any]:
+    if name == "source":
+        return {"type": "string", "enum": list(SOURCES)}
+    return _ID if name.endswith("_id") else {"type": "string"}
 
 
 def _parameter(place: str, name: str, schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:

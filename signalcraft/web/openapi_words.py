@@ -27,6 +27,10 @@ _HALF_PAST: Final = "2026-03-01T12:30:00.000000Z"
 _MIDNIGHT: Final = "2026-03-02T00:00:00.000000Z"
 _CURSOR: Final = "WyIyMDI2LTAzLTAxVDEyOjMwOjAwKzAwOjAwIiw0Ml0.kG3x0yQ2nTqz"
 
+#: Headers of a delivery, and those that a preview reads.
+DELIVERY_HEADERS: Final = ("Sentry-Hook-Resource", "Sentry-Hook-Signature", "X-SignalCraft-Workspace")
+PREVIEW_HEADERS: Final = DELIVERY_HEADERS[:1]
+
 #: In the order of the description.
 TAGS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,7 +38,7 @@ TAGS: Mapping[str, str] = MappingProxyType(
         "events": "The single alerts.",
         "notifications": "Who was told of a group.",
         "stats": "Numbers over time.",
-        "webhooks": "Where Sentry sends its deliveries.",
+        "webhooks": "Where sources send their deliveries.",
         "slack": "Where Slack sends what people press.",
         "operations": "Probes and metrics.",
         "docs": "This description.",
@@ -234,8 +238,9 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "workspace": ("Slug of the workspace.", "acme"),
         "If-None-Match": ("ETag that you have: 304 if nothing has changed.", '"1.0f3a5b7c9d1e2f40"'),
         "If-Match": ("ETag of the group: 412 if its version is another by now.", '"1.0f3a5b7c9d1e2f40"'),
-        "Sentry-Hook-Resource": ("Kind of the delivery.", "event_alert"),
-        "Sentry-Hook-Signature": ("HMAC-SHA256 of the body by a secret of the workspace, in hex.", "ab" * 32),
+        "PreviewQuery.source": ("Source whose delivery it is.", "sentry"),
+        "Sentry-Hook-Resource": ("Of Sentry: kind of the delivery.", "event_alert"),
+        "Sentry-Hook-Signature": ("Of Sentry: HMAC-SHA256 of the body by a secret, in hex.", "ab" * 32),
         "X-Slack-Signature": (
             "v0= and HMAC-SHA256 of version, time and body by a signing secret, in hex.",
             "v0=" + "ab" * 32,

@@ -7,15 +7,15 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from signalcraft import metrics
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import StatusChange, Vocabulary
+from signalcraft.domain.alerts import AlertFailure, Normalization, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.domain.errors import PermanentError, UnreadableDelivery
+from signalcraft.domain.errors import NotStorable, PermanentError, UnreadableDelivery
 from signalcraft.groups import record as groups_record
 from signalcraft.groups import source_updates, validation
 from signalcraft.groups.bursts import PendingEvent, pending_events
@@ -126,10 +126,8 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
             field=warning.field,
             problem=warning.problem,
         )
-    pending = pending_events(normalization, accepted)
-    for pending_event in pending:
-        validation.validate(pending_event)
-    prepared.pending += pending
+    prepared.failures += [(_alone(accepted, failure), failure.error) for failure in normalization.failures]
+    prepared.pending += _validated(normalization, accepted, prepared)
     changes = [outcome for outcome in normalization.outcomes if isinstance(outcome, StatusChange)]
     for change in changes:
         log.info(
@@ -141,7 +139,7 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
             substatus=change.substatus or None,
         )
     prepared.changes += [(accepted.workspace_id, change) for change in changes]
-    if not normalization.outcomes:
+    if not normalization.outcomes and not normalization.failures:
         prepared.unhandled.append(accepted)
         if normalization.warnings:
             log.warning(
@@ -152,6 +150,33 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
                 resource=accepted.resource,
                 fields=[warning.field for warning in normalization.warnings],
             )
+
+
+def _validated(normalization: Normalization, accepted: AcceptedDelivery, prepared: PreparedBatch) -> list[PendingEvent]:
+    """Return the events that can be stored.
+
+    Raises:
+        NotStorable: the delivery's only one cannot be.
+    """
+    valid = []
+    for number, pending_event in enumerate(pending_events(normalization, accepted)):
+        try:
+            validation.validate(pending_event)
+        except NotStorable as error:
+            part = pending_event.alert.part
+            if part is None:
+                raise
+            failure = AlertFailure(place=f"alert {number}", error=error, part=part)
+            prepared.failures.append((_alone(accepted, failure), error))
+        else:
+            valid.append(pending_event)
+    return valid
+
+
+def _alone(accepted: AcceptedDelivery, failure: AlertFailure) -> AcceptedDelivery:
+    """Return the delivery of one alert alone, which a replay of its dead letter reads."""
+    delivery = replace(accepted.delivery, body=failure.part)
+    return replace(accepted, delivery_id=f"{accepted.delivery_id}:{failure.place}", delivery=delivery)
 
 
 def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:

@@ -152,8 +152,8 @@ def test_the_credentials_of_the_environment_are_listed_with_the_stored_ones_of_t
     run("token", "create", "--workspace", "default", "--name", "gone")
     run("token", "revoke", "--workspace", "default", "gone")
     secrets, tokens = (cells(run(what, "list", "--workspace", "default")) for what in ("secret", "token"))
-    assert [row[:3] for row in secrets[:2]] == [
-        [f"SENTRY_CLIENT_SECRET-{n}", "integration", "environment"] for n in (1, 2)
+    assert [row[:4] for row in secrets[:2]] == [
+        [f"SENTRY_CLIENT_SECRET-{n}", "sentry", "integration", "environment"] for n in (1, 2)
     ]
     assert [row[0] for row in secrets] == ["SENTRY_CLIENT_SECRET-1", "SENTRY_CLIENT_SECRET-2", "stored"]
     assert [row[:2] for row in tokens] == [["API_TOKEN", "write"], ["ci", "write"], ["gone", "read"]]
@@ -379,7 +379,7 @@ def test_the_demo_prints_groups_received_over_http_and_leaves_no_files(tmp_path:
     assert "New: KeyError: 'price'" in done.stdout
     assert "Resolved: PaymentTimeout" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("`make run` keeps all of this up")
-    for scene in demo.scenes():
+    for _, scene in demo.scenes():
         assert not scene.alerts or str(scene.params["title"])[:40] in done.stdout, scene.shows
     assert not list(tmp_path.iterdir())
 

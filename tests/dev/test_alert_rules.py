@@ -121,9 +121,9 @@ def test_promtool_agrees_with_a_scrape_of_a_web_process_that_has_received_delive
     assert declared <= set(re.findall(r"^# TYPE (\w+) gauge$", scraped, re.MULTILINE))
     values = dict(re.findall(r"^(\S+) (\S+)$", scraped, re.MULTILINE))
     expected = {
-        'signalcraft_webhooks_total{answer="accepted",resource="event_alert"}': 2,
-        'signalcraft_webhooks_total{answer="duplicate",resource="event_alert"}': 1,
-        'signalcraft_webhooks_total{answer="signature_invalid",resource="unknown"}': 1,
+        'signalcraft_webhooks_total{answer="accepted",resource="event_alert",source="sentry"}': 2,
+        'signalcraft_webhooks_total{answer="duplicate",resource="event_alert",source="sentry"}': 1,
+        'signalcraft_webhooks_total{answer="signature_invalid",resource="unknown",source="sentry"}': 1,
         'signalcraft_rejected_total{code="signature_invalid"}': 1,
         'signalcraft_rejected_total{code="unavailable"}': 1,
         "signalcraft_ack_seconds_count": 5,

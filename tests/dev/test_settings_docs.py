@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-from dataclasses import fields
 from importlib.metadata import version
 
 import pytest
@@ -13,7 +12,7 @@ from signalcraft.settings import Settings
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
-VARIABLES = {setting.metadata["variable"] for setting in fields(Settings)}
+VARIABLES = {setting.variable for setting in Settings.declared()}
 
 
 def test_the_env_example_is_generated_from_settings() -> None:

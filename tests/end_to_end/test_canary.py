@@ -14,6 +14,7 @@ from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.ingest import canary
 from signalcraft.queues import canary_proof, enqueue, jobs
 from signalcraft.settings import Settings
+from signalcraft.sources import sentry
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
 from signalcraft.storage.notification_models import Happening
@@ -73,7 +74,7 @@ def samples_of(redis: Redis) -> dict[tuple[str, ...], float]:
 def test_it_is_stored_proved_and_deleted_without_a_notification(
     http: FlaskClient, clean_redis: Redis, work: Work
 ) -> None:
-    answer = send(http, canary.build(SECRET))
+    answer = send(http, sentry.build_canary(SECRET))
     assert answer.status_code == 202
     work()
     canary_proof.await_proof(clean_redis, answer.get_json()["delivery_id"], timeout_seconds=0)
@@ -84,11 +85,11 @@ def test_it_is_stored_proved_and_deleted_without_a_notification(
     assert jobs.queue(clean_redis, jobs.NOTIFICATIONS).count == 0
     counted = samples_of(clean_redis)
     assert counted["signalcraft_alerts_total",] == counted["signalcraft_groups_created_total",] == 0
-    assert counted["signalcraft_webhooks_total", "accepted", "canary"] == 1
+    assert counted["signalcraft_webhooks_total", "accepted", "canary", "sentry"] == 1
 
 
 def test_alerts_in_the_same_batch_are_stored_as_usual(http: FlaskClient, clean_redis: Redis, work: Work) -> None:
-    delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
+    delivery_id = send(http, sentry.build_canary(SECRET)).get_json()["delivery_id"]
     for delivery in (accepted(issue="1"), accepted(issue="1")):
         enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     work()
@@ -106,7 +107,7 @@ def test_an_alert_that_only_mentions_a_canary_is_an_alert(http: FlaskClient, cle
 
 
 def test_a_canary_that_was_not_stored_is_not_proved(http: FlaskClient, clean_redis: Redis) -> None:
-    delivery_id = send(http, canary.build(SECRET)).get_json()["delivery_id"]
+    delivery_id = send(http, sentry.build_canary(SECRET)).get_json()["delivery_id"]
     with pytest.raises(canary_proof.CanaryLost, match="not processed"):
         canary_proof.await_proof(clean_redis, delivery_id, timeout_seconds=0.05)
 
@@ -120,7 +121,7 @@ def test_while_postgresql_is_unavailable_the_worker_keeps_it(
         raise DatabaseUnavailable
 
     monkeypatch.setattr("signalcraft.groups.record.record", unavailable)
-    delivery = canary.build(SECRET).as_delivery(accepted().delivery.received_at)
+    delivery = sentry.build_canary(SECRET).as_delivery(accepted().delivery.received_at)
     with pytest.raises(DatabaseUnavailable):
         tasks.processor().process([replace(accepted(), delivery=delivery)])
     assert clean_redis.keys("signalcraft:canary:*") == []

@@ -133,7 +133,7 @@ def assert_one_object_a_line(text: str) -> None:
 def test_no_repr_shows_a_secret(secretive: dict[str, str]) -> None:
     settings = Settings.from_environ(secretive)
     directory = CredentialCache(settings)
-    access = directory.secrets_of("default")
+    access = directory.secrets_of("default", "sentry")
     delivery = sample(secret=CANARIES["stored"], title=CANARIES["title"])
     queued = accepted(title=CANARIES["title"])
     secret = Secret(name="s", kind="integration", value=CANARIES["stored"].encode())

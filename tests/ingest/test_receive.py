@@ -531,7 +531,7 @@ def test_each_delivery_is_counted_also_a_refused_one(client: FlaskClient) -> Non
         ("signature_invalid", "unknown"),
         ("media_unsupported", "unknown"),
     ):
-        line = f'signalcraft_webhooks_total{{answer="{answer}",resource="{resource}"}}'
+        line = f'signalcraft_webhooks_total{{answer="{answer}",resource="{resource}",source="sentry"}}'
         assert value_of(line, after) == value_of(line, before) + 1
 
 

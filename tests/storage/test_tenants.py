@@ -128,7 +128,7 @@ def database_unavailable(database_url: str) -> Iterator[None]:
 
 
 def names(cache: CredentialCache, workspace: str) -> list[str]:
-    return [secret.name for secret in cache.secrets_of(workspace).secrets if secret.name != "decoy"]
+    return [secret.name for secret in cache.secrets_of(workspace, "sentry").secrets if secret.name != "decoy"]
 
 
 def add_secret(name: str = "mine", *, key: str = KEY) -> None:
@@ -173,14 +173,14 @@ def test_a_secret_that_no_key_decrypts_is_skipped_and_breaks_nothing(cache: Cred
 
 
 def test_every_workspace_has_equally_many_secrets_to_try_even_an_unknown_one(cache: CredentialCache) -> None:
-    kinds = [sorted(s.kind for s in cache.secrets_of(slug).secrets) for slug in ("default", "acme", "nobody")]
+    kinds = [sorted(s.kind for s in cache.secrets_of(slug, "sentry").secrets) for slug in ("default", "acme", "nobody")]
     assert kinds[0] == kinds[1] == kinds[2] == ["integration", "integration", "legacy", "servicehook"]
-    assert cache.secrets_of("nobody").workspace_id == 0
+    assert cache.secrets_of("nobody", "sentry").workspace_id == 0
 
 
 def test_a_default_workspace_that_does_not_exist_yet_has_no_secrets(environ: dict[str, str]) -> None:
     cache = CredentialCache(Settings.from_environ(environ))
-    assert cache.secrets_of("default").workspace_id == 0
+    assert cache.secrets_of("default", "sentry").workspace_id == 0
     assert names(cache, "default") == []
     assert cache.caller("test-api-token") is None
 
@@ -326,7 +326,7 @@ def test_an_empty_cache_without_a_database_is_unavailable(
     request.getfixturevalue("database_unavailable")
     cache = CredentialCache(Settings.from_environ(environ))
     with pytest.raises(DatabaseUnavailable):
-        cache.secrets_of("default")
+        cache.secrets_of("default", "sentry")
     with pytest.raises(DatabaseUnavailable):
         cache.caller("test-api-token")
 
@@ -397,7 +397,7 @@ def test_the_token_from_the_environment_is_for_the_default_workspace(cache: Cred
 
 def test_no_secret_shows_in_a_repr(cache: CredentialCache) -> None:
     add_secret()
-    cache.secrets_of("acme")
-    assert "value" not in repr([secret.name for secret in cache.secrets_of("acme").secrets])
-    assert "b'value'" not in repr(cache.secrets_of("acme"))
+    cache.secrets_of("acme", "sentry")
+    assert "value" not in repr([secret.name for secret in cache.secrets_of("acme", "sentry").secrets])
+    assert "b'value'" not in repr(cache.secrets_of("acme", "sentry"))
     assert "b'value'" not in repr(cache._snapshot)

@@ -12,8 +12,8 @@ from typing import Any
 from signalcraft.domain.alerts import NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.sources import sentry
+from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry import samples
-from signalcraft.sources.sentry.samples import Sample
 from signalcraft.sources.sentry.signature import sign
 from tests.support import ROOT
 

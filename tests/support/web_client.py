@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from signalcraft.settings import Settings
+from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry import samples
-from signalcraft.sources.sentry.samples import Sample
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
 from signalcraft.web.app import create_app

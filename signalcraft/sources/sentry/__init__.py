@@ -1,114 +1,73 @@
-"""The source Sentry: verify, identify and normalize its deliveries.
+"""The source Sentry: the names of a :class:`signalcraft.sources.protocol.Source`.
 
-The functions of a :class:`signalcraft.sources.Source`, and the table of handlers by resource and action.
 The modules next to this one hold the facts about Sentry: ``signature`` (families of requests), ``envelope``
 (proof of the resource), ``schemas`` (required fields), ``fields`` and ``field_paths`` (where each field is read),
-``alerts`` and ``status_changes`` (the handlers), ``identifiers``, ``delivery_keys``, ``fingerprint``, ``urls``.
+``deliveries`` (the table of handlers), ``alerts`` and ``status_changes`` (the handlers), ``identifiers``,
+``delivery_keys``, ``fingerprint``, ``urls``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
-from signalcraft.domain import bounded_json
-from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange, Vocabulary
-from signalcraft.domain.deliveries import Delivery, Identity
-from signalcraft.domain.errors import Refusal, UnexpectedShape
-from signalcraft.sources.sentry import alerts, delivery_keys, identifiers, status_changes
-from signalcraft.sources.sentry.envelope import LEGACY, PROOFS, SERVICE_HOOK, Envelope, open_envelope
+from signalcraft.domain.deliveries import CANARY_PROJECT
+from signalcraft.sources.protocol import Sample, SecretKind, SourceSetting, Traits
+from signalcraft.sources.sentry import alerts, samples
+from signalcraft.sources.sentry.deliveries import CANARY_PROJECT_ID
+from signalcraft.sources.sentry.deliveries import identify as identify
+from signalcraft.sources.sentry.deliveries import normalize as normalize
 from signalcraft.sources.sentry.envelope import RESOURCES as RESOURCES
 from signalcraft.sources.sentry.envelope import recall as recall
-from signalcraft.sources.sentry.field_paths import Path, Reader
-from signalcraft.sources.sentry.fields import FIELDS, OTHER
+from signalcraft.sources.sentry.errors import ResourceMismatch, UiComponentRequest
+from signalcraft.sources.sentry.reference import reference as reference
+from signalcraft.sources.sentry.samples.scenes import scenes as scenes
 from signalcraft.sources.sentry.signature import HEADERS as HEADERS
+from signalcraft.sources.sentry.signature import misdirected as misdirected
 from signalcraft.sources.sentry.signature import verify as verify
+from signalcraft.sources.sentry.signature_diagnosis import diagnose as diagnose
 
-Handler = Callable[[Envelope, Reader, Vocabulary], Sequence[NormalizedAlert | StatusChange]]
-
-#: Handlers by resource and action. Any other delivery is verified, counted and ignored.
-DISPATCH: Mapping[tuple[str, str], Handler] = MappingProxyType(
+NAME: Final = alerts.SOURCE
+TITLE: Final = "Sentry"
+#: A redirect counts as success, and is not followed.
+TRAITS: Final = Traits(
+    signs=True, retries=False, answer_within=1.0, repeats=False, sends_resolved=True, many_per_delivery=False
+)
+KINDS: Final = (
+    SecretKind(
+        name="integration",
+        carried_by="the key of the signature Sentry-Hook-Signature: the integration's Client Secret",
+        variable="SENTRY_CLIENT_SECRET",
+        purpose="Client Secrets of the Sentry integrations of the default workspace, comma-separated; all are live.",
+    ),
+    SecretKind(name="servicehook", carried_by="the key of the signature X-ServiceHook-Signature"),
+    SecretKind(
+        name="legacy",
+        carried_by="the token at the end of its URL, `?token=<secret>`: Sentry's legacy plugin does not sign",
+    ),
+)
+SETTINGS: Final[Sequence[SourceSetting]] = ()
+REFUSALS: Final = (ResourceMismatch, UiComponentRequest)
+FINGERPRINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        ("event_alert", "triggered"): alerts.of_event,
-        ("error", "created"): alerts.of_event,
-        ("issue", "created"): alerts.of_new_issue,
-        **{("issue", action): status_changes.of_issue for action in status_changes.ISSUE_ACTIONS},
-        ("metric_alert", "critical"): alerts.of_metric,
-        ("metric_alert", "warning"): alerts.of_metric,
-        ("metric_alert", "open"): alerts.of_metric,
-        ("metric_alert", "resolved"): status_changes.of_metric,
-        ("activity_alert", "triggered"): status_changes.of_activity,
-        (SERVICE_HOOK, "triggered"): alerts.of_event,
-        (LEGACY, "triggered"): alerts.of_legacy,
+        "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
+        "metric_rule": "it is a metric alert of rule {value}",
+        "custom": "the delivery names no issue, and the event has a fingerprint of its own",
+        "hashes": "the delivery names no issue, so Sentry's grouping hashes stand in",
+        "made": "the delivery has neither issue, fingerprint nor hashes, so type, title and culprit stand in",
     }
 )
-
-RESOURCE_UNKNOWN = "resource_unknown"
-ACTION_UNKNOWN = "action_unknown"
-BODY_INCOMPLETE = "body_incomplete"
-NO_ALERT = "no_alert"
-
-_PLAIN = Vocabulary()
-_ALERTING = frozenset(resource for resource, _ in DISPATCH)
-_KEPT = frozenset({RESOURCE_UNKNOWN, ACTION_UNKNOWN, BODY_INCOMPLETE})
+SAMPLES: Final = samples.NAMES
+build_sample = samples.build
 
 
-def identify(delivery: Delivery) -> Identity:
-    """Return the resource, the action and the delivery key.
-
-    Raises:
-        BodyNotJson, BodyNotObject: the body is no JSON object.
-        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: the JSON exceeds a bound.
-        InvalidFields: ``action`` or an alert's ``data`` is missing or of another type.
-        ResourceMismatch: the body has the form of another resource than the header names.
-        UiComponentRequest: it is a call of a UI component.
-    """
-    envelope = open_envelope(delivery)
-    bounded_json.check(delivery.body, envelope.body)
-    ignored = _ignored(envelope)
-    return Identity(
-        resource=envelope.resource,
-        action=envelope.action,
-        delivery_key=delivery_keys.delivery_key(envelope),
-        ignored=ignored,
-        is_kept=ignored in _KEPT,
-        project=_project(envelope),
+def build_canary(secret: str) -> Sample:
+    """Build an alert of the canary's project."""
+    return samples.build(
+        "event_alert.triggered",
+        secret=secret,
+        project=CANARY_PROJECT,
+        project_id=CANARY_PROJECT_ID,
+        level="info",
+        title="Canary: is the way through open?",
+        rule="SignalCraft canary",
     )
-
-
-def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
-    """Return the outcomes of ``delivery``.
-
-    They are none, one alert, or a status change. An alert of the legacy plugin is repeated for each of its rules.
-
-    Raises:
-        UnexpectedShape: :func:`identify` would have refused it.
-    """
-    try:
-        envelope = open_envelope(delivery)
-    except Refusal as refusal:
-        raise UnexpectedShape(refusal.title, field=next(iter(refusal.errors), "")) from refusal
-    reader = Reader(envelope.body)
-    if envelope.missing:
-        reader.warn(Path(envelope.missing), "is missing or of another type; the delivery was kept raw")
-        return Normalization(outcomes=(), warnings=tuple(reader.warnings))
-    handler = DISPATCH.get((envelope.resource, envelope.action))
-    if handler is None:
-        return Normalization(outcomes=())
-    outcomes = handler(envelope, reader, vocabulary)
-    return Normalization(outcomes=tuple(outcomes), warnings=tuple(dict.fromkeys(reader.warnings)))
-
-
-def _ignored(envelope: Envelope) -> str:
-    if envelope.missing:
-        return BODY_INCOMPLETE
-    if envelope.resource not in _ALERTING:
-        return NO_ALERT if envelope.resource in PROOFS else RESOURCE_UNKNOWN
-    if (envelope.resource, envelope.action) not in DISPATCH:
-        return ACTION_UNKNOWN
-    if envelope.resource == "activity_alert" and status_changes.meaning_of_activity(envelope) is None:
-        return ACTION_UNKNOWN if status_changes.is_about_status(envelope) else NO_ALERT
-    return ""
-
-
-def _project(envelope: Envelope) -> str:
-    reader, fields = Reader(envelope.body), FIELDS.get(envelope.resource, OTHER)
-    return identifiers.project_id(reader, fields) or identifiers.project_slug(reader, fields)

@@ -15,8 +15,9 @@ from typing import Any
 
 from signalcraft.domain.bounded_json import parse
 from signalcraft.domain.deliveries import Delivery
-from signalcraft.domain.errors import Refusal, ResourceMismatch, UiComponentRequest
+from signalcraft.domain.errors import Refusal
 from signalcraft.sources.sentry import schemas
+from signalcraft.sources.sentry.errors import ResourceMismatch, UiComponentRequest
 from signalcraft.sources.sentry.signature import RESOURCE_HEADER, Family, family_of
 
 UNKNOWN = "unknown"

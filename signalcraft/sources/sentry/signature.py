@@ -12,7 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from signalcraft.domain.deliveries import Delivery, Secret
-from signalcraft.domain.errors import BadSignature, UiComponentRequest
+from signalcraft.domain.errors import BadSignature, Refusal
+from signalcraft.sources.sentry.errors import UiComponentRequest
 
 RESOURCE_HEADER = "sentry-hook-resource"
 IDEMPOTENCY_HEADER = "idempotency-key"
@@ -55,6 +56,11 @@ def family_of(headers: Mapping[str, str]) -> Family:
         if family in headers:
             return family
     return Family.LEGACY
+
+
+def misdirected(headers: Mapping[str, str]) -> Refusal | None:
+    """Name a request of a UI component, which calls other paths than the webhook's."""
+    return UiComponentRequest() if family_of(headers) is Family.UI_COMPONENT else None
 
 
 def sign(body: bytes, secret: bytes) -> str:

@@ -12,12 +12,11 @@ from signalcraft.domain.errors import (
     BodyNotObject,
     InvalidFields,
     Refusal,
-    ResourceMismatch,
-    UiComponentRequest,
     UnexpectedShape,
 )
 from signalcraft.sources import sentry
-from signalcraft.sources.sentry import samples, schemas
+from signalcraft.sources.sentry import deliveries, samples, schemas
+from signalcraft.sources.sentry.errors import ResourceMismatch, UiComponentRequest
 from tests.support.sentry_bodies import (
     ABSENT,
     RECEIVED_AT,
@@ -131,7 +130,7 @@ def test_a_delivery_without_its_own_object_is_kept_raw(name: str, path: str, mis
     delivery = damaged(name, path, value)
     identity = sentry.identify(delivery)
     assert identity.resource == name.partition(".")[0]
-    assert (identity.ignored, identity.is_kept) == (sentry.BODY_INCOMPLETE, True)
+    assert (identity.ignored, identity.is_kept) == (deliveries.BODY_INCOMPLETE, True)
     normalization = sentry.normalize(delivery)
     assert normalization.outcomes == ()
     (warning,) = normalization.warnings
@@ -142,7 +141,7 @@ def test_a_delivery_without_its_own_object_is_kept_raw(name: str, path: str, mis
 def test_a_service_hook_without_event_and_group_is_kept_raw(event: object) -> None:
     assert sentry.identify(damaged("servicehook.triggered", "event", event)).ignored == ""
     body = with_value(body_of("servicehook.triggered"), "event", event) | {"group": None}
-    assert sentry.identify(carrying(body, like="servicehook.triggered")).ignored == sentry.BODY_INCOMPLETE
+    assert sentry.identify(carrying(body, like="servicehook.triggered")).ignored == deliveries.BODY_INCOMPLETE
 
 
 @pytest.mark.parametrize("named", ["release", "installation"])
@@ -296,12 +295,12 @@ def test_an_activity_that_is_no_change_of_status_is_ignored(activity: object) ->
     ],
 )
 def test_the_project_is_named_as_the_body_has_it(name: str, project: str) -> None:
-    assert sentry.identify(deliver(name)).project == project
+    assert sentry.identify(deliver(name)).response_headers.get("Sentry-Hook-Project", "") == project
 
 
 @pytest.mark.parametrize("project", ["a\r\nSet-Cookie: x", "Ä" * 300, [], {}, -1, 1.5, None, "\ud800"])
 def test_the_project_is_always_fit_for_a_header(project: object) -> None:
-    named = sentry.identify(with_event(project=project)).project
+    named = sentry.identify(with_event(project=project)).response_headers.get("Sentry-Hook-Project", "")
     assert named.isascii()
     assert named.isprintable()
     assert len(named) <= 100
@@ -405,4 +404,4 @@ def test_one_event_that_occurs_in_two_issues_is_two_alerts_and_each_by_two_rules
 
 def test_an_unknown_activity_about_the_status_is_stored_raw() -> None:
     identity = sentry.identify(damaged("activity_alert.triggered", "data.activity.type", "status_on_the_moon"))
-    assert (identity.ignored, identity.is_kept) == (sentry.ACTION_UNKNOWN, True)
+    assert (identity.ignored, identity.is_kept) == (deliveries.ACTION_UNKNOWN, True)

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from signalcraft.domain.deliveries import Delivery, Secret
-from signalcraft.domain.errors import BadSignature, UiComponentRequest
+from signalcraft.domain.errors import BadSignature
 from signalcraft.sources import sentry
 from signalcraft.sources.sentry import signature
+from signalcraft.sources.sentry.errors import UiComponentRequest
 from tests.support.sentry_bodies import RECEIVED_AT, SECRET, SECRETS, body_of, carrying, deliver, sample
 
 GOLDEN_BODY = (

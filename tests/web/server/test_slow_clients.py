@@ -27,7 +27,7 @@ from gunicorn.config import Config
 from redis import Redis
 
 from signalcraft import resilience
-from signalcraft.sources.sentry.samples import Sample
+from signalcraft.sources.protocol import Sample
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
 from signalcraft.web.server import gunicorn_worker

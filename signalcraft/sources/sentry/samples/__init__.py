@@ -2,38 +2,20 @@
 
 Every resource and action of :data:`NAMES`, complete and encoded like Sentry's: compact JSON, ASCII
 only, keys in the order ``action, installation, data, actor``, the signature over exactly these bytes.
-The values are made up. ``mock_sentry`` sends them the way Sentry does.
+The values are made up.
 """
 
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from signalcraft.domain.deliveries import Delivery
+from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry.samples import events, issues, others
 from signalcraft.sources.sentry.samples.params import Params
-from signalcraft.sources.sentry.signature import HEADERS, Family, sign
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One HTTP request of Sentry's. ``url_token`` is the token in the URL of a sender that cannot sign."""
-
-    resource: str
-    action: str
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    url_token: str = field(default="", repr=False)
-
-    def as_delivery(self, received_at: datetime) -> Delivery:
-        """Return the sample as the web process would receive it."""
-        headers = {name.lower(): value for name, value in self.headers.items() if name.lower() in HEADERS}
-        return Delivery(headers=headers, body=self.body, received_at=received_at, url_token=self.url_token)
-
+from signalcraft.sources.sentry.signature import HEADERS, SECRET_KINDS, Family, sign
 
 Data = Callable[[Params, str], dict[str, Any]]
 
@@ -96,23 +78,32 @@ def build(name: str, *, secret: str, **params: Any) -> Sample:  # noqa: ANN401 -
     headers = {"Sentry-Hook-Resource": resource, **_stamped("Sentry-Hook", encoded, secret)}
     if values.idempotency_key:
         headers["Idempotency-Key"] = values.idempotency_key
-    return Sample(resource=resource, action=action, headers=_request_headers() | headers, body=encoded)
+    return Sample(
+        resource=resource,
+        action=action,
+        headers=_request_headers() | headers,
+        body=encoded,
+        reads=HEADERS,
+        kind=SECRET_KINDS[Family.INTEGRATION],
+    )
 
 
 def _flat(name: str, values: Params, secret: str) -> Sample:
     body_of, family = FLAT[name]
     encoded = encode(_padded(body_of(values), values.size))
     resource = name.partition(".")[0]
-    if family is Family.LEGACY:
-        return Sample(
-            resource=resource,
-            action="triggered",
-            headers=_request_headers(),
-            body=encoded,
-            url_token=secret,
-        )
-    headers = _request_headers() | {"X-ServiceHook-GUID": values.hook_guid} | _stamped("X-ServiceHook", encoded, secret)
-    return Sample(resource=resource, action="triggered", headers=headers, body=encoded)
+    headers = _request_headers()
+    if family is Family.SERVICE_HOOK:
+        headers |= {"X-ServiceHook-GUID": values.hook_guid} | _stamped("X-ServiceHook", encoded, secret)
+    return Sample(
+        resource=resource,
+        action="triggered",
+        headers=headers,
+        body=encoded,
+        reads=HEADERS,
+        kind=SECRET_KINDS[family],
+        url_token=secret if family is Family.LEGACY else "",
+    )
 
 
 def _request_headers() -> dict[str, str]:

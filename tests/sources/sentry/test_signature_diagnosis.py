@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from signalcraft.cli.signature_diagnosis import Candidate, Verdict, diagnose
 from signalcraft.domain.deliveries import Secret
+from signalcraft.sources.diagnosis import Candidate, Verdict
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign
+from signalcraft.sources.sentry.signature_diagnosis import diagnose
 
 SECRET = b"test-client-secret"
 BODY = (

@@ -1,15 +1,13 @@
-"""Generate ``docs/sentry.md`` from the tables that the code uses. ``make docs`` writes it, a test compares it."""
+"""The page about fields of Sentry's webhooks, generated from the tables that the code uses."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 
-from signalcraft.dev.local_stack import ROOT
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, NormalizedAlert
 from signalcraft.domain.bounded_json import MAX_DEPTH, MAX_VALUES
-from signalcraft.sources import cleaning, sentry
-from signalcraft.sources.sentry import alerts, identifiers, samples, status_changes
+from signalcraft.sources import cleaning
+from signalcraft.sources.sentry import alerts, deliveries, identifiers, samples, status_changes
 from signalcraft.sources.sentry.delivery_keys import OF_EVENTS, OF_STATE
 from signalcraft.sources.sentry.envelope import PROOFS
 from signalcraft.sources.sentry.fields import FIELDS
@@ -26,7 +24,7 @@ FAMILIES: Mapping[Family, str] = MappingProxyType(
     }
 )
 
-OUTCOMES: Mapping[sentry.Handler, str] = MappingProxyType(
+OUTCOMES: Mapping[deliveries.Handler, str] = MappingProxyType(
     {
         alerts.of_event: "an alert",
         alerts.of_legacy: "an alert, once for each of `triggering_rules`; the copies count once",
@@ -99,6 +97,9 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
         "source_count": "`count`, Sentry's own number of events; absent: none",
         "has_title": "whether the title is neither a substitute nor `Untitled alert`",
         "names_environment": "whether the resource has paths of an environment: all but `issue.created`",
+        "runbook_url": "none",
+        "is_episode": "no",
+        "part": "none: one delivery is one alert",
     }
 )
 
@@ -118,7 +119,7 @@ duplicate key in one object, is refused.
 """
 
 
-def page() -> str:
+def reference() -> str:
     """Return the whole page, in Markdown."""
     parts = [
         _HEAD.format(depth=MAX_DEPTH, values=MAX_VALUES),
@@ -157,9 +158,9 @@ def _families() -> list[tuple[str, str, str]]:
 
 
 def _outcomes() -> list[tuple[str, ...]]:
-    known = [(*name, _outcome(name[1], handler), *_identity(*name)) for name, handler in sentry.DISPATCH.items()]
+    known = [(*name, _outcome(name[1], handler), *_identity(*name)) for name, handler in deliveries.DISPATCH.items()]
     no_alerts = [
-        (resource, "any", f"ignored (`{sentry.NO_ALERT}`)", *_identity(resource, ""))
+        (resource, "any", f"ignored (`{deliveries.NO_ALERT}`)", *_identity(resource, ""))
         for resource in PROOFS
         if resource not in FIELDS
     ]
@@ -167,17 +168,17 @@ def _outcomes() -> list[tuple[str, ...]]:
         (
             "of the above",
             "any",
-            f"without the object or id that proves it: ignored (`{sentry.BODY_INCOMPLETE}`), stored raw",
+            f"without the object or id that proves it: ignored (`{deliveries.BODY_INCOMPLETE}`), stored raw",
             "the resource header",
             "the body",
         ),
-        ("of the above", "any other", f"ignored (`{sentry.ACTION_UNKNOWN}`), stored raw", "", "the body"),
-        ("any other", "any", f"ignored (`{sentry.RESOURCE_UNKNOWN}`), stored raw", "nothing", "the body"),
+        ("of the above", "any other", f"ignored (`{deliveries.ACTION_UNKNOWN}`), stored raw", "", "the body"),
+        ("any other", "any", f"ignored (`{deliveries.RESOURCE_UNKNOWN}`), stored raw", "nothing", "the body"),
     ]
     return [*known, *no_alerts, *others]
 
 
-def _outcome(action: str, handler: sentry.Handler) -> str:
+def _outcome(action: str, handler: deliveries.Handler) -> str:
     if handler is status_changes.of_issue:
         return f"the issue's groups: {status_changes.ISSUE_ACTIONS[action]}"
     return OUTCOMES[handler]
@@ -207,7 +208,7 @@ def _types() -> list[tuple[str, ...]]:
 
 def _shown(issue_type: str) -> tuple[str, ...]:
     built = samples.build("event_alert.triggered", secret="", issue="4000000028", issue_type=issue_type)
-    (alert,) = sentry.normalize(built.as_delivery(_RECEIVED_AT)).outcomes
+    (alert,) = deliveries.normalize(built.as_delivery(_RECEIVED_AT)).outcomes
     if not isinstance(alert, NormalizedAlert):
         raise TypeError
     texts = (alert.title, alert.description.replace("\n", "<br>"), alert.severity, f"`{alert.link}`")
@@ -224,8 +225,3 @@ def _activities() -> list[tuple[str, str]]:
 def _paths(resource: str) -> list[tuple[str, str]]:
     rows = FIELDS[resource].read_in_order().items()
     return [(f"`{name}`", ", ".join(f"`{path.text}`" for path in paths)) for name, paths in rows]
-
-
-def documents() -> dict[Path, str]:
-    """Return the current text of ``docs/sentry.md``."""
-    return {ROOT / "docs" / "sentry.md": page()}

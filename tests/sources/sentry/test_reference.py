@@ -3,10 +3,11 @@
 from dataclasses import fields
 from pathlib import Path
 
-from signalcraft.dev import docs, sentry_docs
+from signalcraft.dev import docs
 from signalcraft.domain.alerts import NormalizedAlert
 from signalcraft.sources import sentry
-from signalcraft.sources.sentry import status_changes
+from signalcraft.sources.sentry import deliveries, status_changes
+from signalcraft.sources.sentry.reference import FAMILIES, OUTCOMES, TREATMENT
 from signalcraft.sources.sentry.signature import Family
 from tests.support import ROOT
 
@@ -14,21 +15,21 @@ PAGE = ROOT / "docs" / "sentry.md"
 
 
 def test_the_page_is_generated_from_the_code() -> None:
-    assert PAGE.read_text(encoding="utf-8") == sentry_docs.page(), "make docs"
+    assert PAGE.read_text(encoding="utf-8") == sentry.reference(), "make docs"
 
 
 def test_write_writes_the_page_once(tmp_path: Path) -> None:
-    (page,) = sentry_docs.documents().values()
+    page = sentry.reference()
     path = tmp_path / "sentry.md"
     assert docs.write({path: page}) == [path]
-    assert path.read_text() == sentry_docs.page()
+    assert path.read_text() == sentry.reference()
     assert docs.write({path: page}) == [], "nothing changed"
 
 
 def test_every_field_of_an_alert_is_explained_in_its_order() -> None:
-    assert list(sentry_docs.TREATMENT) == [field.name for field in fields(NormalizedAlert)]
+    assert list(TREATMENT) == [field.name for field in fields(NormalizedAlert)]
 
 
 def test_every_family_and_every_outcome_is_explained() -> None:
-    assert set(sentry_docs.FAMILIES) == set(Family)
-    assert set(sentry_docs.OUTCOMES) | {status_changes.of_issue} == set(sentry.DISPATCH.values())
+    assert set(FAMILIES) == set(Family)
+    assert set(OUTCOMES) | {status_changes.of_issue} == set(deliveries.DISPATCH.values())
