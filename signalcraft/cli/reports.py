@@ -108,6 +108,7 @@ def purge(*, dry_run: bool) -> None:
         dropped = _with_progress("Payloads", retention.drop_payloads, old.payloads_before)
         raw = retention.delete_raw_deliveries(old.payloads_before)
         retention.purge_source_updates(old.events_before)
+        retention.purge_episodes(old.events_before)
         retention.purge_group_hours(old.events_before)
         told = retention.purge_notifications(old.events_before)
     click.echo(f"{deleted} events, {dropped} payloads, {raw} raw deliveries and {told} notifications were deleted.")

@@ -270,6 +270,24 @@ class PurgedEvent(Model):
         legacy_table_names = False
 
 
+class Episode(Table):
+    """An alert that lasts until its source says that it is over.
+
+    ``alert_group`` is null while only its end was received, ``last_seen_at`` is when it was last received.
+    """
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    source = TextField()
+    source_event_id = TextField(collation='"C"')
+    alert_group = ForeignKeyField(AlertGroup, null=True, index=False, on_delete="CASCADE")
+    last_seen_at = DateTimeTZField()
+    resolved_at = DateTimeTZField(null=True)
+
+    class Meta:
+        constraints = [SQL("CONSTRAINT episode_identity_key UNIQUE (workspace_id, source, source_event_id)")]
+        indexes = [SQL("CREATE INDEX episode_group ON episode (alert_group_id)")]
+
+
 class LatestSourceUpdate(Table):
     """The latest ``StatusChange`` a source sent for one fingerprint, by kind of change.
 
@@ -405,6 +423,7 @@ TABLES = (
     GroupChange,
     AlertEvent,
     PurgedEvent,
+    Episode,
     LatestSourceUpdate,
     HourlyCount,
     GroupHour,

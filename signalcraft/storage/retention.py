@@ -55,6 +55,12 @@ _DELETE_SOURCE_UPDATES = "DELETE FROM last_word WHERE id = ANY(%(ids)s) AND rece
 _FIND_SOURCE_UPDATES = f"""
     SELECT id FROM last_word WHERE received_at < %(before)s AND id > %(after)s ORDER BY id LIMIT {BATCH_SIZE}"""
 
+#: An episode that still lasts is received again: one that was not has been forgotten by its source.
+_DELETE_EPISODES = "DELETE FROM episode WHERE id = ANY(%(ids)s) AND greatest(last_seen_at, resolved_at) < %(before)s"
+_FIND_EPISODES = f"""
+    SELECT id FROM episode WHERE greatest(last_seen_at, resolved_at) < %(before)s AND id > %(after)s
+    ORDER BY id LIMIT {BATCH_SIZE}"""
+
 #: The tables of raw deliveries, with the time from which a row ages. Few rows at a time: bodies are large.
 _RAW_DELIVERIES: Final = {"failed_delivery": "failed_at", "unhandled_delivery": "received_at"}
 _OLD_RAW = "FROM {table} WHERE {age} < %(before)s"
@@ -162,6 +168,11 @@ def purge_group_hours(before: datetime) -> int:
             query(_DELETE_HOURS, _HOUR_COLUMNS, hours)
         deleted, last = deleted + len(hours), hours[-1]
     return deleted
+
+
+def purge_episodes(before: datetime) -> int:
+    """Delete episodes that were last received before then; return how many."""
+    return sum(_change(_DELETE_EPISODES, ids, before=before) for ids in _pages(_FIND_EPISODES, before))
 
 
 def count_notifications(before: datetime) -> int:

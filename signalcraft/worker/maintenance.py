@@ -71,6 +71,7 @@ def _do(settings: Settings, now: datetime) -> None:
     payloads = sum(retention.drop_payloads(purge.payloads_before))
     raw = retention.delete_raw_deliveries(purge.payloads_before)
     retention.purge_source_updates(purge.events_before)
+    retention.purge_episodes(purge.events_before)
     retention.purge_group_hours(purge.events_before)
     notifications = retention.purge_notifications(purge.events_before)
     resolved = 0

@@ -16,8 +16,8 @@ from signalcraft.domain import grouping
 from signalcraft.domain.alerts import AlertFailure, Normalization, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, UnreadableDelivery
+from signalcraft.groups import episodes, source_updates, validation
 from signalcraft.groups import record as groups_record
-from signalcraft.groups import source_updates, validation
 from signalcraft.groups.bursts import PendingEvent, pending_events
 from signalcraft.logs import exception_fields
 from signalcraft.queues import dead_letters
@@ -37,11 +37,18 @@ class PreparedBatch:
     is_replay: bool = False
     pending: list[PendingEvent] = field(default_factory=list)
     changes: list[tuple[int, StatusChange]] = field(default_factory=list)
+    #: Status changes of episodes.
+    ends: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
     unhandled: list[AcceptedDelivery] = field(default_factory=list)
     #: Result of storing the alerts, once committed: if a later step fails, they are not stored or counted again.
     recorded: groups_record.RecordResult | None = None
     stored_in_seconds: float = 0.0
+
+    @property
+    def firing(self) -> list[episodes.Firing]:
+        """The alerts that are episodes."""
+        return [(event.workspace_id, event.alert) for event in self.pending if event.alert.is_episode]
 
 
 def process(deliveries: Sequence[AcceptedDelivery], context: WorkerContext) -> groups_record.RecordResult:
@@ -107,6 +114,7 @@ def reapply_after_commit(prepared: PreparedBatch) -> None:
     """
     with session():
         changed = _apply_missed_updates(prepared) + source_updates.reapply(prepared.changes)
+        changed += episodes.follow(prepared.firing, prepared.ends)
     metrics.count("signalcraft_status_changes_total", changed)
 
 
@@ -138,7 +146,8 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
             change=change.change.value,
             substatus=change.substatus or None,
         )
-    prepared.changes += [(accepted.workspace_id, change) for change in changes]
+    for change in changes:
+        (prepared.ends if change.event_id else prepared.changes).append((accepted.workspace_id, change))
     if not normalization.outcomes and not normalization.failures:
         prepared.unhandled.append(accepted)
         if normalization.warnings:
@@ -186,6 +195,7 @@ def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_r
     """
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
+            episodes.keep_alive(prepared.firing)
             prepared.recorded = (
                 groups_record.record(prepared.pending, policy, is_replay=prepared.is_replay)
                 if prepared.pending
@@ -193,6 +203,7 @@ def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_r
             )
             _count(prepared.recorded)
         changed = _apply_missed_updates(prepared) + source_updates.apply_status_changes(prepared.changes)
+        changed += episodes.follow(prepared.firing, prepared.ends)
         metrics.count("signalcraft_status_changes_total", changed)
     return prepared.recorded
 

@@ -130,7 +130,7 @@ class Processor:
         """Log what was stored, and wake the notifier if people may be told of it."""
         for prepared, recorded in outcome:
             process.conclude(prepared, recorded)
-        if any(recorded.is_news or prepared.changes for prepared, recorded in outcome):
+        if any(recorded.is_news or prepared.changes or prepared.ends for prepared, recorded in outcome):
             with contextlib.suppress(QueueUnavailable), self._breaker.guard():
                 enqueue.wake_notifier(self._redis)
 

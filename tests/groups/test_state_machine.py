@@ -1,8 +1,9 @@
 """PostgreSQL compared with a plain Python model: alerts, redeliveries, a user and the clock, in any order."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,16 +25,20 @@ from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertGroup, GroupHour, Workspace
-from tests.support.builders import NOON, change_group, pending_event, record
+from tests.support.builders import NOON, change_group, end, episode, pending_event, record, work
 
 WINDOW = timedelta(minutes=60)
 POLICY = grouping.GroupingPolicy(window=WINDOW, spike_count=0)
 ISSUES = ("1", "2")
+#: Problems whose alerts are episodes.
+LASTING = ("8", "9")
 #: None: the alert cannot name one, as Sentry's ``issue.created``.
 ENVIRONMENTS = ("prod", "staging", None)
 PROJECTS = ("api", "renamed")
 RETENTION = timedelta(hours=3)
 
+
+_names = count()
 
 #: Issue, project and environment.
 Key = tuple[str, str, str]
@@ -55,6 +60,8 @@ class Group:
     until: datetime | None = None
     current: bool = True
     previous: "Group | None" = None
+    episodes: set[str] = field(default_factory=set)
+    source_status_at: datetime | None = None
     hours: Counter[datetime] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -84,23 +91,54 @@ class Model:
     """The expected groups, in the order in which they were opened."""
 
     groups: list[Group] = field(default_factory=list)
+    ended: dict[str, datetime] = field(default_factory=dict)
+
+    def group_of(self, name: str) -> Group | None:
+        """Return the group of an episode, once its alert was received."""
+        return next((group for group in self.groups if name in group.episodes), None)
+
+    def fire(self, event: PendingEvent) -> None:
+        """Receive an episode, the first time or again."""
+        name, moment = event.alert.source_event_id, event.alert.received_at
+        group = self.group_of(name)
+        if group is None:
+            joined = self.ingest(event)
+            joined.episodes.add(name)
+            self.settle(joined)
+        elif group.status != "resolved":
+            group.last = max(group.last, min(moment, self.ended.get(name, moment)))
+
+    def end(self, name: str, moment: datetime) -> None:
+        self.ended.setdefault(name, moment)
+        if group := self.group_of(name):
+            self.settle(group)
+
+    def settle(self, group: Group) -> None:
+        """Resolve a group whose episodes are all over, once."""
+        if group.status == "resolved" or not group.episodes <= self.ended.keys():
+            return
+        moment = max(self.ended[name] for name in group.episodes)
+        if group.source_status_at is None or group.source_status_at < moment:
+            group.status, group.until, group.current = "resolved", None, False
+            group.source_status_at = max(moment, group.last)
 
     def current(self, issue: str) -> Group | None:
         """Return the first current group of an issue: the one that a user changes."""
         return next((group for group in self.groups if group.issue == issue and group.current), None)
 
-    def ingest(self, event: PendingEvent) -> None:
+    def ingest(self, event: PendingEvent) -> Group:
         alert, moment, severity = event.alert, event.alert.received_at, event.alert.severity
         key, is_assumed = self.key_of(alert)
         of_key = [group for group in self.groups if group.key == key]
         group = next((group for group in of_key if group.current), None)
         if group is not None and group.accepts(moment):
             group.join(moment, severity)
-            return
+            return group
         if group is not None:
             group.current = False
         previous = of_key[-1] if of_key else None
         self.groups.append(Group(*key, is_assumed, moment, moment, severity, previous=previous))
+        return self.groups[-1]
 
     def key_of(self, alert: NormalizedAlert) -> tuple[Key, bool]:
         """Return the key of an alert, and whether its environment is assumed; take over assumed groups."""
@@ -122,11 +160,14 @@ class Machine(RuleBasedStateMachine):
     """Time only moves forward here; late alerts are tested in ``test_grouping_is_order_independent``."""
 
     sent = Bundle("sent")
+    lasting = Bundle("lasting")
 
     @initialize()
     def begin(self) -> None:
         with session():
-            database.execute_sql("TRUNCATE alert_event, alert_group, last_word, purged_event RESTART IDENTITY CASCADE")
+            database.execute_sql(
+                "TRUNCATE alert_event, alert_group, last_word, purged_event, episode RESTART IDENTITY CASCADE"
+            )
         self.model, self.now = Model(), NOON
         self.project = PROJECTS[0]
 
@@ -166,13 +207,32 @@ class Machine(RuleBasedStateMachine):
     def redeliver(self, again: PendingEvent) -> None:
         record(again, policy=POLICY)
 
-    @rule(issue=st.sampled_from(ISSUES))
+    @rule(target=lasting, issue=st.sampled_from(LASTING), severity=st.sampled_from(Severity))
+    def name_episode(self, issue: str, severity: Severity) -> PendingEvent:
+        """Name an episode whose alert was not received yet: its end may be received first."""
+        return episode(f"episode-{next(_names)}", issue=issue, severity=severity)
+
+    @rule(named=lasting)
+    def fire(self, named: PendingEvent) -> None:
+        """Receive an episode's alert, the first time or again."""
+        self.now += timedelta(seconds=1)
+        received = replace(named, alert=replace(named.alert, received_at=self.now, occurred_at=self.now))
+        work(received, policy=POLICY)
+        self.model.fire(received)
+
+    @rule(named=lasting)
+    def end(self, named: PendingEvent) -> None:
+        self.now += timedelta(seconds=1)
+        work(ends=[end(named.alert.source_event_id, self.minute, issue=str(named.alert.issue_id))])
+        self.model.end(named.alert.source_event_id, self.now)
+
+    @rule(issue=st.sampled_from((*ISSUES, *LASTING)))
     def ack(self, issue: str) -> None:
         if group := self.model.current(issue):
             group.status, group.until = "ack", None
             self.change(group, status="ack", snoozed_until=None)
 
-    @rule(issue=st.sampled_from(ISSUES))
+    @rule(issue=st.sampled_from((*ISSUES, *LASTING)))
     def resolve(self, issue: str) -> None:
         if group := self.model.current(issue):
             self.now += timedelta(seconds=1)
@@ -192,7 +252,7 @@ class Machine(RuleBasedStateMachine):
             if group.issue == issue:
                 group.status, group.until, group.current = "resolved", None, False
 
-    @rule(issue=st.sampled_from(ISSUES), minutes=st.sampled_from((None, 10, 90, 300)))
+    @rule(issue=st.sampled_from((*ISSUES, *LASTING)), minutes=st.sampled_from((None, 10, 90, 300)))
     def snooze(self, issue: str, minutes: int | None) -> None:
         if group := self.model.current(issue):
             group.status = "snoozed"

@@ -1,14 +1,16 @@
 """Builders of the values that many tests need. Minutes are counted from ``NOON``."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import NormalizedAlert, Severity
+from signalcraft.domain.alerts import Change, NormalizedAlert, Severity, StatusChange
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.grouping import group_key
+from signalcraft.groups import episodes
 from signalcraft.groups import record as groups_record
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.sources import SOURCES
@@ -104,3 +106,33 @@ def accepted(name: str = "event_alert.triggered", *, minute: float = 0, **params
         resource=identity.resource,
         delivery=delivery,
     )
+
+
+def episode(event_id: str, minute: float = 0, **fields: Any) -> PendingEvent:  # noqa: ANN401 - as pending_event has them
+    """An alert that lasts until ``end`` of its id."""
+    return pending_event(event_id, minute, is_episode=True, **fields)
+
+
+def end(event_id: str, minute: float, *, issue: str = "1", workspace_id: int = 1) -> tuple[int, StatusChange]:
+    change = StatusChange(
+        source="sentry",
+        change=Change.RESOLVED,
+        fingerprint=f"issue:{issue}",
+        received_at=at(minute),
+        event_id=event_id,
+    )
+    return workspace_id, change
+
+
+def work(
+    *pending: PendingEvent,
+    ends: Sequence[tuple[int, StatusChange]] = (),
+    policy: grouping.GroupingPolicy | None = None,
+) -> int:
+    """Store alerts and ends as a worker does; return how many groups the ends changed."""
+    firing = [(event.workspace_id, event.alert) for event in pending if event.alert.is_episode]
+    with session():
+        episodes.keep_alive(firing)
+        if pending:
+            groups_record.record(pending, policy or grouping.GroupingPolicy())
+        return episodes.follow(firing, ends)

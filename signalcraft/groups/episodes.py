@@ -1,0 +1,173 @@
+"""Follow episodes: alerts that last until their source says that they are over.
+
+An episode is an alert with ``is_episode``, stored as any other. This table knows besides which group it is in, when it
+was last received, and when its source said that it is over; whichever of the two comes first makes its row. From the
+rows alone follows what becomes of a group, so it does not matter in which order or how often the source says something:
+
+- While one of its episodes lasts, a group is not resolved. When the last one ends, it is.
+- An alert that is received again while it lasts is no new one, and moves the group's ``last_seen_at``.
+- What a user did stands: the end of an episode is applied to a group once, and a resolved group is opened again only if
+  it was the source that resolved it.
+
+Each step is a transaction of its own, after that which stored the alerts: a worker that dies between them does them
+again, since the delivery is processed again. Rows of episodes are locked by identity, groups in ``LOCK_ORDER``, never
+both at once. Call everything inside ``database.session()``.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from signalcraft.domain.alerts import NormalizedAlert
+from signalcraft.domain.lifecycle import Trigger
+from signalcraft.groups.source_updates import WorkspaceChange
+from signalcraft.storage.audit_log import Actor, with_audit_log
+from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
+from signalcraft.storage.sql import LOCK_ORDER, Columns, query, status_after
+
+#: A workspace id and an alert that is an episode.
+Firing = tuple[int, NormalizedAlert]
+_Row = tuple[int, str, str, datetime, datetime]
+
+_COLUMNS: Columns = {
+    "workspace_id": "bigint",
+    "source": "text",
+    "source_event_id": "text",
+    "first_received_at": "timestamptz",
+    "received_at": "timestamptz",
+}
+_IDENTITY = "workspace_id, source, source_event_id"
+
+#: Rows come in the order of their identities, as in ``record_sql.INSERT_EVENTS``. An event that retention deleted has
+#: left the group of its episode here.
+_BEGIN = f"""
+    INSERT INTO episode AS e ({_IDENTITY}, alert_group_id, last_seen_at)
+    SELECT r.workspace_id, r.source, r.source_event_id, a.alert_group_id, r.received_at
+    FROM {{rows}} LEFT JOIN alert_event a USING ({_IDENTITY})
+    ORDER BY r.workspace_id, r.source, r.source_event_id COLLATE "C"
+    ON CONFLICT ({_IDENTITY}) DO UPDATE
+    SET alert_group_id = coalesce(e.alert_group_id, excluded.alert_group_id),
+        last_seen_at = greatest(e.last_seen_at, excluded.last_seen_at)
+    RETURNING e.alert_group_id"""
+#: An end that comes before its alert has no group yet. Of several ends the first counts: the others are repeats.
+_END = f"""
+    INSERT INTO episode AS e ({_IDENTITY}, last_seen_at, resolved_at)
+    SELECT {_IDENTITY}, r.first_received_at, r.first_received_at
+    FROM {{rows}} ORDER BY r.workspace_id, r.source, r.source_event_id COLLATE "C"
+    ON CONFLICT ({_IDENTITY}) DO UPDATE SET resolved_at = least(e.resolved_at, excluded.resolved_at)
+    RETURNING e.alert_group_id"""
+
+_FIND_GROUPS = f"SELECT e.alert_group_id FROM {{rows}} JOIN episode e USING ({_IDENTITY})"
+_LOCK = f"""
+    SELECT g.id FROM alert_group g WHERE g.id = ANY(%(ids)s) ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE"""
+
+#: A repeat may be stored before the alert that it repeats. One that was received after its own end keeps nothing alive.
+_KEEP_ALIVE = f"""
+    UPDATE alert_group g
+    SET first_seen_at = least(g.first_seen_at, repeated.first), last_seen_at = greatest(g.last_seen_at, repeated.last)
+    FROM (
+        SELECT e.alert_group_id AS id,
+               min(r.first_received_at) AS first, max(least(r.received_at, e.resolved_at)) AS last
+        FROM {{rows}} JOIN episode e USING ({_IDENTITY}) GROUP BY e.alert_group_id
+    ) AS repeated
+    WHERE g.id = repeated.id AND g.id = ANY(%(locked)s) AND g.status <> 'resolved'
+      AND (g.first_seen_at > repeated.first OR g.last_seen_at < repeated.last)"""
+
+#: An end is applied once, even if a user opens the group again. A group never ends before its last alert.
+_RESOLVE = with_audit_log(
+    f"""
+    UPDATE alert_group g
+    SET status = {status_after(Trigger.SOURCE_RESOLVED, "g.status")},
+        resolved_at = greatest(ended.at, g.last_seen_at), source_status_at = greatest(ended.at, g.last_seen_at),
+        is_current = false, snoozed_until = NULL, version = g.version + 1
+    FROM (
+        SELECT e.alert_group_id AS id, max(e.resolved_at) AS at FROM episode e
+        WHERE e.alert_group_id = ANY(%(locked)s) GROUP BY e.alert_group_id HAVING bool_and(e.resolved_at IS NOT NULL)
+    ) AS ended
+    WHERE g.id = ended.id AND g.status <> 'resolved'
+      AND (g.source_status_at IS NULL OR g.source_status_at < ended.at)""",
+    Actor.SOURCE,
+    by="changed.source",
+    at="changed.resolved_at",
+)
+
+#: An alert that was received before the end of the others may be stored after it, into a resolved group. The newest
+#: group of its key accepts alerts again.
+_REOPEN = with_audit_log(
+    f"""
+    UPDATE alert_group g
+    SET status = {status_after(Trigger.SOURCE_UNRESOLVED, "g.status")},
+        resolved_at = NULL, source_status_at = NULL, version = g.version + 1,
+        is_current = NOT EXISTS (
+            SELECT FROM alert_group n WHERE n.workspace_id = g.workspace_id AND n.group_key = g.group_key
+              AND n.id <> g.id AND (n.is_current OR n.id > g.id)
+        )
+    WHERE g.id = ANY(%(locked)s) AND g.status = 'resolved' AND g.resolved_at = g.source_status_at
+      AND EXISTS (SELECT FROM episode e WHERE e.alert_group_id = g.id AND e.resolved_at IS NULL)""",
+    Actor.SOURCE,
+    by="changed.source",
+    at="was.resolved_at",
+)
+
+
+def keep_alive(firing: Iterable[Firing]) -> None:
+    """Move ``last_seen_at`` of the groups of known episodes that are received again.
+
+    Call it before the alerts of a batch are stored, too: an alert that was received an hour after the first of an
+    episode, and a minute after its repeat, is in the episode's group.
+
+    Raises:
+        DatabaseUnavailable: another transaction came first; no group was changed, retry.
+    """
+    rows = _rows_of_alerts(firing)
+    ids = query(_FIND_GROUPS, _COLUMNS, rows)
+    if not ids:
+        return
+    with translate_constraint_errors(), database.atomic(), short_lock_timeout():
+        query(_KEEP_ALIVE, _COLUMNS, rows, locked=_lock(ids))
+
+
+def follow(firing: Iterable[Firing], ends: Iterable[WorkspaceChange]) -> int:
+    """Apply stored alerts and ends to their groups; idempotent.
+
+    Return how many groups were resolved or opened again.
+
+    Raises:
+        DatabaseUnavailable: another transaction came first; retry.
+    """
+    begun, ended = _rows_of_alerts(firing), _rows_of_ends(ends)
+    if not begun and not ended:
+        return 0
+    with translate_constraint_errors(), database.atomic():
+        ids = query(_BEGIN, _COLUMNS, begun)
+    with translate_constraint_errors(), database.atomic():
+        ids += query(_END, _COLUMNS, ended)
+    with translate_constraint_errors(), database.atomic(), short_lock_timeout():
+        locked = _lock(ids)
+        query(_KEEP_ALIVE, _COLUMNS, begun, locked=locked)
+        changed: set[int] = set()
+        for statement in (_RESOLVE, _REOPEN):
+            changed.update(group_id for (group_id,) in database.execute_sql(statement, {"locked": locked}).fetchall())
+    return len(changed)
+
+
+def _lock(found: Sequence[tuple[int | None]]) -> list[int]:
+    """Lock groups in the order of all transactions; an episode whose alert is not stored yet has none."""
+    ids = sorted({group_id for (group_id,) in found if group_id is not None})
+    return [group_id for (group_id,) in database.execute_sql(_LOCK, {"ids": ids}).fetchall()]
+
+
+def _rows_of_alerts(firing: Iterable[Firing]) -> list[_Row]:
+    return _rows((workspace, alert.source, alert.source_event_id, alert.received_at) for workspace, alert in firing)
+
+
+def _rows_of_ends(ends: Iterable[WorkspaceChange]) -> list[_Row]:
+    return _rows((workspace, change.source, change.event_id, change.received_at) for workspace, change in ends)
+
+
+def _rows(received: Iterable[tuple[int, str, str, datetime]]) -> list[_Row]:
+    """Return a row for each episode, sorted by identity, with when it was received first and last."""
+    times: dict[tuple[int, str, str], list[datetime]] = defaultdict(list)
+    for workspace_id, source, event_id, moment in received:
+        times[workspace_id, source, event_id].append(moment)
+    return [(*identity, min(moments), max(moments)) for identity, moments in sorted(times.items())]

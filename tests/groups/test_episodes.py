@@ -1,0 +1,273 @@
+"""Episodes: a repeat counts once, and a group is resolved with the last of its episodes, in any order of what comes."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from signalcraft.domain import grouping
+from signalcraft.domain.alerts import StatusChange
+from signalcraft.groups.bursts import PendingEvent
+from signalcraft.storage import retention
+from signalcraft.storage.database import database, session
+from signalcraft.storage.models import AlertEvent, AlertGroup, Episode, GroupChange, Workspace
+from tests.support.builders import at, change_group, end, episode, groups, pending_event, work
+
+POLICY = grouping.GroupingPolicy(spike_count=0)
+End = tuple[int, StatusChange]
+
+
+@pytest.fixture(autouse=True)
+def workspace(clean_database: str) -> None:  # noqa: ARG001 - for that it is clean
+    with session():
+        Workspace.create(slug="one")
+
+
+def statuses() -> list[str]:
+    return [group.status for group in groups()]
+
+
+def test_a_repeat_counts_once_and_keeps_the_group_alive_in_the_window() -> None:
+    work(episode("pod-1", 0))
+    work(episode("pod-1", 50))
+    work(episode("pod-1", 100))
+    work(episode("pod-2", 155))
+    (group,) = groups()
+    assert (group.count, group.first_seen_at, group.last_seen_at) == (2, at(0), at(155))
+
+
+def test_a_repeat_in_one_batch_with_a_later_alert_keeps_the_group_alive_for_it() -> None:
+    work(episode("pod-1", 0))
+    work(episode("pod-1", 50), episode("pod-2", 90))
+    assert [group.count for group in groups()] == [2]
+
+
+def test_a_pair_that_sends_everything_twice_counts_once() -> None:
+    work(episode("pod-1", 0), episode("pod-1", 0.1))
+    work(ends=[end("pod-1", 5), end("pod-1", 5.1)])
+    (group,) = groups()
+    assert (group.count, group.status, group.resolved_at) == (1, "resolved", at(5))
+    assert work(ends=[end("pod-1", 6)]) == 0
+    with session():
+        assert GroupChange.select().where(GroupChange.field == "status").count() == 1
+
+
+def test_a_group_of_two_pods_is_resolved_when_the_second_is() -> None:
+    work(episode("pod-1", 0), episode("pod-2", 1))
+    work(ends=[end("pod-1", 5)])
+    assert statuses() == ["open"]
+    work(ends=[end("pod-2", 6)])
+    (group,) = groups()
+    assert (group.status, group.resolved_at, group.is_current) == ("resolved", at(6), False)
+
+
+def test_an_end_that_comes_before_its_alert_resolves_it_at_once() -> None:
+    assert work(ends=[end("pod-1", 5)]) == 0
+    work(episode("pod-1", 6))
+    (group,) = groups()
+    assert (group.status, group.count, group.resolved_at) == ("resolved", 1, at(6))
+
+
+def test_the_end_of_the_episode_before_does_not_end_the_next() -> None:
+    work(episode("pod-1:first", 0))
+    work(episode("pod-1:second", 10))
+    work(ends=[end("pod-1:first", 11)])
+    assert statuses() == ["open"]
+
+
+def test_an_alert_stored_after_the_end_of_the_others_opens_their_group_again() -> None:
+    work(episode("pod-1", 0))
+    work(ends=[end("pod-1", 5)])
+    work(episode("pod-2", 4))
+    (group,) = groups()
+    assert (group.status, group.count, group.is_current) == ("open", 2, True)
+    work(ends=[end("pod-2", 6)])
+    assert statuses() == ["resolved"]
+
+
+def test_a_group_opened_again_is_current_only_if_no_newer_one_is() -> None:
+    work(episode("pod-1", 0))
+    work(ends=[end("pod-1", 5)])
+    work(episode("pod-1:again", 10))
+    work(episode("pod-2", 4))
+    older, newer = groups()
+    assert (older.status, older.is_current, newer.is_current) == ("open", False, True)
+
+
+def test_what_a_user_did_stands() -> None:
+    work(episode("pod-1", 0))
+    (group,) = groups()
+    change_group(group.id, status="resolved", resolved_at=at(1), is_current=False)
+    work(episode("pod-1", 2))
+    assert [(group.status, group.resolved_at, group.last_seen_at) for group in groups()] == [
+        ("resolved", at(1), at(0))
+    ], "a repeat opens no group that a user resolved"
+    change_group(group.id, status="open", resolved_at=None, is_current=True)
+    work(ends=[end("pod-1", 5)])
+    assert statuses() == ["resolved"]
+    change_group(group.id, status="open", resolved_at=None, is_current=True)
+    assert work(ends=[end("pod-1", 6)]) == 0
+    assert statuses() == ["open"], "a group that a user opened again does not end twice"
+
+
+def test_a_batch_without_episodes_asks_nothing_of_the_table_of_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    run = database.execute_sql
+    monkeypatch.setattr(database, "execute_sql", lambda sql, *rest: (asked.append(sql), run(sql, *rest))[1])
+    work(pending_event())
+    assert asked
+    assert not [sql for sql in asked if "episode" in sql]
+
+
+def test_old_episodes_are_purged_and_those_that_are_repeated_stay() -> None:
+    work(episode("old", 0), episode("ended", 1), episode("repeated", 2), ends=[end("ended", 100)])
+    work(episode("repeated", 100))
+    with session():
+        assert retention.purge_episodes(at(50)) == 1
+        assert {row.source_event_id for row in Episode.select()} == {"ended", "repeated"}
+
+
+def test_a_repeat_of_an_alert_that_was_purged_keeps_its_group_alive() -> None:
+    work(episode("pod-1", 0), episode("pod-2", 1), episode("pod-3", 2))
+    with session():
+        assert sum(retention.delete_events(at(60))) == 1
+    work(episode("pod-2", 50))
+    (group,) = groups()
+    assert (group.count, group.last_seen_at) == (3, at(50))
+
+
+# The law.
+
+few = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+PODS = ("pod-1", "pod-2", "pod-3")
+
+
+@st.composite
+def received(draw: st.DrawFn) -> list[PendingEvent]:
+    """Episodes with repeats and twins, and alerts that are none, all inside one window."""
+    minutes = st.integers(0, 590).map(lambda tenths: tenths / 10)
+    common = {"title": "it fails", "link": None}
+    firing = st.builds(episode, st.sampled_from(PODS), minutes, issue=st.sampled_from("12"), **_just(common))
+    others = st.builds(pending_event, st.sampled_from(("a", "b")), minutes, issue=st.just("1"), **_just(common))
+    events = draw(st.lists(firing, min_size=1, max_size=12))
+    plain = draw(st.lists(others, max_size=2, unique_by=lambda event: event.identity))
+    # One episode is of one problem, whatever was drawn.
+    issue = {event.alert.source_event_id: event for event in reversed(events)}
+    return plain + [
+        replace(
+            issue[event.alert.source_event_id],
+            alert=replace(
+                issue[event.alert.source_event_id].alert,
+                received_at=event.alert.received_at,
+                occurred_at=event.alert.occurred_at,
+            ),
+        )
+        for event in events
+    ]
+
+
+def _just(values: dict[str, object]) -> dict[str, st.SearchStrategy[object]]:
+    return {name: st.just(value) for name, value in values.items()}
+
+
+def cut(draw: st.DrawFn, mixed: Sequence[PendingEvent]) -> list[Sequence[PendingEvent]]:
+    cuts = sorted(draw(st.lists(st.integers(0, len(mixed)), max_size=4)))
+    return [mixed[i:j] for i, j in zip([0, *cuts], [*cuts, len(mixed)], strict=True)]
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[list[PendingEvent], list[Sequence[PendingEvent]]]:
+    events = draw(received())
+    return events, cut(draw, draw(st.permutations(events)))
+
+
+def rows() -> list[tuple[object, ...]]:
+    names = ("group_key", "status", "is_current", "count", "first_seen_at", "last_seen_at", "severity", "title")
+    columns = [getattr(AlertGroup, name) for name in names]
+    with session():
+        return [
+            (*row[:-1], *sorted(name for (name,) in _event_ids(row[-1])))
+            for row in AlertGroup.select(*columns, AlertGroup.id).order_by(AlertGroup.group_key).tuples()
+        ]
+
+
+def _event_ids(group_id: int) -> list[tuple[str]]:
+    return list(AlertEvent.select(AlertEvent.source_event_id).where(AlertEvent.alert_group_id == group_id).tuples())
+
+
+def clear() -> None:
+    with session():
+        database.execute_sql("TRUNCATE alert_event, alert_group, episode RESTART IDENTITY CASCADE")
+
+
+@few
+@given(batches())
+def test_any_order_any_repeats_and_any_batches_make_the_same_groups(
+    drawn: tuple[list[PendingEvent], list[Sequence[PendingEvent]]],
+) -> None:
+    events, cut_up = drawn
+    clear()
+    for event in sorted(events, key=lambda event: event.alert.received_at):
+        work(event, policy=POLICY)
+    expected = rows()
+    assert sum(group.count for group in groups()) == len({event.identity for event in events})
+    clear()
+    for batch in cut_up:
+        work(*batch, policy=POLICY)
+    assert rows() == expected
+    clear()
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(lambda batch: work(*batch, policy=POLICY), cut_up))
+    assert rows() == expected
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[PendingEvent | End]:
+    """Alerts and ends in any order, each perhaps twice."""
+    names = draw(st.lists(st.sampled_from(PODS), min_size=1, max_size=3, unique=True))
+    said: list[PendingEvent | End] = []
+    for position, name in enumerate(names):
+        said += [episode(name, position)] * draw(st.integers(1, 2))
+        said += [end(name, 10 + position)] * draw(st.integers(0, 2))
+    return draw(st.permutations(said))
+
+
+@few
+@given(stories(), st.booleans())
+def test_a_group_is_unresolved_exactly_while_one_of_its_episodes_lasts(
+    said: list[PendingEvent | End],
+    concurrently: bool,  # noqa: FBT001 - drawn
+) -> None:
+    clear()
+    with ThreadPoolExecutor(4 if concurrently else 1) as workers:
+        list(workers.map(tell, said))
+    ended = {each[1].event_id for each in said if isinstance(each, tuple)}
+    with session():
+        for group in AlertGroup.select():
+            lasting = {name for (name,) in _event_ids(group.id)} - ended
+            assert (group.status != "resolved") == bool(lasting)
+        assert AlertEvent.select().count() == len({each.identity for each in said if isinstance(each, PendingEvent)})
+
+
+def tell(said: PendingEvent | End) -> None:
+    if isinstance(said, PendingEvent):
+        work(said, policy=POLICY)
+    else:
+        work(ends=[said])
+
+
+def test_every_order_of_two_pods_ends_alike() -> None:
+    said = [episode("pod-1", 0), episode("pod-2", 1), end("pod-1", 5), end("pod-2", 6)]
+    for order in permutations(said):
+        clear()
+        for each in order:
+            tell(each)
+        assert set(statuses()) == {"resolved"}, [getattr(each, "identity", each) for each in order]
