@@ -76,7 +76,7 @@ worker_connections = 512
 # An import takes a second; behind an open port that would be lost alerts. Pools and threads start after the fork.
 preload_app = True
 
-# Sentry waits for one second. A worker that has not answered its master for half a minute hangs.
+# Some senders wait for one second. A worker that has not answered its master for half a minute hangs.
 timeout = 30
 # A platform that stops us gives 10 s (Kubernetes, Docker) to 30 s (Heroku) before it kills.
 graceful_timeout = 8

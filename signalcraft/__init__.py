@@ -1,4 +1,4 @@
-"""SignalCraft: receive Sentry's webhooks, group the alerts, list the groups.
+"""SignalCraft: receive the webhooks of monitoring tools, group the alerts, list the groups.
 
 One line a folder, from the top layer to the bottom one. ``docs/architecture.md`` follows one delivery through them.
 
@@ -8,7 +8,7 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
     web/           the web process: create_app, problem details, probes, /metrics, OpenAPI, rq-dashboard
         server/    gunicorn worker that buffers requests: protection against slow clients
     tasks.py       the job functions that RQ calls by name
-    dev/           not for production: embedded servers, local stack, demo, mock Sentry, fake Slack, generated documents
+    dev/           not for production: embedded servers, local stack, demo, mocks, fake Slack, generated documents
 
     api/           the JSON API: groups, events, notifications, stats; authentication, schemas
     ui/            the pages: sign-in, list, group, event, system; templates, style sheet, script
@@ -23,12 +23,12 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 
     storage/       PostgreSQL: connections, tables, migrations, compression, audit log, retention, tenants
 
-    sources/       what a sender means; no I/O; one package a sender
-        sentry/    signature, schemas, delivery keys, field paths, alerts, status changes, sample deliveries
     settings/      environment variables, read into one frozen dataclass; the values they accept
     logs/          log lines: one JSON object each, secrets masked; the thread that writes them
     metrics.py     declared metrics, buffered in the process and summed in Redis
     http_client.py the HTTP client of commands
+
+    sources/       what a sender means; no I/O; one package a sender, and the protocol that all of them have
 
     resilience.py      CircuitBreaker, BoundedCall: for dependencies that fail or hang
     thread_budgets.py  how the threads of a web process are shared out

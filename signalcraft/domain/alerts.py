@@ -88,8 +88,8 @@ class NormalizedAlert:
     ``source_count`` is the sender's own number of occurrences. ``has_title``: the title is the sender's own, not
     made of other fields. ``names_environment``: deliveries of this kind can name an environment; without one, the
     alert belongs to its problem's group in any environment. ``is_episode``: it lasts until a ``StatusChange`` with its
-    id; the sender may repeat it meanwhile. ``part`` is a body that alone gives this alert, of a delivery with several;
-    None: the delivery's own. Texts hold nothing that PostgreSQL cannot store; times are aware UTC.
+    id; the sender may repeat it meanwhile. ``part`` is its part of a delivery with several; None: the whole. Texts
+    hold nothing that PostgreSQL cannot store; times are aware UTC.
     """
 
     source: str
@@ -111,7 +111,15 @@ class NormalizedAlert:
     names_environment: bool = True
     runbook_url: str | None = None
     is_episode: bool = False
-    part: bytes | None = field(default=None, repr=False)
+    part: "AlertPart | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPart:
+    """One alert's part of a delivery: its path in the body (``alerts[17]``), and a body that alone gives this alert."""
+
+    place: str
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,14 +146,10 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFailure:
-    """One alert of a delivery that cannot be read; the others are stored.
+    """One alert of a delivery that cannot be read; the others are stored."""
 
-    ``place`` is its path in the body (``alerts[17]``), ``part`` a body that alone holds it.
-    """
-
-    place: str
+    part: AlertPart
     error: PermanentError
-    part: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,13 @@ from signalcraft.domain.errors import (
     BodyTooManyValues,
 )
 
-#: Sentry's own normalization limits an event to about a dozen levels.
+#: Senders limit their events to about a dozen levels.
 MAX_DEPTH = 64
 #: Every value needs a comma or a bracket, so a body with fewer of these holds fewer values.
 MAX_VALUES = 1_000_000
 #: CPython converts integers of up to about this many digits (``sys.int_info``). Longer literals stay text, …
 MAX_INT_DIGITS = 4_000
-#: … up to this length. Sentry sends none of over 20 digits: its ingestion converts them to floats.
+#: … up to this length. Senders send none of over 20 digits.
 MAX_NUMBER = 10_000
 
 _STRING = re.compile(rb'"[^"]*"')
@@ -56,7 +56,7 @@ def parse(raw: bytes) -> dict[str, Any]:
 def _loads(raw: bytes) -> object:
     """Parse ``raw`` with orjson, else with Python's own module.
 
-    orjson takes a third of the time, but rejects input that Python's own module accepts and Sentry's encoder can
+    orjson takes a third of the time, but rejects input that Python's own module accepts and a sender's encoder can
     write: numbers outside the range of a float, halves of surrogate pairs.
     """
     try:
@@ -130,7 +130,7 @@ def _count_keys(plain: bytes) -> int:
 def _has_duplicate_key(raw: bytes, plain: bytes, body: dict[str, Any]) -> bool:
     """Return whether an object in ``raw`` has a key twice.
 
-    ``body`` is ``raw`` parsed, ``plain`` is ``raw`` without escapes. Sentry's encoder writes the same bytes as orjson,
+    ``body`` is ``raw`` parsed, ``plain`` is ``raw`` without escapes. A compact encoder writes the same bytes as orjson,
     except for texts that are not ASCII and unusual numbers. So a body that encodes to the same bytes has no duplicate
     key; that takes a quarter of the time of parsing it. Any other body has one if it has more keys than ``body``.
     """

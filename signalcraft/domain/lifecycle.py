@@ -43,7 +43,7 @@ TRANSITIONS: Mapping[Trigger, Mapping[GroupStatus, GroupStatus]] = MappingProxyT
         # An ack and a snooze hold for alerts of the same or a lower severity and break on a higher one.
         Trigger.ALERT: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
         Trigger.WORSE_ALERT: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _RESOLVED},
-        # Sentry's archiving is a snooze, not a resolution; it does not change a resolved group.
+        # A source's archiving is a snooze, not a resolution; it does not change a resolved group.
         Trigger.SOURCE_RESOLVED: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
         Trigger.SOURCE_ARCHIVED: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
         Trigger.SOURCE_UNRESOLVED: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _OPEN, _RESOLVED: _OPEN},

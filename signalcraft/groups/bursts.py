@@ -43,7 +43,7 @@ class PendingEvent:
                 fingerprint=alert.fingerprint,
             ),
             alert=alert,
-            payload=compress(delivery.body if alert.part is None else alert.part),
+            payload=compress(delivery.body if alert.part is None else alert.part.body),
             rules=(alert.triggered_rule,) if alert.triggered_rule else (),
         )
 
@@ -140,6 +140,7 @@ class Burst:
             "is_current": self.assignment.is_current,
             "previous_group_id": follows.group_id if follows else None,
             "began_after": follows.resolved_at if follows and follows.was_resolved_by(self.first_seen_at) else None,
+            "runbook_url": pending.alert.runbook_url,
         }
 
 

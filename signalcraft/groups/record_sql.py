@@ -51,6 +51,7 @@ GROUP_COLUMNS: Columns = {
     "is_current": "boolean",
     "previous_group_id": "bigint",
     "began_after": "timestamptz",
+    "runbook_url": "text",
 }
 _MERGED = (
     *("severity", "count", "source_count", "first_seen_at", "last_seen_at"),

@@ -1,12 +1,14 @@
 """Receive a delivery: verify, limit, identify, enqueue."""
 
+from dataclasses import replace
+
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery, DeliveryStatus, ReceiveResult
 from signalcraft.domain.errors import BadSignature, TooManyRequests, Unavailable
 from signalcraft.ingest import durable_enqueue
 from signalcraft.ingest.context import IngestContext
 from signalcraft.ingest.credential_cache import CredentialCache, WorkspaceSecrets
-from signalcraft.sources import Source
+from signalcraft.sources import Source, authorization
 
 
 def verify(delivery: Delivery, source: Source, workspace: str, credentials: CredentialCache) -> WorkspaceSecrets:
@@ -47,6 +49,7 @@ def receive(
     _limit(source, access.workspace, context)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery)
+    delivery = _without_credentials(delivery)
     result = ReceiveResult(
         status=DeliveryStatus.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored
     )
@@ -67,6 +70,14 @@ def receive(
         return result
     status = DeliveryStatus.DUPLICATE if enqueued.is_duplicate else DeliveryStatus.ACCEPTED
     return ReceiveResult(status=status, delivery_id=enqueued.delivery_id, identity=identity)
+
+
+def _without_credentials(delivery: Delivery) -> Delivery:
+    """Return ``delivery`` without what a sender that does not sign carries: it is never stored."""
+    if authorization.HEADER not in delivery.headers:
+        return delivery
+    kept = {name: value for name, value in delivery.headers.items() if name != authorization.HEADER}
+    return replace(delivery, headers=kept)
 
 
 def _limit(source: Source, workspace: str, context: IngestContext) -> None:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from signalcraft.domain.alerts import Severity, Vocabulary
 
@@ -38,6 +39,7 @@ _BLANKS = re.compile(r"\s+")
 _IDENTIFIER = re.compile(rf"[0-9A-Za-z_-]{{1,{IDENTIFIER_LIMIT}}}")
 _SLUG = re.compile(rf"[a-z0-9._-]{{1,{SLUG_LIMIT}}}")
 _NOT_SLUG = re.compile(r"[^a-z0-9._-]+")
+_UNSAFE = re.compile(r'[ <>"\\`]')
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _EPOCH = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?")
 
@@ -134,7 +136,7 @@ def canonical_environment(name: str, vocabulary: Vocabulary) -> tuple[str, bool]
     return name, name == vocabulary.default_environment or name in aliases.values()
 
 
-#: Names of severities, Sentry's five first. Its API adds ``sample``; other spellings are accepted defensively.
+#: Names of severities that senders share.
 SEVERITIES: Mapping[str, Severity] = MappingProxyType(
     {
         "fatal": Severity.CRITICAL,
@@ -149,7 +151,7 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
     }
 )
 
-#: The levels of Python's ``logging``, which old senders use (Sentry's ``constants.LOG_LEVELS``).
+#: The levels of Python's ``logging``, which old senders use.
 NUMERIC_SEVERITIES: Mapping[float, Severity] = MappingProxyType(
     {
         0: Severity.INFO,
@@ -175,6 +177,17 @@ def severity(value: object) -> Severity | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return NUMERIC_SEVERITIES.get(value)
+
+
+def link(value: object) -> str | None:
+    """Return an http(s) URL as it was sent; anything that a page could not safely link to is ``None``."""
+    if not isinstance(value, str) or len(value) > LINK_LIMIT or not value.isprintable() or _UNSAFE.search(value):
+        return None
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # brackets that hold no address
+        return None
+    return value if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 def count(value: object) -> int | None:
@@ -218,29 +231,29 @@ def _since_epoch(value: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def tags(value: object) -> tuple[list[tuple[str, str]], bool]:
+def tags(value: object, *, prefix: str = "") -> tuple[list[tuple[str, str]], bool]:
     """Return tags as pairs, and whether any were dropped.
 
     The pairs are in the order sent. Accepts pairs (``[["browser", "Firefox"]]``), dictionaries
-    (``[{"key": …, "value": …}]``) or one object; duplicates are kept. Sentry stores its own under a ``sentry:`` prefix,
-    which old payloads show.
+    (``[{"key": …, "value": …}]``) or one object; duplicates are kept. ``prefix`` is what
+    a sender may put before the names of its own tags; it is removed.
     """
     if value is None:
         return [], False
     entries = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(entries, list):
         return [], True
-    kept = [pair for entry in entries[:TAGS_LIMIT] if (pair := _tag(entry)) is not None]
+    kept = [pair for entry in entries[:TAGS_LIMIT] if (pair := _tag(entry, prefix)) is not None]
     return kept, len(kept) != len(entries)
 
 
-def _tag(entry: object) -> tuple[str, str] | None:
+def _tag(entry: object, prefix: str) -> tuple[str, str] | None:
     if isinstance(entry, dict):
         entry = (entry.get("key"), entry.get("value"))
     if not isinstance(entry, (list, tuple)) or len(entry) != 2:
         return None
     name, value = entry
-    key = (line(name, TAG_KEY_LIMIT) or "").removeprefix("sentry:")
+    key = (line(name, TAG_KEY_LIMIT) or "").removeprefix(prefix)
     if not key:
         return None
     return key, line(value if isinstance(value, str) else _as_text(value), TAG_VALUE_LIMIT) or ""

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from signalcraft.api.responses import etag
 from signalcraft.ingest import context
+from signalcraft.sources import SOURCES
 from signalcraft.web.openapi import codes, common_codes, describe
 from signalcraft.web.openapi_examples import name_of, type_of
 
@@ -90,11 +91,13 @@ stand only here.</p>
 """
 
 
-_START: Final = """SignalCraft receives Sentry's webhooks and puts alerts that belong together into groups.
+_WEBHOOKS: Final = "".join(
+    f"  POST {f'/webhooks/{name}':23} the webhook URL to enter in {source.TITLE}\n" for name, source in SOURCES.items()
+)
+_START: Final = f"""SignalCraft receives alerts of monitoring tools and puts those that belong together into groups.
 
-  POST /webhooks/sentry    the webhook URL to enter in Sentry
-  GET  /docs               the API, for people; /openapi.json for programs
-  GET  /readyz             whether all of it works
+{_WEBHOOKS}  GET  /docs                   the API, for people; /openapi.json for programs
+  GET  /readyz                 whether all of it works
 """
 
 

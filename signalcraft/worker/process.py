@@ -13,7 +13,7 @@ import structlog
 
 from signalcraft import metrics
 from signalcraft.domain import grouping
-from signalcraft.domain.alerts import AlertFailure, Normalization, StatusChange, Vocabulary
+from signalcraft.domain.alerts import AlertPart, Normalization, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import NotStorable, PermanentError, UnreadableDelivery
 from signalcraft.groups import episodes, source_updates, validation
@@ -134,7 +134,7 @@ def _normalize(accepted: AcceptedDelivery, vocabulary: Vocabulary, prepared: Pre
             field=warning.field,
             problem=warning.problem,
         )
-    prepared.failures += [(_alone(accepted, failure), failure.error) for failure in normalization.failures]
+    prepared.failures += [(_alone(accepted, failure.part), failure.error) for failure in normalization.failures]
     prepared.pending += _validated(normalization, accepted, prepared)
     changes = [outcome for outcome in normalization.outcomes if isinstance(outcome, StatusChange)]
     for change in changes:
@@ -168,24 +168,23 @@ def _validated(normalization: Normalization, accepted: AcceptedDelivery, prepare
         NotStorable: the delivery's only one cannot be.
     """
     valid = []
-    for number, pending_event in enumerate(pending_events(normalization, accepted)):
+    for pending_event in pending_events(normalization, accepted):
         try:
             validation.validate(pending_event)
         except NotStorable as error:
             part = pending_event.alert.part
             if part is None:
                 raise
-            failure = AlertFailure(place=f"alert {number}", error=error, part=part)
-            prepared.failures.append((_alone(accepted, failure), error))
+            prepared.failures.append((_alone(accepted, part), error))
         else:
             valid.append(pending_event)
     return valid
 
 
-def _alone(accepted: AcceptedDelivery, failure: AlertFailure) -> AcceptedDelivery:
+def _alone(accepted: AcceptedDelivery, part: AlertPart) -> AcceptedDelivery:
     """Return the delivery of one alert alone, which a replay of its dead letter reads."""
-    delivery = replace(accepted.delivery, body=failure.part)
-    return replace(accepted, delivery_id=f"{accepted.delivery_id}:{failure.place}", delivery=delivery)
+    delivery = replace(accepted.delivery, body=part.body)
+    return replace(accepted, delivery_id=f"{accepted.delivery_id}:{part.place}", delivery=delivery)
 
 
 def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:

@@ -372,7 +372,7 @@ def test_the_demo_prints_groups_received_over_http_and_leaves_no_files(tmp_path:
         "resolved",
         "staging",
         "signature_invalid",
-        "35 alerts in 5 groups.",
+        "37 alerts in 6 groups.",
         "Slack, #alerts",
     ):
         assert text in done.stdout

@@ -328,7 +328,7 @@ def test_a_count_fits_a_bigint(sent: object, kept: int | None) -> None:
     ],
 )
 def test_tags_in_any_shape_are_pairs(sent: object, kept: list[tuple[str, str]], incomplete: bool) -> None:  # noqa: FBT001 - a column of the table
-    assert cleaning.tags(sent) == (kept, incomplete)
+    assert cleaning.tags(sent, prefix="sentry:") == (kept, incomplete)
 
 
 def test_a_tag_that_nests_beyond_recursion_is_kept_without_its_value() -> None:
@@ -345,7 +345,7 @@ def test_no_value_makes_a_function_raise(value: object) -> None:
     assert cleaning.severity(value) in {None, *Severity}
     moment = cleaning.time(value)
     assert moment is None or 2000 <= moment.year <= 2100
-    assert all(is_storable(text) for pair in cleaning.tags(value)[0] for text in pair)
+    assert all(is_storable(text) for pair in cleaning.tags(value, prefix="sentry:")[0] for text in pair)
     cleaning.identifier(value)
     cleaning.environment(value)
     cleaning.slug(value)

@@ -58,7 +58,7 @@ def test_every_route_is_described(client: FlaskClient) -> None:
 def test_a_person_who_opens_the_address_is_told_what_it_is(environ: dict[str, str]) -> None:
     response = web(environ, UI="off").get("/")
     assert (response.status_code, response.mimetype) == (200, "text/plain")
-    assert all(path in response.text for path in ("/webhooks/sentry", "/docs", "/readyz"))
+    assert all(path in response.text for path in ("/webhooks/sentry", "/webhooks/alertmanager", "/docs", "/readyz"))
 
 
 def test_every_call_that_needs_a_token_says_so(client: FlaskClient) -> None:

@@ -51,6 +51,7 @@ FINGERPRINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
         "metric_rule": "it is a metric alert of rule {value}",
+        "metric_incident": "it is a metric alert of incident {value}, which names no rule",
         "custom": "the delivery names no issue, and the event has a fingerprint of its own",
         "hashes": "the delivery names no issue, so Sentry's grouping hashes stand in",
         "made": "the delivery has neither issue, fingerprint nor hashes, so type, title and culprit stand in",

@@ -244,7 +244,7 @@ def _fingerprint(reading: Reading, issue_id: str | None, title: str) -> str:
 def _tags(reading: Reading) -> Sequence[tuple[str, str]]:
     for path in reading.fields.tags:
         value = path.follow(reading.reader.body)
-        kept, incomplete = cleaning.tags(value)
+        kept, incomplete = cleaning.tags(value, prefix="sentry:")
         if value is None:
             reading.reader.warn(path, "is missing")
         elif incomplete:

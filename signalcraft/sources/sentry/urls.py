@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from signalcraft.sources import cleaning
 from signalcraft.sources.cleaning import LINK_LIMIT
 
 SAAS = "https://sentry.io"
@@ -20,7 +21,6 @@ _URL = re.compile(
     r"(https?)://((?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)((?:/[\w.~-]*)*)(?:[?#].*)?",
     re.IGNORECASE | re.ASCII,
 )
-_UNSAFE = re.compile(r'[ <>"\\`]')
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _EVENT = re.compile(r"[0-9a-f]{32}")
 # Subdomains of sentry.io that are not organizations: regions and Sentry's own pages.
@@ -112,6 +112,4 @@ def as_sent(value: object) -> str | None:
 
     It is unchanged; anything else is ``None``.
     """
-    if not isinstance(value, str) or read(value) is None:
-        return None
-    return value if value.isprintable() and not _UNSAFE.search(value) else None
+    return None if read(value) is None else cleaning.link(value)

@@ -37,7 +37,7 @@ from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 
 log = structlog.get_logger(__name__)
 
-#: How long a request may take to arrive. Sentry gives up after one second.
+#: How long a request may take to arrive. Some senders give up after one second.
 ARRIVAL_TIMEOUT_SECONDS: Final = 10.0
 #: How long a thread may read more of its request: only where gunicorn and we disagree on where it ends.
 READ_TIMEOUT_SECONDS: Final = 0.2

@@ -1,0 +1,103 @@
+"""The source Alertmanager, of Prometheus: version 4 of its webhook body.
+
+The names of a :class:`signalcraft.sources.protocol.Source`. ``sources.labelled_alerts`` reads the alerts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from signalcraft.domain.alerts import Normalization, Vocabulary
+from signalcraft.domain.deliveries import Delivery, Identity, Secret
+from signalcraft.domain.errors import Refusal, UnexpectedShape
+from signalcraft.sources import authorization, labelled_alerts
+from signalcraft.sources.alertmanager.body import delivery_key, open_body
+from signalcraft.sources.alertmanager.reference import DIALECT
+from signalcraft.sources.alertmanager.reference import reference as reference
+from signalcraft.sources.alertmanager.samples import NAMES, build
+from signalcraft.sources.alertmanager.samples import build_canary as build_canary
+from signalcraft.sources.alertmanager.samples import scenes as scenes
+from signalcraft.sources.diagnosis import Candidate, Diagnosis
+from signalcraft.sources.protocol import SecretKind, Traits
+
+NAME: Final = DIALECT.source
+TITLE: Final = "Alertmanager"
+HEADERS: Final = frozenset({authorization.HEADER})
+#: It sends again after a 5xx until its group_interval is over, and drops what is refused otherwise.
+TRAITS: Final = Traits(
+    signs=False, retries=True, answer_within=10.0, repeats=True, sends_resolved=True, many_per_delivery=True
+)
+BEARER: Final = "bearer"
+KINDS: Final = (
+    SecretKind(
+        name=BEARER,
+        carried_by="the bearer token, or the password of basic authentication, in its http_config",
+        variable="ALERTMANAGER_TOKEN",
+        purpose="Tokens of the Alertmanagers of the default workspace, comma-separated; all are live.",
+    ),
+)
+SETTINGS: Final = (DIALECT.drop_labels, DIALECT.labels)
+RESOURCES: Final = frozenset({labelled_alerts.RESOURCE})
+FINGERPRINTS: Final = labelled_alerts.FINGERPRINTS
+REFUSALS: Final[Sequence[type[Refusal]]] = ()
+SAMPLES: Final = NAMES
+build_sample = build
+NO_ALERT: Final = "no_alert"
+
+_PLAIN = Vocabulary()
+
+
+def verify(delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
+    """Return the secret that ``delivery`` carries.
+
+    Raises:
+        BadCredentials: it carries none.
+    """
+    return authorization.verify(delivery, secrets, BEARER)
+
+
+def identify(delivery: Delivery) -> Identity:
+    """Return the resource, the action and the delivery key.
+
+    Raises:
+        BodyNotJson, BodyNotObject: the body is no JSON object.
+        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: the JSON exceeds a bound.
+        InvalidFields: it is not version 4 of the body.
+    """
+    body = open_body(delivery.body, is_checked=False)
+    status = body.get("status")
+    return Identity(
+        resource=labelled_alerts.RESOURCE,
+        action=status if status in (labelled_alerts.FIRING, labelled_alerts.RESOLVED) else "unknown",
+        delivery_key=delivery_key(delivery),
+        ignored="" if body["alerts"] else NO_ALERT,
+        is_canary=labelled_alerts.is_canary(body),
+    )
+
+
+def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
+    """Return the alerts that fire, the ends of those that are over, and what cannot be read.
+
+    Raises:
+        UnexpectedShape: :func:`identify` would have refused it.
+    """
+    try:
+        body = open_body(delivery.body, is_checked=True)
+    except Refusal as refusal:
+        raise UnexpectedShape(refusal.title, field=next(iter(refusal.errors), "")) from refusal
+    return labelled_alerts.normalize(body, delivery, DIALECT, vocabulary)
+
+
+def recall(body: bytes, received_at: datetime) -> Delivery:
+    """Rebuild the delivery of ``body``."""
+    return Delivery(headers={}, body=body, received_at=received_at)
+
+
+def misdirected(_headers: Mapping[str, str]) -> Refusal | None:
+    """Return None: nothing in a request shows that this sender sent it."""
+    return None
+
+
+def diagnose(_body: bytes, _signature: str, _candidates: Sequence[Candidate]) -> Diagnosis:
+    """Say that it does not sign."""
+    return authorization.explain(TITLE)

@@ -1,0 +1,74 @@
+"""Verify senders that do not sign: they carry a token in the header Authorization, as Bearer or as Basic's password."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Iterable, Sequence
+
+from signalcraft.domain.deliveries import Delivery, Secret
+from signalcraft.domain.errors import BadSignature
+from signalcraft.sources.diagnosis import Diagnosis, Verdict
+
+#: It is read to verify a delivery, and never stored with it.
+HEADER = "authorization"
+# Used if a workspace has no secret, so that its response takes as long as any other.
+_PLACEHOLDER = Secret(name="placeholder", kind="", value=b"no secret has this value")
+
+
+class BadCredentials(BadSignature):
+    """As a wrong signature, of a sender that does not sign."""
+
+    title = "The Authorization header has no live secret of this workspace, as bearer token or as password."
+    challenge = 'Bearer realm="webhooks", Basic realm="webhooks"'
+
+
+def verify(delivery: Delivery, secrets: Iterable[Secret], kind: str) -> Secret:
+    """Return the secret of ``kind`` that ``delivery`` carries.
+
+    Compares with every secret, even after a match, so that the time reveals nothing.
+
+    Raises:
+        BadCredentials: it carries none of them.
+    """
+    offered = _offered(delivery.headers.get(HEADER, ""))
+    found: Secret | None = None
+    for secret in _of_kind(secrets, kind):
+        if hmac.compare_digest(secret.value, offered):
+            found = secret
+    if found is None or found is _PLACEHOLDER:
+        raise BadCredentials
+    return found
+
+
+def explain(title: str) -> Diagnosis:
+    """Return the diagnosis of any delivery of a sender that does not sign."""
+    return Diagnosis(
+        verdict=Verdict.UNSIGNED,
+        says=f"{title} does not sign: each delivery carries a secret in the header Authorization.",
+        advice="Compare the token or password in its configuration with the secret that `secret list` shows as live.",
+    )
+
+
+def _of_kind(secrets: Iterable[Secret], kind: str) -> Sequence[Secret]:
+    return [secret for secret in secrets if secret.kind == kind and secret.value] or [_PLACEHOLDER]
+
+
+def _offered(header: str) -> bytes:
+    """Return the token, or the password, in ``header``; empty if there is none. The user's name is of no matter."""
+    scheme, _, value = header.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return _as_bytes(value.strip())
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(_as_bytes(value.strip()), validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
+
+
+def _as_bytes(text: str) -> bytes:
+    """Return the bytes of a header's text, which WSGI decodes as Latin-1."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
