@@ -88,7 +88,8 @@ class NormalizedAlert:
     ``source_count`` is the sender's own number of occurrences. ``has_title``: the title is the sender's own, not
     made of other fields. ``names_environment``: deliveries of this kind can name an environment; without one, the
     alert belongs to its problem's group in any environment. ``is_episode``: it lasts until a ``StatusChange`` with its
-    id; the sender may repeat it meanwhile. ``part`` is its part of a delivery with several; None: the whole. Texts
+    id; the sender may repeat it meanwhile. ``supersedes``: the episodes whose ids begin so and sort before its own are
+    over. ``part`` is its part of a delivery with several; None: the whole. Texts
     hold nothing that PostgreSQL cannot store; times are aware UTC.
     """
 
@@ -111,6 +112,7 @@ class NormalizedAlert:
     names_environment: bool = True
     runbook_url: str | None = None
     is_episode: bool = False
+    supersedes: str = ""
     part: "AlertPart | None" = None
 
 

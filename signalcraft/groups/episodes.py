@@ -5,6 +5,7 @@ was last received, and when its source said that it is over; whichever of the tw
 rows alone follows what becomes of a group, so it does not matter in which order or how often the source says something:
 
 - While one of its episodes lasts, a group is not resolved. When the last one ends, it is.
+- An episode that began after another of the same condition shows that the other is over, though nobody said so.
 - An alert that is received again while it lasts is no new one, and moves the group's ``last_seen_at``.
 - What a user did stands: the end of an episode is applied to a group once, and a resolved group is opened again only if
   it was the source that resolved it.
@@ -55,6 +56,32 @@ _END = f"""
     SELECT {_IDENTITY}, r.first_received_at, r.first_received_at
     FROM {{rows}} ORDER BY r.workspace_id, r.source, r.source_event_id COLLATE "C"
     ON CONFLICT ({_IDENTITY}) DO UPDATE SET resolved_at = least(e.resolved_at, excluded.resolved_at)
+    RETURNING e.alert_group_id"""
+
+#: Each condition by the index of identities, in a loop: an index of ids, and no statistics of the rows.
+_CONDITION_COLUMNS: Columns = {
+    "workspace_id": "bigint",
+    "source": "text",
+    "begins": "text",
+    "ends": "text",
+    "received_at": "timestamptz",
+}
+_SUPERSEDE = """
+    WITH superseded AS MATERIALIZED (
+        SELECT e.id, r.received_at FROM {rows} CROSS JOIN LATERAL (
+            SELECT o.id, o.source_event_id FROM episode o
+            WHERE o.workspace_id = r.workspace_id AND o.source = r.source
+              AND o.source_event_id >= r.begins AND o.source_event_id < r.ends AND o.resolved_at IS NULL
+              AND EXISTS (
+                  SELECT FROM episode later
+                  WHERE later.workspace_id = o.workspace_id AND later.source = o.source
+                    AND later.source_event_id > o.source_event_id AND later.source_event_id < r.ends
+              )
+            OFFSET 0
+        ) AS found JOIN episode e ON e.id = found.id
+        ORDER BY r.workspace_id, r.source, found.source_event_id FOR NO KEY UPDATE OF e
+    )
+    UPDATE episode e SET resolved_at = superseded.received_at FROM superseded WHERE e.id = superseded.id
     RETURNING e.alert_group_id"""
 
 _FIND_GROUPS = f"SELECT e.alert_group_id FROM {{rows}} JOIN episode e USING ({_IDENTITY})"
@@ -127,7 +154,7 @@ def keep_alive(firing: Iterable[Firing]) -> None:
         query(_KEEP_ALIVE, _COLUMNS, rows, locked=_lock(ids))
 
 
-def follow(firing: Iterable[Firing], ends: Iterable[WorkspaceChange]) -> int:
+def follow(firing: Sequence[Firing], ends: Iterable[WorkspaceChange]) -> int:
     """Apply stored alerts and ends to their groups; idempotent.
 
     Return how many groups were resolved or opened again.
@@ -135,13 +162,17 @@ def follow(firing: Iterable[Firing], ends: Iterable[WorkspaceChange]) -> int:
     Raises:
         DatabaseUnavailable: another transaction came first; retry.
     """
-    begun, ended = _rows_of_alerts(firing), _rows_of_ends(ends)
+    begun, ended, conditions = _rows_of_alerts(firing), _rows_of_ends(ends), _conditions(firing)
     if not begun and not ended:
         return 0
-    with translate_constraint_errors(), database.atomic():
-        ids = query(_BEGIN, _COLUMNS, begun)
-    with translate_constraint_errors(), database.atomic():
-        ids += query(_END, _COLUMNS, ended)
+    ids = []
+    for statement, columns, rows in (
+        (_BEGIN, _COLUMNS, begun),
+        (_END, _COLUMNS, ended),
+        (_SUPERSEDE, _CONDITION_COLUMNS, conditions),
+    ):
+        with translate_constraint_errors(), database.atomic():
+            ids += query(statement, columns, rows)
     with translate_constraint_errors(), database.atomic(), short_lock_timeout():
         locked = _lock(ids)
         query(_KEEP_ALIVE, _COLUMNS, begun, locked=locked)
@@ -163,6 +194,19 @@ def _rows_of_alerts(firing: Iterable[Firing]) -> list[_Row]:
 
 def _rows_of_ends(ends: Iterable[WorkspaceChange]) -> list[_Row]:
     return _rows((workspace, change.source, change.event_id, change.received_at) for workspace, change in ends)
+
+
+def _conditions(firing: Iterable[Firing]) -> list[tuple[int, str, str, str, datetime]]:
+    """Return a row for each condition, with the ids that begin with it, and when it was received last."""
+    latest: dict[tuple[int, str, str], datetime] = {}
+    for workspace_id, alert in firing:
+        if alert.supersedes:
+            key = (workspace_id, alert.source, alert.supersedes)
+            latest[key] = max(latest.get(key, alert.received_at), alert.received_at)
+    return [
+        (workspace_id, source, begins, begins[:-1] + chr(ord(begins[-1]) + 1), moment)
+        for (workspace_id, source, begins), moment in sorted(latest.items())
+    ]
 
 
 def _rows(received: Iterable[tuple[int, str, str, datetime]]) -> list[_Row]:

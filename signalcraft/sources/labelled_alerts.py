@@ -100,6 +100,7 @@ class _Alert:
 
     place: str
     is_firing: bool
+    condition: str
     event_id: str
     fingerprint: str
     started_at: datetime
@@ -171,10 +172,12 @@ def _read(alert: object, place: str, reading: _Reading) -> _Alert:
     started_at = cleaning.time(alert.get("startsAt"))
     if started_at is None:
         raise UnexpectedShape("must be a time", field=f"{place}.startsAt")
+    condition = f"{cleaning.identifier(alert.get('fingerprint')) or _digest(labels)}:"
     return _Alert(
         place=place,
         is_firing=alert["status"] == FIRING,
-        event_id=f"{cleaning.identifier(alert.get('fingerprint')) or _digest(labels)}:{started_at.isoformat()}",
+        condition=condition,
+        event_id=f"{condition}{started_at.isoformat(timespec='microseconds')}",
         fingerprint=f"labels:{_digest(_of_condition(labels, reading))}",
         started_at=started_at,
         labels=labels,
@@ -222,6 +225,7 @@ def _firing(alert: _Alert, part: AlertPart, reading: _Reading) -> NormalizedAler
         has_title=title is not None,
         runbook_url=cleaning.link(alert.annotations.get("runbook_url")),
         is_episode=True,
+        supersedes=alert.condition,
         part=part,
     )
 

@@ -79,6 +79,16 @@ def test_the_end_of_the_episode_before_does_not_end_the_next() -> None:
     assert statuses() == ["open"]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in order", "later first"])
+def test_an_episode_that_began_later_shows_that_the_one_before_is_over(order: tuple[int, int]) -> None:
+    """A silence, or a sender that was away, can keep the end of an episode from coming."""
+    first, second = (episode(f"pod-1:{number}", number, supersedes="pod-1:") for number in (1, 2))
+    for position in order:
+        work((first, second)[position], episode("pod-10:0", 0, issue="2", supersedes="pod-10:"))
+    work(ends=[end("pod-1:2", 10)])
+    assert {group.issue_id: group.status for group in groups()} == {"1": "resolved", "2": "open"}
+
+
 def test_an_alert_stored_after_the_end_of_the_others_opens_their_group_again() -> None:
     work(episode("pod-1", 0))
     work(ends=[end("pod-1", 5)])

@@ -99,6 +99,7 @@ TREATMENT: Mapping[str, str] = MappingProxyType(
         "names_environment": "whether the resource has paths of an environment: all but `issue.created`",
         "runbook_url": "none",
         "is_episode": "no",
+        "supersedes": "none",
         "part": "none: one delivery is one alert",
     }
 )

@@ -47,13 +47,14 @@ def test_an_alert_is_read_as_the_page_says() -> None:
     assert (alert.project, alert.environment, alert.severity) == ("checkout", "prod", Severity.CRITICAL)
     assert alert.title == samples.TITLE
     assert alert.description == "checkout-7d9c-x2x4v was restarted three times."
-    assert alert.source_event_id == f"{fired()['fingerprint']}:2026-03-01T11:55:00+00:00"
+    assert alert.source_event_id == f"{fired()['fingerprint']}:2026-03-01T11:55:00.000000+00:00"
     assert alert.occurred_at == STARTED_AT
     assert alert.triggered_rule == "PodRestarts"
     assert alert.runbook_url == "https://runbooks.example.org/PodRestarts"
     assert alert.link == fired()["generatorURL"]
     assert ("pod", "checkout-7d9c-x2x4v") in alert.tags
     assert alert.is_episode
+    assert alert.source_event_id.startswith(alert.supersedes)
 
 
 def test_pods_of_one_alert_are_one_group_and_two_alerts_are_two() -> None:
