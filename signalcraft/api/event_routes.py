@@ -6,6 +6,7 @@ from typing import Final
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from signalcraft import sources
 from signalcraft.api import auth, context, request_schemas, response_schemas
 from signalcraft.api.group_routes import GROUP, find_group
 from signalcraft.api.responses import next_cursor, position_after, streamed, tagged
@@ -16,7 +17,6 @@ from signalcraft.groups import event_queries, preview, queries
 from signalcraft.groups.pages import Page, Position
 from signalcraft.groups.request_fields import is_name
 from signalcraft.ingest import request as ingest_request
-from signalcraft.sources import SOURCES
 from signalcraft.storage.database import session
 
 _EVENT: Final = f"/events/<int(max={MAX_ID}):event_id>"
@@ -86,8 +86,8 @@ def explain_event(event: str) -> ResponseReturnValue:
         group = found and queries.group(workspace_id, found["alert_group_id"], now=datetime.now(UTC))
     if not found or not group:
         raise NotFound
-    window, fingerprints = context.current().settings.grouping_policy.window, SOURCES[found["source"]].FINGERPRINTS
-    sentences = explanations.explain(found, group, window, fingerprints)
+    window = context.current().settings.grouping_policy.window
+    sentences = explanations.explain(found, group, window, sources.fingerprints(found["source"]))
     return jsonify(response_schemas.dump_explanation(found, group, sentences))
 
 

@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from signalcraft import sources
 from signalcraft.cli.context import LONG_TIMEOUT_MS, database, workspace_option
 from signalcraft.domain import explanations
 from signalcraft.groups import event_queries, hourly_counts, queries
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
 from signalcraft.groups.pages import Row
-from signalcraft.sources import SOURCES
 from signalcraft.storage import retention, tenants
 from signalcraft.storage.database import current_time
 from signalcraft.storage.models import Workspace
@@ -34,7 +34,7 @@ def explain(event: str) -> None:
     if not found:
         raise click.ClickException(f"There is no event {event}.")
     for event_row, group in found:
-        window, fingerprints = settings.grouping_policy.window, SOURCES[event_row["source"]].FINGERPRINTS
+        window, fingerprints = settings.grouping_policy.window, sources.fingerprints(event_row["source"])
         for sentence in explanations.explain(event_row, group, window, fingerprints):
             click.echo(sentence)
 

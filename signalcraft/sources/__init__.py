@@ -15,3 +15,8 @@ _SOURCES: Final[tuple[Source, ...]] = (sentry, alertmanager)
 SOURCES: Final[Mapping[str, Source]] = MappingProxyType({source.NAME: source for source in _SOURCES})
 #: The source of commands and requests that name none.
 DEFAULT_SOURCE: Final = _SOURCES[0]
+
+
+def fingerprints(source: str) -> Mapping[str, str]:
+    """Return what each type of fingerprint of ``source`` means; nothing of a source that a newer release had."""
+    return SOURCES[source].FINGERPRINTS if source in SOURCES else {}

@@ -71,6 +71,8 @@ def parse_labels(text: str) -> Mapping[str, Sequence[str]]:
     return MappingProxyType(found)
 
 
+#: The place that a warning names: one line in the log for all alerts of a delivery that it is true of.
+_ANY: Final = "alerts[*]"
 _DEFAULT_LABELS: Final = parse_labels(LABELS)
 
 
@@ -96,9 +98,8 @@ def settings(prefix: str) -> tuple[SourceSetting, SourceSetting]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Alert:
-    """One alert of a body; ``place`` is its path."""
+    """One alert of a body."""
 
-    place: str
     is_firing: bool
     condition: str
     event_id: str
@@ -174,7 +175,6 @@ def _read(alert: object, place: str, reading: _Reading) -> _Alert:
         raise UnexpectedShape("must be a time", field=f"{place}.startsAt")
     condition = f"{cleaning.identifier(alert.get('fingerprint')) or _digest(labels)}:"
     return _Alert(
-        place=place,
         is_firing=alert["status"] == FIRING,
         condition=condition,
         event_id=f"{condition}{started_at.isoformat(timespec='microseconds')}",
@@ -203,11 +203,11 @@ def _firing(alert: _Alert, part: AlertPart, reading: _Reading) -> NormalizedAler
     name = cleaning.line(alert.labels.get("alertname"), cleaning.RULE_LIMIT)
     title = cleaning.line(alert.annotations.get("summary"), cleaning.TITLE_LIMIT) or name
     if title is None:
-        reading.warn(f"{alert.place}.labels.alertname", "is missing; a title was made")
+        reading.warn(f"{_ANY}.labels.alertname", "is missing; a title was made")
     description = alert.annotations.get("description") or alert.annotations.get("message")
     tags, incomplete = cleaning.tags(alert.labels)
     if incomplete:
-        reading.warn(f"{alert.place}.labels", "has entries that are no labels, or too many; the others were kept")
+        reading.warn(f"{_ANY}.labels", "has entries that are no labels, or too many; the others were kept")
     return NormalizedAlert(
         source=reading.dialect.source,
         source_event_id=alert.event_id,
@@ -235,7 +235,7 @@ def _project(alert: _Alert, reading: _Reading) -> str:
         return CANARY_PROJECT
     project, was_odd = cleaning.slug(reading.label(alert, "project"))
     if was_odd:
-        reading.warn(f"{alert.place}.labels", "names a project that is no slug; it was cleaned")
+        reading.warn(f"{_ANY}.labels", "names a project that is no slug; it was cleaned")
     return project or NO_PROJECT
 
 
@@ -245,7 +245,7 @@ def _environment(alert: _Alert, reading: _Reading) -> str:
         return reading.vocabulary.default_environment
     name, known = cleaning.canonical_environment(sent, reading.vocabulary)
     if not known:
-        reading.warn(f"{alert.place}.labels", "names an environment that we do not know; it was kept")
+        reading.warn(f"{_ANY}.labels", "names an environment that we do not know; it was kept")
     return name
 
 
@@ -255,7 +255,7 @@ def _severity(alert: _Alert, environment: str, reading: _Reading) -> Severity:
     named = alert.labels.get("alertname")
     severity = reading.dialect.severities.get(named) if isinstance(named, str) else None
     if severity is None and known is None:
-        reading.warn(f"{alert.place}.labels", "names no severity that we know; it is med")
+        reading.warn(f"{_ANY}.labels", "names no severity that we know; it is med")
     severity = severity or known or Severity.MED
     steps = reading.vocabulary.severity_shift.get(environment, 0)
     return severity.shifted(steps) if steps else severity

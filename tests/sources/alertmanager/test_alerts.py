@@ -84,6 +84,13 @@ def test_a_setting_that_names_no_labels_is_refused(text: str) -> None:
         Settings.from_environ(environ)
 
 
+def test_a_warning_that_is_true_of_many_alerts_is_one() -> None:
+    found = alertmanager.normalize(delivery(*[fired(labels={"severity": "odd", "pod": str(n)}) for n in range(50)]))
+    assert [(warning.field, warning.problem) for warning in found.warnings] == [
+        ("alerts[*].labels", "names no severity that we know; it is med")
+    ]
+
+
 @pytest.mark.parametrize(
     ("word", "severity"),
     [
