@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from signalcraft import sources
 from signalcraft.domain import explanations
 from signalcraft.groups import activity, event_queries, occurrences, queries
 from signalcraft.groups.activity import Activity
@@ -70,7 +71,7 @@ def read(workspace_id: int, group_id: int, *, window: timedelta, now: datetime) 
         entries=timeline.of(group, events.rows, changes.rows, told.rows),
         changes=changes.rows,
         event=event,
-        explanation=explanations.explain(event, group, window) if event else [],
+        explanation=explanations.explain(event, group, window, sources.fingerprints(event["source"])) if event else [],
         seen=occurrences.seen(workspace_id, group_id, now=now),
         earlier=[row for row in earlier.rows if row["id"] != group_id],
         shows_all=not (told.end or changes.end or events.end),
