@@ -83,8 +83,17 @@ class AlertList:
 
     @property
     def kept(self) -> Sequence[tuple[str, str]]:
-        """The parameters that the form of filters has no field for."""
-        return [pair for pair in _without_page(self.args.items(multi=True)) if pair[0] not in FIELDS]
+        """The parameters that the form of filters cannot show: other ones, and several values of one."""
+        return [
+            (name, value)
+            for name, value in _without_page(self.args.items(multi=True))
+            if name not in FIELDS or not self.field(name)
+        ]
+
+    def field(self, name: str) -> str:
+        """Return the value of a field of the form, empty if it has none, or several."""
+        values = self.args.getlist(name)
+        return values[0] if len(values) == 1 else ""
 
     def with_tab(self, status: str) -> str:
         """Return the query string of another tab."""

@@ -85,6 +85,15 @@ def test_the_api_s_filters_are_the_list_s(client: FlaskClient, alert: Alert) -> 
     assert 'href="/alerts?severity=critical"' in page.text
 
 
+def test_the_form_of_filters_keeps_what_it_cannot_show(client: FlaskClient) -> None:
+    page = client.get("/alerts?project=a&project=b&environment=prod&severity=!low&sort=-count").text
+    form = page[page.index('class="filters"') : page.index("</form>", page.index('class="filters"'))]
+    kept = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
+    assert kept == [("project", "a"), ("project", "b"), ("severity", "!low"), ("sort", "-count")]
+    assert 'name="environment" value="prod"' in form
+    assert 'name="project" value=""' in form
+
+
 @pytest.mark.parametrize(
     "query", ["?severity=huge", "?sort=title", "?unknown=1", "?limit=0", "?q=a&q=b", "?since=yesterday", "?cursor=x"]
 )
