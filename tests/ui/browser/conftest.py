@@ -20,7 +20,7 @@ from tests.support.tables import empty_tables
 from tests.support.web_client import SECRET, TOKEN
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium.browser() as launched:
         yield launched
