@@ -258,7 +258,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             return
         size = len(buffer.received)
         large = size > LARGE_BYTES
-        if large and self._held_large + size > MAX_LARGE_BYTES:
+        if large and self._held_large and self._held_large + size > MAX_LARGE_BYTES:
             log.error("large request refused, too many wait", stage="receive", bytes=size)
             self._refuse(connection, _UNAVAILABLE)
             return
