@@ -28,6 +28,7 @@ from bench import (
     purge,
     refusals,
     single,
+    whole,
     workers,
 )
 from bench.arena import Arena, BenchError
@@ -51,6 +52,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "purge": purge.run,
     "notify": notify.run,
     "press": press.run,
+    "whole": whole.run,
 }
 
 
