@@ -89,7 +89,13 @@ def _arena(arguments: argparse.Namespace) -> Iterator[Arena]:
         if not (database_url and redis_url):
             servers = stack.enter_context(embedded_servers.servers(directory / "servers", durable=True))
             database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
-        yield Arena(database_url=database_url, redis_url=redis_url, directory=directory, quick=arguments.quick)
+        yield Arena(
+            database_url=database_url,
+            redis_url=redis_url,
+            directory=directory,
+            quick=arguments.quick,
+            events=arguments.events,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--database-url", default="", help="PostgreSQL; embedded by default")
     parser.add_argument("--redis-url", default="", help="Redis; embedded by default")
+    parser.add_argument("--events", type=int, default=0, help="events stored before growth is measured")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, smaller tables; less precise")
     return parser
 

@@ -71,12 +71,16 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """The servers. ``quick``: fewer and shorter runs, to see that all works; figures are less precise."""
+    """The servers. ``quick``: fewer and shorter runs, to see that all works; figures are less precise.
+
+    ``events``: the size of the table that growth is measured on, 0 for its own.
+    """
 
     database_url: str
     redis_url: str
     directory: Path
     quick: bool = False
+    events: int = 0
     _lanes: list[str] = field(default_factory=list, repr=False)
 
     def versions(self) -> dict[str, str]:
