@@ -179,7 +179,8 @@ class ReceiverDelivery:
     def _render_reply(self, row: Row, group: Row, now: datetime) -> _Claim | None:
         storm = replies.Storm(messages=self._config.storm, period=self._timing.storm)
         message = replies.render(row, group, receiver=self._receiver.name, storm=storm, attempted_at=now)
-        return None if message is None else _Claim(row=row, message=message)
+        told_status = group["status"] if row["reason"] == "reminder" else None  # from which the next one follows
+        return None if message is None else _Claim(row=row, message=message, told_status=told_status)
 
     def _send(self, claim: _Claim) -> None:
         started = time.monotonic()

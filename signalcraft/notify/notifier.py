@@ -35,14 +35,20 @@ _REGISTER: Final = """
     SET not_before = CASE WHEN s.broken_since IS NULL THEN s.not_before ELSE now() END"""
 #: So that readyz and alarms are about receivers that exist. Messages for others are given up after a day.
 _FORGET: Final = "DELETE FROM receiver_state WHERE receiver <> ALL(%(receivers)s)"
+#: A card is reminded of in its thread, by the first reminder; what follows is as with messages for events.
 _REMIND: Final = f"""
     WITH due AS (
         UPDATE notification n SET remind_at = NULL FROM alert_group g
-        WHERE n.remind_at <= now() AND g.id = n.alert_group_id AND n.mode = 'event'
+        WHERE n.remind_at <= now() AND g.id = n.alert_group_id AND (
+            n.mode IN ('event', 'reply') OR n.mode = 'card' AND n.told_status = 'open' AND n.receiver = ANY(%(threads)s)
+              AND NOT EXISTS (
+                SELECT FROM notification o WHERE o.alert_group_id = n.alert_group_id AND o.receiver = n.receiver
+                  AND o.mode = 'reply' AND o.reason = 'reminder'))
         RETURNING n.*, g.status AS group_status)
     INSERT INTO notification (workspace_id, alert_group_id, receiver, route, mode, reason, rank, happened_at, due_at,
         reminders)
-    SELECT workspace_id, alert_group_id, receiver, route, mode, 'reminder', rank, now(), now(), reminders + 1
+    SELECT workspace_id, alert_group_id, receiver, route, CASE mode WHEN 'event' THEN mode ELSE 'reply' END, 'reminder',
+           rank, now(), now(), reminders + 1
     FROM due WHERE group_status = 'open' AND reminders < {_MAX_REMINDERS}"""
 #: Cards that show a snooze which has ended since: no happening says so.
 _SHOW_ENDED_SNOOZES: Final = """
@@ -154,7 +160,8 @@ class Notifier:
         if not self._upkeep_at:
             for statement in (_REGISTER, _FORGET):
                 database.execute_sql(statement, {"receivers": list(self._deliveries)})
-        database.execute_sql(_REMIND)
+        threads = [name for name, receiver in self._config.receivers.items() if receiver.has_threads]
+        database.execute_sql(_REMIND, {"threads": threads})
         database.execute_sql(_SHOW_ENDED_SNOOZES)
         database.execute_sql(UPDATE_DIGESTS)
         database.execute_sql(_GIVE_UP, {"after": self._timing.give_up_after + timedelta(hours=1)})

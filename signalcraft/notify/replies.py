@@ -67,8 +67,8 @@ def render(row: Row, group: Row, *, receiver: str, storm: Storm, attempted_at: d
 
 
 def is_to_be_noticed(reason: str, times: int) -> bool:
-    """Return whether the channel is told: of an escalation, and of the first regressions in a row."""
-    return reason == "escalated" or (reason == "regressed" and times <= _MAX_BROADCASTS)
+    """Return whether the channel is told: of escalations and reminders, and of the first regressions in a row."""
+    return reason in ("escalated", "reminder") or (reason == "regressed" and times <= _MAX_BROADCASTS)
 
 
 def _run_length(moments: Sequence[datetime]) -> int:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from signalcraft.dev import fake_slack
 from signalcraft.dev.fake_slack import FakeSlack, Fault, FaultKind, RateLimit
 from signalcraft.domain.alerts import GroupStatus, Severity
+from signalcraft.domain.notifications import default_rule
 from signalcraft.groups import user_updates
 from signalcraft.notify import queries
 from signalcraft.notify.delivery import Timing
@@ -111,6 +113,26 @@ def test_a_reply_about_what_somebody_has_taken_is_not_sent(slack: FakeSlack) -> 
     running.run_until_idle()
 
     assert channel(slack) == ["Acknowledged"]
+
+
+def test_who_leaves_a_group_open_is_reminded_three_times_in_the_channel(slack: FakeSlack) -> None:
+    running = notifier_of(slack, SHORT)
+    route = replace(running._config.routes[0], remind_after=timedelta(hours=4))
+    config = replace(running._config, routes=[route])
+    running = Notifier(config, [default_rule], timing=SHORT)
+    record(alert())
+    for _ in range(6):
+        running._upkeep_at = 0
+        running.run_until_idle()
+        with session():
+            database.execute_sql("UPDATE notification SET remind_at = now() WHERE remind_at IS NOT NULL")
+    assert channel(slack) == ["New", *["broadcast Still open"] * 3]
+    assert "Nobody has acknowledged the problem." in read(slack.messages()[-1])
+
+    act(1, GroupStatus.ACK)
+    running._upkeep_at = 0
+    running.run_until_idle()
+    assert len(slack.messages()) == 4
 
 
 def test_a_problem_that_recurs_is_quietly_the_same_card(slack: FakeSlack) -> None:
