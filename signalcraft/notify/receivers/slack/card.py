@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from signalcraft.notify import slack_buttons
-from signalcraft.notify.contract import Message
+from signalcraft.notify.contract import Card, Digest, Message
 from signalcraft.notify.messages import heading, line_of, word
 from signalcraft.notify.receivers.slack_webhook import escape
 from signalcraft.sources import cleaning
@@ -38,9 +38,9 @@ _NO_PREVIEWS: Final[dict[str, Any]] = {"unfurl_links": False, "unfurl_media": Fa
 def render(message: Message) -> dict[str, Any]:
     """Return the arguments of ``message`` for posting and editing."""
     if message.digest is not None:
-        blocks, attachments = _digest(message), []
-    elif message.card is not None and message.reply is None:
-        blocks, attachments = [_headline(message)], [_attachment(message)]
+        blocks, attachments = _digest(message, message.digest), []
+    elif message.card is not None and message.group is not None and message.reply is None:
+        blocks, attachments = [_headline(message)], [_attachment(message, message.card, message.group)]
     else:
         blocks, attachments = [_headline(message), *_sentence(message.text, unlike=message.title)], []
         if message.is_test:
@@ -95,19 +95,17 @@ def _headline(message: Message) -> Block:
     return _rich(_section(parts))
 
 
-def _attachment(message: Message) -> dict[str, Any]:
+def _attachment(message: Message, card: Card, group: Mapping[str, Any]) -> dict[str, Any]:
     """Return all below the headline of a card, beside a bar in the colour of its status."""
-    assert message.card is not None  # noqa: S101 - of a card
-    assert message.group is not None  # noqa: S101 - likewise
-    parts = [part for part in (cleaning.line(each, _PART_LIMIT) for each in message.card.context) if part]
+    parts = [part for part in (cleaning.line(each, _PART_LIMIT) for each in card.context) if part]
     blocks = [
         *_sentence(_status(message)),
         *_links(message),
         {"type": "context", "elements": [_plain(" · ".join(parts), _SENTENCE_LIMIT)]},
-        slack_buttons.block_of_test() if message.is_test else slack_buttons.block_of_group(message.group),
+        slack_buttons.block_of_test() if message.is_test else slack_buttons.block_of_group(group),
     ]
     fallback = cleaning.cut(escape(_where(message)), _SENTENCE_LIMIT)
-    return {"color": _COLOURS[message.group["status"]], "fallback": fallback, "blocks": blocks}
+    return {"color": _COLOURS[group["status"]], "fallback": fallback, "blocks": blocks}
 
 
 def _links(message: Message) -> list[Block]:
@@ -122,10 +120,9 @@ def _links(message: Message) -> list[Block]:
     return [_rich(_section(spaced))] if spaced else []
 
 
-def _digest(message: Message) -> list[Block]:
-    assert message.digest is not None  # noqa: S101 - of a digest
+def _digest(message: Message, digest: Digest) -> list[Block]:
     lines = []
-    for group, url in zip(message.digest.worst, message.digest.urls, strict=True):
+    for group, url in zip(digest.worst, digest.urls, strict=True):
         line = cleaning.line(line_of(group), _LINE_LIMIT) or "?"
         lines.append(_section([_link(url, line) if url else _text(line)]))
     blocks = [_headline(message), *_sentence(message.text)]
