@@ -19,6 +19,8 @@ from signalcraft.groups.queries import Order, SortKey
 from signalcraft.groups.requests import Args, Listing
 
 ALL: Final = "all"
+#: A page has at most 200 kB.
+MAX_ROWS: Final = 100
 #: Tabs by the value of ``status``.
 TABS: Mapping[str, str] = MappingProxyType(
     {
@@ -135,7 +137,8 @@ def read(args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabul
     given = MultiDict([pair for pair in args.items(multi=True) if pair[1] and pair[0] not in _OF_THE_PAGE])
     listing = requests.load_groups_query(_asked_for(given), workspace_id=workspace_id, vocabulary=vocabulary)
     after = cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
-    page = queries.groups(workspace_id, listing.group_filter, listing.order, limit=listing.limit, after=after, now=now)
+    limit = min(listing.limit, MAX_ROWS)
+    page = queries.groups(workspace_id, listing.group_filter, listing.order, limit=limit, after=after, now=now)
     next_cursor = cursors.write(page.end, scope=listing.scope) if page.end else None
     return AlertList(args=given, listing=listing, rows=page.rows, next_cursor=next_cursor)
 

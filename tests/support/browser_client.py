@@ -15,7 +15,12 @@ _VERSION = re.compile(r'name="version" value="(\d+)"')
 
 
 def sign_in(client: FlaskClient, token: str = TOKEN, **fields: str) -> TestResponse:
-    return client.post("/login", data={"token": token, **fields}, headers={"Origin": ORIGIN})
+    """Sign in; a new application on a busy machine may not have read its tokens within a second, and says 503."""
+    for _ in range(3):
+        response = client.post("/login", data={"token": token, **fields}, headers={"Origin": ORIGIN})
+        if response.status_code != 503:
+            break
+    return response
 
 
 def csrf_of(page: TestResponse, path: str) -> str:

@@ -229,3 +229,11 @@ def test_files_are_kept_for_good_under_the_name_of_their_content(client: FlaskCl
     assert client.get("/assets/app.000000000000.css").status_code == 404
     assert client.get(assets.asset_url("app.css") + "/../x").status_code == 404
     assert csrf_of(client.get("/alerts"), "/logout")
+
+
+def test_a_page_has_at_most_a_hundred_groups_and_200_kilobytes(client: FlaskClient) -> None:
+    record(*(pending_event(issue=str(number), minute=minutes_ago(1)) for number in range(103)))
+    page = client.get("/alerts?limit=200")
+    assert len(re.findall(r"<tr data-id", page.text)) == 100
+    assert 'rel="next"' in page.text
+    assert len(page.data) < 200_000
