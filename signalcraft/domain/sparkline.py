@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 #: The first is for no alerts.
-BLOCKS: Final = "▁▂▃▅▇"
+BLOCKS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 8
 
 

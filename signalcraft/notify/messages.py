@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from signalcraft.domain.sparkline import sparkline
 from signalcraft.groups.group_schema import dump_group
 from signalcraft.notify.contract import Card, Digest, Message, Mode, Reply
 
@@ -73,9 +74,6 @@ _SHOWN: Final = (
 )
 #: Who changed the status, and when; read for cards alone.
 _SHOWN_CHANGE: Final = ("status_by", "status_at")
-#: Of a sparkline: how many characters it has, and what they are.
-_SPARKS: Final = 8
-_BLOCKS: Final = "▁▂▃▄▅▆▇█"
 #: The groups that a digest names by id, and those of them that it describes.
 DIGEST_GROUPS: Final = 200
 _DIGEST_TITLES: Final = 10
@@ -265,14 +263,6 @@ def already(group: Row, now: datetime) -> str:
     is_by_that = group.get("status_to") == group["status"]
     by = f"{_person(group['status_by'])}, {_ago(group['status_at'], now)}" if is_by_that else ""
     return f"Already {word(group['status'])}{by}."
-
-
-def sparkline(counts: Sequence[int]) -> str:
-    """Return ``counts``, oldest first, as a line of eight characters, the highest where most were."""
-    size = -(-len(counts) // _SPARKS)
-    sums = [sum(counts[place : place + size]) for place in range(0, len(counts), size)]
-    top = max(sums) or 1
-    return "".join(_BLOCKS[-(-each * (len(_BLOCKS) - 1) // top)] for each in sums)
 
 
 def _person(by: str | None) -> str:

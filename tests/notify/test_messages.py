@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from signalcraft.notify.messages import heading, sparkline
+from signalcraft.notify.messages import heading
 from tests.support.builders import at
 from tests.support.messages import digest_message, every_form, group_message, own_test_message, trouble_message
 
@@ -88,16 +88,3 @@ def test_a_card_keeps_its_id_and_an_event_has_the_time_in_it() -> None:
     assert group_message(mode="card").notification_id == "ntf_7"
     assert group_message().notification_id == "ntf_7_1772366400"
     assert trouble_message().notification_id == own_test_message().notification_id
-
-
-@pytest.mark.parametrize(
-    ("counts", "line"),
-    [
-        ([0] * 24, "▁▁▁▁▁▁▁▁"),
-        ([0] * 23 + [1], "▁▁▁▁▁▁▁█"),
-        ([*range(8)], "▁▂▃▄▅▆▇█"),
-        ([1_000_000, *[0] * 22, 1], "█▁▁▁▁▁▁▂"),
-    ],
-)
-def test_a_sparkline_shows_when_alerts_came(counts: list[int], line: str) -> None:
-    assert sparkline(counts) == line
