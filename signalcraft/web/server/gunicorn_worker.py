@@ -46,7 +46,7 @@ LINGER_TIMEOUT_SECONDS: Final = 2.0
 #: Bytes of requests that a process holds, besides one request of the largest size.
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
 MAX_LINGERING: Final = 64
-#: A request over this is large: one is served at a time, and so many bytes of them may wait. Of Sentry's deliveries
+#: A request over this is large: one is served at a time, and so many bytes of them may wait. Of deliveries
 #: hardly one is; eight of the largest take some 0.5 s.
 LARGE_BYTES: Final = 256 * 1024
 MAX_LARGE_BYTES: Final = 40 * 1024 * 1024
