@@ -63,6 +63,11 @@ def tagged(response: Response, tag: str) -> Response:
     return response
 
 
+def is_number(text: str) -> bool:
+    """Return whether ``text`` is a number that an id or a version may be."""
+    return text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= MAX_ID
+
+
 def _read(args: Args, now: datetime) -> AlertList:
     here = context.current()
     return alert_list.read(
@@ -108,7 +113,7 @@ def _ticked(texts: Collection[str]) -> list[int]:
     Raises:
         marshmallow.ValidationError: none is ticked, too many are, or one is no id.
     """
-    ids = [int(text) for text in dict.fromkeys(texts) if text.isascii() and text.isdecimal() and int(text) <= MAX_ID]
+    ids = [int(text) for text in dict.fromkeys(texts) if is_number(text)]
     if not 0 < len(ids) <= MAX_BULK:
         raise ValidationError({"ids": [f"Tick 1 to {MAX_BULK} groups first."]})
     return ids

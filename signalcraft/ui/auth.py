@@ -34,7 +34,7 @@ def check_origin() -> None:
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     public_host = urlsplit(context.current().settings.public_url).netloc
     if site not in (None, _SAME_ORIGIN) or (
-        origin is not None and urlsplit(origin).netloc not in {request.host, public_host} - {""}
+        origin is not None and _host_of(origin) not in {request.host, public_host} - {""}
     ):
         raise ForeignForm
 
@@ -143,6 +143,13 @@ def _has_ended(session: Session) -> bool:
         return context.current().used_once.is_used(session.nonce)
     except QueueUnavailable:
         return False
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets that hold no address
+        return ""
 
 
 def _own_url() -> str:

@@ -9,14 +9,13 @@ from flask import Blueprint, Response, g, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from marshmallow import ValidationError
 
-from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Conflict, InvalidFields, NotFound, PreconditionFailed, Refusal
 from signalcraft.groups import event_queries, queries, user_updates
 from signalcraft.groups.pages import Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.storage.database import session
 from signalcraft.ui import actions, assets, auth, context, group_page
-from signalcraft.ui.alert_routes import tagged
+from signalcraft.ui.alert_routes import is_number, tagged
 from signalcraft.ui.errors import field_errors, page_of
 from signalcraft.ui.group_page import GroupPage
 
@@ -100,7 +99,7 @@ def _refused(group_id: int, refusal: Refusal, now: datetime) -> Response:
     seen = request.form.get("seen", "")
     with session():
         found = _read(group_id, now)
-    meanwhile = found.changes_since(int(seen)) if _is_number(seen) else []
+    meanwhile = found.changes_since(int(seen)) if is_number(seen) else []
     return page_of(refusal, template="group.html", tag="", meanwhile=meanwhile, form=request.form, **_values(found))
 
 
@@ -112,7 +111,7 @@ def _tag(found: GroupPage, now: datetime) -> str:
 
 def _version() -> int:
     version = request.form.get("version", "")
-    if not _is_number(version):
+    if not is_number(version):
         raise ValidationError({"version": ["The form names no version of the group."]})
     return int(version)
 
@@ -123,10 +122,6 @@ def _id(text: str) -> int:
     Raises:
         NotFound: it is none.
     """
-    if not _is_number(text):
+    if not is_number(text):
         raise NotFound
     return int(text)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= MAX_ID

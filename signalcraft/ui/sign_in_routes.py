@@ -1,7 +1,6 @@
 """Routes to sign in, by a token or a link, and out."""
 
 from typing import Final
-from urllib.parse import urlsplit
 
 from flask import Blueprint, g, redirect, render_template, request
 from flask.typing import ResponseReturnValue
@@ -12,7 +11,8 @@ from signalcraft.ui import auth, context, errors
 from signalcraft.ui.session import SignInLink
 
 _HOME: Final = "/alerts"
-_SCHEMES_AND_HOSTS: Final = ("//", "/\\")
+#: What a browser takes for the beginning of another host.
+_HOST_BEGINS: Final = ("//", "/\\")
 
 sign_in = Blueprint("sign_in", __name__)
 
@@ -54,9 +54,8 @@ def own_path(path: str) -> str:
 
     Browsers take a backslash for a slash, and skip tabs and line ends.
     """
-    parts = urlsplit(path)
-    is_own = path.startswith("/") and not path.startswith(_SCHEMES_AND_HOSTS) and path.isprintable()
-    return path if is_own and not parts.scheme and not parts.netloc else _HOME
+    is_own = path.startswith("/") and not path.startswith(_HOST_BEGINS) and path.isprintable()
+    return path if is_own else _HOME
 
 
 def _follow_link(text: str) -> ResponseReturnValue:

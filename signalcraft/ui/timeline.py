@@ -18,6 +18,7 @@ _BY: Final = {
     Actor.ALERT: "by a worse alert",
     Actor.CLOCK: "by SignalCraft, after a long quiet",
     Actor.TOKEN: "by {by}",
+    Actor.SLACK: "by {by} in Slack",
 }
 _OPENED: Final = {
     Decision.NEW: "First alert",

@@ -158,6 +158,7 @@ def test_what_cannot_be_done_is_said_and_stays_ticked(client: FlaskClient, alert
     [
         {"action": "ack"},
         {"action": "ack", "ids": "x"},
+        {"action": "ack", "ids": "9" * 5_000},
         {"action": "drop", "ids": "1"},
         {"action": "snooze", "ids": "1", "until": "never"},
         {"action": "assign", "ids": "1", "assignee": "a" * 300},

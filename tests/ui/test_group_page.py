@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from signalcraft.domain.alerts import GroupStatus
 from signalcraft.groups.user_updates import GroupUpdate, update_group
+from signalcraft.storage.audit_log import Actor
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertEvent, AlertGroup
 from signalcraft.ui import actions
@@ -70,6 +71,21 @@ def test_every_action_changes_the_group_and_goes_back_to_it(client: FlaskClient,
     for words in ("Acknowledged", "Snoozed for ever", "Resolved", "Reopened", "Assigned to ann", "Runbook set"):
         assert words in page, words
     assert "by API_TOKEN" in page
+
+
+@pytest.mark.parametrize(("actor", "words"), [(Actor.TOKEN, "by ann"), (Actor.SLACK, "by ann in Slack")])
+def test_who_changed_a_group_is_named_wherever_they_did(
+    client: FlaskClient, alert: Alert, actor: Actor, words: str
+) -> None:
+    alert("one")
+    with session():
+        workspace_id = AlertGroup.get_by_id(1).workspace_id
+        update_group(
+            workspace_id, 1, GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC), actor=actor)
+        )
+    page = client.get("/alerts/1")
+    assert page.status_code == 200
+    assert f">{words}<" in page.text
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_another_token_in_the_environment_ends_the_sessions_of_the_one_before(en
         ("https://evil.example/", "/alerts"),
         ("//evil.example/", "/alerts"),
         ("/\\evil.example/", "/alerts"),
+        ("//[evil.example/", "/alerts"),
         ("/\t/evil.example/", "/alerts"),
         ("\\\\evil.example", "/alerts"),
         ("javascript:alert(1)", "/alerts"),
@@ -182,6 +183,7 @@ def test_who_has_no_session_is_asked_to_sign_in_and_comes_back(environ: dict[str
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "null"},
         {"Origin": "http://localhost.evil.example"},
+        {"Origin": "http://[evil.example"},
     ],
 )
 def test_no_form_of_another_site_is_taken(
