@@ -81,7 +81,9 @@ def test_who_changed_a_group_is_named_wherever_they_did(
     with session():
         workspace_id = AlertGroup.get_by_id(1).workspace_id
         update_group(
-            workspace_id, 1, GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC), actor=actor)
+            workspace_id,
+            1,
+            GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC), actor=actor),
         )
     page = client.get("/alerts/1")
     assert page.status_code == 200

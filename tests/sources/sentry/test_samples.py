@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -271,5 +271,5 @@ def test_deliveries_of_the_mock_verify_as_received() -> None:
     for name in EVENTS[:2]:
         with receiving(202) as receiver:
             MockSentry(url=receiver.url).deliver(sample(name))
-        made = samples.Sample(resource="", action="", headers=receiver.headers[0], body=receiver.bodies[0])
+        made = replace(sample(name), headers=receiver.headers[0], body=receiver.bodies[0])
         assert sentry.verify(made.as_delivery(RECEIVED_AT), SECRETS).kind == "integration"

@@ -1,7 +1,7 @@
 """The pages by keyboard alone: with the keys of the script, and with Tab and Enter where there is none."""
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
@@ -51,6 +51,7 @@ def test_tab_and_enter_are_enough_to_sign_in_and_acknowledge_a_group(site: Site,
     (group_id,) = fill_more("tabs")
     visitor = site.visit(signed_in=False, javascript=javascript)
     page = visitor.open("/login")
+    expect(page.get_by_label("API token")).to_be_focused()  # Chromium focuses it a moment after the page is there
     page.keyboard.type(TOKEN)
     with page.expect_navigation():
         page.keyboard.press("Enter")
