@@ -71,6 +71,10 @@ def parse_labels(text: str) -> Mapping[str, Sequence[str]]:
     return MappingProxyType(found)
 
 
+#: Of a body, what each of its alerts is stored with, if it is short: the other fields repeat what is in the alerts, and
+#: half a megabyte of them beside 500 alerts would be 250 MB.
+_KEPT: Final = ("version", "receiver", "groupKey", "externalURL", "orgId")
+_KEPT_LIMIT: Final = 1_000
 #: The place that a warning names: one line in the log for all alerts of a delivery that it is true of.
 _ANY: Final = "alerts[*]"
 _DEFAULT_LABELS: Final = parse_labels(LABELS)
@@ -157,9 +161,12 @@ def is_canary(body: Mapping[str, Any]) -> bool:
 
 def _body_of(body: Mapping[str, Any], alert: object) -> bytes:
     """Return a body with this alert alone."""
-    part = {**body, "alerts": [alert]}
-    part.pop("truncatedAlerts", None)
-    return json.dumps(part, separators=(",", ":")).encode()
+    kept = {name: value for name in _KEPT if isinstance(value := body.get(name), str | int) and _is_short(value)}
+    return json.dumps({**kept, "alerts": [alert]}, separators=(",", ":")).encode()
+
+
+def _is_short(value: str | int) -> bool:
+    return len(str(value)) <= _KEPT_LIMIT
 
 
 def _read(alert: object, place: str, reading: _Reading) -> _Alert:
