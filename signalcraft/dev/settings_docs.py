@@ -34,8 +34,14 @@ def settings_table() -> str:
         variable, values, default, example = setting.variable, setting.values, setting.default, setting.example
         shown = "**must be set**" if default is None else f"`{default}`" if default else ""
         accepted = f"{values}; for example `{example}`" if example else values
-        rows.append(f"| `{variable}` | {shown} | {accepted} | {setting.purpose} |")
+        cells = (f"`{variable}`", shown, accepted, setting.purpose)
+        rows.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Return the text of a cell, in which a bar would end it, even in code."""
+    return text.replace("|", r"\|")
 
 
 def with_settings_table(text: str) -> str:

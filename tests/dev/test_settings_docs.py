@@ -24,6 +24,11 @@ def test_the_table_in_the_readme_is_generated_from_settings() -> None:
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)) == VARIABLES
 
 
+def test_each_row_of_the_settings_table_has_four_cells() -> None:
+    for row in settings_docs.settings_table().splitlines():
+        assert len(re.split(r"(?<!\\)\|", row)) == 6, row
+
+
 def test_the_env_example_is_a_valid_configuration() -> None:
     lines = [line for line in settings_docs.env_example().splitlines() if line and not line.startswith("# ")]
     assert Settings.from_environ(dict(line.split("=", 1) for line in lines)).port == 8000
