@@ -266,9 +266,6 @@ def test_while_postgresql_starts_up_a_batch_is_retried_with_growing_delays_and_s
         work(redis, stages=attempts)
     reasons = [str(error.__cause__) for error in attempts.failures]
     assert ["the database system is starting up" in reason for reason in reasons[:4]] == [True] * 4
-    assert all("the database system is" in reason for reason in reasons), (
-        "after the recovery it may still refuse connections"
-    )
     pauses = [after - before for before, after in zip(attempts.times, attempts.times[1:], strict=False)]
     assert [pause >= delay / 2 for pause, delay in zip(pauses, batch_worker._FIRST_DELAYS_SECONDS, strict=False)] == [
         True
