@@ -16,7 +16,7 @@ from signalcraft.ui import formats
 _BY: Final = {
     Actor.SOURCE: "by {by}",
     Actor.ALERT: "by a worse alert",
-    Actor.CLOCK: "by SignalCraft, after a long quiet",
+    Actor.CLOCK: "by SignalCraft, after a long time without alerts",
     Actor.TOKEN: "by {by}",
     Actor.SLACK: "by {by} in Slack",
 }
