@@ -74,7 +74,7 @@ _SAMPLES = {name: source for source in SOURCES.values() for name in source.SAMPL
 def send(name: str, url: str | None, secret: str | None, count: int, **params: str | None) -> None:
     """Send sample deliveries, as their sender would, and count the responses."""
     source = _SAMPLES[name]
-    value = _secret_to_sign_with(secret, source)
+    value = _secret_to_sign_with(secret, source, source.build_sample(name, secret="").kind)
     url = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
     if urlsplit(url).path in ("", "/"):
         url = f"{url.rstrip('/')}/webhooks/{source.NAME}"
@@ -113,12 +113,13 @@ def _advise(kind: str, source: Source) -> None:
             click.echo(f"Its secret is {other.carried_by}. Add it with {add}, and send with the same.", err=True)
 
 
-def _secret_to_sign_with(option: str | None, source: Source) -> str:
+def _secret_to_sign_with(option: str | None, source: Source, kind: str) -> str:
     """Return the secret that ``send`` signs with.
 
-    ``option`` is the value of --secret.
+    ``option`` is the value of --secret; a secret of ``kind`` is preferred.
     """
-    variables = [kind.variable for kind in source.KINDS if kind.variable]
+    kinds = sorted(source.KINDS, key=lambda each: each.name != kind)
+    variables = [each.variable for each in kinds if each.variable]
     if option is None:
         found = (os.environ.get(variable, "").partition(",")[0].strip() for variable in variables)
         value = next(filter(None, found), "")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from flask import Request
@@ -39,11 +40,17 @@ def seconds_waited() -> float:
     return 0.0 if _arrival.at is None else time.monotonic() - _arrival.at
 
 
-def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) -> Delivery:
+def read(
+    request: Request,
+    *,
+    kept_headers: Iterable[str],
+    max_body_bytes: int,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> Delivery:
     """Read the delivery in ``request``.
 
-    The body is neither decoded nor parsed: its bytes are what is signed. ``kept_headers`` are lower-case. A header that
-    came twice was joined with a comma by WSGI, and proves nothing.
+    The body is neither decoded nor parsed: its bytes are what is signed. ``kept_headers`` are lower-case; ``renamed``
+    are those that come by another name. A header that came twice was joined with a comma by WSGI, and proves nothing.
 
     Raises:
         LengthRequired, BodyTooLarge, UnsupportedMedia, UriTooLong: it is not acceptable.
@@ -53,7 +60,7 @@ def read(request: Request, *, kept_headers: Iterable[str], max_body_bytes: int) 
         raise UriTooLong
     body = read_body(request, max_body_bytes=max_body_bytes)
     _check_media(request, environ)
-    sent = {name: environ.get(_variable(name)) for name in kept_headers}
+    sent = {name: environ.get(_variable(renamed.get(name, name))) for name in kept_headers}
     return Delivery(
         headers={name: value for name, value in sent.items() if value is not None},
         body=body,

@@ -45,7 +45,12 @@ def receive_delivery(source: str, workspace: str = "") -> ResponseReturnValue:
     ingest = context.current()
     settings = ingest.settings
     g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
-    delivery = ingest_request.read(request, kept_headers=sender.HEADERS, max_body_bytes=settings.max_body_bytes)
+    delivery = ingest_request.read(
+        request,
+        kept_headers=sender.HEADERS,
+        renamed=settings.renamed_headers(sender),
+        max_body_bytes=settings.max_body_bytes,
+    )
     result = receive.receive(delivery, sender, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
     g.receive_result = result
     status = 202 if result.status is DeliveryStatus.ACCEPTED else 200

@@ -17,7 +17,7 @@ from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.settings import values
 from signalcraft.settings.values import Declaration, setting, settings_of_sources
-from signalcraft.sources import SOURCES
+from signalcraft.sources import SOURCES, Source
 
 #: Makes a value for ENCRYPTION_KEY.
 NEW_KEY_COMMAND = "openssl rand -base64 32 | tr +/ -_"
@@ -271,6 +271,10 @@ class Settings:
             if kind.variable
             for number, value in enumerate(self.of_sources[kind.variable], start=1)
         ]
+
+    def renamed_headers(self, source: Source) -> Mapping[str, str]:
+        """Return the headers that the sender of ``source`` may send by another name, with that name."""
+        return {each.header: self.of_sources[each.variable] for each in source.SETTINGS if each.header}
 
     @property
     def grouping_policy(self) -> GroupingPolicy:

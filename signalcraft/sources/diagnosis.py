@@ -42,3 +42,17 @@ class Candidate:
         """Return its name, with what is remarkable about it."""
         name = f"the retired secret {self.secret.name}" if self.retired else self.secret.name
         return f"{name} of the workspace {self.other_workspace}" if self.other_workspace else name
+
+
+def of_signer(match: Candidate | None, title: str, advice: str) -> Diagnosis:
+    """Return the diagnosis of a signature that the secret ``match`` made; None: ``advice`` is what to try."""
+    if match is None:
+        return Diagnosis(verdict=Verdict.UNEXPLAINED, says="No secret that is known here made it.", advice=advice)
+    says = f"{match} signed it."
+    if match.other_workspace:
+        advice = f"Let {title}'s webhook URL end in /{match.other_workspace}, or `secret add` its secret here."
+        return Diagnosis(verdict=Verdict.OTHER_WORKSPACE, says=says, advice=advice)
+    if match.retired:
+        advice = f"{title} still signs with the old secret: replace it there, or add it again with `secret add`."
+        return Diagnosis(verdict=Verdict.RETIRED, says=says, advice=advice)
+    return Diagnosis(verdict=Verdict.GOOD, says=f"The signature is good: {says}")

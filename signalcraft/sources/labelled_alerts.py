@@ -6,7 +6,7 @@ differ in labels of single machines alone are one group.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -52,14 +52,27 @@ FINGERPRINTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+def _no_tags(_alert: Mapping[str, Any], _body: Mapping[str, Any]) -> Mapping[str, object]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How one sender uses the format. ``severities`` are of alerts by their name, whatever their labels say."""
+    """How one sender uses the format.
+
+    ``version`` is that of its body. ``severities`` are of alerts by their name, whatever their labels say. ``links``
+    are fields of an alert with URLs that the description ends with, each with the word before it. ``tags`` returns the
+    tags of an alert, in its body, that are no labels; ``tags_are`` says which.
+    """
 
     source: str
+    version: str
     drop_labels: SourceSetting
     labels: SourceSetting
     severities: Mapping[str, Severity] = field(default_factory=lambda: MappingProxyType({}))
+    links: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tags: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, object]] = _no_tags
+    tags_are: str = "all labels"
 
 
 def parse_labels(text: str) -> Mapping[str, Sequence[str]]:
@@ -77,11 +90,10 @@ _KEPT: Final = ("version", "receiver", "groupKey", "externalURL", "orgId")
 _KEPT_LIMIT: Final = 1_000
 #: The place that a warning names: one line in the log for all alerts of a delivery that it is true of.
 _ANY: Final = "alerts[*]"
-_DEFAULT_LABELS: Final = parse_labels(LABELS)
 
 
-def settings(prefix: str) -> tuple[SourceSetting, SourceSetting]:
-    """Return the settings of a sender, ``<prefix>_DROP_LABELS`` and ``<prefix>_LABELS``."""
+def settings(prefix: str, labels: str = LABELS) -> tuple[SourceSetting, SourceSetting]:
+    """Return the settings of a sender, ``<prefix>_DROP_LABELS`` and ``<prefix>_LABELS``, by default ``labels``."""
     return (
         SourceSetting(
             variable=f"{prefix}_DROP_LABELS",
@@ -95,7 +107,7 @@ def settings(prefix: str) -> tuple[SourceSetting, SourceSetting]:
             values="pairs of project, environment or severity and labels, the first that an alert has counts",
             parse=parse_labels,
             purpose="Labels in which the project, the environment and the severity of an alert are.",
-            default=LABELS,
+            default=labels,
         ),
     )
 
@@ -112,6 +124,7 @@ class _Alert:
     labels: Mapping[str, object]
     annotations: Mapping[str, object]
     link: object
+    sent: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,7 @@ class _Reading:
 
     dialect: Dialect
     vocabulary: Vocabulary
+    body: Mapping[str, Any]
     received_at: datetime
     warnings: dict[FieldWarning, None] = field(default_factory=dict)
 
@@ -128,14 +142,15 @@ class _Reading:
 
     def label(self, alert: _Alert, name: str) -> str:
         """Return the first of the labels configured for ``name`` that the alert has, else an empty text."""
-        names = self.dialect.labels.of(self.vocabulary).get(name) or _DEFAULT_LABELS[name]
+        setting = self.dialect.labels
+        names = setting.of(self.vocabulary).get(name) or setting.parse(setting.default)[name]
         found = (alert.labels.get(each) for each in names)
         return next((value for value in found if isinstance(value, str) and value.strip()), "")
 
 
 def normalize(body: Mapping[str, Any], delivery: Delivery, dialect: Dialect, vocabulary: Vocabulary) -> Normalization:
     """Return an alert for each that fires, a status change for each that is over, and those that cannot be read."""
-    reading = _Reading(dialect, vocabulary, delivery.received_at)
+    reading = _Reading(dialect, vocabulary, body, delivery.received_at)
     outcomes: list[NormalizedAlert | StatusChange] = []
     failures: list[AlertFailure] = []
     truncated = cleaning.count(body.get("truncatedAlerts"))
@@ -190,6 +205,7 @@ def _read(alert: object, place: str, reading: _Reading) -> _Alert:
         labels=labels,
         annotations=annotations if isinstance(annotations, dict) else {},
         link=alert.get("generatorURL"),
+        sent=alert,
     )
 
 
@@ -211,8 +227,7 @@ def _firing(alert: _Alert, part: AlertPart, reading: _Reading) -> NormalizedAler
     title = cleaning.line(alert.annotations.get("summary"), cleaning.TITLE_LIMIT) or name
     if title is None:
         reading.warn(f"{_ANY}.labels.alertname", "is missing; a title was made")
-    description = alert.annotations.get("description") or alert.annotations.get("message")
-    tags, incomplete = cleaning.tags(alert.labels)
+    tags, incomplete = cleaning.tags({**alert.labels, **reading.dialect.tags(alert.sent, reading.body)})
     if incomplete:
         reading.warn(f"{_ANY}.labels", "has entries that are no labels, or too many; the others were kept")
     return NormalizedAlert(
@@ -223,7 +238,7 @@ def _firing(alert: _Alert, part: AlertPart, reading: _Reading) -> NormalizedAler
         severity=_severity(alert, environment, reading),
         fingerprint=alert.fingerprint,
         title=title or f"Untitled alert in {project}",
-        description=cleaning.text(description, cleaning.DESCRIPTION_LIMIT) or "",
+        description=_description(alert, reading),
         tags=tuple(tags),
         occurred_at=alert.started_at,
         received_at=reading.received_at,
@@ -235,6 +250,15 @@ def _firing(alert: _Alert, part: AlertPart, reading: _Reading) -> NormalizedAler
         supersedes=alert.condition,
         part=part,
     )
+
+
+def _description(alert: _Alert, reading: _Reading) -> str:
+    text = alert.annotations.get("description") or alert.annotations.get("message")
+    links = [
+        f"{word}: {url}" for name, word in reading.dialect.links.items() if (url := cleaning.link(alert.sent.get(name)))
+    ]
+    limit = cleaning.DESCRIPTION_LIMIT - sum(len(link) + 1 for link in links)
+    return "\n".join([*filter(None, [cleaning.text(text, max(limit, 1))]), *links])[: cleaning.DESCRIPTION_LIMIT]
 
 
 def _project(alert: _Alert, reading: _Reading) -> str:
@@ -290,8 +314,8 @@ _TREATMENT: Final[Mapping[str, str]] = MappingProxyType(
         "severity": "the label that `{labels}` names, by the table below; absent or unknown: `med`; shifted by "
         "environment",
         "title": "`annotations.summary`, else the label `alertname`",
-        "description": "`annotations.description`, else `annotations.message`; lines are kept",
-        "tags": "all labels",
+        "description": "`annotations.description`, else `annotations.message`{links}; lines are kept",
+        "tags": "{tags}",
         "occurred_at": "`startsAt`",
         "link": "`generatorURL`, if it is http(s)",
         "triggered_rule": "the label `alertname`",
@@ -302,7 +326,12 @@ _TREATMENT: Final[Mapping[str, str]] = MappingProxyType(
 
 def tables(dialect: Dialect) -> str:
     """Return the sections of a reference page that all senders of this family share."""
-    names = {"drop_labels": dialect.drop_labels.variable, "labels": dialect.labels.variable}
+    names = {
+        "drop_labels": dialect.drop_labels.variable,
+        "labels": dialect.labels.variable,
+        "tags": dialect.tags_are,
+        "links": "".join(f", then `{name}`" for name in dialect.links),
+    }
     severities = {**cleaning.SEVERITIES, **SEVERITIES}
     sections = {
         ("Outcomes", "status", "outcome"): {

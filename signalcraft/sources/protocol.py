@@ -4,6 +4,7 @@ A source is a package of ``sources``: a module with the names of :class:`Source`
 these names and knows no sender.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,9 @@ from signalcraft.domain.alerts import Normalization, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Identity, Secret
 from signalcraft.domain.errors import Refusal
 from signalcraft.sources.diagnosis import Candidate, Diagnosis
+
+# WSGI cannot tell an underscore from a hyphen.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,10 @@ class SecretKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSetting:
-    """A setting of one source; ``values`` says in words what ``parse`` accepts, which else raises ``ValueError``."""
+    """A setting of one source; ``values`` says in words what ``parse`` accepts, which else raises ``ValueError``.
+
+    ``header``: it is the name by which the sender was configured to send this header of ``HEADERS``.
+    """
 
     variable: str
     values: str
@@ -59,11 +66,19 @@ class SourceSetting:
     purpose: str
     default: str = ""
     example: str = ""
+    header: str = ""
 
     def of(self, vocabulary: Vocabulary) -> Any:  # noqa: ANN401 - what ``parse`` returns
         """Return the value in ``vocabulary``, else the default."""
         found = vocabulary.settings.get(self.variable)
         return self.parse(self.default) if found is None else found
+
+
+def header_name(text: str) -> str:
+    """Parse the name of an HTTP header."""
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError
+    return text.lower()
 
 
 def comma_separated(text: str) -> tuple[str, ...]:

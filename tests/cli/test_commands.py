@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from cryptography.fernet import Fernet
 from signalcraft import http_client
 from signalcraft.cli import main
 from signalcraft.dev import demo, embedded_servers
+from signalcraft.domain.deliveries import Delivery, Secret
+from signalcraft.sources import grafana
 from signalcraft.sources.sentry import samples
 from signalcraft.sources.sentry.signature import sign
 from signalcraft.storage import migrations
@@ -276,6 +279,30 @@ def test_send_signs_with_a_secret_from_standard_input_or_the_environment_and_war
     assert (result.exit_code, signed) == (0, [True])
     assert ("Warning" in result.stderr) is warned
     assert SECRET not in result.output
+
+
+def test_send_takes_the_secret_of_the_kind_that_the_sample_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received = Delivery(headers=headers, body=body, received_at=datetime.now(UTC))
+            secrets = [Secret(name=kind.name, kind=kind.name, value=kind.name.encode()) for kind in grafana.KINDS]
+            verified.append(grafana.verify(received, secrets).kind)
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    for kind in grafana.KINDS:
+        monkeypatch.setenv(kind.variable, kind.name)
+    for name in ("grafana.firing", "grafana.signed"):
+        with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+            threading.Thread(target=server.handle_request, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_port}"
+            assert CliRunner().invoke(main.main, ["send", name, "--url", url]).exit_code == 0
+    assert verified == ["bearer", "hmac"]
 
 
 def test_send_without_any_secret_says_where_one_may_come_from(monkeypatch: pytest.MonkeyPatch) -> None:

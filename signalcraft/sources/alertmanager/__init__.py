@@ -9,9 +9,8 @@ from typing import Final
 
 from signalcraft.domain.alerts import Normalization, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Identity, Secret
-from signalcraft.domain.errors import Refusal, UnexpectedShape
-from signalcraft.sources import authorization, labelled_alerts
-from signalcraft.sources.alertmanager.body import delivery_key, open_body
+from signalcraft.domain.errors import Refusal
+from signalcraft.sources import authorization, labelled_alerts, labelled_bodies
 from signalcraft.sources.alertmanager.reference import DIALECT
 from signalcraft.sources.alertmanager.reference import reference as reference
 from signalcraft.sources.alertmanager.samples import NAMES, build
@@ -42,7 +41,6 @@ FINGERPRINTS: Final = labelled_alerts.FINGERPRINTS
 REFUSALS: Final[Sequence[type[Refusal]]] = ()
 SAMPLES: Final = NAMES
 build_sample = build
-NO_ALERT: Final = "no_alert"
 
 _PLAIN = Vocabulary()
 
@@ -60,19 +58,9 @@ def identify(delivery: Delivery) -> Identity:
     """Return the resource, the action and the delivery key.
 
     Raises:
-        BodyNotJson, BodyNotObject: the body is no JSON object.
-        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: the JSON exceeds a bound.
-        InvalidFields: it is not version 4 of the body.
+        Refusal: it is not version 4 of the body.
     """
-    body = open_body(delivery.body, is_checked=False)
-    status = body.get("status")
-    return Identity(
-        resource=labelled_alerts.RESOURCE,
-        action=status if status in (labelled_alerts.FIRING, labelled_alerts.RESOLVED) else "unknown",
-        delivery_key=delivery_key(delivery),
-        ignored="" if body["alerts"] else NO_ALERT,
-        is_canary=labelled_alerts.is_canary(body),
-    )
+    return labelled_bodies.identify(delivery, DIALECT)
 
 
 def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
@@ -81,11 +69,7 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
     Raises:
         UnexpectedShape: :func:`identify` would have refused it.
     """
-    try:
-        body = open_body(delivery.body, is_checked=True)
-    except Refusal as refusal:
-        raise UnexpectedShape(refusal.title, field=next(iter(refusal.errors), "")) from refusal
-    return labelled_alerts.normalize(body, delivery, DIALECT, vocabulary)
+    return labelled_bodies.normalize(delivery, DIALECT, vocabulary)
 
 
 def recall(body: bytes, received_at: datetime) -> Delivery:

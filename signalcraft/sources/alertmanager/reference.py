@@ -6,7 +6,7 @@ from signalcraft.sources import labelled_alerts
 from signalcraft.sources.labelled_alerts import Dialect
 
 _DROP_LABELS, _LABELS = labelled_alerts.settings("ALERTMANAGER")
-DIALECT: Final = Dialect(source="alertmanager", drop_labels=_DROP_LABELS, labels=_LABELS)
+DIALECT: Final = Dialect(source="alertmanager", version="4", drop_labels=_DROP_LABELS, labels=_LABELS)
 
 _HEAD = """\
 # Fields of Alertmanager's webhooks

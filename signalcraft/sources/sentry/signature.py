@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.domain.errors import BadSignature, Refusal
+from signalcraft.sources import verification
 from signalcraft.sources.sentry.errors import UiComponentRequest
 
 RESOURCE_HEADER = "sentry-hook-resource"
@@ -40,9 +41,6 @@ SECRET_KINDS: Mapping[Family, str] = MappingProxyType(
         Family.LEGACY: "legacy",
     }
 )
-
-# Used if a workspace has no secret, so that its response takes as long as any other.
-_PLACEHOLDER = Secret(name="placeholder", kind="", value=b"no secret has this value")
 
 
 def family_of(headers: Mapping[str, str]) -> Family:
@@ -78,16 +76,15 @@ def verify(delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
         UiComponentRequest: the signature is valid, on a call of a UI component.
     """
     family = family_of(delivery.headers)
-    fitting = [secret for secret in secrets if secret.kind == SECRET_KINDS[family] and secret.value]
     offered = delivery.headers.get(family, "") if family else delivery.url_token
-    # Bytes, since compare_digest raises on text outside ASCII, and a header may hold any text.
-    offered_bytes = offered.encode("utf-8", "surrogatepass")
-    found: Secret | None = None
-    for secret in fitting or [_PLACEHOLDER]:
-        expected = sign(delivery.body, secret.value).encode() if family else secret.value
-        if hmac.compare_digest(expected, offered_bytes):
-            found = secret
-    if found is None or found is _PLACEHOLDER:
+    found = verification.find(
+        secrets,
+        SECRET_KINDS[family],
+        lambda value: sign(delivery.body, value).encode() if family else value,
+        # Bytes, since compare_digest raises on text outside ASCII, and a header may hold any text.
+        [offered.encode("utf-8", "surrogatepass")],
+    )
+    if found is None:
         raise BadSignature
     if family is Family.UI_COMPONENT:
         raise UiComponentRequest

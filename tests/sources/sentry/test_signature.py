@@ -9,7 +9,7 @@ import pytest
 
 from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.domain.errors import BadSignature
-from signalcraft.sources import sentry
+from signalcraft.sources import sentry, verification
 from signalcraft.sources.sentry import signature
 from signalcraft.sources.sentry.errors import UiComponentRequest
 from tests.support.sentry_bodies import RECEIVED_AT, SECRET, SECRETS, body_of, carrying, deliver, sample
@@ -114,7 +114,7 @@ def test_without_a_secret_the_same_work_is_done_and_nothing_is_accepted(monkeypa
 
 
 def test_the_placeholder_secret_verifies_nothing() -> None:
-    placeholder = signature._PLACEHOLDER.value
+    placeholder = verification._PLACEHOLDER.value
     with pytest.raises(BadSignature):
         sentry.verify(signed(signature.sign(GOLDEN_BODY, placeholder)), [])
     with pytest.raises(BadSignature):
