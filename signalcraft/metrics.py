@@ -101,7 +101,7 @@ DECLARED = (
     ),
     _counter("signalcraft_rejected_total", "Requests that were refused.", "code"),
     _counter("signalcraft_rate_limited_total", "Requests over a rate limit.", "limit"),
-    _counter("signalcraft_secret_matches_total", "Deliveries that a secret verified.", "workspace", "secret"),
+    _counter("signalcraft_secret_matches_total", "Deliveries that a secret verified.", "workspace", "secret", "kind"),
     _gauge("signalcraft_undecryptable_secrets", "Live secrets that the web process that answers cannot decrypt."),
     _counter("signalcraft_shelved_total", "Deliveries put into the inbox because Redis was unavailable."),
     # Processing

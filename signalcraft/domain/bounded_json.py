@@ -40,6 +40,19 @@ def parse(raw: bytes) -> dict[str, Any]:
         BodyNotJson, BodyNotObject: ``raw`` holds no JSON object in UTF-8.
         BodyNumberTooLong, BodyTooDeep, BodyTooManyValues: the object exceeds a bound.
     """
+    body = parse_any(raw)
+    if isinstance(body, list):
+        raise BodyNotObject
+    return body
+
+
+def parse_any(raw: bytes) -> dict[str, Any] | list[Any]:
+    """Return the JSON object, or the list, in ``raw``.
+
+    Raises:
+        BodyNotJson, BodyNotObject: ``raw`` holds neither in UTF-8.
+        BodyNumberTooLong, BodyTooDeep, BodyTooManyValues: it exceeds a bound.
+    """
     if len(raw) > MAX_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise BodyTooManyValues
     try:
@@ -48,7 +61,7 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise BodyTooDeep from None
     except ValueError:  # includes UnicodeDecodeError and JSONDecodeError
         raise BodyNotJson from None
-    if not isinstance(body, dict):
+    if not isinstance(body, dict | list):
         raise BodyNotObject
     return body
 
@@ -77,10 +90,10 @@ def _short_int(literal: str) -> int | str:
     return int(literal) if len(literal) <= MAX_INT_DIGITS else literal[:20] + "…"
 
 
-def check(raw: bytes, body: dict[str, Any]) -> None:
+def check(raw: bytes, body: dict[str, Any] | list[Any]) -> None:
     """Check the bounds that parsing alone does not enforce.
 
-    ``body`` is what :func:`parse` returned for ``raw``. Only the web process checks: accepted deliveries are always
+    ``body`` is what was parsed from ``raw``. Only the web process checks: accepted deliveries are always
     processed, and ``parse`` is safe without these bounds.
 
     Raises:
@@ -127,7 +140,7 @@ def _count_keys(plain: bytes) -> int:
     return _without_strings(plain.translate(None, _NO_COLONS)).count(b":")
 
 
-def _has_duplicate_key(raw: bytes, plain: bytes, body: dict[str, Any]) -> bool:
+def _has_duplicate_key(raw: bytes, plain: bytes, body: dict[str, Any] | list[Any]) -> bool:
     """Return whether an object in ``raw`` has a key twice.
 
     ``body`` is ``raw`` parsed, ``plain`` is ``raw`` without escapes. A compact encoder writes the same bytes as orjson,

@@ -144,7 +144,7 @@ class UriTooLong(Refusal):
 class UnsupportedMedia(Refusal):
     status = 415
     code = "media_unsupported"
-    title = "Only application/json, in UTF-8 and without a content encoding, is accepted."
+    title = "Only JSON (application/json or a type in +json), in UTF-8 and without a content encoding, is accepted."
 
 
 class InvalidFields(Refusal):

@@ -29,7 +29,7 @@ def verify(delivery: Delivery, source: Source, workspace: str, credentials: Cred
         access = newer
         secret = source.verify(delivery, access.secrets)
     credentials.record_use(access, secret)
-    metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name)
+    metrics.count("signalcraft_secret_matches_total", workspace=access.workspace, secret=secret.name, kind=secret.kind)
     return access
 
 

@@ -18,6 +18,9 @@ from signalcraft.domain.errors import BodyTooLarge, LengthRequired, UnsupportedM
 _MAX_QUERY_LENGTH: Final = 1_024
 
 
+_OUR_HEADERS: Final = "x-signalcraft-"
+
+
 class _ArrivalTime(threading.local):
     """When the request of this thread had arrived, on the monotonic clock; None outside our gunicorn worker."""
 
@@ -61,6 +64,10 @@ def read(
     body = read_body(request, max_body_bytes=max_body_bytes)
     _check_media(request, environ)
     sent = {name: environ.get(_variable(renamed.get(name, name))) for name in kept_headers}
+    if environ.get("QUERY_STRING"):
+        # A header of ours, which some senders cannot set, may be a parameter of the URL.
+        ours = (name for name, value in sent.items() if value is None and name.startswith(_OUR_HEADERS))
+        sent.update({name: request.args.get(name.removeprefix(_OUR_HEADERS)) for name in ours})
     return Delivery(
         headers={name: value for name, value in sent.items() if value is not None},
         body=body,
@@ -99,5 +106,6 @@ def read_body(request: Request, *, max_body_bytes: int) -> bytes:
 def _check_media(request: Request, environ: Mapping[str, Any]) -> None:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     plain = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() in ("", "identity")
-    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8") or not plain:
+    is_json = request.mimetype == "application/json" or request.mimetype.endswith("+json")
+    if not is_json or charset not in ("utf-8", "utf8") or not plain:
         raise UnsupportedMedia

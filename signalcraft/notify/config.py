@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from re import compile as pattern
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,6 +22,7 @@ from signalcraft.notify.receivers import KINDS
 from signalcraft.notify.receivers.function import FunctionReceiver
 from signalcraft.notify.receivers.log import LogReceiver
 from signalcraft.notify.routes import DEFAULT_ON, Hours, Match, Route
+from signalcraft.settings.values import text_or_file
 
 #: Kinds of happenings, in the order in which a group goes through them.
 HAPPENINGS: Final = (
@@ -172,12 +172,9 @@ def _with_notifier(config: NotifyConfig, notifier: QueueNotification) -> NotifyC
 
 
 def _parse(notify: str) -> dict[str, Any]:
-    is_path = "\n" not in notify and "=" not in notify
     try:
-        return tomllib.loads(Path(notify).read_text(encoding="utf-8") if is_path else notify)
-    except OSError as error:
-        raise InvalidSetting(f"NOTIFY: the file {notify} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text_or_file("NOTIFY", notify))
+    except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(f"NOTIFY: it is not TOML: {error}.") from None
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -212,11 +213,30 @@ def _of_kind(kind: SecretKind) -> Declaration:
     )
 
 
+def text_or_file(variable: str, text: str) -> str:
+    """Return ``text``, or what is in the file that it is the path of: text in TOML has an ``=``, and a path none.
+
+    Raises:
+        InvalidSetting: the file cannot be read.
+    """
+    if not text or "\n" in text or "=" in text:
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidSetting(f"{variable}: the file {text} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(f"{variable}: it is not TOML: {error}.") from None
+
+
 def _of_source(setting: SourceSetting) -> Declaration:
+    def parse(text: str) -> Any:  # noqa: ANN401 - what ``parse`` of the setting returns
+        return setting.parse(text_or_file(setting.variable, text) if setting.is_text_or_file else text)
+
     return Declaration(
         variable=setting.variable,
         values=setting.values,
-        parse=setting.parse,
+        parse=parse,
         purpose=setting.purpose,
         default=setting.default,
         example=setting.example,

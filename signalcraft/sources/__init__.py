@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from signalcraft.sources import alertmanager, grafana, sentry
+from signalcraft.sources import alertmanager, generic, grafana, sentry
 from signalcraft.sources.protocol import Source as Source
 
-_SOURCES: Final[tuple[Source, ...]] = (sentry, alertmanager, grafana)
+_SOURCES: Final[tuple[Source, ...]] = (sentry, alertmanager, grafana, generic)
 
 SOURCES: Final[Mapping[str, Source]] = MappingProxyType({source.NAME: source for source in _SOURCES})
 #: The source of commands and requests that name none.

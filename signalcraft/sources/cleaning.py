@@ -256,10 +256,11 @@ def _tag(entry: object, prefix: str) -> tuple[str, str] | None:
     key = (line(name, TAG_KEY_LIMIT) or "").removeprefix(prefix)
     if not key:
         return None
-    return key, line(value if isinstance(value, str) else _as_text(value), TAG_VALUE_LIMIT) or ""
+    return key, line(value if isinstance(value, str) else as_text(value), TAG_VALUE_LIMIT) or ""
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """Return ``value`` as JSON; nothing for null."""
     try:
         return "" if value is None else json.dumps(value, ensure_ascii=False)
     except RecursionError:  # the parser, a few calls higher up the stack, was just within the recursion limit

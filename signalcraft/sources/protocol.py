@@ -58,6 +58,7 @@ class SourceSetting:
     """A setting of one source; ``values`` says in words what ``parse`` accepts, which else raises ``ValueError``.
 
     ``header``: it is the name by which the sender was configured to send this header of ``HEADERS``.
+    ``is_text_or_file``: a value without ``=`` is the path of a file with it.
     """
 
     variable: str
@@ -67,6 +68,7 @@ class SourceSetting:
     default: str = ""
     example: str = ""
     header: str = ""
+    is_text_or_file: bool = False
 
     def of(self, vocabulary: Vocabulary) -> Any:  # noqa: ANN401 - what ``parse`` returns
         """Return the value in ``vocabulary``, else the default."""

@@ -349,7 +349,7 @@ def test_each_secret_has_its_count(client: FlaskClient) -> None:
 
 
 def matches(client: FlaskClient) -> float:
-    series = 'signalcraft_secret_matches_total{secret="SENTRY_CLIENT_SECRET-1",workspace="default"} '
+    series = 'signalcraft_secret_matches_total{kind="integration",secret="SENTRY_CLIENT_SECRET-1",workspace="default"} '
     lines = client.get("/metrics").get_data(as_text=True).splitlines()
     return sum(float(line.removeprefix(series)) for line in lines if line.startswith(series))
 
