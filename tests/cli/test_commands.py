@@ -398,7 +398,7 @@ def test_the_demo_prints_groups_received_over_http_and_leaves_no_files(tmp_path:
         "resolved",
         "staging",
         "signature_invalid",
-        "37 alerts in 6 groups.",
+        "41 alerts in 9 groups.",
         "Slack, #alerts",
     ):
         assert text in done.stdout
@@ -419,7 +419,7 @@ def test_dev_stays_up_keeps_its_data_and_stops_gracefully(tmp_path: Path) -> Non
         try:
             environ = _environment(tmp_path / "environment", development, port)
             _send(environ)
-            counts.append(_count(environ, 36 + number))
+            counts.append(_count(environ, 42 + number))
             environments.append([environ[n] for n in ("SENTRY_CLIENT_SECRET", "API_TOKEN", "DASHBOARD_PASSWORD")])
             assert _sign_in(environ) == 200
             slack = http_client.get(environ["SLACK_API_URL"].removesuffix("api/") + "control")
@@ -430,7 +430,7 @@ def test_dev_stays_up_keeps_its_data_and_stops_gracefully(tmp_path: Path) -> Non
         assert development.returncode == 0, output
         with pytest.raises(http_client.ServerUnreachable):
             http_client.get(f"http://127.0.0.1:{port}/healthz")
-    assert counts == [38, 39], "samples are added once"
+    assert counts == [42, 43], "samples are added once"
     assert environments[0] == environments[1]
     assert "slow query" not in (tmp_path / "worker.log").read_text()
 

@@ -70,17 +70,17 @@ def test_values_and_the_organization_are_tags_and_links_are_in_the_description()
     alert = normalized(fired(imageURL="javascript:alert(1)", values={"A": 1240, "B": 0.5}))
     assert {("orgId", "1"), ("values.A", "1240"), ("values.B", "0.5")} <= set(alert.tags)
     assert alert.description.splitlines() == [
-        "More orders come in than eu-1 can take.",
+        "More orders come in than orders-1 can take.",
         "Dashboard: https://grafana.example.org/d/orders?orgId=1",
         "Panel: https://grafana.example.org/d/orders?orgId=1&viewPanel=4",
-        "Silence: https://grafana.example.org/alerting/silence/new?matcher=region%3Deu-1&orgId=1",
+        "Silence: https://grafana.example.org/alerting/silence/new?matcher=instance%3Dorders-1&orgId=1",
     ]
 
 
 def test_links_stay_whole_however_long_the_description_is() -> None:
     alert = normalized(fired(annotations={"description": "x" * 20_000}))
     assert len(alert.description) <= 8_000
-    assert alert.description.endswith("matcher=region%3Deu-1&orgId=1")
+    assert alert.description.endswith("matcher=instance%3Dorders-1&orgId=1")
     assert normalized(fired(annotations={}, values=None)).description.startswith("Dashboard: ")
 
 

@@ -150,12 +150,10 @@ def _credentials(kind: str, body: bytes, secret: str) -> Mapping[str, str]:
 def scenes() -> list[Scene]:
     """Return the scenes of the demo; ids are new each time."""
     backup = {"id": uuid4().hex, "title": TITLE}
-    deploy = {"title": "The deployment of the shop failed", "project": "deploy"}
     kuma = {"title": "shop.example.org is down", "project": "shop"}
     return [
         Scene(shows="a script", sample="generic.firing", alerts=1, params=backup),
         Scene(shows="the same, signed", sample="generic.signed", params=backup),
-        Scene(shows="a CloudEvent", sample="generic.event", alerts=1, params=deploy),
         Scene(shows="a body of Uptime Kuma", sample="generic.uptimekuma", alerts=1, params=kuma),
         Scene(shows="a script with a wrong token", sample="generic.firing", forged=True),
     ]

@@ -1,4 +1,4 @@
-"""Sample deliveries of our own making: a queue that grows in two regions.
+"""Sample deliveries of our own making: a queue that grows on two instances.
 
 One title, project and day is one condition, so that ``grafana.resolved`` ends what ``grafana.firing`` began.
 """
@@ -15,7 +15,7 @@ from signalcraft.sources.grafana import signature
 from signalcraft.sources.protocol import Sample, Scene
 
 TITLE: Final = "The queue of orders has grown for ten minutes"
-REGIONS: Final = ("eu-1", "us-1")
+INSTANCES: Final = ("orders-1", "orders-2")
 _NO_DATE: Final = "0001-01-01T00:00:00Z"
 _ROOT: Final = "https://grafana.example.org"
 
@@ -43,7 +43,9 @@ def build(name: str, *, secret: str, **params: Any) -> Sample:  # noqa: ANN401 -
         raise ValueError(f"no sample is called {name!r}; there are {', '.join(NAMES)}")
     if name == "grafana.no_data":
         params = {"alertname": "DatasourceNoData", **params}
-    alerts = [alert(status, region=region, **params) for status, region in zip(_STATUSES[name], REGIONS, strict=False)]
+    alerts = [
+        alert(status, instance=instance, **params) for status, instance in zip(_STATUSES[name], INSTANCES, strict=False)
+    ]
     return sample(alerts, secret=secret, action=name.partition(".")[2], is_signed=name == "grafana.signed")
 
 
@@ -61,7 +63,7 @@ def alert(  # noqa: PLR0913 - the values of one alert, all with a default
     project: str = "orders",
     environment: str = "production",
     severity: str = "warning",
-    region: str = REGIONS[0],
+    instance: str = INSTANCES[0],
     alertname: str = "QueueGrows",
     started_at: datetime | None = None,
 ) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def alert(  # noqa: PLR0913 - the values of one alert, all with a default
         "alertname": alertname,
         "env": environment,
         "grafana_folder": "Orders",
-        "region": region,
+        "instance": instance,
         "service": project,
         "severity": severity,
     }
@@ -82,14 +84,14 @@ def alert(  # noqa: PLR0913 - the values of one alert, all with a default
         "labels": labels,
         "annotations": {
             "summary": title,
-            "description": f"More orders come in than {region} can take.",
+            "description": f"More orders come in than {instance} can take.",
             "runbook_url": "https://runbooks.example.org/QueueGrows",
         },
         "startsAt": started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "endsAt": now.isoformat(timespec="seconds").replace("+00:00", "Z") if status == "resolved" else _NO_DATE,
         "generatorURL": f"{_ROOT}/alerting/grafana/queue-grows/view?orgId=1",
         "fingerprint": hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16],
-        "silenceURL": f"{_ROOT}/alerting/silence/new?matcher=region%3D{region}&orgId=1",
+        "silenceURL": f"{_ROOT}/alerting/silence/new?matcher=instance%3D{instance}&orgId=1",
         "dashboardURL": f"{_ROOT}/d/orders?orgId=1",
         "panelURL": f"{_ROOT}/d/orders?orgId=1&viewPanel=4",
         "values": {"A": 1240, "C": 1},
@@ -141,10 +143,8 @@ def sample(
 def scenes() -> list[Scene]:
     """Return the scenes of the demo; they begin at this moment, so that they can be played again."""
     now = {"started_at": datetime.now(UTC), "title": TITLE}
-    one = {**now, "title": "No data about refunds", "project": "refunds"}
     return [
-        Scene(shows="one alert in two regions", sample="grafana.two_firing", alerts=2, params=now),
+        Scene(shows="one alert of two instances", sample="grafana.two_firing", alerts=2, params=now),
         Scene(shows="the same again, signed", sample="grafana.signed", params=now),
-        Scene(shows="a rule without data", sample="grafana.no_data", alerts=1, params=one),
         Scene(shows="Grafana with a wrong token", sample="grafana.firing", forged=True),
     ]
