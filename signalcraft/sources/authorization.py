@@ -46,18 +46,10 @@ def _offered(header: str) -> bytes:
     """Return the token, or the password, in ``header``; empty if there is none. The user's name is of no matter."""
     scheme, _, value = header.strip().partition(" ")
     if scheme.lower() == "bearer":
-        return _as_bytes(value.strip())
+        return verification.header_bytes(value.strip())
     if scheme.lower() != "basic":
         return b""
     try:
-        return base64.b64decode(_as_bytes(value.strip()), validate=True).partition(b":")[2]
+        return base64.b64decode(verification.header_bytes(value.strip()), validate=True).partition(b":")[2]
     except binascii.Error:
         return b""
-
-
-def _as_bytes(text: str) -> bytes:
-    """Return the bytes of a header's text, which WSGI decodes as Latin-1."""
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")

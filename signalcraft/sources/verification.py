@@ -37,3 +37,11 @@ def is_recent(timestamp: str, received_at: datetime) -> bool:
         return False
     signed_at = cleaning.time(timestamp)
     return signed_at is not None and abs(received_at - signed_at) <= TOLERANCE
+
+
+def header_bytes(text: str) -> bytes:
+    """Return the bytes of a header's text, which WSGI decodes as Latin-1."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

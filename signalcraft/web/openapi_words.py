@@ -28,7 +28,12 @@ _MIDNIGHT: Final = "2026-03-02T00:00:00.000000Z"
 _CURSOR: Final = "WyIyMDI2LTAzLTAxVDEyOjMwOjAwKzAwOjAwIiw0Ml0.kG3x0yQ2nTqz"
 
 #: Headers of a delivery, and those that a preview reads.
-DELIVERY_HEADERS: Final = ("Sentry-Hook-Resource", "Sentry-Hook-Signature", "X-SignalCraft-Workspace")
+DELIVERY_HEADERS: Final = (
+    "Sentry-Hook-Resource",
+    "Sentry-Hook-Signature",
+    "X-SignalCraft-Mapping",
+    "X-SignalCraft-Workspace",
+)
 PREVIEW_HEADERS: Final = DELIVERY_HEADERS[:1]
 
 #: In the order of the description.
@@ -246,6 +251,10 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
             "v0=" + "ab" * 32,
         ),
         "X-Slack-Request-Timestamp": ("When Slack signed it; older than five minutes is refused.", "1772368200"),
+        "X-SignalCraft-Mapping": (
+            "Of `/webhooks/generic`: name of the mapping that reads the body; `?mapping=` does the same.",
+            "healthchecks",
+        ),
         "X-SignalCraft-Workspace": ("Slug of the workspace, where the path names none.", "acme"),
     }
 )

@@ -28,7 +28,7 @@ _PREFIX: Final = b"whsec_"
 
 def sign(body: bytes, secret: bytes, *, message_id: str, timestamp: str) -> str:
     """Return the signature of a message."""
-    signed = b".".join([_as_bytes(message_id), _as_bytes(timestamp), body])
+    signed = b".".join([verification.header_bytes(message_id), verification.header_bytes(timestamp), body])
     return base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
 
 
@@ -43,7 +43,7 @@ def verify(delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
         return _signer(delivery, secrets)
     if authorization.HEADER in delivery.headers:
         return authorization.verify(delivery, secrets, BEARER)
-    found = verification.find(secrets, URL, lambda value: value, [_as_bytes(delivery.url_token)])
+    found = verification.find(secrets, URL, lambda value: value, [delivery.url_token.encode("utf-8", "surrogatepass")])
     if found is None:
         raise authorization.BadCredentials
     return found
@@ -57,7 +57,7 @@ def _signer(delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
         secrets,
         SIGNED,
         lambda value: sign(delivery.body, value, message_id=message_id, timestamp=timestamp).encode(),
-        [_as_bytes(signature) for version, _, signature in versioned if version == _VERSION] or [b""],
+        [verification.header_bytes(signature) for version, _, signature in versioned if version == _VERSION] or [b""],
     )
     if found is None or not message_id or not verification.is_recent(timestamp, delivery.received_at):
         raise BadSignature
@@ -83,8 +83,3 @@ def _key(secret: bytes) -> bytes:
         except binascii.Error:
             return secret
     return secret
-
-
-def _as_bytes(text: str) -> bytes:
-    # WSGI decodes headers as Latin-1. Bytes, since compare_digest raises on text outside ASCII.
-    return text.encode("utf-8", "surrogatepass")

@@ -42,7 +42,7 @@ HEADER_SETTINGS: Final = (
 
 def sign(body: bytes, secret: bytes, timestamp: str = "") -> str:
     """Return the signature that Grafana would send with ``body``."""
-    signed = timestamp.encode("ascii", "replace") + b":" + body if timestamp else body
+    signed = verification.header_bytes(timestamp) + b":" + body if timestamp else body
     return hmac.digest(secret, signed, "sha256").hex()
 
 
@@ -61,7 +61,7 @@ def verify(delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
         secrets,
         SIGNED,
         lambda value: sign(delivery.body, value, timestamp).encode(),
-        [signature.encode("utf-8", "surrogatepass")],
+        [verification.header_bytes(signature)],
     )
     if found is None or (timestamp and not verification.is_recent(timestamp, delivery.received_at)):
         raise BadSignature

@@ -45,6 +45,12 @@ def test_one_good_signature_of_several_is_enough(keys: list[str]) -> None:
     assert generic.verify(signed(*keys), unpadded).name == "key"
 
 
+def test_an_id_outside_of_ascii_is_signed_as_it_was_sent() -> None:
+    made = Webhook(KEY).sign(msg_id="Grüße", timestamp=NOW, data=BODY)
+    by_wsgi = "Grüße".encode().decode("latin-1")
+    assert generic.verify(signed(KEY, id=by_wsgi, signature=made), SECRETS).name == "key"
+
+
 def test_what_we_sign_standard_webhooks_verifies() -> None:
     made = samples.build("generic.signed", secret=KEY)
     assert Webhook(KEY).verify(made.body, dict(made.headers))["title"] == samples.TITLE
