@@ -20,7 +20,7 @@ from rq.job import Job, JobStatus
 
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.queues.jobs import ALERTS, MAX_RETRIES, NOTIFICATIONS, NOTIFY, PROCESS_DELIVERY, queue
-from signalcraft.queues.redis_clients import deadline, redis_errors_as_unavailable
+from signalcraft.queues.redis_clients import deadline, redis_errors_as_unavailable, run_idempotent
 
 #: Lifetime in Redis of a notification that is waiting or failed.
 NOTIFY_TTL_SECONDS: Final = 3600
@@ -195,6 +195,6 @@ def _delivery_key(accepted: AcceptedDelivery) -> str:
 def _run_script(redis: Redis, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - Lua's reply
     script, sha1 = _enqueue_script()
     try:
-        return redis.evalsha(sha1, len(keys), *keys, *values)
+        return run_idempotent(redis, "EVALSHA", sha1, len(keys), *keys, *values)
     except NoScriptError:  # Redis has just started; EVAL also loads the script
-        return redis.eval(script, len(keys), *keys, *values)
+        return run_idempotent(redis, "EVAL", script, len(keys), *keys, *values)

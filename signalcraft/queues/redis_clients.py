@@ -5,14 +5,17 @@ client must sit in a blocking pop.
 """
 
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from redis import Redis
+import hiredis
+from redis import ConnectionPool, Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -85,6 +88,44 @@ def for_worker(url: str) -> Redis:
     It waits, checks connections and retries, and does not connect yet.
     """
     return Redis.from_url(url, **_WORKER, **_tls(url))
+
+
+class _OwnConnections(threading.local):
+    """The connections of this thread, by the pool whose options they have."""
+
+    def __init__(self) -> None:
+        self.of_pool: WeakKeyDictionary[ConnectionPool, Any] = WeakKeyDictionary()
+
+    def forget(self) -> None:
+        """Reset, as a forked process must: the connections are its parent's."""
+        self.of_pool.clear()
+
+
+_own: Final = _OwnConnections()
+os.register_at_fork(after_in_child=_own.forget)
+
+
+def run_idempotent(redis: Redis, *command: Any) -> Any:  # noqa: ANN401 - as redis-py's
+    """Run ``command`` on a connection that this thread keeps.
+
+    ``redis`` itself would take one from its pool, poll it, and hand it back. Here a connection that Redis has closed is
+    found out by its error, and the command, which may have run already, is sent once more on a new one.
+
+    Raises:
+        RedisError: as from ``redis``.
+    """
+    pool = redis.connection_pool
+    connection = _own.of_pool.get(pool) or _own.of_pool.setdefault(pool, pool.make_connection())
+    packed = [hiredis.pack_command(command)]
+    was_open = connection.is_connected
+    try:
+        connection.send_packed_command(packed)
+        return connection.read_response()
+    except RedisConnectionError:
+        if not was_open:
+            raise
+    connection.send_packed_command(packed)
+    return connection.read_response()
 
 
 def _tls(url: str) -> dict[str, Any]:

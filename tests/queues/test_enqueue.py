@@ -155,6 +155,13 @@ def test_the_script_is_loaded_again_after_a_script_flush(clean_redis: Redis) -> 
     assert not enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60).is_duplicate
 
 
+def test_a_delivery_is_enqueued_although_redis_has_closed_the_connection_of_the_thread(clean_redis: Redis) -> None:
+    enqueue.enqueue_once(clean_redis, accepted(event_id="a" * 32), ttl_seconds=60)
+    clean_redis.client_kill_filter(_type="normal", skipme=True)
+    assert not enqueue.enqueue_once(clean_redis, accepted(event_id="b" * 32), ttl_seconds=60).is_duplicate
+    assert clean_redis.llen("rq:queue:alerts") == 2
+
+
 def test_a_job_description_has_no_event_data(clean_redis: Redis) -> None:
     delivery = accepted(title="CanaryError: do not log me")
     enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
