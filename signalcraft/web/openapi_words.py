@@ -252,7 +252,7 @@ WORDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         ),
         "X-Slack-Request-Timestamp": ("When Slack signed it; older than five minutes is refused.", "1772368200"),
         "X-SignalCraft-Mapping": (
-            "Of `/webhooks/generic`: name of the mapping that reads the body; `?mapping=` does the same.",
+            "Of /webhooks/generic: name of the mapping that reads the body, as ?mapping= in the URL.",
             "healthchecks",
         ),
         "X-SignalCraft-Workspace": ("Slug of the workspace, where the path names none.", "acme"),
