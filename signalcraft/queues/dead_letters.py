@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from peewee import SQL, fn
+from peewee import SQL, chunked, fn
 
 from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
@@ -20,6 +20,8 @@ from signalcraft.storage.raw_deliveries import columns_of
 
 log = structlog.get_logger(__name__)
 
+#: Dead letters inserted by one statement: a delivery may hold thousands, and each may be as large as a body.
+_ROWS: Final = 100
 #: Unhandled deliveries kept for each workspace.
 MAX_UNHANDLED: Final = 1_000
 
@@ -45,9 +47,21 @@ def add_all(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stag
 
     Only new ones are logged and counted.
     """
+    for some in chunked(failures, _ROWS):
+        _add_some(some, stage)
+
+
+def _add_some(failures: Sequence[tuple[AcceptedDelivery, PermanentError]], stage: str) -> None:
+    rows = [
+        columns_of(accepted) | {"stage": stage, "code": error.code, "reason": str(error)}
+        for accepted, error in failures
+    ]
+    insert = FailedDelivery.insert_many(rows).on_conflict_ignore().returning(FailedDelivery.delivery_id)
+    new = {row.delivery_id for row in insert.execute()}
     for accepted, error in failures:
-        if not _insert(accepted, error, stage):
+        if accepted.delivery_id not in new:
             continue
+        new.discard(accepted.delivery_id)
         metrics.count("signalcraft_errors_total", stage=stage, kind="permanent")
         log.warning(
             "delivery dead-lettered",
@@ -58,12 +72,6 @@ def add_all(failures: Iterable[tuple[AcceptedDelivery, PermanentError]], *, stag
             resource=accepted.resource,
             code=error.code,
         )
-
-
-def _insert(accepted: AcceptedDelivery, error: PermanentError, stage: str) -> bool:
-    failure = {"stage": stage, "code": error.code, "reason": str(error)}
-    insert = FailedDelivery.insert(columns_of(accepted) | failure).on_conflict_ignore().returning(FailedDelivery.id)
-    return bool(list(insert.execute()))
 
 
 def add_unhandled(deliveries: Sequence[AcceptedDelivery]) -> None:

@@ -9,6 +9,7 @@ from signalcraft.domain.deliveries import Delivery, Identity
 from signalcraft.domain.errors import InvalidFields, Refusal, UnexpectedShape
 from signalcraft.sources import labelled_alerts
 from signalcraft.sources.labelled_alerts import FIRING, RESOLVED, RESOURCE, Dialect
+from signalcraft.sources.protocol import check_number
 
 NO_ALERT: Final = "no_alert"
 
@@ -19,9 +20,10 @@ def identify(delivery: Delivery, dialect: Dialect) -> Identity:
     Raises:
         BodyNotJson, BodyNotObject: the body is no JSON object.
         BodyNumberTooLong, BodyTooDeep, BodyTooManyValues, BodyDuplicateKey: the JSON exceeds a bound.
-        InvalidFields: it is not of the version that the sender itself writes.
+        InvalidFields: it is not of the version that the sender itself writes, or holds too many alerts.
     """
     body = _open(delivery.body, dialect, is_checked=False)
+    check_number(body["alerts"])
     status = body.get("status")
     return Identity(
         resource=RESOURCE,

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 from signalcraft.domain.alerts import Normalization, Vocabulary
 from signalcraft.domain.deliveries import Delivery, Identity, Secret
-from signalcraft.domain.errors import Refusal
+from signalcraft.domain.errors import InvalidFields, Refusal
 from signalcraft.sources.diagnosis import Candidate, Diagnosis
 
+#: Of one delivery. 400 kB of `{}` were 100,000 dead letters, and 149 MB in the worker.
+MAX_ALERTS: Final = 10_000
 # WSGI cannot tell an underscore from a hyphen.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 
@@ -74,6 +76,18 @@ class SourceSetting:
         """Return the value in ``vocabulary``, else the default."""
         found = vocabulary.settings.get(self.variable)
         return self.parse(self.default) if found is None else found
+
+
+def check_number(alerts: Sequence[object]) -> None:
+    """Check that one delivery holds no more than ``MAX_ALERTS``.
+
+    Raises:
+        InvalidFields: it holds more.
+    """
+    if len(alerts) > MAX_ALERTS:
+        raise InvalidFields(
+            errors={"alerts": [f"must be at most {MAX_ALERTS:,} in one delivery; send the others in the next"]}
+        )
 
 
 def header_name(text: str) -> str:

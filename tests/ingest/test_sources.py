@@ -2,23 +2,27 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
 from redis import Redis
+from structlog.testing import capture_logs
 
 from signalcraft import tasks
+from signalcraft.domain.errors import UnexpectedShape
+from signalcraft.queues import dead_letters
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.alertmanager import samples
 from signalcraft.storage import tenants
-from signalcraft.storage.database import session
+from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, FailedDelivery, Inbox
 from signalcraft.worker import replay
 from signalcraft.worker.context import WorkerContext
-from tests.support.builders import groups
+from tests.support.builders import accepted, groups
 from tests.support.queues import work
 from tests.support.web_client import TOKEN, add_workspace, ask, code_of, no_database, sample, send, web
 
@@ -141,6 +145,37 @@ def test_of_500_alerts_20_are_junk_and_480_are_stored(client: FlaskClient, worke
     assert all(len(json.loads(bytes(row.body))["alerts"]) == 1 for row in failed), "a dead letter is one alert"
     (group,) = [group for group in groups() if group.source == "alertmanager"]
     assert (group.count, group.status, group.runbook_url) == (480, "open", "https://runbooks.example.org/PodRestarts")
+
+
+def test_a_delivery_of_more_than_10_000_alerts_is_refused_on_receipt_and_by_a_preview(client: FlaskClient) -> None:
+    many = samples.sample([{"status": "firing"}] * 10_001, secret=BEARER)
+    preview = {**many.headers, "Authorization": f"Bearer {TOKEN}"}
+    for response in (
+        send(client, many, PATH),
+        client.post("/api/v1/preview?source=alertmanager", data=many.body, headers=preview),
+    ):
+        assert (response.status_code, code_of(response)) == (422, "fields_invalid")
+        assert [*response.get_json()["errors"]] == ["alerts"]
+
+
+def test_3_000_dead_letters_of_one_delivery_are_30_statements_and_each_is_logged_once(
+    client: FlaskClient,  # noqa: ARG001 - for the workspace
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = accepted()
+    failures = [
+        (replace(one, delivery_id=f"{one.delivery_id}:{number}"), UnexpectedShape("it has none"))
+        for number in range(3_000)
+    ]
+    statements: list[str] = []
+    execute = database.execute_sql
+    monkeypatch.setattr(database, "execute_sql", lambda sql, *rest: (statements.append(sql), execute(sql, *rest))[1])
+    with session(), capture_logs() as lines:
+        dead_letters.add_all([*failures, failures[-1]], stage="normalize")
+        dead_letters.add_all(failures, stage="normalize")
+        assert FailedDelivery.select().count() == 3_000
+    assert sum("INSERT" in sql for sql in statements) == 31 + 30
+    assert [line["delivery_id"] for line in lines] == [failed.delivery_id for failed, _ in failures]
 
 
 def test_the_dead_letter_of_one_alert_is_replayed_alone(

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from signalcraft.domain.alerts import Normalization, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, Delivery, Secret
-from signalcraft.domain.errors import BadSignature, Refusal
+from signalcraft.domain.errors import BadSignature, InvalidFields, Refusal
 from signalcraft.groups import validation
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.sources import SOURCES, Source, cleaning
+from signalcraft.sources.protocol import MAX_ALERTS
 
 RECEIVED_AT = datetime(2026, 3, 1, 12, 0, 3, tzinfo=UTC)
 SECRET = "a secret of this source, long enough"
@@ -217,6 +218,25 @@ def test_what_nests_deeper_than_64_levels_or_has_a_key_twice_is_refused(source: 
     refused = outcome(source, with_body(source, name, twice))
     assert isinstance(refused, Refusal)
     assert refused.code == "body_duplicate_key"
+
+
+@pytest.mark.parametrize("source", [each for each in EVERY if each.values[0].TRAITS.many_per_delivery])
+def test_more_than_10_000_alerts_in_one_delivery_are_refused_and_10_000_are_not(source: Source) -> None:
+    name = next(name for name in source.SAMPLES if several(json.loads(delivery_of(source, name).body)))
+    body = json.loads(delivery_of(source, name).body)
+    alerts = several(body)
+    alerts[:] = [{}] * MAX_ALERTS
+    source.identify(with_body(source, name, body))
+    alerts.append({})
+    with pytest.raises(InvalidFields) as refused:
+        source.identify(with_body(source, name, body))
+    assert (refused.value.status, [*refused.value.errors]) == (422, ["alerts"])
+
+
+def several(body: Any) -> list[Any]:  # noqa: ANN401 - JSON
+    """Return the list of alerts in a body, empty where it holds none or one."""
+    alerts = body if isinstance(body, list) else body.get("alerts", [])
+    return alerts if len(alerts) > 1 else []
 
 
 @pytest.mark.parametrize(("source", "name"), SAMPLES)

@@ -21,7 +21,7 @@ from signalcraft.sources.generic.samples import NAMES, build
 from signalcraft.sources.generic.samples import build_canary as build_canary
 from signalcraft.sources.generic.samples import scenes as scenes
 from signalcraft.sources.generic.signature import verify as verify
-from signalcraft.sources.protocol import SecretKind, Traits
+from signalcraft.sources.protocol import SecretKind, Traits, check_number
 
 NAME: Final = alerts.SOURCE
 TITLE: Final = "Other senders"
@@ -62,9 +62,10 @@ def identify(delivery: Delivery) -> Identity:
     settings say how to read, the worker keeps what it cannot read.
 
     Raises:
-        Refusal: it is no alert, no list of such, and no event.
+        Refusal: it is no alert, no list of such, and no event, or holds too many.
     """
     sent = body.parse(delivery, is_checked=False)
+    check_number(sent)
     first = sent[0]
     resource = body.resource(first)
     if len(sent) > 1:
