@@ -23,10 +23,11 @@ from signalcraft.resilience import every
 from signalcraft.settings import Settings
 from signalcraft.storage import slow_queries
 from signalcraft.storage.database import open_database
-from signalcraft.worker import maintenance, self_alerts, unfinished_changes, watchdog
+from signalcraft.worker import maintenance, self_alerts, watchdog
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from signalcraft.worker.queue_worker import QueueWorker
+from signalcraft.worker.unfinished_changes import UnfinishedChanges
 
 log = structlog.get_logger("signalcraft.worker")
 
@@ -70,7 +71,8 @@ def main() -> int:
     every(_HEARTBEAT_INTERVAL_SECONDS, lambda: log.info("worker alive", pid=os.getpid()), name="heartbeat")
     inbox_consumer = InboxConsumer(tasks.processor(), batch_size=settings.batch_size)
     stop_consuming = inbox_consumer.start()
-    stop_changing = unfinished_changes.start()
+    changes = UnfinishedChanges()
+    stop_changing = changes.start()
     maintenance.start(settings, redis_clients.for_web(settings.redis_url))
     self_alerts.start(
         trouble.teller(config),
@@ -82,7 +84,7 @@ def main() -> int:
     stop_changing()
     stop_consuming()
     if arguments.burst:
-        unfinished_changes.finish()
+        changes.finish()
     return status
 
 

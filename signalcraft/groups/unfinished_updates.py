@@ -6,6 +6,8 @@ So a worker that dies loses one step, alerts wait for one step at most, and no n
 ``database.session()``.
 """
 
+from collections.abc import Callable, Collection
+
 from signalcraft.domain.alerts import Change, StatusChange
 from signalcraft.groups import issue_groups, source_updates
 from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
@@ -19,22 +21,25 @@ _FIND_OLDEST = """
                WHERE n.workspace_id = w.workspace_id AND n.source = w.source AND n.fingerprint = w.fingerprint
                  AND n.change IN ('resolved', 'archived') AND n.applied_at > w.received_at
            )
-    FROM last_word w WHERE w.applied_up_to IS NOT NULL
+    FROM last_word w WHERE w.applied_up_to IS NOT NULL AND w.id <> ALL(%(left_out)s)
     ORDER BY w.received_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"""
 _SET_APPLIED_UP_TO = "UPDATE last_word SET applied_up_to = %(applied_up_to)s WHERE id = %(id)s"
 
 
-def apply_next_step() -> int | None:
+def apply_next_step(left_out: Collection[int], begin: Callable[[int], None]) -> int | None:
     """Apply an unfinished change to the next groups; return how many changed, None without an unfinished change.
+
+    Changes whose ids are in ``left_out`` are not looked at. ``begin`` is called with the id of the one that is applied.
 
     Raises:
         DatabaseUnavailable: another transaction came first; nothing was changed, retry.
     """
     with translate_constraint_errors(), database.atomic(), short_lock_timeout():
-        found = database.execute_sql(_FIND_OLDEST).fetchone()
+        found = database.execute_sql(_FIND_OLDEST, {"left_out": list(left_out)}).fetchone()
         if found is None:
             return None
         row_id, workspace_id, source, fingerprint, kind, *values, applied_up_to, is_superseded = found
+        begin(row_id)
         received_at, snoozed_until, assignee, source_count = values
         change = StatusChange(
             source=source,

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from signalcraft.domain.alerts import Change, GroupStatus, StatusChange
+from signalcraft.domain.errors import StatementCanceled
 from signalcraft.groups import source_updates, unfinished_updates, user_updates
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertGroup, GroupChange, Workspace
-from signalcraft.worker import unfinished_changes
+from signalcraft.worker.unfinished_changes import UnfinishedChanges
 from tests.support.builders import at, groups, pending_event, record
 from tests.support.waiting import wait_until
 
@@ -60,10 +63,14 @@ def apply(kind: Change, minute: float, *, assignee: str | None = None) -> int:
 def steps() -> list[int]:
     """Apply all remaining steps; return how many groups each changed."""
     changed = []
-    with session():
-        while (number := unfinished_updates.apply_next_step()) is not None:
-            changed.append(number)
+    while (number := step()) is not None:
+        changed.append(number)
     return changed
+
+
+def step() -> int | None:
+    with session():
+        return unfinished_updates.apply_next_step((), lambda _: None)
 
 
 def count(status: str) -> int:
@@ -94,8 +101,7 @@ def test_a_resolution_of_very_many_unresolved_groups_is_applied_in_bounded_steps
 def test_between_two_steps_an_alert_of_the_issue_is_stored() -> None:
     load(1_200, status="open")
     apply(Change.RESOLVED, 5)
-    with session():
-        unfinished_updates.apply_next_step()
+    step()
     record(pending_event("a", 10))
     steps()
     assert (count("resolved"), count("open")) == (1_200, 1)
@@ -120,8 +126,7 @@ def test_a_reopening_in_steps_reopens_the_newest_group_of_each_key() -> None:
 def test_a_reopening_that_comes_before_a_resolution_is_finished_stays() -> None:
     load(1_200, status="open")
     apply(Change.RESOLVED, 5)
-    with session():
-        unfinished_updates.apply_next_step()
+    step()
     assert apply(Change.UNRESOLVED, 6) == 0
     steps()
     assert count("resolved") == 1_198
@@ -159,8 +164,38 @@ def test_a_change_older_than_one_that_changed_nothing_is_ignored() -> None:
 def test_the_worker_finishes_changes_by_itself() -> None:
     load(600, status="open")
     apply(Change.RESOLVED, 5)
-    stop = unfinished_changes.start()
+    stop = UnfinishedChanges().start()
     try:
         wait_until(lambda: count("resolved") == 600)
     finally:
         stop()
+
+
+@pytest.mark.parametrize("broken", [ValueError("a bug"), StatementCanceled("slow")], ids=["a bug", "canceled"])
+def test_a_change_that_always_fails_waits_longer_each_time_while_others_are_applied(
+    monkeypatch: pytest.MonkeyPatch, broken: Exception
+) -> None:
+    load(600, status="open")
+    apply(Change.ASSIGNED, 5, assignee="sentry:user:31")
+    apply(Change.RESOLVED, 6)
+    real = source_updates.apply
+
+    def failing(workspace_id: int, change: StatusChange, *rest: Any, **more: Any) -> int:  # noqa: ANN401 - as it takes them
+        if change.change is Change.ASSIGNED:
+            raise broken
+        return real(workspace_id, change, *rest, **more)
+
+    now = 0.0
+    changes = UnfinishedChanges(clock=lambda: now)
+    with monkeypatch.context() as patched, capture_logs() as lines:
+        patched.setattr(source_updates, "apply", failing)
+        for second in range(3_600):
+            now = float(second)
+            changes.poll()
+    assert count("resolved") == 600
+    waits = [line["waits_seconds"] for line in lines]
+    assert waits[:10] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert len(waits) < 25
+    now += 300
+    changes.finish()
+    assert steps() == [], "it is applied once it can be"
