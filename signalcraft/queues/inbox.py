@@ -16,7 +16,7 @@ from signalcraft.storage.raw_deliveries import columns_of, delivery_from_row
 #: A batch ends with the body that reaches this size: a batch of the largest deliveries would take a gigabyte of memory.
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 
-#: Between ``begin_attempt`` and ``lock_rows`` nothing locks the rows: for so long no other worker claims them.
+#: While nothing locks rows that were claimed, no other worker claims them for so long.
 _CLAIM: Final = SQL("interval '2 s'")
 _NAMES: Final = ("delivery_id", "delivery_key", "source", "resource")
 _COLUMNS: Final = (*_NAMES, "headers_json", "body", "received_at")
@@ -81,6 +81,12 @@ def begin_attempt(limit: int) -> list[int]:
     if ids:
         Inbox.update(tries=Inbox.tries + 1, claimed_at=fn.now()).where(Inbox.id.in_(ids)).execute()
     return ids
+
+
+def claim(row_ids: Sequence[int]) -> None:
+    """Claim rows anew, at the end of the transaction that locks them."""
+    if row_ids:
+        Inbox.update(claimed_at=fn.clock_timestamp()).where(Inbox.id.in_(row_ids)).execute()
 
 
 def undo_attempt(row_ids: Sequence[int]) -> None:

@@ -1,8 +1,9 @@
 """A thread of the worker that processes the inbox: deliveries acknowledged while Redis was unavailable.
 
-It needs no Redis, so it works while Redis is still unavailable. One transaction locks, processes and deletes rows: if
-the worker dies in between, the rows stay as they were, except for the number of tries, which is committed before. A row
-with as many tries as the queue allows is dead-lettered.
+It needs no Redis, so it works while Redis is still unavailable. One transaction locks and processes rows; they are
+deleted once the status changes that it could not see are applied too. If the worker dies before, the rows stay, except
+for the number of tries, which is committed first, and are processed again, which is idempotent. A row with as many
+tries as the queue allows is dead-lettered.
 """
 
 import math
@@ -44,7 +45,8 @@ class InboxConsumer:
         self._attempted_ids: Sequence[int] = []
         #: When this consumer last found rows in the inbox, on the monotonic clock.
         self.last_consumed_at = -math.inf
-        self._unconcluded: list[Any] = []
+        #: What was stored by a batch, and its rows.
+        self._unconcluded: tuple[Sequence[Any], Sequence[int]] | None = None
 
     def start(self) -> Callable[[], None]:
         """Consume in a thread; return what stops it.
@@ -59,34 +61,42 @@ class InboxConsumer:
         """Process one batch and return its number of deliveries.
 
         Raises:
-            RecoverableError: PostgreSQL is unavailable or busy; the inbox is unchanged.
+            RecoverableError: PostgreSQL is unavailable or busy; the rows are still in the inbox.
         """
         self._conclude()
         with session():
             self._begin_attempt()
             with database.atomic():
                 rows = inbox.lock_rows(self._attempted_ids)
-                outcomes = self._process(rows)
-                inbox.delete(row.row_id for row in rows)
+                outcomes, row_ids = self._process(rows), [row.row_id for row in rows]
+                inbox.claim(row_ids)
         self._attempted_ids = []
         if rows:
             self.last_consumed_at = time.monotonic()
-        self._unconcluded = outcomes
+            self._unconcluded = outcomes, row_ids
         self._conclude()
         return len(rows)
 
     def _conclude(self) -> None:
-        """Reapply status changes and notify for committed batches.
+        """Reapply status changes, delete the rows and notify, for a committed batch.
 
-        The next call retries after a failure.
+        The next call retries if PostgreSQL is unavailable. After another failure the rows are processed again.
         """
-        while self._unconcluded:
-            outcome = self._unconcluded.pop()
-            try:
+        if self._unconcluded is None:
+            return
+        outcomes, row_ids = self._unconcluded
+        try:
+            for outcome in outcomes:
                 self._stages.reapply(outcome)
-            except RecoverableError:
-                self._unconcluded.append(outcome)
-                raise
+            with session():
+                inbox.delete(row_ids)
+        except RecoverableError:
+            raise
+        except BaseException:
+            self._unconcluded = None
+            raise
+        self._unconcluded = None
+        for outcome in outcomes:
             self._stages.conclude(outcome)
 
     def _begin_attempt(self) -> None:

@@ -162,7 +162,10 @@ def test_two_consumers_process_each_delivery_once() -> None:
 
 
 @pytest.mark.parametrize("in_inbox", ["event_alert.triggered", "issue.resolved"])
-def test_a_resolution_resolves_its_alert_when_one_is_in_the_inbox_and_the_other_in_the_queue(in_inbox: str) -> None:
+@pytest.mark.parametrize("dies", [False, True], ids=["", "and the consumer dies after its commit"])
+def test_a_resolution_resolves_its_alert_when_one_is_in_the_inbox_and_the_other_in_the_queue(
+    in_inbox: str, *, dies: bool
+) -> None:
     """In either order, what the inbox's transaction wrote is invisible while the other one is processed."""
     both = {
         "event_alert.triggered": accepted(issue="7"),
@@ -177,9 +180,24 @@ def test_a_resolution_resolves_its_alert_when_one_is_in_the_inbox_and_the_other_
         worker.join()
         return outcome
 
+    def die(_: processor.Outcome) -> None:
+        raise SystemExit
+
     real = tasks.processor()
-    stages = SimpleNamespace(prepare=real.prepare, record=record_both, reapply=real.reapply, conclude=real.conclude)
-    assert InboxConsumer(stages, batch_size=9).consume_batch() == 1
+    stages = SimpleNamespace(
+        prepare=real.prepare, record=record_both, reapply=die if dies else real.reapply, conclude=real.conclude
+    )
+    consumer = InboxConsumer(stages, batch_size=9)
+    if dies:
+        with pytest.raises(SystemExit):
+            consumer.consume_batch()
+        assert inbox_consumer().consume_batch() == 0, "it is claimed"
+        with session():
+            models.Inbox.update(claimed_at=None).execute()
+        assert inbox_consumer().consume_batch() == 1
+    else:
+        assert consumer.consume_batch() == 1
+    assert depth() == 0
     assert [group.status for group in groups()] == ["resolved"]
 
 
@@ -198,8 +216,9 @@ def test_missed_status_changes_are_reapplied_when_postgresql_is_available_again(
     consumer = InboxConsumer(stages, batch_size=9)
     with pytest.raises(DatabaseUnavailable):
         consumer.consume_batch()
-    assert depth() == 0
+    assert depth() == 1
     assert consumer.consume_batch() == 0
+    assert depth() == 0
     assert (reapplied, concluded) == (["stored", "stored"], ["stored"])
 
 
