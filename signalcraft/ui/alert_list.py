@@ -14,7 +14,7 @@ from signalcraft.domain.alerts import GroupStatus, Severity, Vocabulary
 from signalcraft.groups import activity, queries, requests
 from signalcraft.groups.activity import Activity
 from signalcraft.groups.cursors import Cursors
-from signalcraft.groups.pages import Row
+from signalcraft.groups.pages import Position, Row
 from signalcraft.groups.queries import Order, SortKey
 from signalcraft.groups.requests import Args, Listing
 
@@ -134,13 +134,26 @@ def read(args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabul
         marshmallow.ValidationError: by parameter.
         InvalidCursor: the cursor is not one of this list.
     """
-    given = MultiDict([pair for pair in args.items(multi=True) if pair[1] and pair[0] not in _OF_THE_PAGE])
-    listing = requests.load_groups_query(_asked_for(given), workspace_id=workspace_id, vocabulary=vocabulary)
-    after = cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
+    given, listing, after = parse(args, workspace_id, cursors=cursors, vocabulary=vocabulary)
     limit = min(listing.limit, MAX_ROWS)
     page = queries.groups(workspace_id, listing.group_filter, listing.order, limit=limit, after=after, now=now)
     next_cursor = cursors.write(page.end, scope=listing.scope) if page.end else None
     return AlertList(args=given, listing=listing, rows=page.rows, next_cursor=next_cursor)
+
+
+def parse(
+    args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabulary
+) -> tuple[Args, Listing, Position | None]:
+    """Return the parameters that ``args`` have, the list that they ask for, and where its page begins.
+
+    Raises:
+        marshmallow.ValidationError: by parameter.
+        InvalidCursor: the cursor is not one of this list.
+    """
+    given = MultiDict([pair for pair in args.items(multi=True) if pair[1] and pair[0] not in _OF_THE_PAGE])
+    listing = requests.load_groups_query(_asked_for(given), workspace_id=workspace_id, vocabulary=vocabulary)
+    after = cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
+    return given, listing, after
 
 
 def hours_of(alert_list: AlertList, workspace_id: int, *, now: datetime) -> Mapping[int, Activity]:

@@ -1,6 +1,7 @@
 """Routes of the list of groups: show it, and change many groups."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -11,6 +12,7 @@ from marshmallow import ValidationError
 from werkzeug.datastructures import MultiDict
 
 from signalcraft.domain.deliveries import MAX_ID
+from signalcraft.domain.errors import RecoverableError
 from signalcraft.groups import user_updates
 from signalcraft.groups.requests import Args
 from signalcraft.groups.user_updates import MAX_BULK, GroupUpdate
@@ -36,24 +38,28 @@ def show_alerts() -> ResponseReturnValue:
 
 @alerts.post("/alerts/bulk")
 def change_alerts() -> ResponseReturnValue:
-    """Do one thing to the ticked groups; show those that it cannot be done to, still ticked."""
-    caller, now, form = auth.require_write_scope(), datetime.now(UTC), request.form
+    """Do one thing to the ticked groups; show those that it cannot be done to, still ticked.
+
+    Once it is done, no error says otherwise: a list that cannot be shown is refused before, or shown later.
+    """
+    caller, now, form, here = auth.require_write_scope(), datetime.now(UTC), request.form, context.current()
     back = _args_of(form.get("back", ""))
+    alert_list.parse(back, caller.workspace_id, cursors=here.cursors, vocabulary=here.settings.vocabulary)
     ids, fields = _ticked(form.getlist("ids")), actions.fields_of(form, now=now)
     with session():
         results = user_updates.update_groups(
             caller.workspace_id, ids, GroupUpdate(fields=fields, by=caller.token, at=now)
         )
-    context.current().wake_notifier()
+    here.wake_notifier()
     refused = {result.group_id: result.refusal for result in results if result.refusal is not None}
     done = f"{form['action']}-{len(ids) - len(refused)}"
-    if not refused:
-        query = alert_list.query_string([*back.items(multi=True), ("done", done)])
-        return redirect(f"/alerts{query}", HTTPStatus.SEE_OTHER)
-    reasons = {group_id: refusal.detail or refusal.title for group_id, refusal in refused.items()}
-    with session():
-        page = _render(_read(back, now), now, done=done, ticked=ids, refused=reasons)
-    return Response(page, status=HTTPStatus.CONFLICT)
+    if refused:
+        reasons = {group_id: refusal.detail or refusal.title for group_id, refusal in refused.items()}
+        with suppress(RecoverableError), session():
+            page = _render(_read(back, now), now, done=done, ticked=ids, refused=reasons)
+            return Response(page, status=HTTPStatus.CONFLICT)
+    query = alert_list.query_string([*back.items(multi=True), ("done", done)])
+    return redirect(f"/alerts{query}", HTTPStatus.SEE_OTHER)
 
 
 def tagged(response: Response, tag: str) -> Response:

@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from signalcraft.domain.alerts import GroupStatus
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.groups.user_updates import GroupUpdate, update_group
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
@@ -137,6 +138,34 @@ def test_ticked_groups_are_changed_and_the_list_says_so(client: FlaskClient, ale
     assert [status_of(number) for number in (1, 2, 3)] == ["open", "ack", "ack"]
     assert "2 groups acknowledged." in client.get(response.location).text
     assert client.get("/alerts?done=%3Cb%3E-1").text.count("&lt;b&gt;") == 0
+
+
+def test_a_list_to_go_back_to_that_is_none_is_refused_before_anything_is_changed(
+    client: FlaskClient, alert: Alert
+) -> None:
+    alert("one")
+    page = client.get("/alerts")
+    for back in ("?severity=nonsense", "?cursor=made-up"):
+        data = {"action": "ack", "ids": "1", "back": back}
+        assert submit(client, "/alerts/bulk", page=page, data=data).status_code in (400, 422)
+    assert status_of(1) == "open"
+
+
+def test_what_is_done_is_said_to_be_done_although_the_list_cannot_be_read(
+    client: FlaskClient, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert("one")
+    page = client.get("/alerts")
+
+    def unavailable(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr("signalcraft.ui.alert_list.read", unavailable)
+        data = {"action": "ack", "ids": ["1", "999"], "back": "?q=one"}
+        response = submit(client, "/alerts/bulk", page=page, data=data)
+    assert (response.status_code, response.location) == (303, "/alerts?q=one&done=ack-1")
+    assert status_of(1) == "ack"
 
 
 def test_what_cannot_be_done_is_said_and_stays_ticked(client: FlaskClient, alert: Alert) -> None:
