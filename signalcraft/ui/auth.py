@@ -1,6 +1,5 @@
 """Who asks for a page, and whether a form is one of ours."""
 
-import contextlib
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +17,7 @@ _SECURE_COOKIE: Final = "__Host-signalcraft"
 _LOOPBACK_COOKIE: Final = "signalcraft"
 _LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _SAME_ORIGIN: Final = "same-origin"
+_OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 #: Endpoints that need no session.
 _OPEN_ENDPOINTS: Final = frozenset({"pages.show_asset", "pages.sign_in.show_login", "pages.sign_in.log_in"})
@@ -37,6 +37,11 @@ def check_origin() -> None:
         origin is not None and _host_of(origin) not in {request.host, public_host} - {""}
     ):
         raise ForeignForm
+
+
+def comes_from_another_site() -> bool:
+    """Return whether the browser says that another site led here."""
+    return request.headers.get("Sec-Fetch-Site") in _OTHER_SITES
 
 
 def authenticate() -> WerkzeugResponse | None:
@@ -100,20 +105,32 @@ def begin_session(response: WerkzeugResponse, session: Session) -> None:
 
 
 def renew_session(response: Response) -> Response:
-    """Give a session that is used a new cookie from time to time: it ends twelve hours after its last use."""
-    if g.get("renews_session"):
+    """Give a session that is used a new cookie from time to time: it ends twelve hours after its last use.
+
+    That a page which is open refreshes itself is no use: a browser says of a person's request that it navigates.
+    """
+    is_refresh = "If-None-Match" in request.headers and request.headers.get("Sec-Fetch-Mode") != "navigate"
+    if g.get("renews_session") and not is_refresh:
         begin_session(response, g.session)
     return response
 
 
-def end_session(response: WerkzeugResponse) -> None:
+def end_session() -> bool:
     """End the session: its cookie signs in no more, wherever it is kept.
 
-    While Redis is unavailable only this browser forgets it.
+    Return False while Redis is unavailable: then only this browser forgets it.
     """
-    with contextlib.suppress(QueueUnavailable):
-        context.current().used_once.use(g.session.nonce, seconds=SESSION_SECONDS)
     g.renews_session = False
+    try:
+        context.current().used_once.use(g.session.nonce, seconds=SESSION_SECONDS)
+    except QueueUnavailable:
+        return False
+    return True
+
+
+def forget_session(response: WerkzeugResponse) -> None:
+    """Let the browser forget the session, and the pages that it kept."""
+    response.headers["Clear-Site-Data"] = '"cache"'
     response.delete_cookie(_cookie_name(), secure=not _is_loopback(), httponly=True, samesite="Lax")
 
 

@@ -14,21 +14,29 @@ _HOME: Final = "/alerts"
 #: What a browser takes for the beginning of another host.
 _HOST_BEGINS: Final = ("//", "/\\")
 
+_COPIES_LAST: Final = (
+    "You are signed out in this browser. Redis is unavailable, so a copy of the session that is kept elsewhere stays "
+    "valid for up to twelve hours after its last use. Revoke its token to end it now."
+)
+
 sign_in = Blueprint("sign_in", __name__)
 
 
 @sign_in.get("/login")
 def show_login() -> ResponseReturnValue:
-    """Show the form to sign in; with ``link``, sign in by it."""
+    """Show the form to sign in; with ``link``, sign in by it, or ask first if another site led here."""
     link = request.args.get("link")
     if link is not None and request.method == "GET":  # a HEAD, such as a preview's, uses nothing up
-        return _follow_link(link)
-    return render_template("login.html", next=own_path(request.args.get("next", "")), login_words="")
+        return _follow_link(link, asks=auth.comes_from_another_site())
+    words = _COPIES_LAST if request.args.get("copies") == "last" else ""
+    return render_template("login.html", next=own_path(request.args.get("next", "")), login_words=words)
 
 
 @sign_in.post("/login")
 def log_in() -> ResponseReturnValue:
-    """Sign in with a token of the API."""
+    """Sign in with a token of the API, or by a link."""
+    if "link" in request.form:
+        return _follow_link(request.form["link"], asks=False)
     here, token = context.current(), request.form.get("token", "").strip()
     target = own_path(request.form.get("next", ""))
     found = here.credentials.caller(token) if token else None
@@ -44,8 +52,8 @@ def log_in() -> ResponseReturnValue:
 @sign_in.post("/logout")
 def log_out() -> ResponseReturnValue:
     """End the session."""
-    response = redirect("/login", 303)
-    auth.end_session(response)
+    response = redirect("/login" if auth.end_session() else "/login?copies=last", 303)
+    auth.forget_session(response)
     return response
 
 
@@ -58,7 +66,8 @@ def own_path(path: str) -> str:
     return path if is_own else _HOME
 
 
-def _follow_link(text: str) -> ResponseReturnValue:
+def _follow_link(text: str, *, asks: bool) -> ResponseReturnValue:
+    """Sign in by a link, once; or ask whether to, with a button."""
     here = context.current()
     link = here.sessions.read_link(text)
     if link is None:
@@ -66,6 +75,8 @@ def _follow_link(text: str) -> ResponseReturnValue:
     found = _caller_of(link)
     if found is None:
         return _refuse("The token of this link was revoked.", _HOME)
+    if asks:
+        return render_template("login_link.html", link=text, name=found.token, workspace=found.workspace)
     try:
         is_first = here.used_once.use(link.nonce, seconds=here.sessions.seconds_left(link))
     except QueueUnavailable:

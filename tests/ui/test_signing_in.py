@@ -107,11 +107,35 @@ def test_a_session_goes_on_while_it_is_used_and_ends_after_twelve_hours(
     assert client.get("/alerts").status_code == 303
 
 
+def test_a_page_that_refreshes_itself_does_not_make_a_session_go_on(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signalcraft.ui.auth.RENEWAL_SECONDS", -1)
+    tag = client.get("/alerts").headers["ETag"]
+    for held in (tag, 'W/"of an older list"'):
+        refresh = client.get("/alerts", headers={"If-None-Match": held, "Sec-Fetch-Mode": "cors"})
+        assert "Set-Cookie" not in refresh.headers
+    person = client.get("/alerts", headers={"If-None-Match": tag, "Sec-Fetch-Mode": "navigate"})
+    assert (person.status_code, "Set-Cookie" in person.headers) == (304, True)
+
+
+def test_signing_out_while_redis_is_unavailable_says_what_stays_valid(
+    client: FlaskClient, environ: dict[str, str]
+) -> None:
+    other = web(environ, REDIS_URL="redis://127.0.0.1:1/0")
+    other.set_cookie("signalcraft", client.get_cookie("signalcraft").value)  # type: ignore[union-attr] # it has one
+    response = submit(other, "/logout", page=other.get("/alerts"))
+    assert other.get_cookie("signalcraft") is None
+    assert "stays valid" in other.get(response.location or "").text
+    assert "stays valid" not in other.get("/login").text
+
+
 def test_signing_out_ends_the_session_also_for_a_copy_of_its_cookie(client: FlaskClient) -> None:
     copied = client.get_cookie("signalcraft")
     assert copied
     response = submit(client, "/logout", page=client.get("/alerts"))
     assert (response.status_code, response.location) == (303, "/login")
+    assert response.headers["Clear-Site-Data"] == '"cache"'
     assert client.get_cookie("signalcraft") is None
     client.set_cookie("signalcraft", copied.value)
     assert client.get("/alerts").status_code == 303
@@ -224,6 +248,27 @@ def test_a_link_signs_in_once_as_the_name_it_was_made_for(environ: dict[str, str
     again = web(environ).get(path)
     assert again.status_code == 401
     assert "has been used" in again.text
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_that_another_site_leads_to_asks_first(environ: dict[str, str], redis: object, site: str) -> None:  # noqa: ARG001 - a workspace
+    """Else it could sign somebody in as another, unnoticed."""
+    client, path = web(environ), link(environ)
+    asked = client.get(path, headers={"Sec-Fetch-Site": site})
+    assert (asked.status_code, "Set-Cookie" in asked.headers) == (200, False)
+    assert "Sign in as ann" in asked.text
+    form = {"link": parse_qs(urlsplit(path).query)["link"][0]}
+    assert client.post("/login", data=form, headers={"Origin": "https://evil.example"}).status_code == 403
+    response = client.post("/login", data=form, headers={"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin"})
+    assert (response.status_code, response.location) == (303, "/alerts")
+    assert web(environ).get(path, headers={"Sec-Fetch-Site": "none"}).status_code == 401
+
+
+def test_a_link_that_is_pasted_or_opened_from_a_terminal_signs_in_at_once(
+    environ: dict[str, str],
+    redis: object,  # noqa: ARG001 - a workspace
+) -> None:
+    assert web(environ).get(link(environ), headers={"Sec-Fetch-Site": "none"}).location == "/alerts"
 
 
 def test_a_link_expires_and_cannot_be_altered(
