@@ -58,7 +58,8 @@ _END = f"""
     ON CONFLICT ({_IDENTITY}) DO UPDATE SET resolved_at = least(e.resolved_at, excluded.resolved_at)
     RETURNING e.alert_group_id"""
 
-#: Each condition by the index of identities, in a loop: an index of ids, and no statistics of the rows.
+#: Each condition by the index of identities, in a loop: an index of ids, and no statistics of the rows. ``later`` has
+#: both bounds of its condition: PostgreSQL uses no others without statistics, and would read the whole source.
 _CONDITION_COLUMNS: Columns = {
     "workspace_id": "bigint",
     "source": "text",
@@ -75,7 +76,8 @@ _SUPERSEDE = """
               AND EXISTS (
                   SELECT FROM episode later
                   WHERE later.workspace_id = o.workspace_id AND later.source = o.source
-                    AND later.source_event_id > o.source_event_id AND later.source_event_id < r.ends
+                    AND later.source_event_id >= r.begins AND later.source_event_id < r.ends
+                    AND later.source_event_id > o.source_event_id
               )
             OFFSET 0
         ) AS found JOIN episode e ON e.id = found.id

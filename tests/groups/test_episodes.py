@@ -1,9 +1,12 @@
 """Episodes: a repeat counts once, and a group is resolved with the last of its episodes, in any order of what comes."""
 
+import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,14 +14,17 @@ from hypothesis import strategies as st
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import StatusChange
+from signalcraft.groups import episodes
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Episode, GroupChange, Workspace
+from signalcraft.storage.sql import query
 from tests.support.builders import at, change_group, end, episode, groups, pending_event, work
 
 POLICY = grouping.GroupingPolicy(spike_count=0)
 End = tuple[int, StatusChange]
+_ROWS_AND_LOOPS = r'"Actual Rows": ([\d.]+), "Actual Loops": (\d+)'
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +93,28 @@ def test_an_episode_that_began_later_shows_that_the_one_before_is_over(order: tu
         work((first, second)[position], episode("pod-10:0", 0, issue="2", supersedes="pod-10:"))
     work(ends=[end("pod-1:2", 10)])
     assert {group.issue_id: group.status for group in groups()} == {"1": "resolved", "2": "open"}
+
+
+def test_a_thousand_conditions_read_only_their_own_episodes_in_a_table_without_statistics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # 10,000 alerts in one delivery, the first into a new table, took 10 seconds, and three such were canceled.
+    burst = [episode(f"pod-{number}:1", 0, supersedes=f"pod-{number}:") for number in range(1_000)]
+    work(*burst)
+    plans: list[str] = []
+
+    def explain(statement: str, *arguments: object, **parameters: object) -> list[tuple[Any, ...]]:
+        rows = query(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments, **parameters)  # type: ignore[arg-type]
+        plans.extend(json.dumps(plan) for (plan,) in rows)
+        return query(statement, *arguments, **parameters)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(episodes, "query", explain)
+    with session():
+        database.execute_sql("DELETE FROM pg_statistic WHERE starelid = 'episode'::regclass")
+        episodes.follow([(event.workspace_id, event.alert) for event in burst], [])
+    read = [float(rows) * int(loops) for plan in plans for rows, loops in re.findall(_ROWS_AND_LOOPS, plan)]
+    assert len(plans) == 3
+    assert max(read) <= 2 * len(burst)
 
 
 def test_an_alert_stored_after_the_end_of_the_others_opens_their_group_again() -> None:
