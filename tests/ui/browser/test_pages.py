@@ -48,3 +48,12 @@ def test_a_page_shows_the_same_without_javascript(site: Site, name: str) -> None
     visitor.check_layout()
     visitor.page.set_viewport_size({"width": 1280, "height": 800})
     visitor.check_layout()
+
+
+@pytest.mark.parametrize("name", ["Filter", "More"])
+def test_on_a_phone_a_menu_is_a_sheet_as_wide_as_the_window(site: Site, name: str) -> None:
+    page = show(site, "list", width=360).page
+    page.locator("summary", has_text=name).click()
+    box = page.locator("details[open] .panel").bounding_box()
+    assert box is not None
+    assert (box["x"], box["width"]) == (12, 336)
