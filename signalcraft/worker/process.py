@@ -6,6 +6,7 @@
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -224,8 +225,13 @@ def _count(recorded: groups_record.RecordResult) -> None:
 
 
 def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> None:
-    """Log one line for each delivery that is not dead-lettered."""
+    """Log one line for each delivery that is not dead-lettered as a whole.
+
+    Of many alerts it names one: ``alerts`` says how many are new, ``dead_letters`` how many cannot be processed.
+    """
     failed = {accepted.delivery_id for accepted, _ in prepared.failures}
+    failed_parts = Counter(delivery_id.rpartition(":")[0] for delivery_id in failed)
+    alerts = Counter(stored.pending.delivery_id for stored in recorded.events)
     stored_events = {stored.pending.delivery_id: stored for stored in recorded.events}
     for accepted in prepared.deliveries:
         if accepted.delivery_id in failed:
@@ -241,6 +247,8 @@ def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResul
             event_id=stored.event_id if stored else None,
             group_id=stored.group_id if stored else None,
             decision=stored.decision.value if stored else None,
+            alerts=alerts[accepted.delivery_id],
+            dead_letters=failed_parts[accepted.delivery_id],
             duration_ms=round(prepared.stored_in_seconds * 1000, 2),
             bytes=len(accepted.delivery.body),
         )

@@ -371,6 +371,20 @@ def test_a_job_that_names_another_function_never_runs(redis: Redis, work: Work, 
     assert jobs.queue(redis, jobs.ALERTS).failed_job_registry.get_job_ids() == [planted.id]
 
 
+def test_the_line_of_a_delivery_with_many_alerts_counts_them(redis: Redis, work: Work) -> None:
+    body = (
+        b'[{"title": "Disk full", "status": "firing", "id": 1}, {"title": "Disk full", "status": "firing", "id": 2}, 3]'
+    )
+    like = accepted()
+    many = replace(like, source="generic", resource="alert", delivery=replace(like.delivery, headers={}, body=body))
+    enqueue_deliveries(redis, many)
+    with capture_logs() as lines:
+        work()
+    (line,) = (line for line in lines if line["event"] == "delivery processed")
+    assert (line["delivery_id"], line["alerts"], line["dead_letters"]) == (many.delivery_id, 2, 1)
+    assert [letter.delivery_id for letter in failed()] == [f"{many.delivery_id}:body[2]"]
+
+
 def test_a_job_whose_argument_is_no_delivery_fails_alone(redis: Redis, work: Work) -> None:
     jobs.queue(redis, jobs.ALERTS).enqueue(jobs.PROCESS_DELIVERY, {"body": 1}, job_id="planted")
     enqueue_deliveries(redis, accepted())
