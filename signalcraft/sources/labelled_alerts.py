@@ -293,8 +293,10 @@ def _severity(alert: _Alert, environment: str, reading: _Reading) -> Severity:
 
 
 def _of_condition(labels: Mapping[str, object], reading: _Reading) -> dict[str, object]:
+    """Return the labels that name the condition: all, if each only names a machine."""
     dropped = reading.dialect.drop_labels.of(reading.vocabulary)
-    return {name: value for name, value in labels.items() if name not in dropped and not name.startswith(INTERNAL)}
+    kept = {name: value for name, value in labels.items() if name not in dropped and not name.startswith(INTERNAL)}
+    return kept or dict(labels)
 
 
 def _digest(labels: Mapping[str, object]) -> str:
@@ -308,7 +310,7 @@ _TREATMENT: Final[Mapping[str, str]] = MappingProxyType(
         "source_event_id": "`<fingerprint>:<startsAt>`: one episode, however often it is repeated; without a "
         "`fingerprint`, the digest of the labels stands for it",
         "fingerprint": f"`labels:` and the digest of the labels, but for those of `{{drop_labels}}` and those that "
-        f"begin with `{INTERNAL}`",
+        f"begin with `{INTERNAL}`; of all labels, if none is left",
         "project": f"the label that `{{labels}}` names, as a slug; absent: `{NO_PROJECT}`",
         "environment": "the label that `{labels}` names, then by alias; absent: the workspace's default",
         "severity": "the label that `{labels}` names, by the table below; absent or unknown: `med`; shifted by "

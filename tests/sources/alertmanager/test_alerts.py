@@ -57,6 +57,11 @@ def test_an_alert_is_read_as_the_page_says() -> None:
     assert alert.source_event_id.startswith(alert.supersedes)
 
 
+def test_alerts_with_only_labels_of_machines_are_a_group_for_each() -> None:
+    one, other = (normalized(fired() | {"labels": {"instance": name}}) for name in ("db-1:9100", "db-2:9100"))
+    assert one.fingerprint != other.fingerprint
+
+
 def test_pods_of_one_alert_are_one_group_and_two_alerts_are_two() -> None:
     one, other = (normalized(fired(labels={"pod": pod, "instance": pod})) for pod in ("a", "b"))
     assert one.fingerprint == other.fingerprint
