@@ -5,7 +5,7 @@ The steps of ``record`` (``docs/grouping.md`` explains each):
 1. Insert the events; only new rows count.
 2. Per group key, in one order for all transactions, open a group or join the current one, if the window allows.
 3. Assign events that the current group refused with ``grouping.assign``: to an older group, or a new one.
-4. Set the group of each event, add to the hours of the groups, and detect spikes.
+4. Set the group of each event, and of each episode, add to the hours of the groups, and detect spikes.
 5. Add to the hourly counts.
 
 Only row locks are taken, always in one order (``storage.sql.LOCK_ORDER``), so transactions wait for each other without
@@ -22,7 +22,7 @@ import orjson
 
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
-from signalcraft.groups import environments, happenings, hourly_counts, record_sql
+from signalcraft.groups import environments, episodes, happenings, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.storage.database import database, translate_constraint_errors
@@ -92,6 +92,7 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay
         assignments = assign_events(new_events, policy.window)
         grouped_in = time.perf_counter() - started
         _point_events(assignments.events)
+        episodes.begin(pending)
         _mark_spikes(assignments, policy)
         came = [stored.pending for stored in assignments.events] if is_replay else pending
         hourly_counts.count(came, assignments.events)

@@ -274,6 +274,7 @@ class Episode(Table):
     """An alert that lasts until its source says that it is over.
 
     ``alert_group`` is null while only its end was received, ``last_seen_at`` is when it was last received.
+    ``resolved_at`` is null while it lasts, else the first end since it last did; ``ended_at`` is its latest end.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -282,10 +283,17 @@ class Episode(Table):
     alert_group = ForeignKeyField(AlertGroup, null=True, index=False, on_delete="CASCADE")
     last_seen_at = DateTimeTZField()
     resolved_at = DateTimeTZField(null=True)
+    ended_at = DateTimeTZField(null=True)
 
     class Meta:
         constraints = [SQL("CONSTRAINT episode_identity_key UNIQUE (workspace_id, source, source_event_id)")]
-        indexes = [SQL("CREATE INDEX episode_group ON episode (alert_group_id)")]
+        indexes = [
+            SQL("CREATE INDEX episode_end ON episode (alert_group_id, resolved_at)"),
+            SQL(
+                "CREATE INDEX episode_lasting ON episode (workspace_id, source, source_event_id)"
+                " WHERE resolved_at IS NULL"
+            ),
+        ]
 
 
 class LatestSourceUpdate(Table):

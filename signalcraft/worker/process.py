@@ -195,7 +195,7 @@ def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_r
     """
     with metrics.timed("signalcraft_stage_seconds", stage="store"):
         if prepared.recorded is None:
-            episodes.keep_alive(prepared.firing)
+            metrics.count("signalcraft_status_changes_total", episodes.apply_repeats(prepared.firing))
             prepared.recorded = (
                 groups_record.record(prepared.pending, policy, is_replay=prepared.is_replay)
                 if prepared.pending

@@ -19,8 +19,11 @@ from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Episode, GroupChange, Workspace
+from signalcraft.storage.notification_models import Happening
 from signalcraft.storage.sql import query
-from tests.support.builders import at, change_group, end, episode, groups, pending_event, work
+from tests.support.builders import at, change_group, end, episode, groups, pending_event, record, work
+from tests.support.transactions import a_transaction_waits_for_a_lock
+from tests.support.waiting import wait_until
 
 POLICY = grouping.GroupingPolicy(spike_count=0)
 End = tuple[int, StatusChange]
@@ -111,9 +114,12 @@ def test_a_thousand_conditions_read_only_their_own_episodes_in_a_table_without_s
     monkeypatch.setattr(episodes, "query", explain)
     with session():
         database.execute_sql("DELETE FROM pg_statistic WHERE starelid = 'episode'::regclass")
-        episodes.follow([(event.workspace_id, event.alert) for event in burst], [])
+        firing = [(event.workspace_id, event.alert) for event in burst]
+        episodes.apply_repeats(firing)
+        episodes.begin(burst)
+        episodes.follow(firing, [])
     read = [float(rows) * int(loops) for plan in plans for rows, loops in re.findall(_ROWS_AND_LOOPS, plan)]
-    assert len(plans) == 3
+    assert len(plans) == 7
     assert max(read) <= 2 * len(burst)
 
 
@@ -150,6 +156,82 @@ def test_what_a_user_did_stands() -> None:
     change_group(group.id, status="open", resolved_at=None, is_current=True)
     assert work(ends=[end("pod-1", 6)]) == 0
     assert statuses() == ["open"], "a group that a user opened again does not end twice"
+
+
+def test_an_alert_that_fires_long_after_its_end_opens_its_group_again() -> None:
+    """Prometheus was cut off for longer than ``endsAt``, and goes on with the same ``startsAt``."""
+    work(episode("pod-1", 0))
+    work(ends=[end("pod-1", 10)])
+    assert work(episode("pod-1", 12)) == 0
+    assert statuses() == ["resolved"], "a peer or a retry may deliver an old firing after the end"
+    work(episode("pod-1", 200))
+    (group,) = groups()
+    assert (group.status, group.is_current, group.count, group.last_seen_at) == ("open", True, 1, at(200))
+    with session():
+        told = Happening.select(Happening.kind, Happening.at, Happening.actor).order_by(Happening.id).tuples()
+        assert list(told) == [
+            ("opened", at(0), "alert"),
+            ("resolved", at(10), "source"),
+            ("reopened", at(200), "source"),
+        ]
+    assert work(ends=[end("pod-1", 100)]) == 0, "an end that it has outlasted"
+    assert work(ends=[end("pod-1", 210)]) == 1
+    assert [group.resolved_at for group in groups()] == [at(210)]
+
+
+def test_an_alert_of_the_batch_in_which_another_fires_again_joins_its_group() -> None:
+    work(episode("pod-1", 0))
+    work(ends=[end("pod-1", 10)])
+    work(episode("pod-1", 40), episode("pod-2", 40.1))
+    assert [(group.status, group.count) for group in groups()] == [("open", 2)]
+
+
+def test_an_alert_whose_early_end_it_outlasted_opens_its_group() -> None:
+    work(ends=[end("pod-1", 5)])
+    work(episode("pod-1", 40))
+    assert statuses() == ["open"]
+
+
+def test_an_episode_that_another_one_superseded_does_not_fire_again() -> None:
+    work(episode("pod-1:1", 0, supersedes="pod-1:"))
+    work(episode("pod-1:2", 1, supersedes="pod-1:"), ends=[end("pod-1:2", 5)])
+    assert statuses() == ["resolved"]
+    work(episode("pod-1:1", 40, supersedes="pod-1:"))
+    assert statuses() == ["resolved"]
+    with session():
+        assert [kind for (kind,) in Happening.select(Happening.kind).order_by(Happening.id).tuples()] == [
+            "opened",
+            "resolved",
+        ]
+
+
+def test_a_group_that_a_user_resolved_stays_so_when_its_alert_fires_again() -> None:
+    work(episode("pod-1", 0))
+    change_group(groups()[0].id, status="resolved", resolved_at=at(1), is_current=False)
+    work(ends=[end("pod-1", 10)])
+    work(episode("pod-1", 40))
+    assert statuses() == ["resolved"]
+
+
+def test_a_group_is_not_resolved_between_the_storing_and_the_following_of_its_second_pod() -> None:
+    work(episode("pod-1", 0))
+    record(episode("pod-2", 1))
+    work(ends=[end("pod-1", 5)])
+    assert statuses() == ["open"]
+
+
+def test_an_episode_that_ends_while_it_is_superseded_keeps_its_end() -> None:
+    work(episode("pod-1:1", 0, supersedes="pod-1:"))
+    later = episode("pod-1:2", 20, supersedes="pod-1:")
+    record(later)
+    with ThreadPoolExecutor(1) as worker:
+        with session(), database.atomic():
+            database.execute_sql("UPDATE episode SET resolved_at = %s WHERE source_event_id = 'pod-1:1'", [at(10)])
+            following = worker.submit(work, later)
+            wait_until(a_transaction_waits_for_a_lock)
+        following.result()
+    with session():
+        assert Episode.get(source_event_id="pod-1:1").resolved_at == at(10)
 
 
 def test_a_batch_without_episodes_asks_nothing_of_the_table_of_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,12 +351,14 @@ def test_any_order_any_repeats_and_any_batches_make_the_same_groups(
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[PendingEvent | End]:
-    """Alerts and ends in any order, each perhaps twice."""
+    """Alerts and ends in any order, each perhaps twice; some fire again after their end, soon or much later."""
     names = draw(st.lists(st.sampled_from(PODS), min_size=1, max_size=3, unique=True))
     said: list[PendingEvent | End] = []
     for position, name in enumerate(names):
         said += [episode(name, position)] * draw(st.integers(1, 2))
         said += [end(name, 10 + position)] * draw(st.integers(0, 2))
+        said += [episode(name, minute) for minute in draw(st.lists(st.sampled_from((11.5, 40, 51)), max_size=2))]
+        said += [end(name, 50)] * draw(st.integers(0, 2))
     return draw(st.permutations(said))
 
 
@@ -287,12 +371,19 @@ def test_a_group_is_unresolved_exactly_while_one_of_its_episodes_lasts(
     clear()
     with ThreadPoolExecutor(4 if concurrently else 1) as workers:
         list(workers.map(tell, said))
-    ended = {each[1].event_id for each in said if isinstance(each, tuple)}
     with session():
         for group in AlertGroup.select():
-            lasting = {name for (name,) in _event_ids(group.id)} - ended
+            lasting = [name for (name,) in _event_ids(group.id) if lasts(name, said)]
             assert (group.status != "resolved") == bool(lasting)
         assert AlertEvent.select().count() == len({each.identity for each in said if isinstance(each, PendingEvent)})
+
+
+def lasts(name: str, said: Sequence[PendingEvent | End]) -> bool:
+    ends = [each[1].received_at for each in said if isinstance(each, tuple) and each[1].event_id == name]
+    fired = (each.alert for each in said if isinstance(each, PendingEvent))
+    return not ends or max(ends) + episodes.GRACE < max(
+        alert.received_at for alert in fired if alert.source_event_id == name
+    )
 
 
 def tell(said: PendingEvent | End) -> None:

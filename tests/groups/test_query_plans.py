@@ -9,12 +9,12 @@ import pytest
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import activity, event_queries, occurrences, pages, queries, record, summary
+from signalcraft.groups import activity, episodes, event_queries, occurrences, pages, queries, record, summary
 from signalcraft.groups.filters import EventFilter, GroupFilter, ValueFilter
 from signalcraft.groups.pages import Page
 from signalcraft.groups.queries import Order, SortKey
 from signalcraft.storage.database import database, session
-from tests.support.builders import at, pending_event
+from tests.support.builders import at, end, episode, pending_event
 from tests.support.web_client import add_workspace
 
 NOW = at(0)
@@ -69,6 +69,13 @@ _CHANGES = """
     SELECT g.workspace_id, g.id, now(), 'token', 'me', 'status', 'open', 'ack'
     FROM generate_series(1, 20000) AS n JOIN alert_group g ON g.id = CASE WHEN n <= 2000 THEN 6 ELSE n END"""
 
+#: 100,000 episodes of one condition and group: the last of them lasts.
+_EPISODES = """
+    INSERT INTO episode (workspace_id, source, source_event_id, alert_group_id, last_seen_at, resolved_at)
+    SELECT 7, 'sentry', 'pod:' || lpad(n::text, 6, '0'), 6, at, CASE WHEN n < 100000 THEN at END
+    FROM generate_series(1, 100000) AS n,
+    LATERAL (SELECT '2026-03-01T12:00Z'::timestamptz - (100000 - n) * interval '1 minute' AS at) AS moment"""
+
 
 @pytest.fixture(scope="module")
 def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is open
@@ -79,10 +86,10 @@ def large(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is
         add_workspace(f"w{number}")
     with session(), database.atomic():
         database.execute_sql("SET LOCAL statement_timeout = '120s'")
-        for statement in (_LOAD, _EVENTS, _CHANGES, _HOURS, _OCCURRENCES):
+        for statement in (_LOAD, _EVENTS, _CHANGES, _HOURS, _OCCURRENCES, _EPISODES):
             database.execute_sql(statement)
     with session():
-        database.cursor().execute("VACUUM (ANALYZE) alert_group, alert_event, group_change, group_hour")
+        database.cursor().execute("VACUUM (ANALYZE) alert_group, alert_event, group_change, group_hour, episode")
     yield
     with session():
         database.execute_sql("TRUNCATE workspace RESTART IDENTITY CASCADE")
@@ -293,12 +300,12 @@ def test_a_group_an_event_and_pages_of_events_and_changes_use_an_index(query_pla
 
 @pytest.fixture
 def recording_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
-    """The plans of the statements that ``record`` runs: EXPLAIN first, rolled back, then the statement."""
+    """The plans of statements that write: EXPLAIN first, rolled back, then the statement."""
     plans: list[dict[str, Any]] = []
     execute = database.execute_sql
 
     def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
-        if "unnest(" in sql:
+        if "unnest(" in sql or "episode" in sql:
             with database.atomic() as attempt:
                 ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
                 attempt.rollback()
@@ -363,3 +370,22 @@ def test_alerts_of_inactive_groups_read_only_their_own_groups(recording_plans: l
                 assert node["Node Type"] != "Seq Scan", printed
                 assert node["Actual Rows"] * node["Actual Loops"] <= 2 * len(keys), printed
             assert node.get("Rows Removed by Filter", 0) <= len(keys), printed
+
+
+@pytest.mark.parametrize("fires", [True, False], ids=["superseded", "ended"])
+def test_an_episode_reads_no_earlier_ones(recording_plans: list[dict[str, Any]], *, fires: bool) -> None:
+    names = ("pod:100000", "pod:100001") if fires else ("pod:100000",)
+    pending = [episode(name, 10, workspace_id=7, supersedes="pod:") for name in names]
+    firing = [(event.workspace_id, event.alert) for event in pending]
+    with session(), database.atomic() as transaction:
+        assert episodes.apply_repeats(firing) == 0
+        episodes.begin(pending)
+        assert episodes.follow(firing, [] if fires else [end("pod:100000", 20, workspace_id=7)]) == 1
+        transaction.rollback()
+    for plan in recording_plans:
+        for node in nodes(plan):
+            if node.get("Relation Name") == "episode":
+                printed = json.dumps(plan, indent=1)
+                assert node["Node Type"] != "Seq Scan", printed
+                read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                assert read * node["Actual Loops"] <= 2 * len(names), printed

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, NormalizedAlert, Severity, StatusChange
-from signalcraft.groups import source_updates
+from signalcraft.groups import episodes, source_updates
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage import retention
 from signalcraft.storage.database import database, session
@@ -62,6 +62,8 @@ class Group:
     previous: "Group | None" = None
     episodes: set[str] = field(default_factory=set)
     source_status_at: datetime | None = None
+    #: Whether it was the ends of its episodes that resolved it.
+    has_ended: bool = False
     hours: Counter[datetime] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,9 @@ class Model:
     """The expected groups, in the order in which they were opened."""
 
     groups: list[Group] = field(default_factory=list)
+    #: The first end of each episode since it last began to last, and its latest one.
     ended: dict[str, datetime] = field(default_factory=dict)
+    last_end: dict[str, datetime] = field(default_factory=dict)
 
     def group_of(self, name: str) -> Group | None:
         """Return the group of an episode, once its alert was received."""
@@ -100,16 +104,23 @@ class Model:
     def fire(self, event: PendingEvent) -> None:
         """Receive an episode, the first time or again."""
         name, moment = event.alert.source_event_id, event.alert.received_at
+        if name in self.ended and moment > self.last_end[name] + episodes.GRACE:
+            del self.ended[name]
         group = self.group_of(name)
         if group is None:
-            joined = self.ingest(event)
-            joined.episodes.add(name)
-            self.settle(joined)
+            group = self.ingest(event)
+            group.episodes.add(name)
         elif group.status != "resolved":
             group.last = max(group.last, min(moment, self.ended.get(name, moment)))
+        self.settle(group)
+        if group.status == "resolved" and group.has_ended and not group.episodes <= self.ended.keys():
+            of_key = [each for each in self.groups if each.key == group.key]
+            group.status, group.last, group.source_status_at = "open", moment, None
+            group.current = group is of_key[-1]
 
     def end(self, name: str, moment: datetime) -> None:
         self.ended.setdefault(name, moment)
+        self.last_end[name] = moment
         if group := self.group_of(name):
             self.settle(group)
 
@@ -119,7 +130,7 @@ class Model:
             return
         moment = max(self.ended[name] for name in group.episodes)
         if group.source_status_at is None or group.source_status_at < moment:
-            group.status, group.until, group.current = "resolved", None, False
+            group.status, group.until, group.current, group.has_ended = "resolved", None, False, True
             group.source_status_at = max(moment, group.last)
 
     def current(self, issue: str) -> Group | None:
@@ -236,7 +247,7 @@ class Machine(RuleBasedStateMachine):
     def resolve(self, issue: str) -> None:
         if group := self.model.current(issue):
             self.now += timedelta(seconds=1)
-            group.status, group.until, group.current = "resolved", None, False
+            group.status, group.until, group.current, group.has_ended = "resolved", None, False, False
             self.change(group, status="resolved", resolved_at=self.now, snoozed_until=None, is_current=False)
 
     @rule(issue=st.sampled_from(ISSUES))

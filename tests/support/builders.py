@@ -132,7 +132,7 @@ def work(
     """Store alerts and ends as a worker does; return how many groups the ends changed."""
     firing = [(event.workspace_id, event.alert) for event in pending if event.alert.is_episode]
     with session():
-        episodes.keep_alive(firing)
+        episodes.apply_repeats(firing)
         if pending:
             groups_record.record(pending, policy or grouping.GroupingPolicy())
         return episodes.follow(firing, ends)
