@@ -63,7 +63,7 @@ _SUMS = """
     GROUP BY GROUPING SETS ((), (hour), (severity), (environment), (project))
     ORDER BY hour, severity, environment, project"""
 _BY_HOUR: Final = """
-    SELECT hour, sum(alerts)::bigint FROM hourly_count
+    SELECT hour, sum(alerts - duplicates)::bigint FROM hourly_count
     WHERE workspace_id = %(workspace_id)s AND hour >= %(since)s AND hour < %(until)s GROUP BY hour ORDER BY hour"""
 _DIVISIONS: Mapping[int, str] = {0b0111: "hour", 0b1011: "severity", 0b1101: "environment", 0b1110: "project"}
 _TOTAL: Final = 0b1111
@@ -133,7 +133,10 @@ def of(workspace_id: int, period: Period) -> Statistics:
 
 
 def by_hour(workspace_id: int, period: Period) -> Sequence[tuple[datetime, int]]:
-    """Return the hours of ``period`` that have alerts, duplicates included, with their number."""
+    """Return the hours of ``period`` that have counts, with their number of alerts, each counted once.
+
+    A repeat of an alert that lasts is a duplicate.
+    """
     parameters = {"workspace_id": workspace_id, "since": period.since, "until": period.until}
     rows: list[tuple[datetime, int]] = database.execute_sql(_BY_HOUR, parameters).fetchall()
     return rows

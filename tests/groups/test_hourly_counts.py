@@ -8,11 +8,13 @@ from flask.testing import FlaskClient
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
+from signalcraft.groups import hourly_counts
 from signalcraft.groups import record as groups_record
+from signalcraft.groups.hourly_counts import Period
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import HourlyCount
-from tests.support.builders import pending_event, record
+from tests.support.builders import at, pending_event, record
 from tests.support.web_client import add_workspace, ask, code_of, web
 
 DAY = "since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z"
@@ -42,6 +44,16 @@ def test_alerts_are_counted_by_outcome(client: FlaskClient) -> None:
         pending_event("a", 0), pending_event("c", 2), pending_event("d", 3)
     )  # a duplicate; two join an existing group
     assert sums(stats(client)) == (6, 2, 3, 1, 1, 0.8333)
+
+
+@pytest.mark.usefixtures("client")
+def test_the_alerts_of_an_hour_count_each_once_however_often_they_are_repeated() -> None:
+    record(pending_event("a", 0), pending_event("a", 1))
+    record(pending_event("a", 2), pending_event("b", 3))
+    record(pending_event("a", 70))
+    with session():
+        counts = hourly_counts.by_hour(1, Period(since=at(0), until=at(120)))
+    assert [number for _, number in counts] == [2, 0]
 
 
 def test_counts_are_divided_by_hour_severity_environment_and_project(client: FlaskClient) -> None:
