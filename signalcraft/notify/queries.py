@@ -54,8 +54,9 @@ _RECEIVERS: Final = f"""
            s.not_before > now() AS pauses,
            (SELECT count(*) FROM notification n WHERE n.receiver = s.receiver AND {_WAITS}) AS waiting
     FROM receiver_state s ORDER BY s.receiver"""
-_WAITING: Final = f"SELECT count(*) FROM notification n WHERE {_WAITS}"
-_GIVEN_UP: Final = "SELECT count(*) FROM notification WHERE state = 'given_up'"
+_OF_WORKSPACE: Final = "(%(workspace_id)s::bigint IS NULL OR n.workspace_id = %(workspace_id)s)"
+_WAITING: Final = f"SELECT count(*) FROM notification n WHERE {_WAITS} AND {_OF_WORKSPACE}"
+_GIVEN_UP: Final = f"SELECT count(*) FROM notification n WHERE n.state = 'given_up' AND {_OF_WORKSPACE}"
 _BROKEN: Final = "SELECT receiver, broken_since IS NOT NULL FROM receiver_state ORDER BY receiver"
 #: A message that was tried may have arrived, and stays one that was tried.
 _RETRY: Final = """
@@ -115,18 +116,18 @@ def receivers() -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def waiting() -> int:
-    """Return how many notifications should have been sent by now."""
-    return _count(_WAITING)
+def waiting(workspace_id: int | None = None) -> int:
+    """Return how many notifications should have been sent by now, of one workspace or of all."""
+    return _count(_WAITING, workspace_id)
 
 
-def given_up() -> int:
-    """Return how many notifications were given up, and not retried."""
-    return _count(_GIVEN_UP)
+def given_up(workspace_id: int | None = None) -> int:
+    """Return how many notifications were given up, and not retried, of one workspace or of all."""
+    return _count(_GIVEN_UP, workspace_id)
 
 
-def _count(statement: str) -> int:
-    (number,) = database.execute_sql(statement).fetchone()
+def _count(statement: str, workspace_id: int | None) -> int:
+    (number,) = database.execute_sql(statement, {"workspace_id": workspace_id}).fetchone()
     return int(number)
 
 

@@ -119,9 +119,9 @@ def drop_before(moment: datetime, workspace_id: int | None = None) -> int:
     return int(old.execute())
 
 
-def depth() -> int:
-    """Return how many dead letters were not replayed."""
-    return int(_pending().count())
+def depth(workspace_id: int | None = None) -> int:
+    """Return how many dead letters were not replayed, of one workspace or of all."""
+    return int(_pending().where(*_of(workspace_id)).count())
 
 
 def _of(workspace_id: int | None) -> list[Any]:

@@ -121,18 +121,22 @@ def delete(row_ids: Iterable[int]) -> None:
     Inbox.delete().where(Inbox.id.in_(list(row_ids))).execute()
 
 
-def depth() -> int:
-    """Return the number of deliveries in the inbox."""
-    return Inbox.select().count()
+def depth(workspace_id: int | None = None) -> int:
+    """Return the number of deliveries in the inbox, of one workspace or of all."""
+    return int(_of(workspace_id, Inbox.select()).count())
 
 
-def oldest_received_at() -> datetime | None:
-    """Return when the oldest delivery was received.
+def oldest_received_at(workspace_id: int | None = None) -> datetime | None:
+    """Return when the oldest delivery was received, of one workspace or of all.
 
-    None for an empty inbox.
+    None if there is none.
     """
-    moment: datetime | None = Inbox.select(fn.min(Inbox.received_at)).scalar()
+    moment: datetime | None = _of(workspace_id, Inbox.select(fn.min(Inbox.received_at))).scalar()
     return moment
+
+
+def _of(workspace_id: int | None, query: Any) -> Any:  # noqa: ANN401 - Peewee's query
+    return query if workspace_id is None else query.where(Inbox.workspace == workspace_id)
 
 
 def has_rows() -> bool:

@@ -32,17 +32,23 @@ system = Blueprint("system", __name__)
 
 @system.get("/system")
 def show_system() -> ResponseReturnValue:
-    """Show how the system is; what cannot be read is left out, so that it helps in an outage too."""
-    here, now, workspace_id = context.current(), datetime.now(UTC), auth.caller().workspace_id
+    """Show how the system is; what cannot be read is left out, so that it helps in an outage too.
+
+    What is of all workspaces together is shown to those of ``DEFAULT_WORKSPACE`` alone.
+    """
+    here, now, caller = context.current(), datetime.now(UTC), auth.caller()
+    workspace_id = caller.workspace_id
+    shows_all = caller.workspace == here.settings.default_workspace
     newest = partial(dead_letters.newest, limit=_MAX_DEAD_LETTERS, workspace_id=workspace_id)
     return render_template(
         "system.html",
         health=here.check_health(),
         intake=_from_database(partial(_intake, workspace_id, now)),
-        queues={name: _unless_away(partial(backlog.backlog, here.redis, name)) for name in _QUEUES},
-        stored=_from_database(_stored),
+        shows_all=shows_all,
+        queues={name: _unless_away(partial(backlog.backlog, here.redis, name)) for name in _QUEUES if shows_all},
+        stored=_from_database(partial(_stored, None if shows_all else workspace_id)),
         dead=_from_database(newest),
-        receivers=_from_database(notify_queries.receivers),
+        receivers=_from_database(notify_queries.receivers) if shows_all else None,
         versions={
             "SignalCraft": signalcraft.__version__,
             "Python": platform.python_version(),
@@ -53,7 +59,7 @@ def show_system() -> ResponseReturnValue:
 
 
 def _intake(workspace_id: int, now: datetime) -> Activity:
-    """Return the workspace's alerts of the last 24 hours, by hour."""
+    """Return the workspace's alerts of the last 24 hours by hour, without duplicates and repeats."""
     until = now.replace(minute=0, second=0, microsecond=0) + _HOUR
     since = until - activity.HOURS * _HOUR
     alerts = dict(hourly_counts.by_hour(workspace_id, Period(since=since, until=until)))
@@ -61,13 +67,13 @@ def _intake(workspace_id: int, now: datetime) -> Activity:
     return Activity(since=since, step=_HOUR, counts=counts)
 
 
-def _stored() -> dict[str, object]:
+def _stored(workspace_id: int | None) -> dict[str, object]:
     return {
-        "inbox": inbox.depth(),
-        "inbox_since": inbox.oldest_received_at(),
-        "dead": dead_letters.depth(),
-        "waiting": notify_queries.waiting(),
-        "given_up": notify_queries.given_up(),
+        "inbox": inbox.depth(workspace_id),
+        "inbox_since": inbox.oldest_received_at(workspace_id),
+        "dead": dead_letters.depth(workspace_id),
+        "waiting": notify_queries.waiting(workspace_id),
+        "given_up": notify_queries.given_up(workspace_id),
     }
 
 

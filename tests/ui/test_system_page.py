@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from flask.testing import FlaskClient
 
+from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from signalcraft.storage.models import FailedDelivery
+from signalcraft.storage.notification_models import Notification, ReceiverState
+from tests.support.browser_client import sign_in
 from tests.support.web_client import add_workspace, web
 
 
@@ -30,6 +33,35 @@ def test_the_system_shows_what_works_waits_and_failed(client: FlaskClient, alert
         assert text in page, text
     assert "replay --failed --workspace default" in page
     assert "of-another-workspace" not in page
+
+
+def test_only_the_default_workspace_sees_receivers_and_what_is_of_all_workspaces(
+    client: FlaskClient, environ: dict[str, str]
+) -> None:
+    add_workspace("other")
+    for number in range(7):
+        dead_letter(1, f"of-the-default-{number}")
+    dead_letter(2, "of-the-other")
+    with session():
+        ReceiverState.insert(
+            receiver="ops-pager", last_error_at="2026-03-01T12:00:00Z", last_error_code="auth"
+        ).execute()
+        for workspace, receiver in ((1, "ops-pager"), (1, "ops-pager"), (2, "ops-pager")):
+            Notification.insert(
+                workspace=workspace, receiver=receiver, route="all", mode="event", reason="new", rank=1, title="x",
+                state="given_up", happened_at="2026-03-01T12:00:00Z", due_at="2026-03-01T12:00:00Z",
+            ).execute()  # fmt: skip
+        token = tenants.create_token("other", can_write=False, name="reader")
+    seen = client.get("/system").text
+    for text in ("ops-pager", "8 in all workspaces", "Queue alerts", "3 given up"):
+        assert text in seen, text
+    other = web(environ)
+    sign_in(other, token)
+    page = other.get("/system").text
+    for text in ("ops-pager", "all workspaces", "Queue alerts", "3 given up", "of-the-default"):
+        assert text not in page, text
+    for text in ("PostgreSQL", "1 in other", "1 given up", "of-the-other"):
+        assert text in page, text
 
 
 def test_the_system_is_shown_while_redis_is_unavailable(client: FlaskClient, environ: dict[str, str]) -> None:
