@@ -18,7 +18,8 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 
     notify/        5. people are told: routes, fan-out, delivery, one module for each kind of receiver
 
-    groups/        4. alerts are assigned to groups; groups are updated, queried, counted by the hour
+    groups/        4. alerts are assigned to groups; groups are updated, counted by the hour
+        reading/   groups and events are read: filters, pages, counts, the JSON of a group
     queues/        2. where an acknowledged delivery waits: Redis, else PostgreSQL's inbox; dead letters
 
     storage/       PostgreSQL: connections, tables, migrations, compression, audit log, retention, tenants

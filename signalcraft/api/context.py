@@ -9,7 +9,7 @@ from redis import Redis
 
 from signalcraft.api.slack_replies import SlackReplies
 from signalcraft.domain.errors import QueueUnavailable
-from signalcraft.groups.cursors import Cursors
+from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.queues import enqueue, redis_clients

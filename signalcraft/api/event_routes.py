@@ -13,9 +13,10 @@ from signalcraft.api.responses import next_cursor, position_after, streamed, tag
 from signalcraft.domain import explanations
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import event_queries, preview, queries
-from signalcraft.groups.pages import Page, Position
-from signalcraft.groups.request_fields import is_name
+from signalcraft.groups import preview
+from signalcraft.groups.reading import event_queries, queries
+from signalcraft.groups.reading.pages import Page, Position
+from signalcraft.groups.reading.request_fields import is_name
 from signalcraft.ingest import request as ingest_request
 from signalcraft.storage.database import session
 

@@ -12,8 +12,9 @@ from signalcraft.domain import bounded_json
 from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import NotFound
-from signalcraft.groups import group_schema, occurrences, queries, requests, summary, user_updates
-from signalcraft.groups.pages import Page, Position
+from signalcraft.groups import user_updates
+from signalcraft.groups.reading import group_schema, occurrences, queries, requests, summary
+from signalcraft.groups.reading.pages import Page, Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.ingest import request as ingest_request
 from signalcraft.storage.database import session

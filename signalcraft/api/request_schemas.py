@@ -9,10 +9,10 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 
 from signalcraft.domain.alerts import Vocabulary
 from signalcraft.domain.deliveries import MAX_ID
-from signalcraft.groups.filters import EventFilter, GroupFilter
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period
-from signalcraft.groups.request_fields import ChoiceField, MomentField, TagField, check_text
-from signalcraft.groups.requests import (
+from signalcraft.groups.reading.filters import EventFilter, GroupFilter
+from signalcraft.groups.reading.request_fields import ChoiceField, MomentField, TagField, check_text
+from signalcraft.groups.reading.requests import (
     Args,
     EditBody,
     FilterQuery,

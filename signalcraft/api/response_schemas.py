@@ -9,11 +9,11 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from signalcraft.domain.alerts import Decision, FieldWarning, Severity, StatusChange
-from signalcraft.groups import occurrences
-from signalcraft.groups.group_schema import Json, Row, TimeField, dump_group, one_of, write_time
 from signalcraft.groups.hourly_counts import Statistics
 from signalcraft.groups.preview import Preview
-from signalcraft.groups.summary import Summary
+from signalcraft.groups.reading import occurrences
+from signalcraft.groups.reading.group_schema import Json, Row, TimeField, dump_group, one_of, write_time
+from signalcraft.groups.reading.summary import Summary
 from signalcraft.groups.user_updates import UpdateResult
 from signalcraft.notify.contract import OutcomeKind
 from signalcraft.notify.queries import State

@@ -14,9 +14,9 @@ from flask import Response, jsonify, request
 from werkzeug.http import parse_etags
 
 from signalcraft.api import context
-from signalcraft.groups import group_schema
-from signalcraft.groups.pages import Page, Position
-from signalcraft.groups.requests import Listing
+from signalcraft.groups.reading import group_schema
+from signalcraft.groups.reading.pages import Page, Position
+from signalcraft.groups.reading.requests import Listing
 from signalcraft.storage.database import session
 
 Fetch = Callable[[Position | None], Page]

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database, workspace_option
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import queries as group_queries
-from signalcraft.groups.pages import Row
+from signalcraft.groups.reading import queries as group_queries
+from signalcraft.groups.reading.pages import Row
 from signalcraft.notify import config as notify_config
 from signalcraft.notify import extensions, fan_out, queries
 from signalcraft.notify.config import NotifyConfig

@@ -13,9 +13,10 @@ from rich.table import Table
 from signalcraft import sources
 from signalcraft.cli.context import LONG_TIMEOUT_MS, database, workspace_option
 from signalcraft.domain import explanations
-from signalcraft.groups import event_queries, hourly_counts, queries
+from signalcraft.groups import hourly_counts
 from signalcraft.groups.hourly_counts import MAX_DAYS, Period, Statistics
-from signalcraft.groups.pages import Row
+from signalcraft.groups.reading import event_queries, queries
+from signalcraft.groups.reading.pages import Row
 from signalcraft.storage import retention, tenants
 from signalcraft.storage.database import current_time
 from signalcraft.storage.models import Workspace

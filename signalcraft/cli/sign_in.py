@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import click
 
 from signalcraft.cli.context import database, workspace_option
-from signalcraft.groups.request_fields import is_name
+from signalcraft.groups.reading.request_fields import is_name
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.ui.session import MAX_LINK_MINUTES, Sessions

@@ -1,4 +1,4 @@
-"""Explain in sentences why an alert is in its group. Pure: rows of ``groups.queries`` in, sentences out."""
+"""Explain in sentences why an alert is in its group. Pure: rows of ``groups.reading.queries`` in, sentences out."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

@@ -20,7 +20,7 @@ from signalcraft.domain.errors import (
     Refusal,
 )
 from signalcraft.domain.lifecycle import Trigger, status_at, transition
-from signalcraft.groups.filters import GroupFilter, conditions
+from signalcraft.groups.reading.filters import GroupFilter, conditions
 from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
 from signalcraft.storage.models import AlertGroup

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any, Final
 
-from signalcraft.groups import activity, queries
-from signalcraft.groups.pages import Row
+from signalcraft.groups.reading import activity, queries
+from signalcraft.groups.reading.pages import Row
 from signalcraft.storage.database import database
 
 #: What a card shows besides the group: who changed its status last, and whether it is a regression.

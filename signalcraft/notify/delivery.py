@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from signalcraft import logs, metrics
-from signalcraft.groups import queries
+from signalcraft.groups.reading import queries
 from signalcraft.notify import cards, messages, replies, trouble
 from signalcraft.notify import delivery_sql as sql
 from signalcraft.notify.config import NotifyConfig

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from signalcraft.domain.sparkline import sparkline
-from signalcraft.groups.group_schema import dump_group
+from signalcraft.groups.reading.group_schema import dump_group
 from signalcraft.notify.contract import Card, Digest, Message, Mode, Reply
 
 Row = Mapping[str, Any]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from signalcraft.groups import pages
-from signalcraft.groups.pages import Page, Position, Row
-from signalcraft.groups.queries import group_in_workspace
+from signalcraft.groups.reading import pages
+from signalcraft.groups.reading.pages import Page, Position, Row
+from signalcraft.groups.reading.queries import group_in_workspace
 from signalcraft.storage.database import database
 from signalcraft.storage.notification_models import Notification
 

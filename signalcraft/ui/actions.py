@@ -8,7 +8,7 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 from signalcraft.domain.alerts import GroupStatus
-from signalcraft.groups import requests
+from signalcraft.groups.reading import requests
 from signalcraft.groups.user_updates import UpdateFields
 
 #: What was done, by action.

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 from werkzeug.datastructures import MultiDict
 
 from signalcraft.domain.alerts import GroupStatus, Severity, Vocabulary
-from signalcraft.groups import activity, queries, requests
-from signalcraft.groups.activity import Activity
-from signalcraft.groups.cursors import Cursors
-from signalcraft.groups.pages import Position, Row
-from signalcraft.groups.queries import Order, SortKey
-from signalcraft.groups.requests import Args, Listing
+from signalcraft.groups.reading import activity, queries, requests
+from signalcraft.groups.reading.activity import Activity
+from signalcraft.groups.reading.cursors import Cursors
+from signalcraft.groups.reading.pages import Position, Row
+from signalcraft.groups.reading.queries import Order, SortKey
+from signalcraft.groups.reading.requests import Args, Listing
 
 ALL: Final = "all"
 #: A page has at most 200 kB.

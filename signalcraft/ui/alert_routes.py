@@ -14,7 +14,7 @@ from werkzeug.datastructures import MultiDict
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import RecoverableError
 from signalcraft.groups import user_updates
-from signalcraft.groups.requests import Args
+from signalcraft.groups.reading.requests import Args
 from signalcraft.groups.user_updates import MAX_BULK, GroupUpdate
 from signalcraft.storage.database import session
 from signalcraft.ui import actions, alert_list, assets, auth, context

@@ -7,7 +7,7 @@ from typing import Any, Final
 from flask import Flask, current_app
 from redis import Redis
 
-from signalcraft.groups.cursors import Cursors
+from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.settings import Settings

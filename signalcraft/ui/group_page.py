@@ -8,10 +8,10 @@ from typing import Final
 
 from signalcraft import sources
 from signalcraft.domain import explanations
-from signalcraft.groups import activity, event_queries, occurrences, queries
-from signalcraft.groups.activity import Activity
-from signalcraft.groups.occurrences import Seen
-from signalcraft.groups.pages import Row
+from signalcraft.groups.reading import activity, event_queries, occurrences, queries
+from signalcraft.groups.reading.activity import Activity
+from signalcraft.groups.reading.occurrences import Seen
+from signalcraft.groups.reading.pages import Row
 from signalcraft.notify import queries as notify_queries
 from signalcraft.notify.queries import NotificationFilter
 from signalcraft.ui import timeline

@@ -10,8 +10,9 @@ from flask.typing import ResponseReturnValue
 from marshmallow import ValidationError
 
 from signalcraft.domain.errors import Conflict, InvalidFields, NotFound, PreconditionFailed, Refusal
-from signalcraft.groups import event_queries, queries, user_updates
-from signalcraft.groups.pages import Position
+from signalcraft.groups import user_updates
+from signalcraft.groups.reading import event_queries, queries
+from signalcraft.groups.reading.pages import Position
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.storage.database import session
 from signalcraft.ui import actions, assets, auth, context, group_page

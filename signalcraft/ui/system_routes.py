@@ -12,9 +12,10 @@ from flask.typing import ResponseReturnValue
 
 import signalcraft
 from signalcraft.domain.errors import RecoverableError
-from signalcraft.groups import activity, hourly_counts
-from signalcraft.groups.activity import Activity
+from signalcraft.groups import hourly_counts
 from signalcraft.groups.hourly_counts import Period
+from signalcraft.groups.reading import activity
+from signalcraft.groups.reading.activity import Activity
 from signalcraft.notify import queries as notify_queries
 from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients
 from signalcraft.storage import database_stats

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Final
 
 from signalcraft.domain.alerts import Decision, GroupStatus
-from signalcraft.groups.pages import Row
+from signalcraft.groups.reading.pages import Row
 from signalcraft.notify.queries import State
 from signalcraft.storage.audit_log import Actor
 from signalcraft.ui import formats

@@ -31,7 +31,7 @@ from signalcraft.domain.errors import (
     ThreadsExhausted,
     TooManyRequests,
 )
-from signalcraft.groups.cursors import Cursors
+from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.ingest import routes
 from signalcraft.ingest.context import IngestContext
 from signalcraft.ingest.credential_cache import Caller, CredentialCache

@@ -19,7 +19,7 @@ from signalcraft.api.responses import NDJSON
 from signalcraft.domain import errors
 from signalcraft.domain.deliveries import MAX_ID
 from signalcraft.domain.errors import Refusal
-from signalcraft.groups import group_schema, requests
+from signalcraft.groups.reading import group_schema, requests
 from signalcraft.sources import SOURCES
 from signalcraft.web import openapi_schemas, problem_details
 from signalcraft.web.openapi_examples import DELIVERY, PREVIEWED, add_examples

@@ -4,9 +4,9 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from signalcraft.groups.group_schema import TimeField
-from signalcraft.groups.queries import SortKey
-from signalcraft.groups.request_fields import MAX_VALUES, ChoiceField, MomentField, SortField
+from signalcraft.groups.reading.group_schema import TimeField
+from signalcraft.groups.reading.queries import SortKey
+from signalcraft.groups.reading.request_fields import MAX_VALUES, ChoiceField, MomentField, SortField
 from signalcraft.web.openapi_words import COMPOSED, WORDS
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from marshmallow import INCLUDE, Schema, fields, validate
 from signalcraft.api import response_schemas
 from signalcraft.domain.alerts import Decision
 from signalcraft.domain.deliveries import DeliveryStatus
-from signalcraft.groups import group_schema
+from signalcraft.groups.reading import group_schema
 
 
 def _text(*, null: bool = False) -> fields.String:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from signalcraft.groups.event_queries import MAX_EVENTS
 from signalcraft.groups.hourly_counts import MAX_DAYS
-from signalcraft.groups.queries import MAX_EXACT_TOTAL, MAX_TITLES
-from signalcraft.groups.requests import MAX_LIMIT
-from signalcraft.groups.summary import MAX_GROUPS, MAX_VALUES
+from signalcraft.groups.reading.event_queries import MAX_EVENTS
+from signalcraft.groups.reading.queries import MAX_EXACT_TOTAL, MAX_TITLES
+from signalcraft.groups.reading.requests import MAX_LIMIT
+from signalcraft.groups.reading.summary import MAX_GROUPS, MAX_VALUES
 from signalcraft.groups.user_updates import MAX_BULK
 
 #: An example that is put together from those of the fields inside.

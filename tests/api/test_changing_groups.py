@@ -13,9 +13,10 @@ from werkzeug.test import TestResponse
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, GroupStatus, Severity, StatusChange
-from signalcraft.groups import queries, source_updates, user_updates
 from signalcraft.groups import record as groups_record
-from signalcraft.groups.filters import GroupFilter, ValueFilter
+from signalcraft.groups import source_updates, user_updates
+from signalcraft.groups.reading import queries
+from signalcraft.groups.reading.filters import GroupFilter, ValueFilter
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session

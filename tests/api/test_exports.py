@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from signalcraft import thread_budgets
-from signalcraft.groups import queries
+from signalcraft.groups.reading import queries
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from tests.support.builders import pending_event, record

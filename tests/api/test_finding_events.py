@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import event_queries, summary
 from signalcraft.groups.bursts import PendingEvent
+from signalcraft.groups.reading import event_queries, summary
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from tests.support.builders import at, change_group, pending_event, record

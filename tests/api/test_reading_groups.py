@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from signalcraft.domain import grouping
-from signalcraft.groups import group_schema, queries
+from signalcraft.groups.reading import group_schema, queries
 from signalcraft.storage import tenants
 from signalcraft.storage.compression import compress
 from signalcraft.storage.database import session

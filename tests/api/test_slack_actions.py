@@ -21,7 +21,7 @@ from signalcraft.dev import fake_slack
 from signalcraft.dev.fake_slack import FakeSlack, Message, Press
 from signalcraft.domain.alerts import Severity
 from signalcraft.domain.errors import BadSignature, DatabaseUnavailable
-from signalcraft.groups import queries
+from signalcraft.groups.reading import queries
 from signalcraft.notify.delivery import Timing
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.queries import insert_test

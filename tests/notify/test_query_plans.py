@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from signalcraft.groups.pages import Position
+from signalcraft.groups.reading.pages import Position
 from signalcraft.notify import delivery_sql, queries
 from signalcraft.notify.queries import NotificationFilter, State
 from signalcraft.storage.database import database, session

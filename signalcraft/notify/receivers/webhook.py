@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Self
 import orjson
 from marshmallow import Schema, ValidationError, fields
 
-from signalcraft.groups.group_schema import write_time
+from signalcraft.groups.reading.group_schema import write_time
 from signalcraft.notify.contract import Message, Mode, Outcome, Secret
 from signalcraft.notify.options import UrlField
 from signalcraft.notify.receivers.http import HttpClient

@@ -9,10 +9,10 @@ from typing import Any, Final
 from peewee import Expression, ModelSelect, Node, fn
 
 from signalcraft.domain.deliveries import MAX_ID
-from signalcraft.groups import pages
-from signalcraft.groups.filters import EventFilter, event_conditions, from_delivery, with_source_event_id
-from signalcraft.groups.pages import Page, Position, Row
-from signalcraft.groups.queries import group_in_workspace
+from signalcraft.groups.reading import pages
+from signalcraft.groups.reading.filters import EventFilter, event_conditions, from_delivery, with_source_event_id
+from signalcraft.groups.reading.pages import Page, Position, Row
+from signalcraft.groups.reading.queries import group_in_workspace
 from signalcraft.storage.models import AlertEvent
 
 #: Events whose tags and rules one page of a list reads, so that its time is bounded.

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from signalcraft.domain import grouping
-from signalcraft.groups import activity
 from signalcraft.groups import record as groups_record
+from signalcraft.groups.reading import activity
 from signalcraft.storage.database import database, session
 from tests.support.builders import at, groups, pending_event, record
 from tests.support.tables import miscounted_hours

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from signalcraft.groups import pages, queries
-from signalcraft.groups.pages import Page, Position
+from signalcraft.groups.reading import pages, queries
+from signalcraft.groups.reading.pages import Page, Position
 from signalcraft.storage.database import database
 
 #: The period, in days, in which occurrences are counted.

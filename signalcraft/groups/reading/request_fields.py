@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
-from signalcraft.groups.filters import ValueFilter
-from signalcraft.groups.queries import Order, SortKey
+from signalcraft.groups.reading.filters import ValueFilter
+from signalcraft.groups.reading.queries import Order, SortKey
 
 MAX_TEXT_LENGTH: Final = 200
 MAX_URL_LENGTH: Final = 2_000

@@ -9,10 +9,11 @@ import pytest
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import activity, episodes, event_queries, occurrences, pages, queries, record, summary
-from signalcraft.groups.filters import EventFilter, GroupFilter, ValueFilter
-from signalcraft.groups.pages import Page
-from signalcraft.groups.queries import Order, SortKey
+from signalcraft.groups import episodes, record
+from signalcraft.groups.reading import activity, event_queries, occurrences, pages, queries, summary
+from signalcraft.groups.reading.filters import EventFilter, GroupFilter, ValueFilter
+from signalcraft.groups.reading.pages import Page
+from signalcraft.groups.reading.queries import Order, SortKey
 from signalcraft.storage.database import database, session
 from tests.support.builders import at, end, episode, pending_event
 from tests.support.web_client import add_workspace

@@ -13,9 +13,9 @@ from typing import Any, Final
 from peewee import SQL, Case, ColumnBase, ModelSelect, Node
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.groups import pages
-from signalcraft.groups.filters import GroupFilter, conditions, title_contains
-from signalcraft.groups.pages import Page, Position, Row
+from signalcraft.groups.reading import pages
+from signalcraft.groups.reading.filters import GroupFilter, conditions, title_contains
+from signalcraft.groups.reading.pages import Page, Position, Row
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertGroup, GroupChange
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import event_queries, queries
-from signalcraft.groups.filters import GroupFilter, ValueFilter
-from signalcraft.groups.pages import Position
-from signalcraft.groups.queries import Order, SortKey
+from signalcraft.groups.reading import event_queries, queries
+from signalcraft.groups.reading.filters import GroupFilter, ValueFilter
+from signalcraft.groups.reading.pages import Position
+from signalcraft.groups.reading.queries import Order, SortKey
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.support.builders import at, change_group, pending_event, record

@@ -10,9 +10,9 @@ from typing import Any, Final
 from peewee import SQL, Case, Select, fn
 
 from signalcraft.domain.alerts import GroupStatus, Severity
-from signalcraft.groups import pages
-from signalcraft.groups.filters import GroupFilter, ValueFilter, snooze_has_ended
-from signalcraft.groups.queries import matching
+from signalcraft.groups.reading import pages
+from signalcraft.groups.reading.filters import GroupFilter, ValueFilter, snooze_has_ended
+from signalcraft.groups.reading.queries import matching
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertGroup
 

@@ -12,7 +12,7 @@ from typing import Self
 from itsdangerous import BadData, URLSafeSerializer
 
 from signalcraft.domain.errors import InvalidCursor
-from signalcraft.groups.pages import Position
+from signalcraft.groups.reading.pages import Position
 
 
 class Cursors:

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from signalcraft.groups import occurrences
-from signalcraft.groups.pages import Position
+from signalcraft.groups.reading import occurrences
+from signalcraft.groups.reading.pages import Position
 from signalcraft.storage.database import database, session
 from tests.support.builders import at, change_group, groups, pending_event, record
 from tests.support.web_client import add_workspace

@@ -10,9 +10,9 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from werkzeug.datastructures import MultiDict
 
 from signalcraft.domain.alerts import GroupStatus, Severity, Vocabulary
-from signalcraft.groups.filters import EventFilter, GroupFilter, ValueFilter
-from signalcraft.groups.queries import Order
-from signalcraft.groups.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
+from signalcraft.groups.reading.filters import EventFilter, GroupFilter, ValueFilter
+from signalcraft.groups.reading.queries import Order
+from signalcraft.groups.reading.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
 from signalcraft.groups.user_updates import UpdateFields
 from signalcraft.sources import cleaning
 
