@@ -13,6 +13,7 @@ from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.ingest.rate_limits import Rate
 from signalcraft.queues import enqueue, redis_clients
+from signalcraft.queues.used_once import UsedOnce
 from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
 
@@ -31,6 +32,7 @@ class ApiContext:
     cursors: Cursors
     redis: Redis
     breaker: CircuitBreaker
+    slack_presses: UsedOnce
     slack_replies: SlackReplies
 
     def install(self, app: Flask) -> None:

@@ -23,7 +23,6 @@ from signalcraft.groups.user_updates import GroupUpdate, UpdateFields
 from signalcraft.ingest import request as ingest_request
 from signalcraft.notify import cards, messages
 from signalcraft.notify.slack_buttons import STATUSES, Action, Choice
-from signalcraft.queues import redis_clients
 from signalcraft.storage.audit_log import Actor
 from signalcraft.storage.database import session
 
@@ -32,7 +31,6 @@ log = structlog.get_logger(__name__)
 #: A payload holds the message with its blocks.
 _MAX_BODY_BYTES: Final = 256 * 1024
 _REMEMBERED_SECONDS: Final = 600
-_REDIS_TIMEOUT_SECONDS: Final = 0.1
 _GONE: Final = "SignalCraft does not have this group any more."
 _TEST: Final = "It works: SignalCraft got what you pressed."
 
@@ -56,14 +54,15 @@ def apply_action() -> ResponseReturnValue:
         )
     if workspace is None:
         raise BadSignature
-    signature = _signature_key()
-    if press.choice is None or not _remember(signature):
+    signature = _signature_digest()
+    if press.choice is None or not _is_new(signature):
         _report("other", "repeated" if press.choice else "ignored", press)
         return "", 200
     try:
         outcome, text = _apply(press, press.choice, workspace[0])
     except Exception:
-        _forget(signature)  # it may be sent again
+        with contextlib.suppress(QueueUnavailable):
+            context.current().slack_presses.forget(signature)  # it may be sent again
         raise
     if text:
         context.current().slack_replies.tell(press.response_url, text)
@@ -118,33 +117,16 @@ def _apply(press: Press, choice: Choice, workspace_id: int | None) -> tuple[str,
     return ("refused", f"{said} {refusal}") if refusal else ("unchanged", said)
 
 
-def _signature_key() -> str:
+def _signature_digest() -> str:
     signature = request.headers.get(slack_requests.SIGNATURE_HEADER, "")
-    return f"signalcraft:slack:{hashlib.sha256(signature.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return hashlib.sha256(signature.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _remember(key: str) -> bool:
+def _is_new(signature: str) -> bool:
     """Return whether this signature is new. Without Redis each is: the actions are idempotent."""
-    api = context.current()
-    with (
-        contextlib.suppress(QueueUnavailable),
-        api.breaker.guard(),
-        redis_clients.deadline(_REDIS_TIMEOUT_SECONDS),
-        redis_clients.redis_errors_as_unavailable(),
-    ):
-        return bool(api.redis.set(key, "", nx=True, ex=_REMEMBERED_SECONDS))
+    with contextlib.suppress(QueueUnavailable):
+        return context.current().slack_presses.use(signature, seconds=_REMEMBERED_SECONDS)
     return True
-
-
-def _forget(key: str) -> None:
-    api = context.current()
-    with (
-        contextlib.suppress(QueueUnavailable),
-        api.breaker.guard(),
-        redis_clients.deadline(_REDIS_TIMEOUT_SECONDS),
-        redis_clients.redis_errors_as_unavailable(),
-    ):
-        api.redis.delete(key)
 
 
 def _report(action: str, outcome: str, press: Press | None) -> None:

@@ -17,6 +17,11 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType({source.NAME: source for
 DEFAULT_SOURCE: Final = _SOURCES[0]
 
 
+def title(source: str) -> str:
+    """Return the name of ``source`` in a sentence: "the source" if it is no one sender, or a newer release had it."""
+    return "the source" if source not in SOURCES or source == generic.NAME else SOURCES[source].TITLE
+
+
 def fingerprints(source: str) -> Mapping[str, str]:
     """Return what each type of fingerprint of ``source`` means; nothing of a source that a newer release had."""
     return SOURCES[source].FINGERPRINTS if source in SOURCES else {}

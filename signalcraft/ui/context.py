@@ -10,9 +10,9 @@ from redis import Redis
 from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.ingest.rate_limits import Rate
+from signalcraft.queues.used_once import UsedOnce
 from signalcraft.settings import Settings
 from signalcraft.ui.session import Sessions
-from signalcraft.ui.used_once import UsedOnce
 
 _EXTENSION: Final = "signalcraft.ui"
 

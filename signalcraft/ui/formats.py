@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
+from signalcraft import sources
 from signalcraft.domain.alerts import GroupStatus, Severity
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
@@ -105,6 +106,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
         "machine": machine,
         "number": number,
         "plural": plural,
+        "source_title": sources.title,
         "status_words": STATUS_WORDS,
         "severity_words": SEVERITY_WORDS,
     }

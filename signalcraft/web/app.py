@@ -38,6 +38,7 @@ from signalcraft.ingest.credential_cache import Caller, CredentialCache
 from signalcraft.ingest.rate_limits import Rate, SharedCounters, network_of
 from signalcraft.logs import exception_fields
 from signalcraft.queues import redis_clients
+from signalcraft.queues.used_once import UsedOnce
 from signalcraft.resilience import CircuitBreaker, threads_exhausted
 from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
@@ -109,14 +110,18 @@ def _install_pages(app: Flask, refused: Rate) -> Blueprint:
     from signalcraft.ui.context import UiContext  # noqa: PLC0415
     from signalcraft.ui.pages import pages  # noqa: PLC0415
     from signalcraft.ui.session import Sessions  # noqa: PLC0415
-    from signalcraft.ui.used_once import UsedOnce  # noqa: PLC0415
 
     shared = api_context.of(app)
     UiContext(
         settings=shared.settings,
         credentials=shared.credentials,
         sessions=Sessions.from_secret(shared.settings.database_url),
-        used_once=UsedOnce(shared.redis, CircuitBreaker(QueueUnavailable)),
+        used_once=UsedOnce(
+            redis=shared.redis,
+            breaker=CircuitBreaker(QueueUnavailable),
+            prefix="signalcraft:used:",
+            timeout_seconds=0.2,
+        ),
         rate=shared.rate,
         refused=refused,
         client_key=_client_key,
@@ -146,13 +151,15 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
         redis=redis,
         breaker=CircuitBreaker(QueueUnavailable),
     ).install(app)
+    breaker = CircuitBreaker(QueueUnavailable)
     ApiContext(
         settings=settings,
         credentials=credentials,
         rate=Rate(limiter, "token", settings.ratelimit_api),
         cursors=Cursors.from_secret(settings.database_url),
         redis=redis,
-        breaker=CircuitBreaker(QueueUnavailable),
+        breaker=breaker,
+        slack_presses=UsedOnce(redis=redis, breaker=breaker, prefix="signalcraft:slack:", timeout_seconds=0.1),
         slack_replies=SlackReplies(settings.slack_api_url),
     ).install(app)
     return limiter

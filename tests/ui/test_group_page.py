@@ -9,9 +9,10 @@ from flask.testing import FlaskClient
 
 from signalcraft.domain.alerts import GroupStatus
 from signalcraft.groups.user_updates import GroupUpdate, update_group
+from signalcraft.sources import SOURCES
 from signalcraft.storage.audit_log import Actor
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, AlertGroup
+from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
 from signalcraft.ui import actions
 from tests.support.browser_client import submit, version_of
 from tests.support.builders import groups, minutes_ago, pending_event, record
@@ -51,6 +52,22 @@ def test_a_group_shows_what_is_known_of_it(client: FlaskClient, alert: Alert) ->
     assert "KeyError" in client.get(event.group(1)).text
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [(name, source.TITLE) for name, source in SOURCES.items() if name != "generic"]
+    + [("generic", "the source"), ("newer", "the source")],
+)
+def test_the_link_to_its_source_names_it_as_people_write_it(client: FlaskClient, source: str, words: str) -> None:
+    record(pending_event("a"))
+    with session():
+        AlertGroup.update(source=source).execute()
+        AlertEvent.update(source=source).execute()
+    assert f"Open in {words}</a>" in client.get("/alerts/1").text
+    with session():
+        event = AlertEvent.get()
+    assert f"Open in {words}</a>" in client.get(f"/alerts/1/events/{event.id}").text
+
+
 def test_every_action_changes_the_group_and_goes_back_to_it(client: FlaskClient, alert: Alert) -> None:
     alert("one")
     assert act(client, "ack") == 303
@@ -73,7 +90,16 @@ def test_every_action_changes_the_group_and_goes_back_to_it(client: FlaskClient,
     assert "by API_TOKEN" in page
 
 
-@pytest.mark.parametrize(("actor", "words"), [(Actor.TOKEN, "by ann"), (Actor.SLACK, "by ann in Slack")])
+WHO = {
+    Actor.TOKEN: "by ann",
+    Actor.SLACK: "by ann in Slack",
+    Actor.SOURCE: "by ann",
+    Actor.ALERT: "by a worse alert",
+    Actor.CLOCK: "by SignalCraft, after a long time without alerts",
+}
+
+
+@pytest.mark.parametrize(("actor", "words"), [(actor, WHO[actor]) for actor in Actor])
 def test_who_changed_a_group_is_named_wherever_they_did(
     client: FlaskClient, alert: Alert, actor: Actor, words: str
 ) -> None:
@@ -83,8 +109,9 @@ def test_who_changed_a_group_is_named_wherever_they_did(
         update_group(
             workspace_id,
             1,
-            GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC), actor=actor),
+            GroupUpdate(fields={"status": GroupStatus.ACK}, by="ann", at=datetime.now(UTC)),
         )
+        GroupChange.update(actor=actor).execute()
     page = client.get("/alerts/1")
     assert page.status_code == 200
     assert f">{words}<" in page.text

@@ -7,6 +7,7 @@ status needs an attachment: https://docs.slack.dev/reference/block-kit.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from signalcraft import sources
 from signalcraft.notify import slack_buttons
 from signalcraft.notify.contract import Card, Digest, Message
 from signalcraft.notify.messages import heading, line_of, word
@@ -112,7 +113,7 @@ def _links(message: Message) -> list[Block]:
     group = message.group or {}
     named = (
         (message.url, "Show in SignalCraft"),
-        (message.link, f"Show in {str(group.get('source', 'the source')).capitalize()}"),
+        (message.link, f"Show in {sources.title(str(group.get('source', '')))}"),
         (group.get("runbook_url"), "Runbook"),
     )
     links = [_link(url, name) for url, name in named if url and _is_usable(url)]

@@ -272,6 +272,15 @@ def test_slacks_own_models_accept_the_blocks(form: str) -> None:
         parsed.validate_json()
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("sentry", "Sentry"), ("alertmanager", "Alertmanager"), ("generic", "the source"), ("newer", "the source")],
+)
+def test_the_link_to_its_source_names_it_as_people_write_it(source: str, words: str) -> None:
+    rendered = card.render(group_message(source=source))
+    assert f"'Show in {words}'" in str(rendered["attachments"])
+
+
 def test_what_is_pressed_is_what_was_shown() -> None:
     for status, actions in slack_buttons._SHOWN.items():
         elements = slack_buttons.block_of_group({"id": 41, "status": status})["elements"]
