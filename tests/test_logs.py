@@ -103,6 +103,13 @@ def test_no_text_breaks_a_line_or_controls_a_terminal(
     assert all(text.isprintable() for line in lines() for text in _texts(line))
 
 
+@pytest.mark.parametrize("value", [2**70, -(2**64), 1.5, None, True, "é", "\u2028", "", "plain-text_1.0"])
+def test_a_line_is_ascii_and_keeps_the_value_of_a_field(stream: io.StringIO, lines: Lines, value: object) -> None:
+    structlog.get_logger().info("event", value=value)
+    assert stream.getvalue().isascii()
+    assert [line["value"] for line in lines()] == ["\\u2028" if value == "\u2028" else value]
+
+
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for key, item in value.items():

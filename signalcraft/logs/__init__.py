@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
+import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -53,6 +54,8 @@ _SECRET_TEXT = re.compile(
     r"|(?<![\w.+-])[\w.+-]++@[\w-]{1,63}(\.[\w-]{1,63}){1,4}",
     re.IGNORECASE,
 )
+#: Most texts: nothing in them can be a secret of those, or control a terminal.
+_HARMLESS = re.compile(r"[\w.:+-]*+", re.ASCII)
 _HEADER_TEXT = re.compile(r"bearer |basic |cookie: ", re.IGNORECASE)
 _COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -176,12 +179,17 @@ def _renderer(fmt: str, *, is_terminal: bool) -> Processor:
     return structlog.processors.JSONRenderer(serializer=_as_json)
 
 
-#: ASCII only: for some readers U+2028 and similar characters end a line.
+#: ASCII only: for some readers U+2028 and similar characters end a line. orjson takes an eighth of the time, but writes
+#: UTF-8, and refuses long integers.
 _ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 
 
 def _as_json(event: EventDict, **_: object) -> str:
-    return _ENCODER.encode(event)
+    try:
+        line = orjson.dumps(event, default=str)
+    except orjson.JSONEncodeError:
+        return _ENCODER.encode(event)
+    return line.decode() if line.isascii() else _ENCODER.encode(event)
 
 
 def _route_standard_library(level: str, context: list[Processor], rendering: list[Processor], write: WriteLine) -> None:
@@ -247,6 +255,8 @@ def _scrubbed(name: str, value: object, depth: int = 0) -> Any:  # noqa: ANN401 
     if _is_secret(name) and not (value is None or isinstance(value, bool)):
         return _MASK
     if isinstance(value, str):
+        if len(value) <= _MAX_TEXT_LENGTH and _HARMLESS.fullmatch(value):
+            return value
         return _safe(value, keep="\n\t" if name == "exception" else "")
     return _as_plain_value(value, depth)
 
