@@ -79,13 +79,12 @@ _STORE_REPEATS = _STORE.replace("{known}", f"JOIN episode k USING ({_IDENTITY})"
 #: from before the last time that the episode was received, it has outlasted.
 _END = f"""
     INSERT INTO episode AS e ({_IDENTITY}, last_seen_at, resolved_at, ended_at)
-    SELECT {_IDENTITY}, r.first_received_at, r.first_received_at, r.received_at
+    SELECT {_IDENTITY}, '-infinity', r.first_received_at, r.received_at
     FROM {{rows}} ORDER BY r.workspace_id, r.source, r.source_event_id COLLATE "C"
     ON CONFLICT ({_IDENTITY}) DO UPDATE
     SET ended_at = greatest(e.ended_at, excluded.ended_at),
         resolved_at = CASE
-            WHEN e.alert_group_id IS NULL OR excluded.resolved_at >= e.last_seen_at - {_GRACE}
-            THEN least(e.resolved_at, excluded.resolved_at)
+            WHEN excluded.resolved_at >= e.last_seen_at - {_GRACE} THEN least(e.resolved_at, excluded.resolved_at)
             WHEN excluded.ended_at >= e.last_seen_at - {_GRACE} THEN least(e.resolved_at, excluded.ended_at)
             ELSE e.resolved_at
         END

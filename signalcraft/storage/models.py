@@ -273,8 +273,9 @@ class PurgedEvent(Model):
 class Episode(Table):
     """An alert that lasts until its source says that it is over.
 
-    ``alert_group`` is null while only its end was received, ``last_seen_at`` is when it was last received.
-    ``resolved_at`` is null while it lasts, else the first end since it last did; ``ended_at`` is its latest end.
+    ``alert_group`` is null while only its end was received, ``last_seen_at`` is when it was last received, -infinity
+    until then. ``resolved_at`` is null while it lasts, else the first end since it last did; ``ended_at`` is its latest
+    end.
     """
 
     workspace = ForeignKeyField(Workspace, index=False)

@@ -192,6 +192,18 @@ def test_an_alert_whose_early_end_it_outlasted_opens_its_group() -> None:
     assert statuses() == ["open"]
 
 
+def test_a_repeated_end_does_not_end_an_alert_that_outlasted_it_before_it_was_stored() -> None:
+    """One worker has an alert before it, another one has its end again, a third its first firing."""
+    work(ends=[end("pod-1", 10)])
+    again = episode("pod-1", 40)
+    with session():
+        episodes.apply_repeats([(1, again.alert)])
+    work(ends=[end("pod-1", 10)])
+    work(episode("pod-1", 0))
+    work(again)
+    assert statuses() == ["open"]
+
+
 def test_an_episode_that_another_one_superseded_does_not_fire_again() -> None:
     work(episode("pod-1:1", 0, supersedes="pod-1:"))
     work(episode("pod-1:2", 1, supersedes="pod-1:"), ends=[end("pod-1:2", 5)])
