@@ -104,7 +104,7 @@ class ReceiverDelivery:
             row["key"] = locked["key"]
             claim = self._render(row)
             if claim is None:
-                database.execute_sql(sql.COVER, {"id": row["id"], "revision": row["revision"]})
+                database.execute_sql(sql.COVER, {name: row[name] for name in ("id", "revision", "tries")})
                 return True
             lease = {"id": row["id"], "tries": row["tries"], "lease": self._timing.lease}
             row |= self._rows(sql.LEASE, **lease)[0]

@@ -79,9 +79,10 @@ LOCK_LEASED = """
     SELECT FROM notification WHERE id = %(id)s AND state = 'sending' AND lease_until = %(lease_until)s FOR UPDATE"""
 LEASE_RECEIVER = "UPDATE receiver_state SET busy_until = now() + %(lease)s WHERE receiver = %(receiver)s"
 
-#: What says nothing new. A card that was sent before stays sent.
+#: What says nothing new. A card that was sent before stays sent. An attempt whose lease ended may have posted the card:
+#: its next message has to look for that.
 COVER = """
-    UPDATE notification SET lease_until = NULL,
+    UPDATE notification SET lease_until = NULL, tries = %(tries)s,
         state = CASE WHEN revision <> %(revision)s THEN 'pending'
                      WHEN told_digest IS NULL THEN 'covered' ELSE 'sent' END
     WHERE id = %(id)s"""

@@ -118,6 +118,8 @@ class World:
         self.now = min(self.now + timedelta(minutes=minutes), datetime.now(UTC))
 
     def alerts(self, *alerts: tuple[str, Severity]) -> None:
+        """Store alerts, a moment after all before: at the very moment of a resolution each opens a group of its own."""
+        self.now += timedelta(microseconds=1)
         events = [pending_event(issue=issue, severity=severity) for issue, severity in alerts]
         record(*(replace(event, alert=replace(event.alert, received_at=self.now)) for event in events))
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from signalcraft.dev import fake_slack
 from signalcraft.dev.fake_slack import FakeSlack, Fault, FaultKind
-from signalcraft.domain.alerts import GroupStatus, Severity
+from signalcraft.domain.alerts import Change, GroupStatus, Severity
 from signalcraft.notify import slack_buttons
 from signalcraft.notify.contract import Message, Outcome
 from signalcraft.notify.receivers.slack import SlackReceiver
@@ -209,3 +209,12 @@ def test_what_the_look_up_settles_is_not_posted_twice(
     history = [ALERT, ("fault", "ops", fault), ("route",), ("deliver", "ops")]
     follow(world, history, has_look_up=has_look_up, has_deletions=False)
     assert list(keys(serving).values()) == [posts]
+
+
+@pytest.mark.usefixtures("clean_database")
+def test_a_card_that_was_snoozed_while_it_was_posted_is_found_and_not_posted_again(serving: FakeSlack) -> None:
+    begin(serving)
+    archived = ("source", "1", Change.ARCHIVED)
+    history = [ALERT, ("meanwhile", "ops", archived, ("deliver", "ops"), ALERT), ("restart",)]
+    follow(Channel(serving, storm=0), history, has_look_up=True, has_deletions=False)
+    assert list(keys(serving).values()) == [1]
