@@ -9,6 +9,7 @@ from uuid import uuid4
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Change, NormalizedAlert, Severity, StatusChange
 from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.domain.grouping import group_key
 from signalcraft.groups import episodes
 from signalcraft.groups import record as groups_record
@@ -20,6 +21,8 @@ from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 
 SECRET = "test-client-secret"
+#: A worker tries without end.
+MAX_TRIES = 20
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _ids = count(1)
 
@@ -129,10 +132,19 @@ def work(
     ends: Sequence[tuple[int, StatusChange]] = (),
     policy: grouping.GroupingPolicy | None = None,
 ) -> int:
-    """Store alerts and ends as a worker does; return how many groups the ends changed."""
+    """Store alerts and ends as a worker does; return how many groups the ends changed.
+
+    As a worker does, try again after a transaction that came first: two that need each other's locks give way.
+    """
     firing = [(event.workspace_id, event.alert) for event in pending if event.alert.is_episode]
-    with session():
-        episodes.apply_repeats(firing)
-        if pending:
-            groups_record.record(pending, policy or grouping.GroupingPolicy())
-        return episodes.follow(firing, ends)
+    for tries_left in reversed(range(MAX_TRIES)):
+        try:
+            with session():
+                episodes.apply_repeats(firing)
+                if pending:
+                    groups_record.record(pending, policy or grouping.GroupingPolicy())
+                return episodes.follow(firing, ends)
+        except DatabaseUnavailable:
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")

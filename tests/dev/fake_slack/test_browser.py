@@ -11,6 +11,7 @@ from signalcraft.dev.fake_slack import FakeSlack
 from tests.support import http_server
 from tests.support.browser import browser
 from tests.support.browsing import Visitor, visit
+from tests.support.waiting import wait_until
 
 
 def _plain(text: str) -> dict[str, str]:
@@ -65,10 +66,11 @@ def page(visitor: Visitor) -> Page:
 
 def test_a_pressed_button_and_a_chosen_option_reach_the_app(slack: FakeSlack, page: Page) -> None:
     page.get_by_role("button", name="Acknowledge").click()
-    page.get_by_role("combobox", name="Snooze").select_option("1 day")
+    wait_until(lambda: len(slack.presses) == 1)
     page.wait_for_url("**/channels/alerts#*")
+    page.get_by_role("combobox", name="Snooze").select_option("1 day")
+    wait_until(lambda: [(press.user, press.status) for press in slack.presses] == [("U1", 200)] * 2)
     expect(page.locator("article")).to_have_count(3)
-    assert [(press.user, press.status) for press in slack.presses] == [("U1", 200)] * 2
 
 
 def test_the_page_follows_edits_and_new_messages_and_leaves_a_thread_open(
