@@ -1,12 +1,9 @@
 """Index the list of events, and events by delivery.
 
-A hash index of delivery ids is a third of a B-tree's size. The indexes are built while alerts are stored, so there is
-no transaction around them; an earlier attempt that was interrupted has left an invalid index. A build waits for older
-transactions, such as a backup, and nothing waits for it meanwhile.
+A hash index of delivery ids is a third of a B-tree's size.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from signalcraft.storage import concurrent_indexes
 
 atomic = False
 
@@ -17,27 +14,8 @@ INDEXES = {
 
 
 def up(migrator, db) -> None:
-    with _patience(db):
-        _drop(db)
-        for name, definition in INDEXES.items():
-            db.execute_sql(f"CREATE INDEX CONCURRENTLY {name} ON {definition}")
+    concurrent_indexes.build(db, INDEXES)
 
 
 def down(migrator, db) -> None:
-    with _patience(db):
-        _drop(db)
-
-
-def _drop(db) -> None:
-    for name in INDEXES:
-        db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-
-
-@contextmanager
-def _patience(db) -> Iterator[None]:
-    ((timeout,),) = db.execute_sql("SHOW lock_timeout").fetchall()
-    db.execute_sql("SET lock_timeout = '1h'")
-    try:
-        yield
-    finally:
-        db.execute_sql(f"SET lock_timeout = '{timeout}'")
+    concurrent_indexes.drop(db, INDEXES)
