@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
 
 from marshmallow import Schema
@@ -144,19 +145,21 @@ class Message:
 class Receiver(Protocol):
     """A configured receiver. ``send`` and ``check`` run in a thread of the notifier, one at a time.
 
+    A kind derives from it, and says where it differs: it sends one message an event, has no options, and needs none.
+
     ``pace`` is the least time between two messages, in seconds; ``per_hour`` the most messages of an hour.
     ``has_threads``: a card has a thread, in which people are told what they should notice again. ``needs`` names the
     settings without which a part of it does not work, with which part that is.
     """
 
     kind: ClassVar[str]
-    mode: ClassVar[Mode]
-    options: ClassVar[type[Schema]]
-    has_threads: ClassVar[bool]
-    needs: ClassVar[Mapping[str, str]]
+    mode: ClassVar[Mode] = Mode.EVENT
+    options: ClassVar[type[Schema]] = Schema
+    has_threads: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     name: str
-    pace: float
-    per_hour: int | None
+    pace: float = 0.0
+    per_hour: int | None = None
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
@@ -171,8 +174,10 @@ class Receiver(Protocol):
     def check(self) -> Sequence[str]:
         """Return what is wrong with the configuration, without sending a message.
 
-        Each is one sentence with what to do; nothing is wrong with an empty list.
+        Each is one sentence with what to do; nothing is wrong with an empty list. By default nothing can be told
+        without a message.
         """
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

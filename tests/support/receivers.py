@@ -3,23 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from marshmallow import Schema
-
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Receiver
 
 SENT = Outcome(kind=OutcomeKind.SENT)
 
 
-class RecordingReceiver:
+class RecordingReceiver(Receiver):
     """Answers with ``outcomes`` in turn, then always with ``SENT``. An outcome may be an exception to raise."""
 
     kind: ClassVar[str] = "recording"
-    mode: ClassVar[Mode] = Mode.EVENT
-    options: ClassVar[type[Schema]] = Schema
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
-    pace: float = 0.0
-    per_hour: int | None = None
 
     def __init__(self, name: str = "ops", outcomes: Sequence[Outcome | BaseException] = ()) -> None:
         self.name = name
@@ -39,9 +31,6 @@ class RecordingReceiver:
         if outcome.kind in (OutcomeKind.SENT, OutcomeKind.UNKNOWN):
             self.messages.append(message)
         return outcome
-
-    def check(self) -> Sequence[str]:
-        return ()
 
     @property
     def told(self) -> list[tuple[str, int | None]]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Self
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.messages import heading, line_of
 from signalcraft.notify.options import SecretField
 from signalcraft.notify.receivers.deadline import Deadline
@@ -25,16 +25,12 @@ class _Options(Schema):
     urls = fields.List(SecretField(), required=True, validate=validate.Length(1, 20))
 
 
-class AppriseReceiver:
+class AppriseReceiver(Receiver):
     """Hands messages to Apprise."""
 
     kind: ClassVar[str] = "apprise"
-    mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 1.0
-    per_hour: int | None = None
 
     def __init__(self, name: str, urls: Sequence[Secret]) -> None:
         """Create the receiver ``name``.
@@ -61,10 +57,6 @@ class AppriseReceiver:
     def send(self, message: Message) -> Outcome:
         """Send ``message`` to all URLs; if one fails, all are tried again."""
         return self._deadline.run(lambda: self._notify(message))
-
-    def check(self) -> Sequence[str]:
-        """Return nothing: Apprise can only send."""
-        return ()
 
     def _notify(self, message: Message) -> Outcome:
         group = message.group or {}

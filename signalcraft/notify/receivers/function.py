@@ -1,27 +1,19 @@
 """The kind of the setting ``NOTIFIER``: a function of one's own, ``queue_notification(reason, group)``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from marshmallow import Schema
-
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.notifications import QueueNotification
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver
 from signalcraft.notify.receivers.deadline import Deadline
 
 
-class FunctionReceiver:
+class FunctionReceiver(Receiver):
     """Calls a function in a thread of the notifier. What it raises is logged, and the call is made again."""
 
     kind: ClassVar[str] = "function"
-    mode: ClassVar[Mode] = Mode.EVENT
-    options: ClassVar[type[Schema]] = Schema
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
-    pace: float = 0.0
-    per_hour: int | None = None
 
     def __init__(self, name: str, queue_notification: QueueNotification) -> None:
         """Create the receiver ``name``."""
@@ -42,10 +34,6 @@ class FunctionReceiver:
     def _call(self, reason: str, snapshot: GroupSnapshot) -> Outcome:
         self._queue_notification(reason, snapshot)
         return Outcome(kind=OutcomeKind.SENT)
-
-    def check(self) -> Sequence[str]:
-        """Return nothing: the function was imported at start."""
-        return ()
 
 
 def _snapshot(message: Message) -> GroupSnapshot:

@@ -1,26 +1,19 @@
 """The kind ``log``: a line in the notifier's log. The default while ``NOTIFY`` is empty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import structlog
-from marshmallow import Schema
 
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind
+from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver
 
 log = structlog.get_logger(__name__)
 
 
-class LogReceiver:
+class LogReceiver(Receiver):
     """Writes one log line for each message."""
 
     kind: ClassVar[str] = "log"
-    mode: ClassVar[Mode] = Mode.EVENT
-    options: ClassVar[type[Schema]] = Schema
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
-    pace: float = 0.0
-    per_hour: int | None = None
 
     def __init__(self, name: str) -> None:
         """Create the receiver ``name``; it has no options."""
@@ -46,7 +39,3 @@ class LogReceiver:
             count=group.get("count"),
         )
         return Outcome(kind=OutcomeKind.SENT)
-
-    def check(self) -> Sequence[str]:
-        """Return nothing: a log line needs no configuration."""
-        return ()

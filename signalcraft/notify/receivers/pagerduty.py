@@ -5,13 +5,13 @@ digest's, so that an event that arrives twice changes nothing: trigger, acknowle
 idempotent (https://developer.pagerduty.com/docs/events-api-v2-overview).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 
 import orjson
 from marshmallow import Schema
 
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.options import SecretField, UrlField
 from signalcraft.notify.receivers.http import HttpClient
 from signalcraft.sources import cleaning
@@ -38,16 +38,13 @@ class _Options(Schema):
     url = UrlField()
 
 
-class PagerDutyReceiver:
+class PagerDutyReceiver(Receiver):
     """Triggers, acknowledges and resolves incidents."""
 
     kind: ClassVar[str] = "pagerduty"
     mode: ClassVar[Mode] = Mode.CARD
     options: ClassVar[type[Schema]] = _Options
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = 0.5
-    per_hour: int | None = None
 
     def __init__(self, name: str, routing_key: Secret, url: Secret) -> None:
         """Create the receiver ``name``."""
@@ -69,10 +66,6 @@ class PagerDutyReceiver:
         if outcome.kind is not OutcomeKind.SENT:
             return outcome
         return Outcome(kind=OutcomeKind.SENT, code=outcome.code, http_status=outcome.http_status, external_id=dedup_key)
-
-    def check(self) -> Sequence[str]:
-        """Return nothing: only an event can tell whether the routing key works."""
-        return ()
 
 
 def _dedup_key(message: Message) -> str:

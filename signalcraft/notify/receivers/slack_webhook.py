@@ -5,13 +5,13 @@ no blocks. A webhook gives the message no name, so nothing is edited: the kind `
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 
 import orjson
 from marshmallow import Schema
 
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.messages import colour, heading, line_of
 from signalcraft.notify.options import UrlField
 from signalcraft.notify.receivers.http import HttpClient
@@ -34,16 +34,12 @@ class _Options(Schema):
     url = UrlField(required=True)
 
 
-class SlackWebhookReceiver:
+class SlackWebhookReceiver(Receiver):
     """Posts to an incoming webhook."""
 
     kind: ClassVar[str] = "slack_webhook"
-    mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
     pace: float = _PACE
-    per_hour: int | None = None
 
     def __init__(self, name: str, url: Secret) -> None:
         """Create the receiver ``name``."""
@@ -65,10 +61,6 @@ class SlackWebhookReceiver:
 
     def _post(self, body: Mapping[str, Any]) -> Outcome:
         return self._client.post(self._url, orjson.dumps(body))
-
-    def check(self) -> Sequence[str]:
-        """Return nothing: only a message can tell whether the URL works."""
-        return ()
 
 
 def render(message: Message) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import orjson
 from marshmallow import Schema, ValidationError, fields
 
 from signalcraft.groups.reading.group_schema import write_time
-from signalcraft.notify.contract import Message, Mode, Outcome, Secret
+from signalcraft.notify.contract import Message, Outcome, Receiver, Secret
 from signalcraft.notify.options import UrlField
 from signalcraft.notify.receivers.http import HttpClient
 
@@ -47,16 +47,11 @@ class _Options(Schema):
     secret = _SigningSecrets(required=True)
 
 
-class WebhookReceiver:
+class WebhookReceiver(Receiver):
     """Posts JSON, signed."""
 
     kind: ClassVar[str] = "webhook"
-    mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
-    pace: float = 0.0
-    per_hour: int | None = None
 
     def __init__(self, name: str, url: Secret, secrets: Sequence[Secret]) -> None:
         """Create the receiver ``name``; each of ``secrets`` signs."""
@@ -85,10 +80,6 @@ class WebhookReceiver:
             "webhook-timestamp": timestamp,
             "webhook-signature": " ".join(f"v1,{digest}" for digest in digests),
         }
-
-    def check(self) -> Sequence[str]:
-        """Return nothing: only a message can tell whether the URL works."""
-        return ()
 
 
 def render(message: Message) -> bytes:

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.options import LOOPBACK, SecretField
 from signalcraft.notify.receivers.deadline import Deadline
 from signalcraft.notify.receivers.email.mail import mail_of
@@ -65,15 +65,11 @@ class _Options(Schema):
     per_hour = fields.Integer(strict=True, validate=validate.Range(1, 10_000), load_default=60)
 
 
-class EmailReceiver:
+class EmailReceiver(Receiver):
     """Sends mail."""
 
     kind: ClassVar[str] = "email"
-    mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = _Options
-    has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = {}
-    pace: float = 0.0
 
     def __init__(self, name: str, smtp: Secret, sender: Address, to: Sequence[Address], per_hour: int | None) -> None:
         """Create the receiver ``name``."""

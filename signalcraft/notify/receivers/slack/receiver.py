@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from marshmallow import Schema, fields, validate
 
-from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Secret
+from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.options import SecretField, UrlField
 from signalcraft.notify.receivers.deadline import Deadline
 from signalcraft.notify.receivers.slack import card, errors
@@ -44,7 +44,7 @@ class _Options(Schema):
     url = UrlField(metadata={"variable": "SLACK_API_URL"})
 
 
-class SlackReceiver:
+class SlackReceiver(Receiver):
     """Posts and edits messages of one channel."""
 
     kind: ClassVar[str] = "slack"
@@ -56,7 +56,6 @@ class SlackReceiver:
         "PUBLIC_URL": "cards do not link to the page of their group",
     }
     pace: float = _PACE
-    per_hour: int | None = None
 
     def __init__(self, name: str, token: Secret, channel: str, url: Secret) -> None:
         """Create the receiver ``name``."""
