@@ -238,3 +238,13 @@ class Source(Protocol):
 
     def reference(self) -> str:
         """Return the page about its fields, in Markdown."""
+
+
+def recall_body(body: bytes, received_at: datetime) -> Delivery:
+    """Rebuild a delivery that is read without headers: ``recall`` of most sources."""
+    return Delivery(headers={}, body=body, received_at=received_at)
+
+
+def never_misdirected(_headers: Mapping[str, str]) -> Refusal | None:
+    """Return None: ``misdirected`` of sources whose requests show in no header which sender they are of."""
+    return None

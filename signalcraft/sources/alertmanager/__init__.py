@@ -3,8 +3,7 @@
 The names of a :class:`signalcraft.sources.protocol.Source`. ``sources.labelled_alerts`` reads the alerts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from signalcraft.domain.alerts import Normalization, Vocabulary
@@ -17,7 +16,7 @@ from signalcraft.sources.alertmanager.samples import NAMES, build
 from signalcraft.sources.alertmanager.samples import build_canary as build_canary
 from signalcraft.sources.alertmanager.samples import scenes as scenes
 from signalcraft.sources.diagnosis import Candidate, Diagnosis
-from signalcraft.sources.protocol import SecretKind, Traits
+from signalcraft.sources.protocol import SecretKind, Traits, never_misdirected, recall_body
 
 NAME: Final = DIALECT.source
 TITLE: Final = "Alertmanager"
@@ -41,6 +40,8 @@ FINGERPRINTS: Final = labelled_alerts.FINGERPRINTS
 REFUSALS: Final[Sequence[type[Refusal]]] = ()
 SAMPLES: Final = NAMES
 build_sample = build
+recall = recall_body
+misdirected = never_misdirected
 
 _PLAIN = Vocabulary()
 
@@ -70,16 +71,6 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
         UnexpectedShape: :func:`identify` would have refused it.
     """
     return labelled_bodies.normalize(delivery, DIALECT, vocabulary)
-
-
-def recall(body: bytes, received_at: datetime) -> Delivery:
-    """Rebuild the delivery of ``body``."""
-    return Delivery(headers={}, body=body, received_at=received_at)
-
-
-def misdirected(_headers: Mapping[str, str]) -> Refusal | None:
-    """Return None: nothing in a request shows that this sender sent it."""
-    return None
 
 
 def diagnose(_body: bytes, _signature: str, _candidates: Sequence[Candidate]) -> Diagnosis:

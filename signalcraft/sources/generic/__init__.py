@@ -5,14 +5,12 @@ the bodies of others, ``alerts`` has the fields.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Final
 
 from signalcraft.domain.alerts import AlertFailure, Normalization, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import CANARY_PROJECT, Delivery, Identity
 from signalcraft.domain.errors import InvalidFields, Refusal, UnexpectedShape
-from signalcraft.sources.diagnosis import Candidate, Diagnosis
 from signalcraft.sources.generic import alerts, body, signature
 from signalcraft.sources.generic.alerts import FINGERPRINTS as FINGERPRINTS
 from signalcraft.sources.generic.mappings import MAPPINGS
@@ -20,8 +18,9 @@ from signalcraft.sources.generic.reference import reference as reference
 from signalcraft.sources.generic.samples import NAMES, build
 from signalcraft.sources.generic.samples import build_canary as build_canary
 from signalcraft.sources.generic.samples import scenes as scenes
+from signalcraft.sources.generic.signature import diagnose as diagnose
 from signalcraft.sources.generic.signature import verify as verify
-from signalcraft.sources.protocol import SecretKind, Traits, check_number
+from signalcraft.sources.protocol import SecretKind, Traits, check_number, never_misdirected, recall_body
 
 NAME: Final = alerts.SOURCE
 TITLE: Final = "Other senders"
@@ -51,6 +50,8 @@ RESOURCES: Final = frozenset({body.ALERT, body.EVENT, body.MAPPED})
 REFUSALS: Final[Sequence[type[Refusal]]] = ()
 SAMPLES: Final = NAMES
 build_sample = build
+recall = recall_body
+misdirected = never_misdirected
 
 _PLAIN = Vocabulary()
 
@@ -100,21 +101,6 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
         else:
             outcomes += [alerts.outcome(element, reading)] if element else []
     return Normalization(outcomes=outcomes, warnings=tuple(reading.warnings), failures=failures)
-
-
-def recall(stored: bytes, received_at: datetime) -> Delivery:
-    """Rebuild the delivery of a stored body, which says by itself what it is."""
-    return Delivery(headers={}, body=stored, received_at=received_at)
-
-
-def misdirected(_headers: Mapping[str, str]) -> Refusal | None:
-    """Return None: nothing in a request shows which sender it is of."""
-    return None
-
-
-def diagnose(stored: bytes, offered: str, candidates: Sequence[Candidate]) -> Diagnosis:
-    """Say what a signature is made of."""
-    return signature.diagnose(stored, offered, candidates)
 
 
 def _checked(sent: object, delivery: Delivery) -> alerts.Element | None:

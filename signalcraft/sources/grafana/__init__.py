@@ -4,8 +4,7 @@ The names of a :class:`signalcraft.sources.protocol.Source`. ``sources.labelled_
 verifies them, ``dialect`` has what is Grafana's own.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Final
 
 from signalcraft.domain.alerts import Normalization, Vocabulary
@@ -22,7 +21,7 @@ from signalcraft.sources.grafana.signature import HEADERS as HEADERS
 from signalcraft.sources.grafana.signature import TITLE as TITLE
 from signalcraft.sources.grafana.signature import diagnose as diagnose
 from signalcraft.sources.grafana.signature import verify as verify
-from signalcraft.sources.protocol import SecretKind, Traits
+from signalcraft.sources.protocol import SecretKind, Traits, never_misdirected, recall_body
 
 NAME: Final = DIALECT.source
 #: What fails is sent again with the next notification of its group, whatever the answer.
@@ -50,6 +49,8 @@ FINGERPRINTS: Final = labelled_alerts.FINGERPRINTS
 REFUSALS: Final[Sequence[type[Refusal]]] = ()
 SAMPLES: Final = NAMES
 build_sample = build
+recall = recall_body
+misdirected = never_misdirected
 
 _PLAIN = Vocabulary()
 
@@ -70,13 +71,3 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
         UnexpectedShape: :func:`identify` would have refused it.
     """
     return labelled_bodies.normalize(delivery, DIALECT, vocabulary)
-
-
-def recall(body: bytes, received_at: datetime) -> Delivery:
-    """Rebuild the delivery of ``body``."""
-    return Delivery(headers={}, body=body, received_at=received_at)
-
-
-def misdirected(_headers: Mapping[str, str]) -> Refusal | None:
-    """Return None: it calls no path but the one it was given."""
-    return None
