@@ -16,20 +16,15 @@ from rq.logutils import setup_loghandlers
 from structlog.contextvars import bound_contextvars
 
 from signalcraft import logs
+from tests.support.captured_logs import restored_logging
 
 Lines = Callable[[], list[dict[str, object]]]
 
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """A stream for log lines; the logging configuration of the process is restored afterwards."""
-    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
-    handlers, level = root.handlers, root.level
-    yield io.StringIO()
-    root.handlers, root.level = handlers, level
-    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    with restored_logging() as stream:
+        yield stream
 
 
 @pytest.fixture

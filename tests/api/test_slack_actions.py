@@ -26,8 +26,9 @@ from signalcraft.notify.delivery import Timing
 from signalcraft.notify.notifier import Notifier
 from signalcraft.notify.queries import insert_test
 from signalcraft.storage.database import database, session
+from tests.support import wsgi_server
 from tests.support.builders import change_group, groups, pending_event, record
-from tests.support.slack import buttons, notifier_of, read, serving
+from tests.support.slack import buttons, notifier_of, read
 from tests.support.waiting import wait_until
 from tests.support.web_client import no_database, web
 
@@ -80,7 +81,7 @@ def world(environ: dict[str, str], redis: Redis) -> Iterator[World]:  # noqa: AR
         slack = stack.enter_context(fake_slack.serving())
         secrets = f"{OLD_SECRET},{slack.signing_secret}"
         client = web(environ, SLACK_SIGNING_SECRET=secrets, SLACK_API_URL=slack.url)
-        slack.request_url = stack.enter_context(serving(client.application))
+        slack.request_url = stack.enter_context(wsgi_server.serving(client.application)) + "/slack/actions"
         yield World(slack, client, notifier_of(slack, TIMING), environ["DATABASE_URL"])
 
 

@@ -3,8 +3,6 @@
 import io
 import json
 import logging
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,7 +12,7 @@ from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
 from redis import Redis
 
-from signalcraft import logs, tasks
+from signalcraft import tasks
 from signalcraft.domain.deliveries import AcceptedDelivery, Secret
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import jobs
@@ -25,6 +23,7 @@ from signalcraft.storage.database import session
 from signalcraft.storage.models import ApiToken, WebhookSecret
 from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.builders import accepted
+from tests.support.captured_logs import captured_logs
 from tests.support.queues import enqueue_deliveries
 from tests.support.web_client import PATH, add_workspace, no_database, sample, send, web
 
@@ -46,16 +45,8 @@ BREAKERS = "\r\n\x1b[31m\x1b]0;owned\x07\u2028\u2029\x85\x0b\x0c\x00\u202e\ud800
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
     """The log of SignalCraft and its libraries, as in production, at DEBUG."""
-    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
-    handlers, level = root.handlers, root.level
-    stream = io.StringIO()
-    logs.configure("DEBUG", "json", stream=stream)
-    structlog.configure(cache_logger_on_first_use=False)  # or the loggers of modules would keep this configuration
-    yield stream
-    root.handlers, root.level = handlers, level
-    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from signalcraft.notify import delivery_sql, queries
 from signalcraft.notify.queries import NotificationFilter, State
 from signalcraft.storage.database import database, session
 from tests.support.builders import pending_event, record
+from tests.support.query_plans import nodes, recorded_plans
 from tests.support.tables import empty_tables
 from tests.support.web_client import add_workspace
 
@@ -58,22 +59,7 @@ def many(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is 
 @pytest.fixture
 def plans(many: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
     """The plans of the queries that run, as executed."""
-    found: list[dict[str, Any]] = []
-    execute = database.execute_sql
-
-    def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
-        ((plan,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
-        found.append(plan[0]["Plan"])
-        return execute(sql, parameters)
-
-    monkeypatch.setattr(database, "execute_sql", explain)
-    return found
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", ()):
-        yield from nodes(inner)
+    return recorded_plans(monkeypatch)
 
 
 def check(plans: list[dict[str, Any]], *, most: int) -> None:

@@ -1,15 +1,11 @@
 """A real browser on a running web server. What a page must never do fails the test that opened it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 #: WCAG 2.2 AA, and what axe recommends besides.
 _TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
@@ -23,26 +19,6 @@ _WATCH = """
     new PerformanceObserver((list) => {
       for (const one of list.getEntries()) if (!one.hadRecentInput) shift += one.value;
     }).observe({ type: 'layout-shift', buffered: true });"""
-
-
-@contextmanager
-def serving(app: Flask) -> Iterator[str]:
-    """Serve ``app`` on loopback, with threads; yield its URL."""
-
-    class Handler(WSGIRequestHandler):
-        def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - as Werkzeug calls it
-            """Write nothing: the application logs its requests."""
-
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @dataclass

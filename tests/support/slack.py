@@ -1,12 +1,7 @@
 """A receiver of the kind slack with the fake behind it, and what the channel shows."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Thread
 from typing import Any
-
-from flask import Flask
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from signalcraft.dev.fake_slack import FakeSlack, Message
 from signalcraft.domain.notifications import default_rule
@@ -79,23 +74,3 @@ def cards(slack: FakeSlack) -> dict[int, list[str]]:
                 shown.setdefault(int(value.partition(":")[0]), []).append(",".join(buttons(message)))
                 break
     return shown
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ANN401 - werkzeug's signature
-        """Write no line for each request."""
-
-
-@contextmanager
-def serving(app: Flask) -> Iterator[str]:
-    """Serve ``app`` during the block; the URL is that of its route for Slack."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}/slack/actions"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

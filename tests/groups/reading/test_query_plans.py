@@ -16,6 +16,7 @@ from signalcraft.groups.reading.pages import Page
 from signalcraft.groups.reading.queries import Order, SortKey
 from signalcraft.storage.database import database, session
 from tests.support.builders import at, end, episode, pending_event
+from tests.support.query_plans import nodes, recorded_plans
 from tests.support.web_client import add_workspace
 
 NOW = at(0)
@@ -110,12 +111,6 @@ def query_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, 
 
     monkeypatch.setattr(pages, "fetch", explain)
     return plans
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", ()):
-        yield from nodes(inner)
 
 
 def check(plan: dict[str, Any]) -> None:
@@ -320,16 +315,7 @@ def recording_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
 @pytest.fixture
 def statement_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001 - for its rows
     """The plans of all statements, as executed."""
-    plans: list[dict[str, Any]] = []
-    execute = database.execute_sql
-
-    def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
-        ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
-        plans.append(found[0]["Plan"])
-        return execute(sql, parameters)
-
-    monkeypatch.setattr(database, "execute_sql", explain)
-    return plans
+    return recorded_plans(monkeypatch)
 
 
 @pytest.mark.parametrize(

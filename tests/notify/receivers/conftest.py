@@ -2,8 +2,6 @@
 
 import io
 import json
-import logging
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,14 +11,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-import structlog
 
-from signalcraft import logs
 from signalcraft.dev import fake_slack
 from signalcraft.dev.fake_slack import FakeSlack, Fault, FaultKind
 from signalcraft.notify.config import load
 from signalcraft.notify.contract import Receiver
 from tests.support import http_server, mail_server
+from tests.support.captured_logs import captured_logs
 from tests.support.http_server import HttpServer
 from tests.support.mail_server import MailServer
 
@@ -136,16 +133,8 @@ def _of_log(lines: io.StringIO) -> Kind:
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
     """All log lines at DEBUG."""
-    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
-    handlers, level = root.handlers, root.level
-    stream = io.StringIO()
-    logs.configure("DEBUG", "json", stream=stream)
-    structlog.configure(cache_logger_on_first_use=False)  # or the loggers of modules would keep this configuration
-    yield stream
-    root.handlers, root.level = handlers, level
-    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from signalcraft.settings import Settings
 from signalcraft.storage.database import open_database
 from signalcraft.web.app import create_app
 from tests.support import browser as chromium
-from tests.support import browsing
+from tests.support import wsgi_server
 from tests.support.site import Site, fill
 from tests.support.tables import empty_tables
 from tests.support.web_client import SECRET, TOKEN
@@ -40,7 +40,7 @@ def running_site(browser: Browser, database_url: str, redis_url: str) -> Iterato
         "API_TOKEN": TOKEN,
         "RATELIMIT_API": "100000/minute",
     }
-    with browsing.serving(create_app(Settings.from_environ(environ))) as url:
+    with wsgi_server.serving(create_app(Settings.from_environ(environ))) as url:
         site = Site(url, ids, browser)
         visitor = site.visit(signed_in=False)
         visitor.sign_in(TOKEN)
