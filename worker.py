@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def _run_notifier(notifier: Notifier, settings: Settings, *, burst: bool) -> int:
-    """Run the notifier's threads; an RQ worker beside them is what wakes them, and what shows that they live."""
+    """Run the notifier's threads; an RQ worker in the same process wakes them, and shows that they live."""
     tasks.configure_notifier(notifier.wake)
     if burst:
         notifier.run_until_idle()

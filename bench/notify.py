@@ -80,7 +80,7 @@ def _receiving(*, storm: int) -> Iterator[tuple[_Receiver, str]]:
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Measure an idle system, one without Redis, a storm, and a drain beside the notifier."""
+    """Measure an idle system, one without Redis, a storm, and a drain with the notifier running."""
     yield from _latency(arena, name="stored to told, idle", wakes=True, max_ms=(1_000, 3_000))
     yield from _latency(arena, name="stored to told, Redis away from the notifier", wakes=False, max_ms=(3_000, 3_000))
     yield from _storm(arena)
@@ -164,7 +164,7 @@ def _storm(arena: Arena) -> Iterator[Figure]:
 
 
 def _drain(arena: Arena) -> Figure:
-    """Compare a worker beside a notifier that tells of everything with a worker alone."""
+    """Compare a worker with a notifier running, which tells of everything, with a worker alone."""
     number, pairs = (2_000, 3) if arena.quick else (6_000, 9)
     maker = Maker()
     with (

@@ -72,7 +72,7 @@ def run(arena: Arena) -> Iterator[Figure]:
             unit="ms",
             against="absolute",
             at_most=max_ms,
-            detail={"presses": number, "longest, ms": max(times) * 1000, "stored beside them, events/s": rate},
+            detail={"presses": number, "longest, ms": max(times) * 1000, "stored meanwhile, events/s": rate},
         )
 
 

@@ -7,7 +7,7 @@ rows alone follows what becomes of a group, so it does not matter in which order
 - While one of its episodes lasts, a group is not resolved. When the last one ends, it is.
 - An episode is over if it was not received later than ``GRACE`` after its latest end. If it was, it lasts again: its
   source was cut off, and had not ended.
-- An episode that began after another of the same condition shows that the other is over, though nobody said so.
+- An episode that began after another of the same condition shows that the other is over, although no end of it came.
 - An alert that is received again while it lasts is no new one, and moves the group's ``last_seen_at``.
 - What a user did stands: the end of an episode is applied to a group once, and a resolved group is opened again only if
   it was the source that resolved it.

@@ -198,7 +198,7 @@ RETIRE_CURRENT = """
     FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
 
 #: Set the group of each event, and add it to the counts of its group and hour. Payloads, the largest part of a row, are
-#: only sent now: duplicates never send theirs. Whoever adds to a group's hours has the lock on the group.
+#: only sent now: duplicates never send theirs. What adds to a group's hours has the lock on the group.
 EVENT_GROUP_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "bytea"}
 POINT_EVENTS = """
     WITH pointed AS (

@@ -57,7 +57,7 @@ _FIND_CURRENT = """
     WHERE g.workspace_id = %(workspace_id)s AND g.group_key = ANY(%(keys)s) AND g.is_current"""
 
 #: Status changes are not written into groups that are resolved and stay so. What the source said meanwhile must not be
-#: applied anew to a group that a user reopens.
+#: applied again to a group that a user reopens.
 _IS_REOPENED = "g.status = 'resolved' AND %(status)s <> 'resolved'"
 _APPLIED_AT = """(
     SELECT max(w.applied_at) FROM last_word w

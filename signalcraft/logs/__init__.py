@@ -93,7 +93,7 @@ def flush() -> None:
 
 
 def take_dropped() -> int:
-    """Return the number of lines dropped since the last call: nobody read them, or there was nowhere to write."""
+    """Return the number of lines dropped since the last call: without a reader, or with nowhere to write."""
     return _writer().take_dropped()
 
 

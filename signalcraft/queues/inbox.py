@@ -84,7 +84,7 @@ def begin_attempt(limit: int) -> list[int]:
 
 
 def claim(row_ids: Sequence[int]) -> None:
-    """Claim rows anew, at the end of the transaction that locks them."""
+    """Claim rows again, at the end of the transaction that locks them."""
     if row_ids:
         Inbox.update(claimed_at=fn.clock_timestamp()).where(Inbox.id.in_(row_ids)).execute()
 

@@ -85,7 +85,7 @@ def parse_labels(text: str) -> Mapping[str, Sequence[str]]:
 
 
 #: Of a body, what each of its alerts is stored with, if it is short: the other fields repeat what is in the alerts, and
-#: half a megabyte of them beside 500 alerts would be 250 MB.
+#: half a megabyte of them with each of 500 alerts would be 250 MB.
 _KEPT: Final = ("version", "receiver", "groupKey", "externalURL", "orgId")
 _KEPT_LIMIT: Final = 1_000
 #: The place that a warning names: one line in the log for all alerts of a delivery that it is true of.

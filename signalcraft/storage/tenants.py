@@ -229,8 +229,8 @@ def create_token(workspace: str, *, can_write: bool, name: str) -> str:
 def token_to_sign_in(workspace: str, name: str) -> int:
     """Return the id of the token ``name``; create it, with the scope write, if there is none.
 
-    Nobody knows the value of one that is created: it is there for the sessions of a person, who is named in histories,
-    and whose sessions end when it is revoked.
+    The value of one that is created is never shown: it is there for the sessions of a person, who is named in
+    histories, and whose sessions end when it is revoked.
 
     Raises:
         TenancyError: no such workspace, or the token was revoked.

@@ -87,8 +87,8 @@ class Sessions:
     def form_token(self, session: Session, path: str) -> str:
         """Return a token for forms that are posted to ``path``.
 
-        It is masked anew each time: a response is compressed together with what others wrote, and the length of an
-        unchanging token could be guessed from many of them (BREACH).
+        It is masked with new random bytes each time: a response is compressed together with what others wrote, and an
+        unchanging token could be guessed from the lengths of many of them (BREACH).
         """
         mask = secrets.token_bytes(_MASK_BYTES)
         return (mask + _xor(mask, self._form_digest(session, path))).hex()

@@ -80,7 +80,7 @@ def _follow_link(text: str, *, asks: bool) -> ResponseReturnValue:
     try:
         is_first = here.used_once.use(link.nonce, seconds=here.sessions.seconds_left(link))
     except QueueUnavailable:
-        words = "Redis is unavailable, so nobody can tell whether this link was used. It still works later."
+        words = "Redis is unavailable, so it is not known whether this link was used. It still works later."
         return errors.page_of(Unavailable(), template="login.html", next=_HOME, login_words=words)
     if not is_first:
         return _refuse("This link has been used: it signs in once.", _HOME)

@@ -75,7 +75,7 @@ def _change_words(fields: dict[str, Row]) -> Iterator[str]:
     elif until and until["to_value"]:
         yield f"snooze moved{_until(until)}"
     if assignee := fields.get("assignee_user_id"):
-        yield f"assigned to {assignee['to_value']}" if assignee["to_value"] else "assigned to nobody"
+        yield f"assigned to {assignee['to_value']}" if assignee["to_value"] else "unassigned"
     if runbook := fields.get("runbook_url"):
         yield "runbook set" if runbook["to_value"] else "runbook removed"
 

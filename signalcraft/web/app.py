@@ -106,7 +106,7 @@ def create_app(settings: Settings) -> Flask:
 
 def _install_pages(app: Flask, refused: Rate) -> Blueprint:
     """Install the context of the pages; return their blueprint."""
-    # UI=off is for whoever wants none of it in the process.
+    # UI=off keeps all of it out of the process.
     from signalcraft.ui.context import UiContext  # noqa: PLC0415
     from signalcraft.ui.pages import pages  # noqa: PLC0415
     from signalcraft.ui.session import Sessions  # noqa: PLC0415

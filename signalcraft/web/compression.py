@@ -1,7 +1,7 @@
 """Compress responses by gzip, for clients that accept it: the API and pages, never deliveries.
 
 Nothing secret stands in a response next to what others have written but the tokens of forms, and those are another
-text in each response (``ui.session``): so its length tells nobody anything (BREACH).
+text in each response (``ui.session``): so its length says nothing (BREACH).
 """
 
 from collections.abc import Iterable, Iterator

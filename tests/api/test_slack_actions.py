@@ -1,4 +1,4 @@
-"""Buttons of cards in Slack: a press changes the group, or says why not; and nobody but Slack presses."""
+"""Buttons of cards in Slack: a press changes the group, or says why not; and only Slack can press."""
 
 import io
 import json

@@ -237,7 +237,7 @@ def test_what_a_person_did_goes_first(slack: FakeSlack) -> None:
 
 
 def test_ten_minutes_of_429_lose_and_double_nothing(slack: FakeSlack) -> None:
-    """Slack's word is kept: nobody asks before the time that it names."""
+    """Slack's word is kept: no request before the time that it names."""
     running = notifier_of(slack, SHORT)
     record(*(alert(issue=str(number)) for number in range(10)))
     running.run_until_idle()

@@ -158,7 +158,7 @@ def test_a_record_that_comes_after_its_lease_changes_nothing() -> None:
 
 
 def test_what_may_have_arrived_is_told_as_over_although_it_was_over_before_it_was_due() -> None:
-    """Else whoever got it from the notifier that crashed would think that the group is open."""
+    """Else the receiver that got it from the notifier that crashed would think that the group is open."""
     ops = RecordingReceiver(outcomes=[KeyboardInterrupt()])
     record(alert())
     with pytest.raises(KeyboardInterrupt):

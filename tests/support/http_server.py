@@ -135,7 +135,7 @@ def serving(*behaviours: Behaviour) -> Iterator[HttpServer]:
 
 
 def refusing_port() -> int:
-    """Return a port at which nobody listens."""
+    """Return a port at which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

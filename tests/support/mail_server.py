@@ -115,7 +115,7 @@ def serving(*replies: tuple[str, str], host: str = "127.0.0.1", **options: Any) 
 
 
 def self_signed(folder: Path, host: str) -> ssl.SSLContext:
-    """Return a server's context with a certificate that nobody trusts: ``cert.pem`` in ``folder``."""
+    """Return a server's context with a certificate that no client trusts: ``cert.pem`` in ``folder``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail")])
     now = datetime.now(UTC)

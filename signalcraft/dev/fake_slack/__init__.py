@@ -1,4 +1,4 @@
-"""A fake Slack for tests, for the demo, and for whoever works on receivers: one workspace, one app, and a page.
+"""A fake Slack for tests, for the demo, and for developers of receivers: one workspace, one app, and a page.
 
 It answers as Slack does, refuses what Slack refuses, misbehaves as it is told, and presses buttons as people do:
 

@@ -20,7 +20,7 @@ from signalcraft.dev.fake_slack.faults import Faults, RateLimit
 BOT_TOKEN: Final = "xoxb-fake"  # noqa: S105 - of the fake alone
 SIGNING_SECRET: Final = "fake-signing-secret"  # noqa: S105 - likewise
 SCOPES: Final = frozenset({"chat:write", "chat:write.public", "channels:history"})
-#: Slack shows an error to whoever pressed a button that was not answered within three seconds.
+#: Slack shows an error to the person who pressed a button that was not answered within three seconds.
 PRESS_TIMEOUT_SECONDS: Final = 3.0
 _RESPONSE_URL_USES: Final = 5
 _RESPONSE_URL_SECONDS: Final = 1_800

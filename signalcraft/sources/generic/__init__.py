@@ -59,7 +59,7 @@ _PLAIN = Vocabulary()
 def identify(delivery: Delivery) -> Identity:
     """Return the resource, the action and the delivery key.
 
-    A single alert is checked whole, so that whoever writes a sender sees what is wrong; of a mapped one, which the
+    A single alert is checked whole, so that the author of a sender sees what is wrong; of a mapped one, which the
     settings say how to read, the worker keeps what it cannot read.
 
     Raises:

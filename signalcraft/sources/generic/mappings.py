@@ -1,6 +1,6 @@
 """Named mappings: which field of an alert is where in another sender's body.
 
-A place is a JSON pointer (RFC 6901). There is no expression language: whoever needs one can send our own body.
+A place is a JSON pointer (RFC 6901). There is no expression language: a sender that needs one can send our own body.
 """
 
 import re

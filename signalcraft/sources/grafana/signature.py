@@ -1,7 +1,7 @@
 """Verify a delivery: by its signature, or by the token in the header Authorization.
 
 Grafana signs since version 12: lower-case hex HMAC-SHA256 of the body, or of ``<timestamp>:<body>`` where it was given
-a name for a header with the timestamp. Both names are the choice of whoever configures it.
+a name for a header with the timestamp. Both names are chosen where it is configured.
 """
 
 import hmac

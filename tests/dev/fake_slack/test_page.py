@@ -67,7 +67,7 @@ def test_no_text_of_a_message_becomes_part_of_the_page(slack: FakeSlack, client:
 
 
 def test_a_button_on_the_page_presses_and_the_page_says_what_came_of_it(slack: FakeSlack, client: WebClient) -> None:
-    slack.request_url = "http://127.0.0.1:9/slack/actions"  # where nobody listens
+    slack.request_url = "http://127.0.0.1:9/slack/actions"  # where no server listens
     client.chat_postMessage(channel="C0ALERTS", text="x", blocks=[{"type": "actions", "elements": [BUTTON]}])
     (message,) = slack.messages()
     answer = _press(slack, ts=message.ts, action_id="ack", value="41")

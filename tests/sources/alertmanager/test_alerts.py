@@ -207,7 +207,7 @@ def test_a_token_is_a_bearer_token_or_the_password_of_basic_authentication(heade
 
 @pytest.mark.parametrize("name", ["commonAnnotations", "receiver", "anything"])
 def test_what_all_alerts_share_is_not_stored_with_each(name: str) -> None:
-    """Else half a megabyte beside 500 alerts would be 250 MB in the worker."""
+    """Else half a megabyte with each of 500 alerts would be 250 MB in the worker."""
     shared = {"x": "a" * 5_000} if name == "commonAnnotations" else "a" * 5_000
     sent = delivery(*[fired(startsAt="junk")] * 100, fired(), **{name: shared})
     found = alertmanager.normalize(sent)

@@ -97,7 +97,7 @@ def _headline(message: Message) -> Block:
 
 
 def _attachment(message: Message, card: Card, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all below the headline of a card, beside a bar in the colour of its status."""
+    """Return all below the headline of a card, next to a bar in the colour of its status."""
     parts = [part for part in (cleaning.line(each, _PART_LIMIT) for each in card.context) if part]
     blocks = [
         *_sentence(_status(message)),

@@ -43,7 +43,7 @@ _CHANNEL: Final = (
 _UNKNOWN: Final = ("fatal_error", "internal_error", "request_timeout")
 _LATER: Final = ("external_channel_migrating", "message_limit_exceeded", "service_unavailable", "team_added_to_org")
 
-#: The message to edit, or to reply to, is no more, or is another app's: it is posted anew.
+#: The message to edit, or to reply to, is no more, or is another app's: it is posted as a new one.
 GONE: Final = frozenset(
     {"cant_update_message", "edit_window_closed", "message_not_found", "cannot_reply_to_message", "thread_not_found"}
 )
