@@ -4,6 +4,7 @@ One thread sends, and few messages wait for it: a Slack that hangs costs no requ
 dropped. Even a signed URL is called only on Slack's own hosts.
 """
 
+import html
 import queue
 import threading
 from typing import Final
@@ -72,5 +73,5 @@ class SlackReplies:
 def _body(text: str) -> bytes:
     """Return the message: names in it are plain text, in the block and in what Slack shows elsewhere."""
     block = {"type": "section", "text": {"type": "plain_text", "text": text, "emoji": False}}
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return orjson.dumps({"response_type": "ephemeral", "replace_original": False, "text": escaped, "blocks": [block]})
+    shown = {"text": html.escape(text, quote=False), "blocks": [block]}
+    return orjson.dumps({"response_type": "ephemeral", "replace_original": False, **shown})

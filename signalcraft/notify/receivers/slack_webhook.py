@@ -4,6 +4,7 @@ Mattermost, Rocket.Chat and Discord (its URL with ``/slack``) take the same form
 no blocks. A webhook gives the message no name, so nothing is edited: the kind ``slack`` does that.
 """
 
+import html
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
@@ -20,8 +21,6 @@ from signalcraft.sources import cleaning
 _TITLE_LIMIT: Final = 300
 #: Facts that the headline and the sentence say already.
 _IN_TEXT: Final = frozenset({"Project", "Environment", "Severity", "Status", "Alerts", "First seen", "Last seen"})
-#: Only these three mean anything in Slack's text: https://docs.slack.dev/messaging/formatting-message-text.
-_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 #: Mattermost and Discord read mentions and links in plain text, so a word joiner separates their parts.
 _MARKUP: Final = re.compile(r"@(?=\S)|\](?=\()")
 #: Slack allows about one message a second and channel.
@@ -93,8 +92,11 @@ def _headline(message: Message) -> str:
 
 
 def escape(text: str) -> str:
-    """Return ``text`` so that it stays text: no link, no mention, no formatting."""
-    return without_markup(text.translate(_ESCAPES))
+    """Return ``text`` so that it stays text: no link, no mention, no formatting.
+
+    To Slack only ``&``, ``<`` and ``>`` mean anything: https://docs.slack.dev/messaging/formatting-message-text.
+    """
+    return without_markup(html.escape(text, quote=False))
 
 
 def without_markup(text: str) -> str:
