@@ -9,6 +9,7 @@ from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
 from tests.support.http_server import answer, serving
 from tests.support.site import HOSTILE_TEXT, WORKSPACE, Site, fill_more
+from tests.support.waiting import wait_until
 
 #: A browser shows runs of white space as one.
 SHOWN = " ".join(HOSTILE_TEXT.split())
@@ -82,7 +83,7 @@ def test_a_page_shows_in_no_frame(site: Site) -> None:
         with visitor.page.expect_response(f"{site.url}/alerts") as framed:
             visitor.page.goto(stranger.url)
         assert framed.value.status == 200
-        visitor.page.wait_for_function("frames.length === 1")
+        wait_until(lambda: len(visitor.page.frames) == 2)
         assert all(shown.locator(".list").count() == 0 for shown in visitor.page.frames)
     assert any("frame" in problem for problem in visitor.problems)
     visitor.problems.clear()
