@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-import orjson
-
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
 from signalcraft.groups import environments, episodes, happenings, hourly_counts, record_sql
@@ -163,8 +161,8 @@ def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
         alert.issue_id,
         alert.title,
         alert.description,
-        orjson.dumps(alert.tags).decode(),
-        orjson.dumps(pending_event.rules).decode(),
+        alert.tags,
+        pending_event.rules,
         alert.link,
         alert.occurred_at,
         alert.received_at,
