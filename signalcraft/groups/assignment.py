@@ -14,15 +14,15 @@ from signalcraft.domain.alerts import Decision, GroupStatus, Severity
 from signalcraft.domain.grouping import Assignment, Span, assign, reason_to_open
 from signalcraft.domain.lifecycle import Trigger, snooze_holds
 from signalcraft.groups import record_sql
-from signalcraft.groups.bursts import Burst, PendingEvent, StoredEvent, burst_rounds, received_at
+from signalcraft.groups.bursts import AssignedEvent, Burst, PendingEvent, burst_rounds, received_at
 from signalcraft.storage.sql import query
 
 
 @dataclass(slots=True)
 class Assignments:
-    """The stored events of a batch, and the ids of groups whose severity rose."""
+    """The events of a batch with their groups, and the ids of groups whose severity rose."""
 
-    events: list[StoredEvent] = field(default_factory=list)
+    events: list[AssignedEvent] = field(default_factory=list)
     escalated: set[int] = field(default_factory=set)
 
     def add(self, burst: Burst, group_id: int, decision: Decision) -> None:
@@ -30,9 +30,9 @@ class Assignments:
 
         ``decision`` is that of the first event; the others joined.
         """
-        for position, (event_id, pending_event) in enumerate(burst.events):
+        for position, pending_event in enumerate(burst.events):
             own = decision if position == 0 else Decision.JOINED
-            self.events.append(StoredEvent(event_id=event_id, pending=pending_event, group_id=group_id, decision=own))
+            self.events.append(AssignedEvent(pending=pending_event, group_id=group_id, decision=own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,8 @@ class _JoinedGroup:
         return None
 
 
-def assign_events(events: Mapping[int, PendingEvent], window: timedelta) -> Assignments:
-    """Assign each event to an existing or new group.
-
-    ``events`` are by id.
-    """
+def assign_events(events: Iterable[PendingEvent], window: timedelta) -> Assignments:
+    """Assign each event to an existing or new group."""
     assignments = Assignments()
     for bursts in burst_rounds(events, window):
         opened, refused = _upsert(bursts, window, assignments)
@@ -163,7 +160,7 @@ def _split_by_group(burst: Burst, spans: Sequence[Span], window: timedelta) -> t
     temporary ids -1, -2, …
     """
     known = {span.group_id: span for span in spans}
-    events: dict[int, list[tuple[int, PendingEvent]]] = defaultdict(list)
+    events: dict[int, list[PendingEvent]] = defaultdict(list)
     targets: dict[int, Assignment] = {}
     for event in burst.events:
         moment = received_at(event)

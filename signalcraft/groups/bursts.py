@@ -1,7 +1,7 @@
 """Pending events, and bursts of them: events of one key without a gap longer than the window."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -67,13 +67,19 @@ def pending_events(normalization: Normalization, accepted: AcceptedDelivery) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
-    """A stored event with its group, and the decision that chose the group."""
+class AssignedEvent:
+    """An event with its group, and the decision that chose the group."""
 
-    event_id: int
     pending: PendingEvent
     group_id: int
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent(AssignedEvent):
+    """An assigned event that is a row."""
+
+    event_id: int
 
 
 _NEW_CURRENT_GROUP = Assignment(decision=Decision.NEW, is_current=True)
@@ -86,14 +92,13 @@ class Burst:
     In stream processing this is called a session window.
     """
 
-    events: Sequence[tuple[int, PendingEvent]]
+    events: Sequence[PendingEvent]
     assignment: Assignment = _NEW_CURRENT_GROUP
 
     @property
     def key(self) -> tuple[int, str]:
         """Workspace and group key."""
-        pending_event = self.events[0][1]
-        return pending_event.workspace_id, pending_event.group_key
+        return self.events[0].workspace_id, self.events[0].group_key
 
     @property
     def first_seen_at(self) -> datetime:
@@ -108,13 +113,13 @@ class Burst:
     @property
     def severity(self) -> Severity:
         """The highest severity of its events."""
-        return max((pending_event.alert.severity for _, pending_event in self.events), key=attrgetter("rank"))
+        return max((event.alert.severity for event in self.events), key=attrgetter("rank"))
 
     @property
     def row(self) -> dict[str, object]:
         """The columns of a new group for this burst."""
-        pending, follows = self.events[0][1], self.assignment.follows
-        alerts = [pending_event.alert for _, pending_event in self.events]
+        pending, follows = self.events[0], self.assignment.follows
+        alerts = [event.alert for event in self.events]
         titled = max(alerts, key=lambda alert: (alert.has_title, *_position(alert)))
         linked = max((alert for alert in alerts if alert.link), key=_position, default=None)
         workspace_id, group_key = self.key
@@ -154,19 +159,19 @@ def _rank(alert: NormalizedAlert) -> str:
     return f"{moment} {alert.source_event_id}"
 
 
-def received_at(event: tuple[int, PendingEvent]) -> datetime:
-    """Return when an event, paired with its id, was received."""
-    return event[1].alert.received_at
+def received_at(event: PendingEvent) -> datetime:
+    """Return when an event was received."""
+    return event.alert.received_at
 
 
-def burst_rounds(events: Mapping[int, PendingEvent], window: timedelta) -> Iterator[list[Burst]]:
+def burst_rounds(events: Iterable[PendingEvent], window: timedelta) -> Iterator[list[Burst]]:
     """Yield burst n of every key in round n.
 
     No statement may touch a key twice.
     """
-    by_key: dict[tuple[int, str], list[tuple[int, PendingEvent]]] = defaultdict(list)
-    for event_id, pending_event in events.items():
-        by_key[pending_event.workspace_id, pending_event.group_key].append((event_id, pending_event))
+    by_key: dict[tuple[int, str], list[PendingEvent]] = defaultdict(list)
+    for event in events:
+        by_key[event.workspace_id, event.group_key].append(event)
     queues = [cut_into_bursts(events_of_key, window, received_at=received_at) for events_of_key in by_key.values()]
     while queues:
         yield [Burst(bursts.pop(0)) for bursts in queues]

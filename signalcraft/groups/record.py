@@ -2,29 +2,40 @@
 
 The steps of ``record`` (``docs/grouping.md`` explains each):
 
-1. Insert the events; only new rows count.
+1. Leave out the events that are stored already; only new ones count.
 2. Per group key, in one order for all transactions, open a group or join the current one, if the window allows.
 3. Assign events that the current group refused with ``grouping.assign``: to an older group, or a new one.
-4. Set the group of each event, and of each episode, add to the hours of the groups, and detect spikes.
-5. Add to the hourly counts.
+4. Insert the events with their groups, add to the hours of the groups, and detect spikes. If another transaction has
+   stored one of them meanwhile, all is undone and begins anew.
+5. Set the group of each episode, and add to the hourly counts.
 
 Only row locks are taken, always in one order (``storage.sql.LOCK_ORDER``), so transactions wait for each other without
 deadlocks. Call everything inside ``database.session()``.
 """
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Final
 
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
 from signalcraft.groups import environments, episodes, happenings, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
-from signalcraft.groups.bursts import PendingEvent, StoredEvent
+from signalcraft.groups.bursts import AssignedEvent, PendingEvent, StoredEvent
 from signalcraft.storage.database import database, translate_constraint_errors
 from signalcraft.storage.sql import query
+
+#: How often a batch begins anew because other transactions store its events at the same moment, each once.
+_ATTEMPTS: Final = 5
+
+
+class _ConcurrentInsertError(Exception):
+    """Another transaction has stored an event that was new when this one began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,26 +93,33 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay
         NotStorable: PostgreSQL refuses one of them; nothing was stored.
         DatabaseUnavailable: another transaction came first; nothing was stored, retry.
     """
-    with translate_constraint_errors(), database.atomic():
-        environments.lock_workspaces(pending)
-        pending = environments.settle(pending)
-        new_events = _insert_events(_merge_duplicates(pending))
-        started = time.perf_counter()
-        assignments = assign_events(new_events, policy.window)
-        grouped_in = time.perf_counter() - started
-        _point_events(assignments.events)
-        episodes.begin(pending)
-        _mark_spikes(assignments, policy)
-        came = [stored.pending for stored in assignments.events] if is_replay else pending
-        hourly_counts.count(came, assignments.events)
-        happenings.insert(assignments.events, assignments.escalated)
-        opened = {stored.group_id for stored in assignments.events if stored.decision is not Decision.JOINED}
-        return RecordResult(
-            events=assignments.events,
-            duplicates=len(pending) - len(new_events),
-            grouped_in=grouped_in,
-            escalated=frozenset(assignments.escalated - opened),
-        )
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(_ConcurrentInsertError), translate_constraint_errors(), database.atomic():
+            return _record(pending, policy, is_replay=is_replay)
+    raise DatabaseUnavailable("other transactions came first, again and again")
+
+
+def _record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay: bool) -> RecordResult:
+    environments.lock_workspaces(pending)
+    pending = environments.settle(pending)
+    new_events, duplicates = _split_by_novelty(_merge_duplicates(pending))
+    started = time.perf_counter()
+    assignments = assign_events(new_events, policy.window)
+    grouped_in = time.perf_counter() - started
+    stored_events = _insert_events(assignments.events)
+    _add_rules(duplicates)
+    episodes.begin(pending)
+    _mark_spikes(assignments, policy)
+    came = [stored.pending for stored in stored_events] if is_replay else pending
+    hourly_counts.count(came, stored_events)
+    happenings.insert(stored_events, assignments.escalated)
+    opened = {stored.group_id for stored in stored_events if stored.decision is not Decision.JOINED}
+    return RecordResult(
+        events=stored_events,
+        duplicates=len(pending) - len(new_events),
+        grouped_in=grouped_in,
+        escalated=frozenset(assignments.escalated - opened),
+    )
 
 
 def preview(pending: Sequence[PendingEvent], policy: GroupingPolicy) -> RecordResult:
@@ -132,22 +150,47 @@ def _merge_duplicates(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
     ]
 
 
-def _insert_events(pending: Sequence[PendingEvent]) -> dict[int, PendingEvent]:
-    """Insert the events; return the new ones by id."""
-    rows = query(
-        record_sql.INSERT_EVENTS, record_sql.EVENT_COLUMNS, [_event_row(pending_event) for pending_event in pending]
-    )
-    by_identity = {pending_event.identity: pending_event for pending_event in pending}
-    return {
-        event_id: by_identity[workspace_id, source, source_event_id]
-        for event_id, workspace_id, source, source_event_id, is_new in rows
-        if is_new
-    }
+def _split_by_novelty(events: Sequence[PendingEvent]) -> tuple[list[PendingEvent], list[PendingEvent]]:
+    """Return the events that are new, and those that are stored already or were."""
+    rows = [(*event.identity, event.alert.occurred_at, event.alert.received_at) for event in events]
+    known = set(query(record_sql.FIND_KNOWN, record_sql.KNOWN_COLUMNS, rows))
+    return [event for event in events if event.identity not in known], [
+        event for event in events if event.identity in known
+    ]
 
 
-def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
+def _add_rules(duplicates: Iterable[PendingEvent]) -> None:
+    """Add the rules that sent duplicates to the stored events."""
+    rows = [(*event.identity, event.rules) for event in duplicates if event.rules]
+    query(record_sql.ADD_RULES, record_sql.RULE_COLUMNS, rows)
+
+
+def _insert_events(assigned: Sequence[AssignedEvent]) -> list[StoredEvent]:
+    """Insert the events, and count each in its group's hour.
+
+    Raises:
+        _ConcurrentInsertError: another transaction has stored one of them since they were found to be new.
+    """
+    by_identity = {event.pending.identity: event for event in assigned}
+    rows = [_event_row(by_identity[identity]) for identity in sorted(by_identity)]
+    inserted = query(record_sql.INSERT_EVENTS, record_sql.EVENT_COLUMNS, rows)
+    if len(inserted) < len(rows):
+        raise _ConcurrentInsertError
+    ids = {tuple(identity): event_id for event_id, *identity in inserted}
+    return [
+        StoredEvent(
+            event_id=ids[event.pending.identity],
+            pending=event.pending,
+            group_id=event.group_id,
+            decision=event.decision,
+        )
+        for event in assigned
+    ]
+
+
+def _event_row(assigned: AssignedEvent) -> tuple[object, ...]:
     """Return values in the order of ``record_sql.EVENT_COLUMNS``."""
-    alert = pending_event.alert
+    pending_event, alert = assigned.pending, assigned.pending.alert
     return (
         pending_event.workspace_id,
         alert.source,
@@ -166,15 +209,10 @@ def _event_row(pending_event: PendingEvent) -> tuple[object, ...]:
         alert.link,
         alert.occurred_at,
         alert.received_at,
+        assigned.group_id,
+        assigned.decision.value,
+        pending_event.payload,
     )
-
-
-def _point_events(stored_events: Iterable[StoredEvent]) -> None:
-    """Set the group of each event, and count it in the group's hour."""
-    rows = [
-        (stored.event_id, stored.group_id, stored.decision.value, stored.pending.payload) for stored in stored_events
-    ]
-    query(record_sql.POINT_EVENTS, record_sql.EVENT_GROUP_COLUMNS, rows)
 
 
 def _mark_spikes(assignments: Assignments, policy: GroupingPolicy) -> None:

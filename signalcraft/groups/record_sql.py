@@ -29,6 +29,9 @@ EVENT_COLUMNS: Columns = {
     "link": "text",
     "occurred_at": "timestamptz",
     "received_at": "timestamptz",
+    "alert_group_id": "bigint",
+    "decision": "text",
+    "payload_json": "bytea",
 }
 GROUP_COLUMNS: Columns = {
     "workspace_id": "bigint",
@@ -85,29 +88,52 @@ def _merge_into_group(new: str) -> str:
         link_from = greatest(g.link_from, {new}.link_from)"""
 
 
+_IDENTITY: Columns = {name: EVENT_COLUMNS[name] for name in ("workspace_id", "source", "source_event_id")}
+_SAME_EVENT = " AND ".join(f"e.{name} = r.{name}" for name in _IDENTITY)
+
 #: An alert that came within the hour cannot be one that retention deleted, which was a day old or more, and the alert's
 #: own time is part of its bytes; so live traffic need not look for it. An alert without a time has that of its receipt.
 _CAME_AT_ONCE = "(r.occurred_at < r.received_at AND r.occurred_at > r.received_at - interval '1 hour')"
 
-#: Insert new events, without a group for now (the foreign key is checked at commit). An existing event only gains the
-#: rules that sent it, up to a bound, and one that retention deleted comes to nothing. ``xmax`` is 0 in a row that this
-#: statement inserted. Rows come in the order of their identities, so that two batches with the same events wait for
-#: each other without a deadlock: NOT EXISTS would be a join, which may change the order.
-INSERT_EVENTS = f"""
-    INSERT INTO alert_event AS e ({", ".join(EVENT_COLUMNS)}, alert_group_id, decision)
-    SELECT {", ".join(EVENT_COLUMNS)}, 0, 'joined' FROM {{rows}}
-    WHERE {_CAME_AT_ONCE} OR (SELECT true FROM purged_event p WHERE p.identity = {identity("r")}) IS NULL
-    ON CONFLICT (workspace_id, source, source_event_id) DO UPDATE
+#: Find the events that are stored, or were, until retention deleted them. Each by its index: a join may read all.
+KNOWN_COLUMNS: Columns = {**_IDENTITY, "occurred_at": "timestamptz", "received_at": "timestamptz"}
+FIND_KNOWN = f"""
+    SELECT {", ".join(_IDENTITY)} FROM {{rows}}
+    WHERE (SELECT true FROM alert_event e WHERE {_SAME_EVENT})
+       OR NOT {_CAME_AT_ONCE} AND (SELECT true FROM purged_event p WHERE p.identity = {identity("r")})"""
+
+#: Add the rules that sent duplicates, up to a bound. Events are locked in one order.
+RULE_COLUMNS: Columns = {**_IDENTITY, "rules": "jsonb"}
+ADD_RULES = f"""
+    WITH sent AS MATERIALIZED (
+        SELECT e.id, r.rules FROM {{rows}} JOIN alert_event e ON {_SAME_EVENT}
+        WHERE jsonb_array_length(e.triggered_rules) < {MAX_EVENT_RULES} AND NOT e.triggered_rules @> r.rules
+        ORDER BY {", ".join(f"e.{name}" for name in _IDENTITY)} FOR NO KEY UPDATE OF e
+    )
+    UPDATE alert_event e
     SET triggered_rules = (
         SELECT jsonb_agg(rule ORDER BY rule) FROM (
-            SELECT rule FROM jsonb_array_elements(e.triggered_rules || excluded.triggered_rules)
-                WITH ORDINALITY AS sent (rule, position)
+            SELECT rule FROM jsonb_array_elements(e.triggered_rules || sent.rules)
+                WITH ORDINALITY AS listed (rule, position)
             GROUP BY rule ORDER BY min(position) LIMIT {MAX_EVENT_RULES}
         ) AS kept
     )
-    WHERE jsonb_array_length(e.triggered_rules) < {MAX_EVENT_RULES}
-      AND NOT e.triggered_rules @> excluded.triggered_rules
-    RETURNING e.id, e.workspace_id, e.source, e.source_event_id, e.xmax = 0"""
+    FROM sent WHERE e.id = sent.id"""
+
+#: Insert events with their groups, and add them to the counts of their group and hour: the groups are locked. An event
+#: that another transaction has stored meanwhile is missing in what this returns. Rows come in the order of their
+#: identities, so that two batches with the same events wait for each other without a deadlock.
+INSERT_EVENTS = f"""
+    WITH stored AS (
+        INSERT INTO alert_event ({", ".join(EVENT_COLUMNS)}) SELECT {", ".join(EVENT_COLUMNS)} FROM {{rows}}
+        ON CONFLICT (workspace_id, source, source_event_id) DO NOTHING
+        RETURNING id, {", ".join(_IDENTITY)}, alert_group_id, date_trunc('hour', received_at, 'UTC') AS hour
+    ), hours AS (
+        INSERT INTO group_hour AS h (alert_group_id, hour, alerts)
+        SELECT alert_group_id, hour, count(*) FROM stored GROUP BY alert_group_id, hour ORDER BY alert_group_id, hour
+        ON CONFLICT (alert_group_id, hour) DO UPDATE SET alerts = h.alerts + excluded.alerts
+    )
+    SELECT id, {", ".join(_IDENTITY)} FROM stored"""
 
 #: Open a group for each burst, or join the current group of its key on the same condition as ``grouping.Span.covers``.
 #: A key that returns no row was refused by its current group, which is locked nevertheless.
@@ -196,20 +222,6 @@ KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}
 RETIRE_CURRENT = """
     UPDATE alert_group g SET is_current = false
     FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
-
-#: Set the group of each event, and add it to the counts of its group and hour. Payloads, the largest part of a row, are
-#: only sent now: duplicates never send theirs. What adds to a group's hours has the lock on the group.
-EVENT_GROUP_COLUMNS: Columns = {"id": "bigint", "alert_group_id": "bigint", "decision": "text", "payload_json": "bytea"}
-POINT_EVENTS = """
-    WITH pointed AS (
-        UPDATE alert_event e
-        SET alert_group_id = r.alert_group_id, decision = r.decision, payload_json = r.payload_json
-        FROM {rows} WHERE e.id = r.id
-        RETURNING e.alert_group_id, date_trunc('hour', e.received_at, 'UTC') AS hour
-    )
-    INSERT INTO group_hour AS h (alert_group_id, hour, alerts)
-    SELECT alert_group_id, hour, count(*) FROM pointed GROUP BY alert_group_id, hour ORDER BY alert_group_id, hour
-    ON CONFLICT (alert_group_id, hour) DO UPDATE SET alerts = h.alerts + excluded.alerts"""
 
 #: Mark groups with at least ``spike_count`` alerts in a bucket that this batch added to.
 BUCKET_COLUMNS: Columns = {"group_id": "bigint", "start": "timestamptz"}

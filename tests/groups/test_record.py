@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import permutations
 
@@ -7,9 +9,12 @@ from signalcraft.domain import grouping
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupStatus, Severity
 from signalcraft.domain.errors import NotStorable
 from signalcraft.groups import record as groups_record
+from signalcraft.groups.assignment import Assignments
+from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent, AlertGroup, Workspace
 from tests.support.builders import at, change_group, groups, pending_event, record
+from tests.support.tables import miscounted_hours
 
 pytestmark = pytest.mark.usefixtures("workspaces")
 
@@ -65,6 +70,24 @@ class TestCounting:
         recorded = record(pending_event("a", 1), pending_event("a", 0), pending_event("b", 2), pending_event("a", 2))
         assert [group.count for group in groups()] == [2]
         assert recorded.duplicates == 2
+
+    def test_an_alert_that_another_transaction_stores_meanwhile_counts_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = groups_record.assign_events
+
+        def overtaken(events: Iterable[PendingEvent], window: timedelta) -> Assignments:
+            monkeypatch.undo()
+            with ThreadPoolExecutor(1) as other:
+                other.submit(record, pending_event("a", 0, rule="other")).result()
+            return original(events, window)
+
+        monkeypatch.setattr(groups_record, "assign_events", overtaken)
+        recorded = record(pending_event("a", 0, rule="ours"), pending_event("b", 0))
+        (group,) = groups()
+        assert (group.count, recorded.duplicates) == (2, 1)
+        assert [event.triggered_rules for event in events()] == [["other", "ours"], []]
+        assert miscounted_hours() == []
 
     def test_workspaces_are_separate(self) -> None:
         recorded = record(pending_event("a", 0), pending_event("a", 0, workspace_id=2))

@@ -328,7 +328,8 @@ def test_interrupted_processing_one_by_one_continues_and_repeats_nothing(
     redis: Redis, two_groups: tuple[str, str], tries: Counter[str]
 ) -> None:
     held, _ = two_groups
-    new, stranger, refused = accepted(issue="3"), replace(accepted(), workspace_id=99), accepted(issue=held)
+    # The batch fails at its first statement, before it meets the rival.
+    new, stranger, refused = accepted(issue="3"), replace(accepted(), workspace_id=2**40), accepted(issue=held)
     jobs.queue(redis, jobs.NOTIFICATIONS).empty()
     attempts = Attempts()
     enqueue_deliveries(redis, new, stranger, refused)
