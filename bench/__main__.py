@@ -103,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--database-url", default="", help="PostgreSQL; embedded by default")
     parser.add_argument("--redis-url", default="", help="Redis; embedded by default")
-    parser.add_argument("--events", type=int, default=0, help="events stored before growth is measured")
+    parser.add_argument(
+        "--events", type=int, default=0, help="events stored before growth is measured, deliveries before memory is"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, smaller tables; less precise")
     return parser
 

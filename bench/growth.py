@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
 
-from bench import draining
+from bench import draining, lists, pages
 from bench.arena import Arena
 from bench.deliveries import Maker
 from bench.draining import Drainer
@@ -19,7 +18,6 @@ from signalcraft.storage import retention
 from signalcraft.storage.database import open_database
 
 SIZE = Size(groups=200_000, events=1_000_000)
-_GROUPS_PER_EVENT = SIZE.groups / SIZE.events
 
 #: First group of the deliveries. Groups after the loaded ones are new; the loaded ones have been quiet for a day at
 #: least, so that the window of each is over at its first alert.
@@ -29,10 +27,8 @@ _TENTH = "SELECT extract(epoch FROM percentile_disc(0.1) WITHIN GROUP (ORDER BY 
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Process the same deliveries into a full database and into an empty one, then while a tenth is purged."""
-    size = replace(SIZE, groups=40_000, events=200_000) if arena.quick else SIZE
-    if arena.events:
-        size = Size(groups=int(arena.events * _GROUPS_PER_EVENT), events=arena.events)
+    """Compare processing into a full and an empty database; measure reading the full one; process during a purge."""
+    size = SIZE.scaled(arena.events or (200_000 if arena.quick else SIZE.events))
     with arena.lane("full") as full, arena.lane("empty") as empty:
         before = full.number(_BYTES)
         seconds = fill(full.database_url, size)
@@ -49,6 +45,9 @@ def run(arena: Arena) -> Iterator[Figure]:
                     at_least=0.8,
                     detail=measured.detail("events/s", "events/s, empty"),
                 )
+            number = 30 if arena.quick else 200
+            yield from lists.of(full, number, "growth")
+            yield from pages.of(full, number, "growth")
             yield from _purging(loaded, size, quick=arena.quick)
 
 

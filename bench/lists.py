@@ -8,14 +8,11 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import HTTPConnection
 from urllib.parse import urlencode
-
-import psutil
 
 from bench import draining
 from bench.arena import TOKEN, Arena, BenchError, Lane
@@ -23,7 +20,7 @@ from bench.deliveries import Maker, enqueue
 from bench.figures import Figure
 from bench.load import Size, fill
 from bench.pairs import Pairs, alternate, percentile
-from bench.serving import served
+from bench.serving import processes, served
 
 LARGE = Size(groups=1_000_000, events=2_000_000, workspaces=20)
 SMALL = Size(groups=10_000, events=20_000)
@@ -57,7 +54,7 @@ QUERIES = {
 def run(arena: Arena) -> Iterator[Figure]:
     """Measure p99 of each query, its ratio to the small table, updates during load, and an export."""
     number = 30 if arena.quick else 200
-    large = replace(LARGE, groups=200_000, events=400_000) if arena.quick else LARGE
+    large = LARGE.scaled(400_000) if arena.quick else LARGE
     with arena.lane("large") as many, arena.lane("small") as few:
         seconds = fill(many.database_url, large)
         fill(few.database_url, SMALL)
@@ -81,16 +78,28 @@ def run(arena: Arena) -> Iterator[Figure]:
     )
 
 
-def _figures(name: str, measured: Pairs) -> Iterator[Figure]:
-    """Yield the latency of a query, and its growth with the table."""
-    yield Figure(
-        benchmark="lists",
+def of(lane: Lane, number: int, benchmark: str) -> Iterator[Figure]:
+    """Yield the latency of each query on a lane that is filled."""
+    with served(lane) as port:
+        client = ApiClient(port)
+        for name, query in (QUERIES | {"tenth page": client.tenth_page()}).items():
+            yield _latency(name, [client.get_page(query) for _ in range(number)], benchmark)
+
+
+def _latency(name: str, seconds: Sequence[float], benchmark: str) -> Figure:
+    return Figure(
+        benchmark=benchmark,
         name=f"p99 of {name}",
-        value=percentile(measured.ours, 99) * 1000,
+        value=percentile(seconds, 99) * 1000,
         unit="ms",
         at_most=50 if name.startswith("q,") else 20,
-        detail={"p50, ms": percentile(measured.ours, 50) * 1000},
+        detail={"p50, ms": percentile(seconds, 50) * 1000},
     )
+
+
+def _figures(name: str, measured: Pairs) -> Iterator[Figure]:
+    """Yield the latency of a query, and its growth with the table."""
+    yield _latency(name, measured.ours, "lists")
     yield Figure(
         benchmark="lists",
         name=f"growth of {name}",
@@ -104,7 +113,7 @@ def _figures(name: str, measured: Pairs) -> Iterator[Figure]:
 
 def _export(arena: Arena) -> Figure:
     """Measure the growth of the web process while it streams every group of a workspace."""
-    size = replace(EXPORTED, groups=20_000, events=20_000) if arena.quick else EXPORTED
+    size = EXPORTED.scaled(20_000) if arena.quick else EXPORTED
     with arena.lane("export") as lane:
         fill(lane.database_url, size)
         with served(lane) as port:
@@ -129,9 +138,8 @@ def _export(arena: Arena) -> Figure:
 
 
 def _resident(port: int) -> int:
-    """Return the resident bytes of all processes that listen on ``port``."""
-    listening = {one.pid for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == port and one.pid}
-    return sum(psutil.Process(pid).memory_info().rss for pid in listening)
+    """Return the resident bytes of gunicorn's processes."""
+    return sum(process.memory_info().rss for process in processes(port))
 
 
 def _patches(lane: Lane, client: "ApiClient", number: int) -> Figure:

@@ -11,7 +11,8 @@ acknowledged, one in twenty snoozed, half of these without an end.
 import argparse
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import psycopg2
 
@@ -87,6 +88,10 @@ class Size:
     groups: int
     events: int
     workspaces: int = 1
+
+    def scaled(self, events: int) -> Self:
+        """Return the same shape with another number of events."""
+        return replace(self, events=events, groups=self.groups * events // self.events)
 
 
 def project_of(number: int, workspaces: int = 1) -> str:

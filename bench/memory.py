@@ -1,4 +1,4 @@
-"""Growth of a worker's memory, size of a queued job in Redis, and keys left by finished jobs."""
+"""Memory: of a worker as it works, of all processes together, of a queued job in Redis, and of what jobs leave."""
 
 import time
 import zlib
@@ -9,14 +9,16 @@ from statistics import mean
 import psutil
 from redis import Redis
 
-from bench import draining
-from bench.arena import Arena, running
+from bench import draining, http
+from bench.arena import Arena, BenchError, PausableProcess, running
 from bench.deliveries import Maker, enqueue
 from bench.figures import Figure
+from bench.serving import PATH, processes, served
 
+_MIB = 1024 * 1024
 _CHUNK = 5_000
 _WAITING = 1_000
-#: Keys that exist without any job: RQ's workers and queue names, sums of metrics, rate counters.
+#: Keys that exist without any job: of RQ's workers and queues, sums of metrics, rate counters, what maintenance found.
 _PERMANENT = (
     "rq:worker:",
     "rq:workers",
@@ -24,12 +26,13 @@ _PERMANENT = (
     "rq:clean_",
     "signalcraft:metrics",
     "signalcraft:rate:",
+    "signalcraft:unreadable:",
 )
 _DELIVERY = "signalcraft:delivery:"
 
 
 def run(arena: Arena) -> Iterator[Figure]:
-    """Measure a queued job, then a worker after many deliveries, then the keys left."""
+    """Measure a queued job, a worker after many deliveries, the keys left, then all processes together."""
     with arena.lane("memory") as lane:
         yield _waiting_job(lane.redis, lane.redis_url)
         lane.redis.flushdb()
@@ -38,6 +41,13 @@ def run(arena: Arena) -> Iterator[Figure]:
             pause = 15 if arena.quick else 60
             time.sleep(pause)
             yield _left(lane.redis, pause)
+    with (
+        arena.lane("together") as lane,
+        served(lane) as port,
+        draining.ours(lane) as drainer,
+        running(lane, "notifier", "worker.py", "notifications") as notifier,
+    ):
+        yield _together(port, drainer, notifier, last=arena.events or (10_000 if arena.quick else 100_000))
 
 
 def _waiting_job(redis: Redis, redis_url: str) -> Figure:
@@ -78,6 +88,37 @@ def _growth(drainer: draining.Drainer, last: int) -> Figure:
         against="itself after 10,000",
         at_most=20,
         detail={"after 10,000, MB": resident[10_000] / 1e6, f"after {last:,}, MB": resident[last] / 1e6},
+    )
+
+
+def _together(port: int, drainer: draining.Drainer, notifier: PausableProcess, last: int) -> Figure:
+    """Return the proportional set size of all processes after ``last`` deliveries were taken in, stored and told of.
+
+    A page that several processes share counts for each in proportion.
+    """
+    maker, target = Maker(seed=7), http.Target(port=port)
+    for _ in range(0, last, _CHUNK):
+        made = (maker.sample(group) for group in maker.groups(_CHUNK))
+        requests = [http.request_of("POST", PATH, one.headers, one.body, keep_alive=True) for one in made]
+        if http.closed_loop(target, requests, expected=202).unexpected:
+            raise BenchError("a delivery was not accepted")
+        drainer.wait()
+    web = [process.memory_full_info() for process in processes(port)]
+    worker, notifying = (psutil.Process(one.process.pid).memory_full_info() for one in (drainer.workers[0], notifier))
+    total = sum(one.pss for one in (*web, worker, notifying))
+    return Figure(
+        benchmark="memory",
+        name=f"web, worker and notifier together after {last:,} deliveries",
+        value=total / _MIB,
+        unit="MiB",
+        against="absolute, PSS",
+        at_most=200,
+        detail={
+            "web, with its master": sum(one.pss for one in web) / _MIB,
+            "shared by master and web process": (sum(one.pss - one.uss for one in web)) / _MIB,
+            "worker": worker.pss / _MIB,
+            "notifier": notifying.pss / _MIB,
+        },
     )
 
 

@@ -8,12 +8,12 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from typing import Final
 from urllib.parse import urlencode
 
-from bench.arena import TOKEN, Arena, BenchError
+from bench.arena import TOKEN, Arena, BenchError, Lane
 from bench.figures import Figure
 from bench.lists import LARGE
 from bench.load import fill
@@ -58,48 +58,53 @@ _LISTS: Final = {
 
 def run(arena: Arena) -> Iterator[Figure]:
     """Measure p99 and size of each page, and of a refresh of the list without change."""
-    number = 30 if arena.quick else 200
-    size = replace(LARGE, groups=200_000, events=400_000) if arena.quick else LARGE
     with arena.lane("pages") as lane:
-        fill(lane.database_url, size)
-        lane.run(*_PREPARE)
-        with served(lane) as port:
-            browser = _Browser(port)
-            paths = {name: f"/alerts?{urlencode(query)}" for name, query in _LISTS.items()}
-            paths["list, tenth page"] = browser.tenth_page()
-            paths["group of 20,000 alerts"] = "/alerts/1"
-            paths["group that came back 2,000 times"] = f"/alerts/{lane.number(_OFTEN)}"
-            paths["event"] = f"/alerts/1/events/{lane.number(_EVENT)}"
-            paths["system"] = "/system"
-            sizes = {}
-            for name, path in paths.items():
-                answers = [browser.get(path) for _ in range(number)]
-                sizes[name] = max(len(answer.body) for answer in answers) / 1000
-                yield _figure(name, [answer.seconds for answer in answers], _MAX_MS, {"kB": round(sizes[name], 1)})
-            largest = max(sizes, key=lambda name: sizes[name])
-            yield Figure(
-                benchmark="pages",
-                name="the largest page, uncompressed",
-                value=sizes[largest],
-                unit="kB",
-                against="absolute",
-                at_most=_MAX_KB,
-                detail={"page": largest},
-            )
-            yield _refreshes(browser, number)
+        fill(lane.database_url, LARGE.scaled(400_000) if arena.quick else LARGE)
+        yield from of(lane, 30 if arena.quick else 200, "pages")
 
 
-def _refreshes(browser: "_Browser", number: int) -> Figure:
+def of(lane: Lane, number: int, benchmark: str) -> Iterator[Figure]:
+    """Measure the pages of a lane that is filled."""
+    lane.run(*_PREPARE)
+    with served(lane) as port:
+        browser = _Browser(port)
+        paths = {name: f"/alerts?{urlencode(query)}" for name, query in _LISTS.items()}
+        paths["list, tenth page"] = browser.tenth_page()
+        paths["group of 20,000 alerts"] = "/alerts/1"
+        paths["group that came back 2,000 times"] = f"/alerts/{lane.number(_OFTEN)}"
+        paths["event"] = f"/alerts/1/events/{lane.number(_EVENT)}"
+        paths["system"] = "/system"
+        sizes = {}
+        for name, path in paths.items():
+            answers = [browser.get(path) for _ in range(number)]
+            sizes[name] = max(len(answer.body) for answer in answers) / 1000
+            seconds = [answer.seconds for answer in answers]
+            yield _figure(benchmark, f"page: {name}", seconds, _MAX_MS, {"kB": round(sizes[name], 1)})
+        largest = max(sizes, key=lambda name: sizes[name])
+        yield Figure(
+            benchmark=benchmark,
+            name="the largest page, uncompressed",
+            value=sizes[largest],
+            unit="kB",
+            against="absolute",
+            at_most=_MAX_KB,
+            detail={"page": largest},
+        )
+        refreshes = _refreshes(browser, number)
+        yield _figure(benchmark, "refresh of the list without change", refreshes, _MAX_REFRESH_MS, {})
+
+
+def _refreshes(browser: "_Browser", number: int) -> list[float]:
     tag = browser.get("/alerts").tag
     answers = [browser.get("/alerts", tag=tag) for _ in range(number)]
     if {answer.status for answer in answers} != {304}:
         raise BenchError("a list that has not changed was sent again")
-    return _figure("refresh of the list without change", [answer.seconds for answer in answers], _MAX_REFRESH_MS, {})
+    return [answer.seconds for answer in answers]
 
 
-def _figure(name: str, seconds: list[float], at_most: float, detail: dict[str, float]) -> Figure:
+def _figure(benchmark: str, name: str, seconds: list[float], at_most: float, detail: dict[str, float]) -> Figure:
     return Figure(
-        benchmark="pages",
+        benchmark=benchmark,
         name=f"p99 of {name}",
         value=percentile(seconds, 99) * 1000,
         unit="ms",

@@ -1,7 +1,9 @@
 """gunicorn as in production, in a lane."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import psutil
 
 from bench.arena import Lane, running, wait_until
 from signalcraft import http_client
@@ -24,3 +26,9 @@ def served(lane: Lane, app: str = "app:app", **settings: str) -> Iterator[int]:
 
         wait_until(is_up, [web], timeout_seconds=30)
         yield port
+
+
+def processes(port: int) -> Sequence[psutil.Process]:
+    """Return gunicorn's processes: all that listen on ``port`` of the loopback interface."""
+    listening = {one.pid for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == port and one.pid}
+    return [psutil.Process(pid) for pid in listening]
