@@ -38,6 +38,6 @@ def run(arena: Arena) -> Iterator[Figure]:
         value=measured.ratio,
         unit="x",
         against=AGAINST,
-        at_least=10,
+        at_least=13,
         detail=detail | {"deliveries a run": number, "batch size": 200, "groups": groups},
     )

@@ -86,7 +86,7 @@ def _ratio(name: str, measured: Pairs, number: int) -> Figure:
         value=measured.ratio,
         unit="x",
         against=AGAINST,
-        at_least=0.35,
+        at_least=0.45,
         detail=detail | {"requests a run": number, "connections": Target(port=0).connections},
     )
 

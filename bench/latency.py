@@ -60,7 +60,7 @@ def run(arena: Arena) -> Iterator[Figure]:
 
         alternate(store_one, reply_one, 10)
         measured = alternate(store_one, reply_one, number)
-    for percent, max_ms in ((50, 15), (99, 60)):
+    for percent, max_ms in ((50, 10), (99, 40)):
         yield Figure(
             benchmark="latency",
             name=f"p{percent} from acknowledged to stored, batches of 1",
