@@ -4,7 +4,6 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from bench import http
 from bench.arena import TOKEN, Arena
@@ -18,8 +17,8 @@ from bench.serving import PATH, served
 _RATE = 100.0
 _DELIVERIES_RATE = 40.0
 _PASSWORD = "bench-password"
-_BEARER = MappingProxyType({"Authorization": f"Bearer {TOKEN}"})
-_BASIC = MappingProxyType({"Authorization": f"Basic {b64encode(f'x:{_PASSWORD}'.encode()).decode()}"})
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_BASIC = {"Authorization": f"Basic {b64encode(f'x:{_PASSWORD}'.encode()).decode()}"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -59,7 +58,7 @@ class Declaration:
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
-    closed: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    closed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     buckets: tuple[float, ...] = ()
 
 

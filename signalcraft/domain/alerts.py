@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from signalcraft.domain.errors import PermanentError
 
@@ -39,9 +38,7 @@ class Severity(StrEnum):
         return scale[min(max(self.rank + steps, 0), len(scale) - 1)]
 
 
-_SEVERITY_RANKS: Mapping[str, int] = MappingProxyType(
-    {severity.value: rank for rank, severity in enumerate(Severity)},
-)
+_SEVERITY_RANKS: Final[Mapping[str, int]] = {severity.value: rank for rank, severity in enumerate(Severity)}
 
 
 class GroupStatus(StrEnum):
@@ -201,24 +198,22 @@ class GroupSnapshot:
 
 
 #: Common names of environments, and their canonical names. Settings can extend it.
-ENVIRONMENT_ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "production": "prod",
-        "prd": "prod",
-        "live": "prod",
-        "stage": "staging",
-        "stg": "staging",
-        "preprod": "staging",
-        "pre-production": "staging",
-        "preproduction": "staging",
-        "development": "dev",
-        "develop": "dev",
-        "local": "dev",
-        "localhost": "dev",
-        "testing": "test",
-        "qa": "test",
-    }
-)
+ENVIRONMENT_ALIASES: Final[Mapping[str, str]] = {
+    "production": "prod",
+    "prd": "prod",
+    "live": "prod",
+    "stage": "staging",
+    "stg": "staging",
+    "preprod": "staging",
+    "pre-production": "staging",
+    "preproduction": "staging",
+    "development": "dev",
+    "develop": "dev",
+    "local": "dev",
+    "localhost": "dev",
+    "testing": "test",
+    "qa": "test",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,5 +226,5 @@ class Vocabulary:
 
     default_environment: str = "prod"
     environment_aliases: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT_ALIASES)
-    severity_shift: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    severity_shift: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Final, Self
 
 
@@ -50,7 +49,7 @@ class Identity:
     ignored: str = ""
     is_kept: bool = False
     is_canary: bool = False
-    response_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    response_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

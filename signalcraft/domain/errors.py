@@ -5,7 +5,6 @@ reason. ``RecoverableError``: a dependency is unavailable, wait and try again, l
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 
 class Refusal(Exception):
@@ -30,8 +29,8 @@ class Refusal(Exception):
         """Store the content of the response; ``detail`` may be empty."""
         super().__init__(detail or self.title)
         self.detail = detail
-        self.errors = MappingProxyType(dict(errors or {}))
-        self.headers = MappingProxyType(dict(headers or {}))
+        self.errors = dict(errors or {})
+        self.headers = dict(headers or {})
 
 
 class BodyNotJson(Refusal):

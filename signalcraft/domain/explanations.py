@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision, GroupStatus
 
@@ -19,26 +18,24 @@ _SETTLED = (
     "fingerprint opened or took over, and has their project and environment ({environment})."
 )
 
-_DECISIONS: Mapping[Decision, str] = MappingProxyType(
-    {
-        Decision.NEW: "Received {received}, it was the first of its like and opened group {group}.",
-        Decision.JOINED: (
-            "Received {received}, it joined group {group}, whose alerts (from {first} to {last}) are no further apart "
-            "than the window of {minutes} minutes, a snooze excepted."
-        ),
-        Decision.WINDOW_EXPIRED: (
-            "Received {received}, it opened group {group}: {previous} had been quiet for longer than "
-            "the window of {minutes} minutes."
-        ),
-        Decision.AFTER_RESOLVED: (
-            "Received {received}, it opened group {group} as a regression: {previous} had been resolved."
-        ),
-        Decision.SNOOZE_ENDED: (
-            "Received {received}, it opened group {group}: the snooze of {previous} was over, "
-            "and so was the window of {minutes} minutes."
-        ),
-    }
-)
+_DECISIONS: Final[Mapping[Decision, str]] = {
+    Decision.NEW: "Received {received}, it was the first of its like and opened group {group}.",
+    Decision.JOINED: (
+        "Received {received}, it joined group {group}, whose alerts (from {first} to {last}) are no further apart "
+        "than the window of {minutes} minutes, a snooze excepted."
+    ),
+    Decision.WINDOW_EXPIRED: (
+        "Received {received}, it opened group {group}: {previous} had been quiet for longer than "
+        "the window of {minutes} minutes."
+    ),
+    Decision.AFTER_RESOLVED: (
+        "Received {received}, it opened group {group} as a regression: {previous} had been resolved."
+    ),
+    Decision.SNOOZE_ENDED: (
+        "Received {received}, it opened group {group}: the snooze of {previous} was over, "
+        "and so was the window of {minutes} minutes."
+    ),
+}
 
 
 def explain(event: Row, group: Row, window: timedelta, fingerprints: Mapping[str, str]) -> Sequence[str]:

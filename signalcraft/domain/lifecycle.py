@@ -8,7 +8,7 @@ updates it.
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
+from typing import Final
 
 from signalcraft.domain.alerts import GroupStatus
 from signalcraft.domain.errors import IllegalTransition
@@ -38,25 +38,23 @@ _OPEN, _ACK, _SNOOZED, _RESOLVED = (
 )
 
 #: trigger -> status before -> status after. A missing cell is an illegal transition.
-TRANSITIONS: Mapping[Trigger, Mapping[GroupStatus, GroupStatus]] = MappingProxyType(
-    {
-        # An ack and a snooze hold for alerts of the same or a lower severity and break on a higher one.
-        Trigger.ALERT: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
-        Trigger.WORSE_ALERT: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _RESOLVED},
-        # A source's archiving is a snooze, not a resolution; it does not change a resolved group.
-        Trigger.SOURCE_RESOLVED: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
-        Trigger.SOURCE_ARCHIVED: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
-        Trigger.SOURCE_UNRESOLVED: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
-        # A user must reopen a resolved group before any other update.
-        Trigger.USER_ACK: {_OPEN: _ACK, _ACK: _ACK, _SNOOZED: _ACK},
-        Trigger.USER_SNOOZE: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED},
-        Trigger.USER_RESOLVE: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
-        Trigger.USER_REOPEN: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
-        # A snooze is a user's decision: the clock ends it on time, and does not resolve the group before that.
-        Trigger.SNOOZE_END: {_SNOOZED: _OPEN},
-        Trigger.INACTIVITY: {_OPEN: _RESOLVED, _ACK: _RESOLVED},
-    }
-)
+TRANSITIONS: Final[Mapping[Trigger, Mapping[GroupStatus, GroupStatus]]] = {
+    # An ack and a snooze hold for alerts of the same or a lower severity and break on a higher one.
+    Trigger.ALERT: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
+    Trigger.WORSE_ALERT: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _RESOLVED},
+    # A source's archiving is a snooze, not a resolution; it does not change a resolved group.
+    Trigger.SOURCE_RESOLVED: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
+    Trigger.SOURCE_ARCHIVED: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED, _RESOLVED: _RESOLVED},
+    Trigger.SOURCE_UNRESOLVED: {_OPEN: _OPEN, _ACK: _ACK, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
+    # A user must reopen a resolved group before any other update.
+    Trigger.USER_ACK: {_OPEN: _ACK, _ACK: _ACK, _SNOOZED: _ACK},
+    Trigger.USER_SNOOZE: {_OPEN: _SNOOZED, _ACK: _SNOOZED, _SNOOZED: _SNOOZED},
+    Trigger.USER_RESOLVE: {_OPEN: _RESOLVED, _ACK: _RESOLVED, _SNOOZED: _RESOLVED, _RESOLVED: _RESOLVED},
+    Trigger.USER_REOPEN: {_OPEN: _OPEN, _ACK: _OPEN, _SNOOZED: _OPEN, _RESOLVED: _OPEN},
+    # A snooze is a user's decision: the clock ends it on time, and does not resolve the group before that.
+    Trigger.SNOOZE_END: {_SNOOZED: _OPEN},
+    Trigger.INACTIVITY: {_OPEN: _RESOLVED, _ACK: _RESOLVED},
+}
 
 
 def transition(status: GroupStatus, trigger: Trigger) -> GroupStatus:

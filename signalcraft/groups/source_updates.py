@@ -20,7 +20,6 @@ two commits first, the other sees it. A worker that does either within a larger 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from signalcraft.domain.alerts import Change, NormalizedAlert, StatusChange
@@ -142,14 +141,12 @@ def _audited(update: str) -> str:
     return with_audit_log(update, Actor.SOURCE, by="%(source)s", at="%(received_at)s")
 
 
-_STATEMENTS: Mapping[Change, Sequence[str]] = MappingProxyType(
-    {
-        Change.RESOLVED: (_audited(_RESOLVE), _SET_STATUS_TIME),
-        Change.ARCHIVED: (_audited(_ARCHIVE), _MAKE_NEWEST_UNRESOLVED_CURRENT, _SET_STATUS_TIME),
-        Change.UNRESOLVED: (_audited(_UNRESOLVE), _SET_STATUS_TIME),
-        Change.ASSIGNED: (_audited(_ASSIGN), _SET_ASSIGNED_TIME),
-    }
-)
+_STATEMENTS: Final[Mapping[Change, Sequence[str]]] = {
+    Change.RESOLVED: (_audited(_RESOLVE), _SET_STATUS_TIME),
+    Change.ARCHIVED: (_audited(_ARCHIVE), _MAKE_NEWEST_UNRESOLVED_CURRENT, _SET_STATUS_TIME),
+    Change.UNRESOLVED: (_audited(_UNRESOLVE), _SET_STATUS_TIME),
+    Change.ASSIGNED: (_audited(_ASSIGN), _SET_ASSIGNED_TIME),
+}
 
 
 #: A workspace id and a status change.

@@ -7,7 +7,6 @@ statement updates the group and writes the audit log. Call everything inside ``d
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
 from signalcraft.domain.alerts import GroupStatus
@@ -29,19 +28,15 @@ from signalcraft.storage.sql import LOCK_ORDER
 #: How many groups one call may update: measured, this many take some 300 ms.
 MAX_BULK: Final = 1_000
 
-_TRIGGERS: Mapping[GroupStatus, Trigger] = MappingProxyType(
-    {
-        GroupStatus.OPEN: Trigger.USER_REOPEN,
-        GroupStatus.ACK: Trigger.USER_ACK,
-        GroupStatus.RESOLVED: Trigger.USER_RESOLVE,
-        GroupStatus.SNOOZED: Trigger.USER_SNOOZE,
-    },
-)
+_TRIGGERS: Final[Mapping[GroupStatus, Trigger]] = {
+    GroupStatus.OPEN: Trigger.USER_REOPEN,
+    GroupStatus.ACK: Trigger.USER_ACK,
+    GroupStatus.RESOLVED: Trigger.USER_RESOLVE,
+    GroupStatus.SNOOZED: Trigger.USER_SNOOZE,
+}
 
 #: What cannot be done with a resolved group, in words.
-_PARTICIPLES: Mapping[GroupStatus, str] = MappingProxyType(
-    {GroupStatus.ACK: "acknowledged", GroupStatus.SNOOZED: "snoozed"}
-)
+_PARTICIPLES: Final[Mapping[GroupStatus, str]] = {GroupStatus.ACK: "acknowledged", GroupStatus.SNOOZED: "snoozed"}
 
 #: In the order of ``_Group``.
 _LOCK = f"""

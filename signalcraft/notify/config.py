@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from re import compile as pattern
-from types import MappingProxyType
 from typing import Any, Final
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, post_load, validate
@@ -38,7 +37,7 @@ HAPPENINGS: Final = (
     "assigned",
 )
 _DURATION = pattern(r"(\d{1,6})([smhd])")
-_UNITS: Mapping[str, str] = MappingProxyType({"s": "seconds", "m": "minutes", "h": "hours", "d": "days"})
+_UNITS: Final[Mapping[str, str]] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
@@ -141,9 +140,7 @@ def load(notify: str, environ: Mapping[str, str], notifier: QueueNotification | 
     """
     if not notify.strip():
         receiver = LogReceiver("log") if notifier is None else FunctionReceiver("notifier", notifier)
-        return NotifyConfig(
-            receivers=MappingProxyType({receiver.name: receiver}), routes=(_first_alone(receiver.name),), storm=0
-        )
+        return NotifyConfig(receivers={receiver.name: receiver}, routes=(_first_alone(receiver.name),), storm=0)
     try:
         config = _build(_File().load(_parse(notify)), environ)
         return config if notifier is None else _with_notifier(config, notifier)
@@ -166,7 +163,7 @@ def _with_notifier(config: NotifyConfig, notifier: QueueNotification) -> NotifyC
     receiver = FunctionReceiver("notifier", notifier)
     return replace(
         config,
-        receivers=MappingProxyType({**config.receivers, receiver.name: receiver}),
+        receivers={**config.receivers, receiver.name: receiver},
         routes=(_first_alone(receiver.name), *config.routes),
     )
 
@@ -190,7 +187,7 @@ def _build(loaded: Mapping[str, Any], environ: Mapping[str, str]) -> NotifyConfi
             if name not in receivers:
                 raise ValidationError({place: [f"names the unknown receiver {name}"]})
     return NotifyConfig(
-        receivers=MappingProxyType(receivers),
+        receivers=receivers,
         routes=routes,
         fallback=fallback,
         storm=loaded.get("storm", 10),

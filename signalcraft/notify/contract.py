@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
 
 from marshmallow import Schema
@@ -156,7 +155,7 @@ class Receiver(Protocol):
     mode: ClassVar[Mode] = Mode.EVENT
     options: ClassVar[type[Schema]] = Schema
     has_threads: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    needs: ClassVar[Mapping[str, str]] = {}
     name: str
     pace: float = 0.0
     per_hour: int | None = None

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -42,7 +41,7 @@ class Match:
     project: Patterns = ()
     environment: Patterns = ()
     severity_min: Severity | None = None
-    tags: Mapping[str, Patterns] = field(default_factory=lambda: MappingProxyType({}))
+    tags: Mapping[str, Patterns] = field(default_factory=dict)
 
     def mismatch(self, subject: Subject) -> str | None:
         """Return the first condition that ``subject`` does not meet, in words.

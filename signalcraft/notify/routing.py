@@ -10,7 +10,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -26,14 +25,12 @@ from signalcraft.storage.audit_log import Actor
 log = structlog.get_logger(__name__)
 
 #: Happenings by which people learn of a group, as the decision that rules are asked about.
-FIRST: Final[Mapping[str, Decision]] = MappingProxyType(
-    {
-        "opened": Decision.NEW,
-        "recurred": Decision.WINDOW_EXPIRED,
-        "regressed": Decision.AFTER_RESOLVED,
-        "escalated": Decision.JOINED,
-    }
-)
+FIRST: Final[Mapping[str, Decision]] = {
+    "opened": Decision.NEW,
+    "recurred": Decision.WINDOW_EXPIRED,
+    "regressed": Decision.AFTER_RESOLVED,
+    "escalated": Decision.JOINED,
+}
 #: A problem that is back so soon after the last message about it stays in its card.
 FLAPPING: Final = timedelta(hours=1)
 _PERSONS: Final = frozenset(actor.value for actor in Actor if actor.is_person)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, Final
 from uuid import uuid4
 
@@ -77,15 +76,13 @@ _NOTIFICATIONS_KEY: Final = Queue.redis_queue_namespace_prefix + NOTIFICATIONS
 _OMITTED_FIELDS: Final = frozenset({"retry_intervals", "enqueued_at", "timeout", "result_ttl"})
 
 #: The queue of each function and the RQ options of its jobs; other options have the defaults of ``AllowedJob``.
-_OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = MappingProxyType(
-    {
-        PROCESS_DELIVERY: (
-            ALERTS,
-            {"retry": JobRetry(max=MAX_RETRIES, enqueue_at_front=True)},  # a retried job is the oldest
-        ),
-        NOTIFY: (NOTIFICATIONS, {"failure_ttl": NOTIFY_TTL_SECONDS, "ttl": NOTIFY_TTL_SECONDS}),
-    }
-)
+_OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    PROCESS_DELIVERY: (
+        ALERTS,
+        {"retry": JobRetry(max=MAX_RETRIES, enqueue_at_front=True)},  # a retried job is the oldest
+    ),
+    NOTIFY: (NOTIFICATIONS, {"failure_ttl": NOTIFY_TTL_SECONDS, "ttl": NOTIFY_TTL_SECONDS}),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

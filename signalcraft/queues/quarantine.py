@@ -6,7 +6,6 @@ them. A whole key of another type would stop all work, so the workers move it at
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -135,7 +134,7 @@ def _types(redis: Redis) -> Mapping[str, str]:
         held = queue(redis, name)
         types[WORKERS_BY_QUEUE_KEY % name] = "set"
         types |= dict.fromkeys(lists(held), "list") | dict.fromkeys(registries(held), "zset")
-    return MappingProxyType(types)
+    return types
 
 
 def report(entries: Iterable[tuple[bytes, bytes]]) -> None:

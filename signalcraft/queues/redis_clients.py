@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -27,26 +26,22 @@ from signalcraft.domain.errors import QueueUnavailable
 
 #: No retries, and 0.5 s for connecting to and reading from a frozen server. Without a password, RESP2 and no driver
 #: information make connecting free of round trips.
-_WEB: Mapping[str, Any] = MappingProxyType(
-    {
-        "socket_connect_timeout": 0.2,
-        "socket_timeout": 0.3,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
-)
+_WEB: Final[Mapping[str, Any]] = {
+    "socket_connect_timeout": 0.2,
+    "socket_timeout": 0.3,
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+    "driver_info": None,
+}
 #: A read waits longer than RQ's blocking pop; an idle connection is pinged before use.
-_WORKER: Mapping[str, Any] = MappingProxyType(
-    {
-        "socket_connect_timeout": 5,
-        "socket_timeout": 60,
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-        "retry": Retry(ExponentialWithJitterBackoff(cap=1, base=0.1), 5, (RedisConnectionError, RedisTimeoutError)),
-        "protocol": 2,
-    }
-)
+_WORKER: Final[Mapping[str, Any]] = {
+    "socket_connect_timeout": 5,
+    "socket_timeout": 60,
+    "socket_keepalive": True,
+    "health_check_interval": 15,
+    "retry": Retry(ExponentialWithJitterBackoff(cap=1, base=0.1), 5, (RedisConnectionError, RedisTimeoutError)),
+    "protocol": 2,
+}
 
 _WRITE_CHECK_KEY: Final = "signalcraft:written"
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
-from types import MappingProxyType
 from typing import Any, Self
 
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, Vocabulary
@@ -241,9 +240,7 @@ class Settings:
         parsed: dict[str, Any] = {}
         for each in fields(cls):
             values = {declared.variable: declared.read(environ) for declared in each.metadata["declares"]}
-            parsed[each.name] = (
-                MappingProxyType(values) if "by_variable" in each.metadata else next(iter(values.values()))
-            )
+            parsed[each.name] = values if "by_variable" in each.metadata else next(iter(values.values()))
         return cls(**parsed)
 
     @classmethod

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -115,14 +114,14 @@ def _pairs(text: str) -> Mapping[str, str]:
     pairs = [item.partition("=") for item in comma_separated(text)]
     if any(not (key.strip() and equals and value.strip()) for key, equals, value in pairs):
         raise ValueError
-    return MappingProxyType({key.strip().lower(): value.strip().lower() for key, _, value in pairs})
+    return {key.strip().lower(): value.strip().lower() for key, _, value in pairs}
 
 
 def _shifts(text: str) -> Mapping[str, int]:
     pairs = _pairs(text)
     if any(not re.fullmatch(r"[+-]?[1-4]", value) for value in pairs.values()):
         raise ValueError
-    return MappingProxyType({key: int(value) for key, value in pairs.items()})
+    return {key: int(value) for key, value in pairs.items()}
 
 
 SLUG_VALUE = matching(SLUG, "a slug: 1 to 63 of a-z, 0-9, _ and -, the first a letter or digit")

@@ -4,7 +4,6 @@ A source is a package. ``docs/adding-a-source.md`` says how to add one.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from signalcraft.sources import alertmanager, generic, grafana, sentry
@@ -12,7 +11,7 @@ from signalcraft.sources.protocol import Source as Source
 
 _SOURCES: Final[tuple[Source, ...]] = (sentry, alertmanager, grafana, generic)
 
-SOURCES: Final[Mapping[str, Source]] = MappingProxyType({source.NAME: source for source in _SOURCES})
+SOURCES: Final[Mapping[str, Source]] = {source.NAME: source for source in _SOURCES}
 #: The source of commands and requests that name none.
 DEFAULT_SOURCE: Final = _SOURCES[0]
 

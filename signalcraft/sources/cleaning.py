@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
+from typing import Final
 from urllib.parse import urlsplit
 
 from signalcraft.domain.alerts import Severity, Vocabulary
@@ -137,31 +137,27 @@ def canonical_environment(name: str, vocabulary: Vocabulary) -> tuple[str, bool]
 
 
 #: Names of severities that senders share.
-SEVERITIES: Mapping[str, Severity] = MappingProxyType(
-    {
-        "fatal": Severity.CRITICAL,
-        "error": Severity.HIGH,
-        "warning": Severity.MED,
-        "info": Severity.LOW,
-        "debug": Severity.INFO,
-        "sample": Severity.INFO,
-        "critical": Severity.CRITICAL,
-        "warn": Severity.MED,
-        "log": Severity.LOW,
-    }
-)
+SEVERITIES: Final[Mapping[str, Severity]] = {
+    "fatal": Severity.CRITICAL,
+    "error": Severity.HIGH,
+    "warning": Severity.MED,
+    "info": Severity.LOW,
+    "debug": Severity.INFO,
+    "sample": Severity.INFO,
+    "critical": Severity.CRITICAL,
+    "warn": Severity.MED,
+    "log": Severity.LOW,
+}
 
 #: The levels of Python's ``logging``, which old senders use.
-NUMERIC_SEVERITIES: Mapping[float, Severity] = MappingProxyType(
-    {
-        0: Severity.INFO,
-        10: Severity.INFO,
-        20: Severity.LOW,
-        30: Severity.MED,
-        40: Severity.HIGH,
-        50: Severity.CRITICAL,
-    }
-)
+NUMERIC_SEVERITIES: Final[Mapping[float, Severity]] = {
+    0: Severity.INFO,
+    10: Severity.INFO,
+    20: Severity.LOW,
+    30: Severity.MED,
+    40: Severity.HIGH,
+    50: Severity.CRITICAL,
+}
 
 
 def severity(value: object) -> Severity | None:

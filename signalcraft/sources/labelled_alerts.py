@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from signalcraft.domain.alerts import (
@@ -35,21 +34,17 @@ NO_PROJECT: Final = "unknown"
 #: A label whose name begins so is the sender's own: it names no condition.
 INTERNAL: Final = "__"
 #: What a label says of severity, besides the names that every source shares.
-SEVERITIES: Final[Mapping[str, Severity]] = MappingProxyType(
-    {
-        "page": Severity.HIGH,
-        "high": Severity.HIGH,
-        "medium": Severity.MED,
-        "low": Severity.LOW,
-        "none": Severity.INFO,
-    }
-)
+SEVERITIES: Final[Mapping[str, Severity]] = {
+    "page": Severity.HIGH,
+    "high": Severity.HIGH,
+    "medium": Severity.MED,
+    "low": Severity.LOW,
+    "none": Severity.INFO,
+}
 DROP_LABELS: Final = "pod,instance,container,replica,endpoint"
 LABELS: Final = "project=project|service|namespace|job,environment=env|environment|cluster,severity=severity"
 _NAMES: Final = frozenset({"project", "environment", "severity"})
-FINGERPRINTS: Final[Mapping[str, str]] = MappingProxyType(
-    {"labels": "its labels, without those of single machines, are the same"}
-)
+FINGERPRINTS: Final[Mapping[str, str]] = {"labels": "its labels, without those of single machines, are the same"}
 
 
 def _no_tags(_alert: Mapping[str, Any], _body: Mapping[str, Any]) -> Mapping[str, object]:
@@ -69,8 +64,8 @@ class Dialect:
     version: str
     drop_labels: SourceSetting
     labels: SourceSetting
-    severities: Mapping[str, Severity] = field(default_factory=lambda: MappingProxyType({}))
-    links: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
     tags: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, object]] = _no_tags
     tags_are: str = "all labels"
 
@@ -81,7 +76,7 @@ def parse_labels(text: str) -> Mapping[str, Sequence[str]]:
     found = {name.strip(): tuple(filter(None, map(str.strip, labels.split("|")))) for name, _, labels in pairs}
     if len(found) != len(pairs) or not found.keys() <= _NAMES or not all(found.values()):
         raise ValueError
-    return MappingProxyType(found)
+    return found
 
 
 #: Of a body, what each of its alerts is stored with, if it is short: the other fields repeat what is in the alerts, and
@@ -305,25 +300,22 @@ def _digest(labels: Mapping[str, object]) -> str:
 
 
 #: How each field of ``NormalizedAlert`` is read.
-_TREATMENT: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "source_event_id": "`<fingerprint>:<startsAt>`: one episode, however often it is repeated; without a "
-        "`fingerprint`, the digest of the labels stands for it",
-        "fingerprint": f"`labels:` and the digest of the labels, but for those of `{{drop_labels}}` and those that "
-        f"begin with `{INTERNAL}`; of all labels, if none is left",
-        "project": f"the label that `{{labels}}` names, as a slug; absent: `{NO_PROJECT}`",
-        "environment": "the label that `{labels}` names, then by alias; absent: the workspace's default",
-        "severity": "the label that `{labels}` names, by the table below; absent or unknown: `med`; shifted by "
-        "environment",
-        "title": "`annotations.summary`, else the label `alertname`",
-        "description": "`annotations.description`, else `annotations.message`{links}; lines are kept",
-        "tags": "{tags}",
-        "occurred_at": "`startsAt`",
-        "link": "`generatorURL`, if it is http(s)",
-        "triggered_rule": "the label `alertname`",
-        "runbook_url": "`annotations.runbook_url`, if it is http(s): that of a group is of the alert that opened it",
-    }
-)
+_TREATMENT: Final[Mapping[str, str]] = {
+    "source_event_id": "`<fingerprint>:<startsAt>`: one episode, however often it is repeated; without a "
+    "`fingerprint`, the digest of the labels stands for it",
+    "fingerprint": f"`labels:` and the digest of the labels, but for those of `{{drop_labels}}` and those that "
+    f"begin with `{INTERNAL}`; of all labels, if none is left",
+    "project": f"the label that `{{labels}}` names, as a slug; absent: `{NO_PROJECT}`",
+    "environment": "the label that `{labels}` names, then by alias; absent: the workspace's default",
+    "severity": "the label that `{labels}` names, by the table below; absent or unknown: `med`; shifted by environment",
+    "title": "`annotations.summary`, else the label `alertname`",
+    "description": "`annotations.description`, else `annotations.message`{links}; lines are kept",
+    "tags": "{tags}",
+    "occurred_at": "`startsAt`",
+    "link": "`generatorURL`, if it is http(s)",
+    "triggered_rule": "the label `alertname`",
+    "runbook_url": "`annotations.runbook_url`, if it is http(s): that of a group is of the alert that opened it",
+}
 
 
 def tables(dialect: Dialect) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
@@ -140,7 +139,7 @@ class Scene:
     sample: str
     times: int = 1
     alerts: int = 0
-    params: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    params: Mapping[str, Any] = field(default_factory=dict)
     forged: bool = False
 
 

@@ -5,7 +5,7 @@ The statement that updates a group also inserts its audit rows and its happening
 
 from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
+from typing import Final
 
 
 class Actor(StrEnum):
@@ -25,14 +25,12 @@ class Actor(StrEnum):
 
 _UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 #: The audited fields, each with its SQL as text.
-_FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "status": "{}.status",
-        "snoozed_until": _UTC.format("{}.snoozed_until"),
-        "assignee_user_id": "{}.assignee_user_id",
-        "runbook_url": "{}.runbook_url",
-    },
-)
+_FIELDS: Final[Mapping[str, str]] = {
+    "status": "{}.status",
+    "snoozed_until": _UTC.format("{}.snoozed_until"),
+    "assignee_user_id": "{}.assignee_user_id",
+    "runbook_url": "{}.runbook_url",
+}
 
 
 #: What a change of status is called, by the new status. An alert that breaks an ack or a snooze by its severity is told

@@ -10,7 +10,6 @@ transactions of one connection may run on two servers' connections, and others u
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, cast
 
 import psycopg2
@@ -41,15 +40,13 @@ _CONNECTION = {
 }
 _MIGRATE = "run `python -m signalcraft migrate`"
 #: What to do about errors that no retry cures, by SQLSTATE.
-_ADVICE = MappingProxyType(
-    {
-        "42P01": _MIGRATE,
-        "42703": _MIGRATE,
-        "42P10": "a unique constraint of ours is missing, restore it",
-        "42501": "grant it to the role of DATABASE_URL",
-        "53100": "PostgreSQL's disk is full, make room on it",
-    }
-)
+_ADVICE = {
+    "42P01": _MIGRATE,
+    "42703": _MIGRATE,
+    "42P10": "a unique constraint of ours is missing, restore it",
+    "42501": "grant it to the role of DATABASE_URL",
+    "53100": "PostgreSQL's disk is full, make room on it",
+}
 #: More than ``work_mem`` of ``check_disk``.
 _DISK_CHECK_ROWS = 20_000
 #: SQLSTATEs of a server that is up and cannot serve requests: it is read-only (a failover), or the transaction was

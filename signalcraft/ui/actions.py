@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Final
 
 from marshmallow import ValidationError
@@ -12,37 +11,33 @@ from signalcraft.groups.reading import requests
 from signalcraft.groups.user_updates import UpdateFields
 
 #: What was done, by action.
-DONE: Mapping[str, str] = MappingProxyType(
-    {
-        "ack": "acknowledged",
-        "snooze": "snoozed",
-        "resolve": "resolved",
-        "reopen": "reopened",
-        "assign": "assigned",
-        "runbook": "given a runbook",
-    }
-)
+DONE: Final[Mapping[str, str]] = {
+    "ack": "acknowledged",
+    "snooze": "snoozed",
+    "resolve": "resolved",
+    "reopen": "reopened",
+    "assign": "assigned",
+    "runbook": "given a runbook",
+}
 #: How long a snooze lasts, by the value of ``until``.
-SNOOZES: Mapping[str, str] = MappingProxyType(
-    {
-        "1h": "1 hour",
-        "4h": "4 hours",
-        "tomorrow": "Until tomorrow 9:00",
-        "1w": "1 week",
-        "forever": "For ever",
-    }
-)
-_DURATIONS: Mapping[str, timedelta] = MappingProxyType(
-    {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1w": timedelta(weeks=1)}
-)
-_STATUSES: Mapping[str, GroupStatus] = MappingProxyType(
-    {
-        "ack": GroupStatus.ACK,
-        "snooze": GroupStatus.SNOOZED,
-        "resolve": GroupStatus.RESOLVED,
-        "reopen": GroupStatus.OPEN,
-    }
-)
+SNOOZES: Final[Mapping[str, str]] = {
+    "1h": "1 hour",
+    "4h": "4 hours",
+    "tomorrow": "Until tomorrow 9:00",
+    "1w": "1 week",
+    "forever": "For ever",
+}
+_DURATIONS: Final[Mapping[str, timedelta]] = {
+    "1h": timedelta(hours=1),
+    "4h": timedelta(hours=4),
+    "1w": timedelta(weeks=1),
+}
+_STATUSES: Final[Mapping[str, GroupStatus]] = {
+    "ack": GroupStatus.ACK,
+    "snooze": GroupStatus.SNOOZED,
+    "resolve": GroupStatus.RESOLVED,
+    "reopen": GroupStatus.OPEN,
+}
 _MORNING: Final = 9
 #: The largest offset of a time zone, in minutes.
 _MAX_OFFSET: Final = 14 * 60

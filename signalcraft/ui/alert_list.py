@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
@@ -22,15 +21,13 @@ ALL: Final = "all"
 #: A page has at most 200 kB.
 MAX_ROWS: Final = 100
 #: Tabs by the value of ``status``.
-TABS: Mapping[str, str] = MappingProxyType(
-    {
-        GroupStatus.OPEN: "Open",
-        GroupStatus.ACK: "Acknowledged",
-        GroupStatus.SNOOZED: "Snoozed",
-        GroupStatus.RESOLVED: "Resolved",
-        ALL: "All",
-    }
-)
+TABS: Final[Mapping[str, str]] = {
+    GroupStatus.OPEN: "Open",
+    GroupStatus.ACK: "Acknowledged",
+    GroupStatus.SNOOZED: "Snoozed",
+    GroupStatus.RESOLVED: "Resolved",
+    ALL: "All",
+}
 #: Parameters that are not filters, and those that only a page has.
 _NOT_FILTERS: Final = frozenset({"cursor", "limit", "sort", "total"})
 _OF_THE_PAGE: Final = ("done",)

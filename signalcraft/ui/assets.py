@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from flask import Response
@@ -13,9 +12,7 @@ from flask.typing import ResponseReturnValue
 from signalcraft.domain.errors import NotFound
 
 _STATIC: Final = Path(__file__).parent / "static"
-_TYPES: Mapping[str, str] = MappingProxyType(
-    {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"},
-)
+_TYPES: Final[Mapping[str, str]] = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def asset_url(name: str) -> str:

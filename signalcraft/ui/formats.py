@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Final
 
 from signalcraft import sources
@@ -13,23 +12,19 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _UNITS: Final = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "m"), (2 * _DAY, _HOUR, "h"), (60 * _DAY, _DAY, "d"))
 _WEEK: Final = 7 * _DAY
 
-STATUS_WORDS: Mapping[str, str] = MappingProxyType(
-    {
-        GroupStatus.OPEN: "Open",
-        GroupStatus.ACK: "Acknowledged",
-        GroupStatus.SNOOZED: "Snoozed",
-        GroupStatus.RESOLVED: "Resolved",
-    }
-)
-SEVERITY_WORDS: Mapping[str, str] = MappingProxyType(
-    {
-        Severity.CRITICAL: "Critical",
-        Severity.HIGH: "High",
-        Severity.MED: "Medium",
-        Severity.LOW: "Low",
-        Severity.INFO: "Info",
-    }
-)
+STATUS_WORDS: Final[Mapping[str, str]] = {
+    GroupStatus.OPEN: "Open",
+    GroupStatus.ACK: "Acknowledged",
+    GroupStatus.SNOOZED: "Snoozed",
+    GroupStatus.RESOLVED: "Resolved",
+}
+SEVERITY_WORDS: Final[Mapping[str, str]] = {
+    Severity.CRITICAL: "Critical",
+    Severity.HIGH: "High",
+    Severity.MED: "Medium",
+    Severity.LOW: "Low",
+    Severity.INFO: "Info",
+}
 
 
 def duration(seconds: float) -> str:
@@ -95,19 +90,17 @@ def busiest(counts: Sequence[int], since: datetime, step: timedelta) -> str:
     return f"peak of {number(counts[position])} {'at' if step < timedelta(days=1) else 'on'} {when}"
 
 
-NAMES: Mapping[str, object] = MappingProxyType(
-    {
-        "absolute": absolute,
-        "ago": ago,
-        "bars": bars,
-        "busiest": busiest,
-        "duration": duration,
-        "is_link": is_link,
-        "machine": machine,
-        "number": number,
-        "plural": plural,
-        "source_title": sources.title,
-        "status_words": STATUS_WORDS,
-        "severity_words": SEVERITY_WORDS,
-    }
-)
+NAMES: Final[Mapping[str, object]] = {
+    "absolute": absolute,
+    "ago": ago,
+    "bars": bars,
+    "busiest": busiest,
+    "duration": duration,
+    "is_link": is_link,
+    "machine": machine,
+    "number": number,
+    "plural": plural,
+    "source_title": sources.title,
+    "status_words": STATUS_WORDS,
+    "severity_words": SEVERITY_WORDS,
+}

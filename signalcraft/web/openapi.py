@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, cast
 
 from apispec import APISpec
@@ -30,7 +29,7 @@ from signalcraft.web.openapi_words import DELIVERY_HEADERS, PREVIEW_HEADERS, TAG
 
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 
-_WITHOUT_BODY: Mapping[int, str] = MappingProxyType({303: "Look at Location.", 304: "Not modified."})
+_WITHOUT_BODY: Final[Mapping[int, str]] = {303: "Look at Location.", 304: "Not modified."}
 
 _COMMON_REFUSALS = (errors.UriTooLong, errors.Unavailable, Refusal)
 _OPEN_REFUSALS = (errors.TooManyRequests, *_COMMON_REFUSALS)
@@ -87,184 +86,180 @@ _RECEIVE = Operation(
 )
 
 #: By the name of the route's Flask endpoint.
-OPERATIONS: Mapping[str, Operation] = MappingProxyType(
-    {
-        "webhooks.take_in": _RECEIVE,
-        "groups.list_groups": _conditional_get(
-            "List groups, a page at a time.", openapi_schemas.GroupsPage, _LIST_REFUSALS, requests.GroupsQuery
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "webhooks.take_in": _RECEIVE,
+    "groups.list_groups": _conditional_get(
+        "List groups, a page at a time.", openapi_schemas.GroupsPage, _LIST_REFUSALS, requests.GroupsQuery
+    ),
+    "groups.export_groups": Operation(
+        summary="Export the groups that match the filters, a line of JSON each.",
+        query=requests.FilterQuery,
+        responses={200: group_schema.Group},
+        media=NDJSON,
+        refusals=(errors.InvalidFields, *_CALLER_REFUSALS),
+    ),
+    "groups.summarize_groups": _conditional_get(
+        "Count the groups that match the filters, by status and other facets.",
+        openapi_schemas.Summary,
+        (errors.InvalidFields, *_CALLER_REFUSALS),
+        requests.FilterQuery,
+    ),
+    "groups.show_group": _conditional_get("Return a group.", group_schema.Group, _ITEM_REFUSALS),
+    "groups.change_group": Operation(
+        summary="Update a group; with If-Match, only that version.",
+        body=requests.EditBody,
+        request_example={"status": "ack", "assignee_user_id": "ann"},
+        responses={200: group_schema.Group},
+        headers=("If-Match",),
+        refusals=(*_BODY_REFUSALS, *_ITEM_REFUSALS, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
+    ),
+    "groups.change_groups": Operation(
+        summary="Update many groups in one transaction, by ids or by filter.",
+        body=request_schemas.BulkBody,
+        request_example={"filter": {"project": "shop", "status": ["open", "ack"]}, "set": {"status": "resolved"}},
+        responses={200: openapi_schemas.Outcomes},
+        refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.InvalidCursor, errors.NotAllowed),
+    ),
+    "events.find_events": _conditional_get(
+        "List the events of the workspace, newest first, a page at a time.",
+        openapi_schemas.EventsPage,
+        _LIST_REFUSALS,
+        request_schemas.EventsQuery,
+    ),
+    "events.list_events": _conditional_get(
+        "List the events of a group, newest first, a page at a time.",
+        openapi_schemas.EventsPage,
+        _SUBLIST_REFUSALS,
+        requests.PageQuery,
+    ),
+    "events.export_events": Operation(
+        summary="Export the events of a group, a line of JSON each.",
+        responses={200: response_schemas.Event},
+        media=NDJSON,
+        refusals=_ITEM_REFUSALS,
+    ),
+    "groups.list_history": _conditional_get(
+        "List the changes of a group, with who made them, a page at a time.",
+        openapi_schemas.ChangesPage,
+        _SUBLIST_REFUSALS,
+        requests.PageQuery,
+    ),
+    "groups.list_occurrences": _conditional_get(
+        "List the groups of the same key, and say how often the problem was seen.",
+        openapi_schemas.OccurrencesPage,
+        _SUBLIST_REFUSALS,
+        requests.PageQuery,
+    ),
+    "notifications.find_notifications": _conditional_get(
+        "List the notifications of the workspace, newest first, a page at a time.",
+        openapi_schemas.NotificationsPage,
+        _LIST_REFUSALS,
+        request_schemas.NotificationsQuery,
+    ),
+    "notifications.list_notifications": _conditional_get(
+        "List the notifications of a group with each attempt, newest first, a page at a time.",
+        openapi_schemas.NotificationsPage,
+        _SUBLIST_REFUSALS,
+        request_schemas.GroupNotificationsQuery,
+    ),
+    "events.show_event": _conditional_get(
+        "Return an event with its payload.", response_schemas.EventWithPayload, _ITEM_REFUSALS
+    ),
+    "events.explain_event": Operation(
+        summary="Explain why an event is in its group; an id of the source or of the delivery will do, too.",
+        responses={200: openapi_schemas.Explanation},
+        refusals=_ITEM_REFUSALS,
+    ),
+    "stats.show_stats": _conditional_get(
+        "Return the statistics of a period.",
+        openapi_schemas.Stats,
+        (errors.InvalidFields, *_CALLER_REFUSALS),
+        request_schemas.StatsQuery,
+    ),
+    "events.preview_delivery": Operation(
+        summary="Preview the outcome of a delivery without storing it.",
+        body=Schema,
+        request_example=DELIVERY,
+        query=request_schemas.PreviewQuery,
+        headers=PREVIEW_HEADERS,
+        responses={200: openapi_schemas.Preview},
+        response_examples={200: {"outcomes": [PREVIEWED], "warnings": []}},
+        refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, *_SOURCE_REFUSALS),
+    ),
+    "slack.apply_action": Operation(
+        summary="Apply what a person pressed in Slack; only Slack calls it.",
+        body=openapi_schemas.SlackForm,
+        body_media="application/x-www-form-urlencoded",
+        request_example={"payload": '{"type":"block_actions","actions":[{"action_id":"ack","value":"41"}]}'},
+        headers=("X-Slack-Signature", "X-Slack-Request-Timestamp"),
+        media="",
+        refusals=(
+            errors.BodyNotJson,
+            errors.BodyNotObject,
+            errors.BodyTooDeep,
+            errors.BodyTooManyValues,
+            errors.BodyNumberTooLong,
+            errors.BodyDuplicateKey,
+            errors.BadSignature,
+            errors.NotFound,
+            errors.LengthRequired,
+            errors.BodyTooLarge,
+            *_OPEN_REFUSALS,
         ),
-        "groups.export_groups": Operation(
-            summary="Export the groups that match the filters, a line of JSON each.",
-            query=requests.FilterQuery,
-            responses={200: group_schema.Group},
-            media=NDJSON,
-            refusals=(errors.InvalidFields, *_CALLER_REFUSALS),
-        ),
-        "groups.summarize_groups": _conditional_get(
-            "Count the groups that match the filters, by status and other facets.",
-            openapi_schemas.Summary,
-            (errors.InvalidFields, *_CALLER_REFUSALS),
-            requests.FilterQuery,
-        ),
-        "groups.show_group": _conditional_get("Return a group.", group_schema.Group, _ITEM_REFUSALS),
-        "groups.change_group": Operation(
-            summary="Update a group; with If-Match, only that version.",
-            body=requests.EditBody,
-            request_example={"status": "ack", "assignee_user_id": "ann"},
-            responses={200: group_schema.Group},
-            headers=("If-Match",),
-            refusals=(*_BODY_REFUSALS, *_ITEM_REFUSALS, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),
-        ),
-        "groups.change_groups": Operation(
-            summary="Update many groups in one transaction, by ids or by filter.",
-            body=request_schemas.BulkBody,
-            request_example={"filter": {"project": "shop", "status": ["open", "ack"]}, "set": {"status": "resolved"}},
-            responses={200: openapi_schemas.Outcomes},
-            refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, errors.InvalidCursor, errors.NotAllowed),
-        ),
-        "events.find_events": _conditional_get(
-            "List the events of the workspace, newest first, a page at a time.",
-            openapi_schemas.EventsPage,
-            _LIST_REFUSALS,
-            request_schemas.EventsQuery,
-        ),
-        "events.list_events": _conditional_get(
-            "List the events of a group, newest first, a page at a time.",
-            openapi_schemas.EventsPage,
-            _SUBLIST_REFUSALS,
-            requests.PageQuery,
-        ),
-        "events.export_events": Operation(
-            summary="Export the events of a group, a line of JSON each.",
-            responses={200: response_schemas.Event},
-            media=NDJSON,
-            refusals=_ITEM_REFUSALS,
-        ),
-        "groups.list_history": _conditional_get(
-            "List the changes of a group, with who made them, a page at a time.",
-            openapi_schemas.ChangesPage,
-            _SUBLIST_REFUSALS,
-            requests.PageQuery,
-        ),
-        "groups.list_occurrences": _conditional_get(
-            "List the groups of the same key, and say how often the problem was seen.",
-            openapi_schemas.OccurrencesPage,
-            _SUBLIST_REFUSALS,
-            requests.PageQuery,
-        ),
-        "notifications.find_notifications": _conditional_get(
-            "List the notifications of the workspace, newest first, a page at a time.",
-            openapi_schemas.NotificationsPage,
-            _LIST_REFUSALS,
-            request_schemas.NotificationsQuery,
-        ),
-        "notifications.list_notifications": _conditional_get(
-            "List the notifications of a group with each attempt, newest first, a page at a time.",
-            openapi_schemas.NotificationsPage,
-            _SUBLIST_REFUSALS,
-            request_schemas.GroupNotificationsQuery,
-        ),
-        "events.show_event": _conditional_get(
-            "Return an event with its payload.", response_schemas.EventWithPayload, _ITEM_REFUSALS
-        ),
-        "events.explain_event": Operation(
-            summary="Explain why an event is in its group; an id of the source or of the delivery will do, too.",
-            responses={200: openapi_schemas.Explanation},
-            refusals=_ITEM_REFUSALS,
-        ),
-        "stats.show_stats": _conditional_get(
-            "Return the statistics of a period.",
-            openapi_schemas.Stats,
-            (errors.InvalidFields, *_CALLER_REFUSALS),
-            request_schemas.StatsQuery,
-        ),
-        "events.preview_delivery": Operation(
-            summary="Preview the outcome of a delivery without storing it.",
-            body=Schema,
-            request_example=DELIVERY,
-            query=request_schemas.PreviewQuery,
-            headers=PREVIEW_HEADERS,
-            responses={200: openapi_schemas.Preview},
-            response_examples={200: {"outcomes": [PREVIEWED], "warnings": []}},
-            refusals=(*_BODY_REFUSALS, *_CALLER_REFUSALS, *_SOURCE_REFUSALS),
-        ),
-        "slack.apply_action": Operation(
-            summary="Apply what a person pressed in Slack; only Slack calls it.",
-            body=openapi_schemas.SlackForm,
-            body_media="application/x-www-form-urlencoded",
-            request_example={"payload": '{"type":"block_actions","actions":[{"action_id":"ack","value":"41"}]}'},
-            headers=("X-Slack-Signature", "X-Slack-Request-Timestamp"),
-            media="",
-            refusals=(
-                errors.BodyNotJson,
-                errors.BodyNotObject,
-                errors.BodyTooDeep,
-                errors.BodyTooManyValues,
-                errors.BodyNumberTooLong,
-                errors.BodyDuplicateKey,
-                errors.BadSignature,
-                errors.NotFound,
-                errors.LengthRequired,
-                errors.BodyTooLarge,
-                *_OPEN_REFUSALS,
-            ),
-            is_open=True,
-        ),
-        "operations.healthz": Operation(
-            summary="Check that the process responds.",
-            responses={200: openapi_schemas.State},
-            refusals=(errors.UriTooLong, Refusal),
-            is_open=True,
-        ),
-        "operations.readyz": Operation(
-            summary="Check that all dependencies work.",
-            responses={200: openapi_schemas.State, 503: openapi_schemas.State},
-            response_examples={
-                200: {"status": "ok", "redis": {"state": "ok", "ms": 0.4, "loses": []}},
-                503: {"status": "unavailable", "redis": {"state": "away", "ms": 0.4, "loses": []}},
-            },
-            refusals=(errors.UriTooLong, Refusal),
-            is_open=True,
-        ),
-        "operations.show_metrics": Operation(
-            summary="Return all metrics in Prometheus's text format.",
-            media="text/plain",
-            response_examples={200: "signalcraft_groups_created_total 17\n"},
-            refusals=(errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS),
-            is_open=True,
-        ),
-        "docs.show_start": Operation(
-            summary="Go to the pages; without them, say what this is and where to go on.",
-            media="text/plain",
-            responses={200: None, 303: None},
-            response_examples={200: "This is SignalCraft.\n"},
-            refusals=_OPEN_REFUSALS,
-            is_open=True,
-        ),
-        "docs.show_description": Operation(
-            summary="Return this description.",
-            response_examples={
-                200: {"openapi": "3.1.0", "info": {"title": "SignalCraft", "version": "1"}, "paths": {}}
-            },
-            refusals=_OPEN_REFUSALS,
-            is_open=True,
-        ),
-        "docs.show_manual": Operation(
-            summary="Return this description as HTML.",
-            media="text/html",
-            response_examples={200: '<!doctype html>\n<html lang="en">…'},
-            refusals=_OPEN_REFUSALS,
-            is_open=True,
-        ),
-        "docs.show_style": Operation(
-            summary="Return the stylesheet of the HTML page.",
-            media="text/css",
-            response_examples={200: "body { max-width: 60rem }"},
-            refusals=_OPEN_REFUSALS,
-            is_open=True,
-        ),
-    },
-)
+        is_open=True,
+    ),
+    "operations.healthz": Operation(
+        summary="Check that the process responds.",
+        responses={200: openapi_schemas.State},
+        refusals=(errors.UriTooLong, Refusal),
+        is_open=True,
+    ),
+    "operations.readyz": Operation(
+        summary="Check that all dependencies work.",
+        responses={200: openapi_schemas.State, 503: openapi_schemas.State},
+        response_examples={
+            200: {"status": "ok", "redis": {"state": "ok", "ms": 0.4, "loses": []}},
+            503: {"status": "unavailable", "redis": {"state": "away", "ms": 0.4, "loses": []}},
+        },
+        refusals=(errors.UriTooLong, Refusal),
+        is_open=True,
+    ),
+    "operations.show_metrics": Operation(
+        summary="Return all metrics in Prometheus's text format.",
+        media="text/plain",
+        response_examples={200: "signalcraft_groups_created_total 17\n"},
+        refusals=(errors.BadToken, errors.TooManyRequests, *_COMMON_REFUSALS),
+        is_open=True,
+    ),
+    "docs.show_start": Operation(
+        summary="Go to the pages; without them, say what this is and where to go on.",
+        media="text/plain",
+        responses={200: None, 303: None},
+        response_examples={200: "This is SignalCraft.\n"},
+        refusals=_OPEN_REFUSALS,
+        is_open=True,
+    ),
+    "docs.show_description": Operation(
+        summary="Return this description.",
+        response_examples={200: {"openapi": "3.1.0", "info": {"title": "SignalCraft", "version": "1"}, "paths": {}}},
+        refusals=_OPEN_REFUSALS,
+        is_open=True,
+    ),
+    "docs.show_manual": Operation(
+        summary="Return this description as HTML.",
+        media="text/html",
+        response_examples={200: '<!doctype html>\n<html lang="en">…'},
+        refusals=_OPEN_REFUSALS,
+        is_open=True,
+    ),
+    "docs.show_style": Operation(
+        summary="Return the stylesheet of the HTML page.",
+        media="text/css",
+        response_examples={200: "body { max-width: 60rem }"},
+        refusals=_OPEN_REFUSALS,
+        is_open=True,
+    ),
+}
 
 
 def describe(app: Flask) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final
 
 from marshmallow import Schema
@@ -27,9 +26,9 @@ class Operation:
     query: Shape = None
     body: Shape = None
     body_media: str = JSON
-    responses: Mapping[int, Shape] = field(default_factory=lambda: MappingProxyType({200: None}))
+    responses: Mapping[int, Shape] = field(default_factory=lambda: {200: None})
     media: str = JSON
     request_example: Any = None
-    response_examples: Mapping[int, Any] = field(default_factory=lambda: MappingProxyType({}))
+    response_examples: Mapping[int, Any] = field(default_factory=dict)
     headers: Sequence[str] = ()
     is_open: bool = False

@@ -2,7 +2,6 @@
 
 import math
 from datetime import UTC, datetime
-from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -175,7 +174,7 @@ def test_every_alias_is_known(alias: str, ours: str) -> None:
 
 
 def test_a_workspace_has_its_own_aliases() -> None:
-    vocabulary = Vocabulary(default_environment="green", environment_aliases=MappingProxyType({"blue": "canary"}))
+    vocabulary = Vocabulary(default_environment="green", environment_aliases={"blue": "canary"})
     assert cleaning.canonical_environment("blue", vocabulary) == ("canary", True)
     assert cleaning.canonical_environment("green", vocabulary) == ("green", True)
     assert cleaning.canonical_environment("production", vocabulary) == ("production", False)

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from peewee import SQL, Case, Select, fn
@@ -23,7 +22,7 @@ MAX_VALUES: Final = 50
 
 FACETS: Final = ("status", "severity", "environment", "project", "source")
 #: Facets of which all values are known: each is counted, also if there is none.
-_SCALES: Mapping[str, Sequence[str]] = MappingProxyType({"status": tuple(GroupStatus), "severity": tuple(Severity)})
+_SCALES: Final[Mapping[str, Sequence[str]]] = {"status": tuple(GroupStatus), "severity": tuple(Severity)}
 
 _G = AlertGroup
 

@@ -1,7 +1,7 @@
 """Kinds of receivers: one module or folder each, and the table of them."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Final
 
 from signalcraft.notify.contract import Receiver
 from signalcraft.notify.receivers.apprise import AppriseReceiver
@@ -12,17 +12,15 @@ from signalcraft.notify.receivers.slack import SlackReceiver
 from signalcraft.notify.receivers.slack_webhook import SlackWebhookReceiver
 from signalcraft.notify.receivers.webhook import WebhookReceiver
 
-KINDS: Mapping[str, type[Receiver]] = MappingProxyType(
-    {
-        kind.kind: kind
-        for kind in (
-            LogReceiver,
-            WebhookReceiver,
-            SlackReceiver,
-            SlackWebhookReceiver,
-            EmailReceiver,
-            PagerDutyReceiver,
-            AppriseReceiver,
-        )
-    }
-)
+KINDS: Final[Mapping[str, type[Receiver]]] = {
+    kind.kind: kind
+    for kind in (
+        LogReceiver,
+        WebhookReceiver,
+        SlackReceiver,
+        SlackWebhookReceiver,
+        EmailReceiver,
+        PagerDutyReceiver,
+        AppriseReceiver,
+    )
+}

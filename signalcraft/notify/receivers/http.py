@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -31,7 +30,7 @@ _ANSWER_SECONDS: Final = 2.0
 _ANSWER_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 8 * 1024
 
-_HEADERS: Final[Mapping[str, str]] = MappingProxyType({"Content-Type": "application/json", "User-Agent": "SignalCraft"})
+_HEADERS: Final[Mapping[str, str]] = {"Content-Type": "application/json", "User-Agent": "SignalCraft"}
 
 #: The receiver's configuration is wrong: no message will be accepted until somebody mends it.
 _BROKEN: Final = frozenset({401, 403, 404, 405, 410})

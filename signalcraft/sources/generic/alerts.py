@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from signalcraft.domain.alerts import (
@@ -31,37 +30,31 @@ IGNORED: Final = "ignored"
 NO_PROJECT: Final = "unknown"
 TAGS: Final = "tags"
 #: Each field, with how it is read.
-TREATMENT: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "title": "text; required, but not of a resolved alert with an `id` or a `fingerprint`",
-        "status": f"`{FIRING}` or `{RESOLVED}`; required",
-        "id": "text or a number that names this one time; the same when it is repeated or over, another the next time",
-        "fingerprint": "text or a number: alerts of a project and environment with the same are one group; absent: the "
-        "title",
-        "severity": "by the table below; absent or unknown: `med`; shifted by environment",
-        "project": f"as a slug; absent: `{NO_PROJECT}`",
-        "environment": "by alias; absent: the workspace's default",
-        "description": "text; lines are kept",
-        "link": "an http(s) URL",
-        "tags": "an object, or pairs",
-        "occurred_at": "ISO 8601, or seconds, milliseconds, microseconds or nanoseconds since 1970; absent or "
-        "unusable: the time of receipt",
-    }
-)
+TREATMENT: Final[Mapping[str, str]] = {
+    "title": "text; required, but not of a resolved alert with an `id` or a `fingerprint`",
+    "status": f"`{FIRING}` or `{RESOLVED}`; required",
+    "id": "text or a number that names this one time; the same when it is repeated or over, another the next time",
+    "fingerprint": "text or a number: alerts of a project and environment with the same are one group; absent: the "
+    "title",
+    "severity": "by the table below; absent or unknown: `med`; shifted by environment",
+    "project": f"as a slug; absent: `{NO_PROJECT}`",
+    "environment": "by alias; absent: the workspace's default",
+    "description": "text; lines are kept",
+    "link": "an http(s) URL",
+    "tags": "an object, or pairs",
+    "occurred_at": "ISO 8601, or seconds, milliseconds, microseconds or nanoseconds since 1970; absent or "
+    "unusable: the time of receipt",
+}
 FIELDS: Final = frozenset(TREATMENT)
-FINGERPRINTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "given": "project, environment and the fingerprint that the sender gave are the same",
-        "title": "project, environment and title are the same",
-    }
-)
-SEVERITIES: Final[Mapping[str, Severity]] = MappingProxyType(
-    {
-        **cleaning.SEVERITIES,
-        **labelled_alerts.SEVERITIES,
-        **{severity.value: severity for severity in Severity},
-    }
-)
+FINGERPRINTS: Final[Mapping[str, str]] = {
+    "given": "project, environment and the fingerprint that the sender gave are the same",
+    "title": "project, environment and title are the same",
+}
+SEVERITIES: Final[Mapping[str, Severity]] = {
+    **cleaning.SEVERITIES,
+    **labelled_alerts.SEVERITIES,
+    **{severity.value: severity for severity in Severity},
+}
 #: A longer text is replaced by its digest.
 _MAX_KEY: Final = 200
 

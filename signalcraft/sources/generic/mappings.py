@@ -7,7 +7,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from signalcraft.domain.errors import InvalidSetting
@@ -76,7 +75,7 @@ class _Place:
     """Where one field is. ``values`` translates what is there; ``default`` is for what is absent, or not translated."""
 
     steps: tuple[str, ...] | None
-    values: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    values: Mapping[str, object] = field(default_factory=dict)
     default: object = None
 
     def read(self, body: object) -> object:
@@ -100,7 +99,7 @@ def parse(text: str) -> Mapping[str, Mapped]:
         tables = {**_PRESETS, **tomllib.loads(text)}
     except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(f"{VARIABLE}: it is not TOML: {error}.") from None
-    return MappingProxyType({name: _mapping(name, table) for name, table in tables.items()})
+    return {name: _mapping(name, table) for name, table in tables.items()}
 
 
 def apply(mapping: Mapped, body: object) -> dict[str, object]:

@@ -7,7 +7,6 @@ The modules next to this one hold the facts about Sentry: ``signature`` (familie
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from signalcraft.domain.deliveries import CANARY_PROJECT
@@ -47,16 +46,14 @@ KINDS: Final = (
 )
 SETTINGS: Final[Sequence[SourceSetting]] = ()
 REFUSALS: Final = (ResourceMismatch, UiComponentRequest)
-FINGERPRINTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
-        "metric_rule": "it is a metric alert of rule {value}",
-        "metric_incident": "it is a metric alert of incident {value}, which names no rule",
-        "custom": "the delivery names no issue, and the event has a fingerprint of its own",
-        "hashes": "the delivery names no issue, so Sentry's grouping hashes stand in",
-        "made": "the delivery has neither issue, fingerprint nor hashes, so type, title and culprit stand in",
-    }
-)
+FINGERPRINTS: Final[Mapping[str, str]] = {
+    "issue": "the delivery names issue {value}, and an issue is Sentry's own grouping",
+    "metric_rule": "it is a metric alert of rule {value}",
+    "metric_incident": "it is a metric alert of incident {value}, which names no rule",
+    "custom": "the delivery names no issue, and the event has a fingerprint of its own",
+    "hashes": "the delivery names no issue, so Sentry's grouping hashes stand in",
+    "made": "the delivery has neither issue, fingerprint nor hashes, so type, title and culprit stand in",
+}
 SAMPLES: Final = samples.NAMES
 build_sample = samples.build
 

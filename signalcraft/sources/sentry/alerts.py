@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from typing import Final
 
 from signalcraft.domain.alerts import NormalizedAlert, Severity, Vocabulary
 from signalcraft.sources import cleaning
@@ -18,7 +18,7 @@ TIME = "a time we can believe"
 HTTP_URL = "an http(s) URL"
 
 #: A metric alert has no level: its action is its severity.
-METRIC_SEVERITIES: Mapping[str, Severity] = MappingProxyType({"critical": Severity.CRITICAL, "warning": Severity.MED})
+METRIC_SEVERITIES: Final[Mapping[str, Severity]] = {"critical": Severity.CRITICAL, "warning": Severity.MED}
 #: ``metric_alert.status`` of a critical incident (Sentry's ``IncidentStatus``); the only severity of an ``open`` one.
 CRITICAL_INCIDENT = 20
 

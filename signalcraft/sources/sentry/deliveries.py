@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from signalcraft.domain import bounded_json
@@ -21,21 +20,19 @@ _HEADER_SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 Handler = Callable[[Envelope, Reader, Vocabulary], Sequence[NormalizedAlert | StatusChange]]
 
 #: Handlers by resource and action. Any other delivery is verified, counted and ignored.
-DISPATCH: Mapping[tuple[str, str], Handler] = MappingProxyType(
-    {
-        ("event_alert", "triggered"): alerts.of_event,
-        ("error", "created"): alerts.of_event,
-        ("issue", "created"): alerts.of_new_issue,
-        **{("issue", action): status_changes.of_issue for action in status_changes.ISSUE_ACTIONS},
-        ("metric_alert", "critical"): alerts.of_metric,
-        ("metric_alert", "warning"): alerts.of_metric,
-        ("metric_alert", "open"): alerts.of_metric,
-        ("metric_alert", "resolved"): status_changes.of_metric,
-        ("activity_alert", "triggered"): status_changes.of_activity,
-        (SERVICE_HOOK, "triggered"): alerts.of_event,
-        (LEGACY, "triggered"): alerts.of_legacy,
-    }
-)
+DISPATCH: Final[Mapping[tuple[str, str], Handler]] = {
+    ("event_alert", "triggered"): alerts.of_event,
+    ("error", "created"): alerts.of_event,
+    ("issue", "created"): alerts.of_new_issue,
+    **{("issue", action): status_changes.of_issue for action in status_changes.ISSUE_ACTIONS},
+    ("metric_alert", "critical"): alerts.of_metric,
+    ("metric_alert", "warning"): alerts.of_metric,
+    ("metric_alert", "open"): alerts.of_metric,
+    ("metric_alert", "resolved"): status_changes.of_metric,
+    ("activity_alert", "triggered"): status_changes.of_activity,
+    (SERVICE_HOOK, "triggered"): alerts.of_event,
+    (LEGACY, "triggered"): alerts.of_legacy,
+}
 
 RESOURCE_UNKNOWN = "resource_unknown"
 ACTION_UNKNOWN = "action_unknown"

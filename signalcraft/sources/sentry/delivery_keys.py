@@ -9,7 +9,6 @@ of an issue: Sentry writes the body again for each attempt, with the current cou
 import hashlib
 import json
 import re
-from types import MappingProxyType
 
 from signalcraft.sources.sentry import identifiers
 from signalcraft.sources.sentry.envelope import LEGACY, RESOURCES, UNKNOWN, Envelope
@@ -23,12 +22,10 @@ OF_EVENTS = frozenset({"event_alert", "error", "legacy", "servicehook"})
 OF_STATE = frozenset({"issue", "metric_alert", "activity_alert"})
 
 #: What names a project. It is taken as sent: to find the slug in a URL would take a seventh of the whole time.
-_PROJECT = MappingProxyType(
-    {
-        resource: tuple(dict.fromkeys((*fields.project, *fields.project_id[:1], *fields.urls[:1])))
-        for resource, fields in FIELDS.items()
-    }
-)
+_PROJECT = {
+    resource: tuple(dict.fromkeys((*fields.project, *fields.project_id[:1], *fields.urls[:1])))
+    for resource, fields in FIELDS.items()
+}
 
 # A user can set a constant header of this name; Sentry's own is always of this form.
 _IDEMPOTENCY_KEY = re.compile(r"[0-9a-f]{32}")

@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from signalcraft.domain.bounded_json import parse
 from signalcraft.domain.deliveries import Delivery
@@ -27,20 +26,18 @@ SERVICE_HOOK = "servicehook"
 _Types = Mapping[str, type | tuple[type, ...]]
 
 #: The keys of ``data`` that prove a resource, and the types of a complete one; the most specific resource first.
-PROOFS: Mapping[str, _Types] = MappingProxyType(
-    {
-        "event_alert": {"event": dict},
-        "error": {"error": dict},
-        "metric_alert": {"metric_alert": dict},
-        "activity_alert": {"issue": dict, "activity": dict},
-        "issue": {"issue": dict},
-        "installation": {"installation": dict},
-        "comment": {"comment_id": (int, str)},
-        "seer": {"run_id": (int, str)},
-        "preprod_artifact": {"buildId": (int, str)},
-        "size_analysis": {"buildId": (int, str)},
-    }
-)
+PROOFS: Final[Mapping[str, _Types]] = {
+    "event_alert": {"event": dict},
+    "error": {"error": dict},
+    "metric_alert": {"metric_alert": dict},
+    "activity_alert": {"issue": dict, "activity": dict},
+    "issue": {"issue": dict},
+    "installation": {"installation": dict},
+    "comment": {"comment_id": (int, str)},
+    "seer": {"run_id": (int, str)},
+    "preprod_artifact": {"buildId": (int, str)},
+    "size_analysis": {"buildId": (int, str)},
+}
 
 #: Every known resource; metrics count all others as :data:`UNKNOWN`.
 RESOURCES = frozenset({*PROOFS, LEGACY, SERVICE_HOOK})

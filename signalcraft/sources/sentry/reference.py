@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
+from typing import Final
 
 from signalcraft.domain.alerts import ENVIRONMENT_ALIASES, NormalizedAlert
 from signalcraft.domain.bounded_json import MAX_DEPTH, MAX_VALUES
@@ -15,94 +15,88 @@ from signalcraft.sources.sentry.fingerprint import MAX_PARTS
 from signalcraft.sources.sentry.samples.issue_types import ERROR, ISSUE_TYPES
 from signalcraft.sources.sentry.signature import SECRET_KINDS, Family
 
-FAMILIES: Mapping[Family, str] = MappingProxyType(
-    {
-        Family.INTEGRATION: "an integration's webhook",
-        Family.UI_COMPONENT: "a UI component's request, refused with 422 `ui_component_request`",
-        Family.SERVICE_HOOK: "a project's service hook",
-        Family.LEGACY: "the legacy WebHooks plugin, which cannot sign; its URL ends in `?token=`",
-    }
-)
+FAMILIES: Final[Mapping[Family, str]] = {
+    Family.INTEGRATION: "an integration's webhook",
+    Family.UI_COMPONENT: "a UI component's request, refused with 422 `ui_component_request`",
+    Family.SERVICE_HOOK: "a project's service hook",
+    Family.LEGACY: "the legacy WebHooks plugin, which cannot sign; its URL ends in `?token=`",
+}
 
-OUTCOMES: Mapping[deliveries.Handler, str] = MappingProxyType(
-    {
-        alerts.of_event: "an alert",
-        alerts.of_legacy: "an alert, once for each of `triggering_rules`; the copies count once",
-        alerts.of_new_issue: "a separate alert, in the default environment",
-        alerts.of_metric: "an alert",
-        status_changes.of_activity: "a status change by `data.activity.type`, else ignored (`no_alert`)",
-        status_changes.of_metric: "the rule's group is resolved",
-    }
-)
+OUTCOMES: Final[Mapping[deliveries.Handler, str]] = {
+    alerts.of_event: "an alert",
+    alerts.of_legacy: "an alert, once for each of `triggering_rules`; the copies count once",
+    alerts.of_new_issue: "a separate alert, in the default environment",
+    alerts.of_metric: "an alert",
+    status_changes.of_activity: "a status change by `data.activity.type`, else ignored (`no_alert`)",
+    status_changes.of_metric: "the rule's group is resolved",
+}
 
 #: Normalization of each field of ``NormalizedAlert``, for all resources.
-TREATMENT: Mapping[str, str] = MappingProxyType(
-    {
-        "source": "`sentry`",
-        "source_event_id": (
-            "`<event_id>:<issue_id>`, the event id as 32 lower-case hex digits; without an issue "
-            "`<event_id>:project:<project>`. `issue.created`: `issue:<issue_id>:created`. `metric_alert`: "
-            "`metric:<incident, else rule>:<action>:<digest of the delivery key>`. Without an event id: "
-            "`at:<issue, else project>:<occurred_at>`; without a time too: `body:<digest of the body>`, and of a "
-            "legacy sender without a rule, whose equal bytes are several alerts: `body:<digest>:<received_at>`"
-        ),
-        "project": (
-            "`project` as a slug (of a list, the first by name), else the slug in `urls`, else `project-<project_id>`, "
-            f"else `{identifiers.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
-        ),
-        "environment": (
-            "lower-case, blanks as hyphens, "
-            f"{cleaning.ENVIRONMENT_LIMIT} characters, then by alias; absent: the workspace's default; unknown: kept"
-        ),
-        "severity": (
-            "`occurrence_level`, else `level`, by the table below, absent or unknown: `med`; metric alerts by action, "
-            "`open` by status "
-            f"({alerts.CRITICAL_INCIDENT} is critical, else `med`); shifted by environment"
-        ),
-        "fingerprint": (
-            "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`, else `metric_incident:<event_id>`, else "
-            "`made:` of `kind`; others `custom:` of `fingerprint` "
-            f"(1 to {MAX_PARTS} texts, `{{{{ default }}}}` resolved), else `hashes:` and the first of `hashes`, "
-            "else `made:` of title, `kind` and `culprit`, in which is masked what varies: numbers, ids, times, "
-            "addresses, quoted values"
-        ),
-        "title": (
-            "`occurrence_title`, else `title`; an object is read as `type: value`; one line, no control characters, "
-            f"{cleaning.TITLE_LIMIT} characters; absent: `title_substitutes`, else the description's beginning, else "
-            "`Untitled alert in <project>`"
-        ),
-        "description": (
-            f"lines kept, no control characters, {cleaning.DESCRIPTION_LIMIT} characters; of an occurrence, the "
-            "`transaction` is added; absent: empty"
-        ),
-        "tags": (
-            "pairs, in the order sent, duplicates kept, `sentry:` removed from the key, other types as JSON, "
-            f"null as empty text; {cleaning.TAGS_LIMIT} tags, keys of {cleaning.TAG_KEY_LIMIT} and values of "
-            f"{cleaning.TAG_VALUE_LIMIT} characters"
-        ),
-        "occurred_at": (
-            f"ISO 8601 or an epoch in s, ms, µs, ns; {cleaning.FIRST_YEAR} to {cleaning.LAST_YEAR}; aware UTC; "
-            "absent: `received_at`"
-        ),
-        "received_at": "set by the web process",
-        "link": (
-            "`https://sentry.io/organizations/{org}/issues/{issue_id}/`, self-hosted the same path under its host; "
-            "without organization or number, `url_as_link` unchanged; http(s) only; absent: none"
-        ),
-        "issue_id": (
-            f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: from `urls`, else `short_id`, "
-            "else none"
-        ),
-        "triggered_rule": f"`rule`, one line, {cleaning.RULE_LIMIT} characters; absent: none",
-        "source_count": "`count`, Sentry's own number of events; absent: none",
-        "has_title": "whether the title is neither a substitute nor `Untitled alert`",
-        "names_environment": "whether the resource has paths of an environment: all but `issue.created`",
-        "runbook_url": "none",
-        "is_episode": "no",
-        "supersedes": "none",
-        "part": "none: one delivery is one alert",
-    }
-)
+TREATMENT: Final[Mapping[str, str]] = {
+    "source": "`sentry`",
+    "source_event_id": (
+        "`<event_id>:<issue_id>`, the event id as 32 lower-case hex digits; without an issue "
+        "`<event_id>:project:<project>`. `issue.created`: `issue:<issue_id>:created`. `metric_alert`: "
+        "`metric:<incident, else rule>:<action>:<digest of the delivery key>`. Without an event id: "
+        "`at:<issue, else project>:<occurred_at>`; without a time too: `body:<digest of the body>`, and of a "
+        "legacy sender without a rule, whose equal bytes are several alerts: `body:<digest>:<received_at>`"
+    ),
+    "project": (
+        "`project` as a slug (of a list, the first by name), else the slug in `urls`, else `project-<project_id>`, "
+        f"else `{identifiers.NO_PROJECT}`; lower-case, `[a-z0-9._-]`, {cleaning.SLUG_LIMIT} characters"
+    ),
+    "environment": (
+        "lower-case, blanks as hyphens, "
+        f"{cleaning.ENVIRONMENT_LIMIT} characters, then by alias; absent: the workspace's default; unknown: kept"
+    ),
+    "severity": (
+        "`occurrence_level`, else `level`, by the table below, absent or unknown: `med`; metric alerts by action, "
+        "`open` by status "
+        f"({alerts.CRITICAL_INCIDENT} is critical, else `med`); shifted by environment"
+    ),
+    "fingerprint": (
+        "`issue:<issue_id>`; metric alerts `metric_rule:<rule_id>`, else `metric_incident:<event_id>`, else "
+        "`made:` of `kind`; others `custom:` of `fingerprint` "
+        f"(1 to {MAX_PARTS} texts, `{{{{ default }}}}` resolved), else `hashes:` and the first of `hashes`, "
+        "else `made:` of title, `kind` and `culprit`, in which is masked what varies: numbers, ids, times, "
+        "addresses, quoted values"
+    ),
+    "title": (
+        "`occurrence_title`, else `title`; an object is read as `type: value`; one line, no control characters, "
+        f"{cleaning.TITLE_LIMIT} characters; absent: `title_substitutes`, else the description's beginning, else "
+        "`Untitled alert in <project>`"
+    ),
+    "description": (
+        f"lines kept, no control characters, {cleaning.DESCRIPTION_LIMIT} characters; of an occurrence, the "
+        "`transaction` is added; absent: empty"
+    ),
+    "tags": (
+        "pairs, in the order sent, duplicates kept, `sentry:` removed from the key, other types as JSON, "
+        f"null as empty text; {cleaning.TAGS_LIMIT} tags, keys of {cleaning.TAG_KEY_LIMIT} and values of "
+        f"{cleaning.TAG_VALUE_LIMIT} characters"
+    ),
+    "occurred_at": (
+        f"ISO 8601 or an epoch in s, ms, µs, ns; {cleaning.FIRST_YEAR} to {cleaning.LAST_YEAR}; aware UTC; "
+        "absent: `received_at`"
+    ),
+    "received_at": "set by the web process",
+    "link": (
+        "`https://sentry.io/organizations/{org}/issues/{issue_id}/`, self-hosted the same path under its host; "
+        "without organization or number, `url_as_link` unchanged; http(s) only; absent: none"
+    ),
+    "issue_id": (
+        f"digits, letters, `_`, `-`, {cleaning.IDENTIFIER_LIMIT} characters; absent: from `urls`, else `short_id`, "
+        "else none"
+    ),
+    "triggered_rule": f"`rule`, one line, {cleaning.RULE_LIMIT} characters; absent: none",
+    "source_count": "`count`, Sentry's own number of events; absent: none",
+    "has_title": "whether the title is neither a substitute nor `Untitled alert`",
+    "names_environment": "whether the resource has paths of an environment: all but `issue.created`",
+    "runbook_url": "none",
+    "is_episode": "no",
+    "supersedes": "none",
+    "part": "none: one delivery is one alert",
+}
 
 _TYPE_HEAD = ("type", "category", "title", "description", "severity", "link")
 _RECEIVED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -6,14 +6,13 @@ definition; marshmallow itself runs only to produce the error messages.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from marshmallow import EXCLUDE, Schema, fields
 
 from signalcraft.domain.errors import InvalidFields
 
-_TYPES: Mapping[type[fields.Field[Any]], type] = MappingProxyType({fields.String: str, fields.Dict: dict})
+_TYPES: Final[Mapping[type[fields.Field[Any]], type]] = {fields.String: str, fields.Dict: dict}
 
 
 def _expecting(what: str) -> dict[str, Any]:

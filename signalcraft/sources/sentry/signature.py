@@ -9,7 +9,7 @@ sign, so a token in its URL replaces the signature.
 import hmac
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from types import MappingProxyType
+from typing import Final
 
 from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.domain.errors import BadSignature, Refusal
@@ -33,14 +33,12 @@ class Family(StrEnum):
 HEADERS = frozenset({RESOURCE_HEADER, IDEMPOTENCY_HEADER, *(family.value for family in Family if family)})
 
 #: The kind of secret that verifies a family.
-SECRET_KINDS: Mapping[Family, str] = MappingProxyType(
-    {
-        Family.INTEGRATION: "integration",
-        Family.UI_COMPONENT: "integration",
-        Family.SERVICE_HOOK: "servicehook",
-        Family.LEGACY: "legacy",
-    }
-)
+SECRET_KINDS: Final[Mapping[Family, str]] = {
+    Family.INTEGRATION: "integration",
+    Family.UI_COMPONENT: "integration",
+    Family.SERVICE_HOOK: "servicehook",
+    Family.LEGACY: "legacy",
+}
 
 
 def family_of(headers: Mapping[str, str]) -> Family:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from types import MappingProxyType
+from typing import Final
 
 from signalcraft.domain.alerts import Change, StatusChange, Vocabulary
 from signalcraft.sources import cleaning
@@ -12,38 +12,32 @@ from signalcraft.sources.sentry.field_paths import Path, Reader, paths
 from signalcraft.sources.sentry.fields import ISSUE, METRIC_ALERT
 
 #: Changes by action of ``issue.*``. ``ignored`` is the former name of ``archived``; some installations still send it.
-ISSUE_ACTIONS: Mapping[str, Change] = MappingProxyType(
-    {
-        "resolved": Change.RESOLVED,
-        "archived": Change.ARCHIVED,
-        "ignored": Change.ARCHIVED,
-        "unresolved": Change.UNRESOLVED,
-        "assigned": Change.ASSIGNED,
-        "unassigned": Change.ASSIGNED,
-    }
-)
+ISSUE_ACTIONS: Final[Mapping[str, Change]] = {
+    "resolved": Change.RESOLVED,
+    "archived": Change.ARCHIVED,
+    "ignored": Change.ARCHIVED,
+    "unresolved": Change.UNRESOLVED,
+    "assigned": Change.ASSIGNED,
+    "unassigned": Change.ASSIGNED,
+}
 
 #: Change and implied substatus by ``activity.type`` of an activity alert; other types are no change.
-ACTIVITIES: Mapping[str, tuple[Change, str]] = MappingProxyType(
-    {
-        "status_resolved": (Change.RESOLVED, ""),
-        "status_resolved_in_release": (Change.RESOLVED, ""),
-        "status_resolved_by_age": (Change.RESOLVED, ""),
-        "status_resolved_in_commit": (Change.RESOLVED, ""),
-        "status_unresolved": (Change.UNRESOLVED, ""),
-        "status_regression": (Change.UNRESOLVED, "regressed"),
-        "status_escalating": (Change.UNRESOLVED, "escalating"),
-        "status_ignored": (Change.ARCHIVED, ""),
-    }
-)
+ACTIVITIES: Final[Mapping[str, tuple[Change, str]]] = {
+    "status_resolved": (Change.RESOLVED, ""),
+    "status_resolved_in_release": (Change.RESOLVED, ""),
+    "status_resolved_by_age": (Change.RESOLVED, ""),
+    "status_resolved_in_commit": (Change.RESOLVED, ""),
+    "status_unresolved": (Change.UNRESOLVED, ""),
+    "status_regression": (Change.UNRESOLVED, "regressed"),
+    "status_escalating": (Change.UNRESOLVED, "escalating"),
+    "status_ignored": (Change.ARCHIVED, ""),
+}
 
 #: Sentry's substatuses, by the change they go with (``S:src/sentry/types/group.py``).
-SUBSTATUSES: Mapping[Change, frozenset[str]] = MappingProxyType(
-    {
-        Change.UNRESOLVED: frozenset({"new", "ongoing", "escalating", "regressed"}),
-        Change.ARCHIVED: frozenset({"archived_until_escalating", "archived_until_condition_met", "archived_forever"}),
-    }
-)
+SUBSTATUSES: Final[Mapping[Change, frozenset[str]]] = {
+    Change.UNRESOLVED: frozenset({"new", "ongoing", "escalating", "regressed"}),
+    Change.ARCHIVED: frozenset({"archived_until_escalating", "archived_until_condition_met", "archived_forever"}),
+}
 
 UNCHANGED = "nothing was changed, the delivery was kept raw"
 

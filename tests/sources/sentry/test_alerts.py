@@ -5,7 +5,6 @@ import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 
 import pytest
 
@@ -404,13 +403,13 @@ def test_a_missing_level_is_looked_for_elsewhere(fields: dict[str, object], seve
     ("steps", "severity"), [(1, Severity.CRITICAL), (-2, Severity.LOW), (-9, Severity.INFO), (0, Severity.HIGH)]
 )
 def test_a_workspace_may_shift_the_severity_of_an_environment(steps: int, severity: Severity) -> None:
-    vocabulary = Vocabulary(severity_shift=MappingProxyType({"prod": steps, "dev": 4}))
+    vocabulary = Vocabulary(severity_shift={"prod": steps, "dev": 4})
     assert alert(deliver(), vocabulary).severity is severity
     assert alert(deliver(environment="qa"), vocabulary).severity is Severity.HIGH
 
 
 def test_a_shift_applies_to_metric_alerts_too() -> None:
-    vocabulary = Vocabulary(severity_shift=MappingProxyType({"prod": -1}))
+    vocabulary = Vocabulary(severity_shift={"prod": -1})
     assert alert(deliver("metric_alert.critical"), vocabulary).severity is Severity.HIGH
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from signalcraft.domain.deliveries import CANARY_PROJECT
@@ -19,14 +18,12 @@ _NO_DATE: Final = "0001-01-01T00:00:00Z"
 PODS: Final = ("checkout-7d9c-x2x4v", "checkout-7d9c-9k8lq")
 
 #: The status of each of the two pods, by the sample's name.
-_STATUSES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
-    {
-        "alertmanager.firing": ("firing",),
-        "alertmanager.resolved": ("resolved",),
-        "alertmanager.two_firing": ("firing", "firing"),
-        "alertmanager.one_resolved": ("resolved", "firing"),
-    }
-)
+_STATUSES: Final[Mapping[str, Sequence[str]]] = {
+    "alertmanager.firing": ("firing",),
+    "alertmanager.resolved": ("resolved",),
+    "alertmanager.two_firing": ("firing", "firing"),
+    "alertmanager.one_resolved": ("resolved", "firing"),
+}
 NAMES: Final = tuple(_STATUSES)
 
 

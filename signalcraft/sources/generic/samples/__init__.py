@@ -78,19 +78,17 @@ def _datadog(*, title: str = "Disk almost full", **fields: Any) -> dict[str, Any
 
 
 #: The body of each sample, and the name of the mapping that reads it.
-_BODIES: Final[Mapping[str, tuple[Callable[..., Any], str]]] = MappingProxyType(
-    {
-        "generic.firing": (lambda **fields: alert("firing", **fields), ""),
-        "generic.resolved": (lambda **fields: alert("resolved", **fields), ""),
-        "generic.list": (lambda **fields: [alert("firing", machine=each, **fields) for each in ("db1", "db2")], ""),
-        "generic.signed": (lambda **fields: alert("firing", **fields), ""),
-        "generic.in_url": (lambda **fields: alert("firing", **fields), ""),
-        "generic.event": (_event, ""),
-        "generic.healthchecks": (_healthchecks, "healthchecks"),
-        "generic.uptimekuma": (_uptimekuma, "uptimekuma"),
-        "generic.datadog": (_datadog, "datadog"),
-    }
-)
+_BODIES: Final[Mapping[str, tuple[Callable[..., Any], str]]] = {
+    "generic.firing": (lambda **fields: alert("firing", **fields), ""),
+    "generic.resolved": (lambda **fields: alert("resolved", **fields), ""),
+    "generic.list": (lambda **fields: [alert("firing", machine=each, **fields) for each in ("db1", "db2")], ""),
+    "generic.signed": (lambda **fields: alert("firing", **fields), ""),
+    "generic.in_url": (lambda **fields: alert("firing", **fields), ""),
+    "generic.event": (_event, ""),
+    "generic.healthchecks": (_healthchecks, "healthchecks"),
+    "generic.uptimekuma": (_uptimekuma, "uptimekuma"),
+    "generic.datadog": (_datadog, "datadog"),
+}
 NAMES: Final = tuple(_BODIES)
 
 

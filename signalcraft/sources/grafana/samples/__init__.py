@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from signalcraft.domain.deliveries import CANARY_PROJECT
@@ -20,15 +19,13 @@ _NO_DATE: Final = "0001-01-01T00:00:00Z"
 _ROOT: Final = "https://grafana.example.org"
 
 #: The status of each alert, by the sample's name.
-_STATUSES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
-    {
-        "grafana.firing": ("firing",),
-        "grafana.resolved": ("resolved",),
-        "grafana.two_firing": ("firing", "firing"),
-        "grafana.no_data": ("firing",),
-        "grafana.signed": ("firing",),
-    }
-)
+_STATUSES: Final[Mapping[str, Sequence[str]]] = {
+    "grafana.firing": ("firing",),
+    "grafana.resolved": ("resolved",),
+    "grafana.two_firing": ("firing", "firing"),
+    "grafana.no_data": ("firing",),
+    "grafana.signed": ("firing",),
+}
 NAMES: Final = tuple(_STATUSES)
 
 

@@ -9,8 +9,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry.samples import events, issues, others
@@ -20,28 +19,24 @@ from signalcraft.sources.sentry.signature import HEADERS, SECRET_KINDS, Family, 
 Data = Callable[[Params, str], dict[str, Any]]
 
 #: ``data`` of the integration's deliveries, by resource, and the actions that Sentry sends.
-INTEGRATION: Mapping[str, tuple[Data, tuple[str, ...]]] = MappingProxyType(
-    {
-        "event_alert": (events.event_alert, ("triggered",)),
-        "error": (events.error, ("created",)),
-        "issue": (issues.issue, ("created", "assigned", "resolved", "unresolved", "ignored", "archived")),
-        "metric_alert": (others.metric_alert, ("critical", "warning", "resolved", "open")),
-        "activity_alert": (issues.activity_alert, ("triggered",)),
-        "installation": (others.installation, ("created", "deleted")),
-        "comment": (others.comment, ("created", "updated", "deleted")),
-        "seer": (others.seer, others.SEER_ACTIONS),
-        "preprod_artifact": (others.preprod_artifact, ("size_analysis_completed", "build_distribution_completed")),
-    }
-)
+INTEGRATION: Final[Mapping[str, tuple[Data, tuple[str, ...]]]] = {
+    "event_alert": (events.event_alert, ("triggered",)),
+    "error": (events.error, ("created",)),
+    "issue": (issues.issue, ("created", "assigned", "resolved", "unresolved", "ignored", "archived")),
+    "metric_alert": (others.metric_alert, ("critical", "warning", "resolved", "open")),
+    "activity_alert": (issues.activity_alert, ("triggered",)),
+    "installation": (others.installation, ("created", "deleted")),
+    "comment": (others.comment, ("created", "updated", "deleted")),
+    "seer": (others.seer, others.SEER_ACTIONS),
+    "preprod_artifact": (others.preprod_artifact, ("size_analysis_completed", "build_distribution_completed")),
+}
 
 #: Bodies of senders without ``action`` and ``data``.
-FLAT: Mapping[str, tuple[Callable[[Params], dict[str, Any]], Family]] = MappingProxyType(
-    {
-        "legacy.modern": (events.legacy, Family.LEGACY),
-        "legacy.ancient": (events.legacy_ancient, Family.LEGACY),
-        "servicehook.triggered": (events.service_hook, Family.SERVICE_HOOK),
-    }
-)
+FLAT: Final[Mapping[str, tuple[Callable[[Params], dict[str, Any]], Family]]] = {
+    "legacy.modern": (events.legacy, Family.LEGACY),
+    "legacy.ancient": (events.legacy_ancient, Family.LEGACY),
+    "servicehook.triggered": (events.service_hook, Family.SERVICE_HOOK),
+}
 
 #: All names that :func:`build` accepts.
 NAMES: tuple[str, ...] = (
