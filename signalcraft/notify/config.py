@@ -200,7 +200,7 @@ def _receiver(name: str, options: Mapping[str, Any], environ: Mapping[str, str])
         kind = KINDS[_Kind().load(options)["kind"]]
         resolved = {key: _resolve(key, value, environ) for key, value in options.items() if key != "kind"}
         schema = kind.options()
-        return kind.from_options(name, schema.load(_from_variables(schema, environ) | resolved))
+        return kind(name, **schema.load(_from_variables(schema, environ) | resolved))
     except ValidationError as error:
         raise ValidationError({place: error.messages}) from None
 

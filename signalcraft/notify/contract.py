@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 from marshmallow import Schema
 
@@ -160,9 +160,9 @@ class Receiver(Protocol):
     pace: float = 0.0
     per_hour: int | None = None
 
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from what the schema ``options`` loaded."""
+    def __init__(self, name: str, **_options: Any) -> None:  # noqa: ANN401 - what the schema loads
+        """Create the receiver ``name``; a kind with options takes what the schema ``options`` loaded."""
+        self.name = name
 
     def send(self, message: Message) -> Outcome:
         """Send ``message`` once; never raise for what the receiver does.

@@ -1,7 +1,7 @@
 """A receiver that records what it is told, and answers as a test says."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import ClassVar
 
 from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Receiver
 
@@ -18,10 +18,6 @@ class RecordingReceiver(Receiver):
         self.outcomes = list(outcomes)
         self.messages: list[Message] = []
         self.attempts: list[Message] = []
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:  # noqa: ARG003 - of the contract
-        return cls(name)
 
     def send(self, message: Message) -> Outcome:
         self.attempts.append(message)

@@ -6,7 +6,7 @@ it runs in a thread with a deadline.
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
@@ -48,11 +48,6 @@ class AppriseReceiver(Receiver):
         for url in urls:
             if not self._apprise.add(url.value):
                 raise ValidationError({"urls": ["has a URL that Apprise does not know"]})
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["urls"])
 
     def send(self, message: Message) -> Outcome:
         """Send ``message`` to all URLs; if one fails, all are tried again."""

@@ -1,8 +1,7 @@
 """The kind of the setting ``NOTIFIER``: a function of one's own, ``queue_notification(reason, group)``."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.domain.notifications import QueueNotification
@@ -20,11 +19,6 @@ class FunctionReceiver(Receiver):
         self.name = name
         self._queue_notification = queue_notification
         self._deadline = Deadline()
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["queue_notification"])
 
     def send(self, message: Message) -> Outcome:
         """Call the function."""

@@ -1,7 +1,6 @@
 """The kind ``log``: a line in the notifier's log. The default while ``NOTIFY`` is empty."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import structlog
 
@@ -14,15 +13,6 @@ class LogReceiver(Receiver):
     """Writes one log line for each message."""
 
     kind: ClassVar[str] = "log"
-
-    def __init__(self, name: str) -> None:
-        """Create the receiver ``name``; it has no options."""
-        self.name = name
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:  # noqa: ARG003 - of the contract
-        """Create the receiver ``name``."""
-        return cls(name)
 
     def send(self, message: Message) -> Outcome:
         """Log ``message``."""

@@ -6,7 +6,7 @@ idempotent (https://developer.pagerduty.com/docs/events-api-v2-overview).
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import orjson
 from marshmallow import Schema
@@ -35,7 +35,7 @@ _SEVERITIES: Final[Mapping[str, str]] = {
 
 class _Options(Schema):
     routing_key = SecretField(required=True)
-    url = UrlField()
+    url = UrlField(load_default=Secret(EVENTS_URL))
 
 
 class PagerDutyReceiver(Receiver):
@@ -52,11 +52,6 @@ class PagerDutyReceiver(Receiver):
         self._routing_key = routing_key
         self._url = url
         self._client = HttpClient(url, routing_key)
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["routing_key"], options.get("url", Secret(EVENTS_URL)))
 
     def send(self, message: Message) -> Outcome:
         """Send one event."""

@@ -7,7 +7,7 @@ no blocks. A webhook gives the message no name, so nothing is edited: the kind `
 import html
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import orjson
 from marshmallow import Schema
@@ -23,8 +23,6 @@ _TITLE_LIMIT: Final = 300
 _IN_TEXT: Final = frozenset({"Project", "Environment", "Severity", "Status", "Alerts", "First seen", "Last seen"})
 #: Mattermost and Discord read mentions and links in plain text, so a word joiner separates their parts.
 _MARKUP: Final = re.compile(r"@(?=\S)|\](?=\()")
-#: Slack allows about one message a second and channel.
-_PACE: Final = 1.0
 #: Two posts, the second in plain form, are to be over within the time of one message.
 _POST_SECONDS: Final = 5.0
 
@@ -38,18 +36,13 @@ class SlackWebhookReceiver(Receiver):
 
     kind: ClassVar[str] = "slack_webhook"
     options: ClassVar[type[Schema]] = _Options
-    pace: float = _PACE
+    pace: float = 1.0  # Slack allows about one message a second and channel
 
     def __init__(self, name: str, url: Secret) -> None:
         """Create the receiver ``name``."""
         self.name = name
         self._url = url
         self._client = HttpClient(url, total_seconds=_POST_SECONDS)
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["url"])
 
     def send(self, message: Message) -> Outcome:
         """Post ``message``; if its form is refused, as a line of text."""

@@ -7,8 +7,8 @@ attempt. The signature is HMAC-SHA256 over ``id.timestamp.body``, one for each l
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
 import orjson
 from marshmallow import Schema, ValidationError, fields
@@ -44,7 +44,7 @@ def _key(secret: Secret) -> bytes:
 
 class _Options(Schema):
     url = UrlField(required=True)
-    secret = _SigningSecrets(required=True)
+    secrets = _SigningSecrets(required=True, data_key="secret")
 
 
 class WebhookReceiver(Receiver):
@@ -59,11 +59,6 @@ class WebhookReceiver(Receiver):
         self._url = url
         self._keys = [_key(secret) for secret in secrets]
         self._client = HttpClient(url, *secrets)
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["url"], options["secret"])
 
     def send(self, message: Message) -> Outcome:
         """Post ``message`` once."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from marshmallow import Schema, ValidationError, fields, validate
@@ -79,11 +79,6 @@ class EmailReceiver(Receiver):
         self._sender = sender
         self._to = tuple(to)
         self._deadline = Deadline()
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["smtp"], options["sender"], options["to"], options["per_hour"])
 
     def send(self, message: Message) -> Outcome:
         """Send ``message`` to all addresses, or to those that did not take it yet, over a connection of its own."""

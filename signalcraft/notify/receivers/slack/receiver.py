@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from marshmallow import Schema, fields, validate
 
@@ -26,8 +26,6 @@ Answer = Mapping[str, Any]
 
 _CLIENT: Final = "signalcraft.notify.receivers.slack.client"
 API_URL: Final = "https://slack.com/api/"
-#: Slack allows about one message a second and channel.
-_PACE: Final = 1.0
 _CHANNEL_ID: Final = r"[CDG][A-Z0-9]{2,}\Z"
 #: How far back, and how many messages at most, a message is looked for.
 _LOOKED_BACK: Final = timedelta(hours=25)
@@ -41,7 +39,7 @@ class _Options(Schema):
     channel = fields.String(
         required=True, validate=validate.Regexp(_CHANNEL_ID, error="must be the id of a channel, such as C0123ABCD")
     )
-    url = UrlField(metadata={"variable": "SLACK_API_URL"})
+    url = UrlField(load_default=Secret(API_URL), metadata={"variable": "SLACK_API_URL"})
 
 
 class SlackReceiver(Receiver):
@@ -55,7 +53,7 @@ class SlackReceiver(Receiver):
         "SLACK_SIGNING_SECRET": "no button works, since nothing proves that Slack sent a press",
         "PUBLIC_URL": "cards do not link to the page of their group",
     }
-    pace: float = _PACE
+    pace: float = 1.0  # Slack allows about one message a second and channel
 
     def __init__(self, name: str, token: Secret, channel: str, url: Secret) -> None:
         """Create the receiver ``name``."""
@@ -63,11 +61,6 @@ class SlackReceiver(Receiver):
         self._token, self._channel, self._url = token, channel, url
         self._client: ModuleType = importlib.import_module(_CLIENT)  # only a deployment that uses it pays for slack_sdk
         self._deadline = Deadline()
-
-    @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        """Create the receiver ``name`` from its options."""
-        return cls(name, options["token"], options["channel"], options.get("url", Secret(API_URL)))
 
     def send(self, message: Message) -> Outcome:
         """Post ``message``, or edit the one that was posted before."""
