@@ -6,10 +6,11 @@ https://docs.slack.dev/authentication/verifying-requests-from-slack: HMAC-SHA256
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 from signalcraft.domain import bounded_json
+from signalcraft.domain.bounded_json import object_of
 from signalcraft.domain.errors import BadSignature, BodyNotJson
 from signalcraft.notify.slack_buttons import Choice, choice_of
 from signalcraft.sources import cleaning
@@ -75,20 +76,15 @@ def parse(body: bytes) -> Press | None:
     actions = read.get("actions")
     if read.get("type") != "block_actions" or not isinstance(actions, Sequence) or len(actions) != 1:
         return None
-    user = _object(read, "user")
+    user = object_of(read, "user")
     user_id = cleaning.line(user.get("id"), _NAME_LIMIT) or "?"
     name = cleaning.line(user.get("name") or user.get("username"), _NAME_LIMIT)
     return Press(
-        account=f"{_object(read, 'team').get('id')} {read.get('api_app_id')}",
-        channel=str(_object(read, "channel").get("id")),
-        message=str(_object(read, "container").get("message_ts")),
+        account=f"{object_of(read, 'team').get('id')} {read.get('api_app_id')}",
+        channel=str(object_of(read, "channel").get("id")),
+        message=str(object_of(read, "container").get("message_ts")),
         user_id=user_id,
         user_name=name or user_id,
         response_url=str(read.get("response_url") or ""),
         choice=choice_of(actions[0]) if isinstance(actions[0], Mapping) else None,
     )
-
-
-def _object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = value.get(name)
-    return found if isinstance(found, Mapping) else {}

@@ -5,6 +5,7 @@ Each bound has its error code.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -64,6 +65,12 @@ def parse_any(raw: bytes) -> dict[str, Any] | list[Any]:
     if not isinstance(body, dict | list):
         raise BodyNotObject
     return body
+
+
+def object_of(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the object ``name`` of ``value``; an empty one if there is none."""
+    found = value.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _loads(raw: bytes) -> object:

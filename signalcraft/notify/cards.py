@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from signalcraft.groups.reading import activity, queries
 from signalcraft.groups.reading.pages import Row
-from signalcraft.storage.database import database
+from signalcraft.storage.database import database, rows
 
 #: What a card shows besides the group: who changed its status last, and whether it is a regression.
 _HISTORY: Final = """
@@ -34,11 +34,8 @@ def group(workspace_id: int, group_id: int, *, now: datetime) -> Row | None:
     found = queries.group(workspace_id, group_id, now=now)
     if found is None:
         return None
-    cursor = database.execute_sql(_HISTORY, {"group": group_id})
-    values = cursor.fetchone() or ()
-    history = dict(zip([column.name for column in cursor.description], values, strict=False))
     hours = activity.last_hours(workspace_id, [group_id], now=now)[group_id]
-    return found | history | {"alerts_by_hour": hours.counts}
+    return found | next(iter(rows(_HISTORY, {"group": group_id})), {}) | {"alerts_by_hour": hours.counts}
 
 
 def find_workspace(*, account: str, channel: str, message: str, group_id: int | None) -> tuple[int | None] | None:

@@ -25,7 +25,7 @@ from signalcraft.notify.config import NotifyConfig
 from signalcraft.notify.contract import DETAIL_LIMIT, Message, Mode, Outcome, OutcomeKind, Receiver
 from signalcraft.notify.news import is_news
 from signalcraft.notify.receivers.log import LogReceiver
-from signalcraft.storage.database import database, session
+from signalcraft.storage.database import database, rows, session
 
 log = structlog.get_logger(__name__)
 
@@ -115,9 +115,7 @@ class ReceiverDelivery:
         return next(iter(self._rows(statement, **parameters)), None)
 
     def _rows(self, statement: str, **parameters: object) -> list[Row]:
-        cursor = database.execute_sql(statement, {"receiver": self._receiver.name, **parameters})
-        names = [column.name for column in cursor.description]
-        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+        return rows(statement, {"receiver": self._receiver.name, **parameters})
 
     def _storm(self) -> Row | None:
         """Return what is due, if it is more than the receiver should get one by one.

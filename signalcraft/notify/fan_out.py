@@ -5,14 +5,14 @@ is routed once, whatever fails, and by however many processes. Call everything i
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.notify.contract import Mode
 from signalcraft.notify.routing import FIRST, Card, Happening, LastFirst, NewNotification, Router, Told
-from signalcraft.storage.database import database
+from signalcraft.storage.database import database, rows
 from signalcraft.storage.sql import Columns, query
 
 #: Happenings routed in one transaction.
@@ -23,7 +23,8 @@ MAX_AGE: Final = timedelta(hours=24)
 _SNAPSHOT = """g.id, g.workspace_id, g.source, g.project, g.environment, g.fingerprint, g.title, g.severity, g.status,
     g.count, g.first_seen_at, g.last_seen_at, g.link, g.previous_group_id"""
 _SELECT = f"""
-    SELECT h.id, h.kind, h.at, h.actor, h.at < now() - %(max_age)s, w.slug, g.group_key, e.tags_json, {_SNAPSHOT}
+    SELECT h.id AS happening_id, h.kind, h.at, h.actor, h.at < now() - %(max_age)s AS is_old, w.slug, g.group_key,
+           e.tags_json, {_SNAPSHOT}
     FROM happening h JOIN workspace w ON w.id = h.workspace_id JOIN alert_group g ON g.id = h.alert_group_id
     LEFT JOIN alert_event e ON e.id = coalesce(h.event_id, (
         SELECT l.id FROM alert_event l WHERE l.alert_group_id = g.id ORDER BY l.received_at DESC, l.id DESC LIMIT 1))"""
@@ -33,7 +34,7 @@ _OF_GROUP = "SELECT id, kind, at, actor, by, routed_at FROM happening WHERE aler
 _ROUTED = "UPDATE happening SET routed_at = now() WHERE id = ANY(%(ids)s)"
 
 _TOLD = """
-    SELECT alert_group_id, receiver, bool_or(mode = 'card' AND external_id IS NOT NULL) FROM notification
+    SELECT alert_group_id, receiver, bool_or(mode = 'card' AND external_id IS NOT NULL) AS is_posted FROM notification
     WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test GROUP BY alert_group_id, receiver"""
 #: When the problem of a key was last told as new, by receiver. A notification that waits counts as told now.
 _LAST_FIRST = """
@@ -96,7 +97,7 @@ class FanOut:
             DatabaseUnavailable: PostgreSQL is unavailable; nothing was routed.
         """
         with database.atomic():
-            happenings = [to_happening(row) for row in _rows(_TAKE, max_age=MAX_AGE)]
+            happenings = [_happening(row) for row in rows(_TAKE, {"max_age": MAX_AGE})]
             if not happenings:
                 return 0
             told = _told(happenings)
@@ -109,13 +110,12 @@ class FanOut:
 
 def happenings_since(moment: datetime) -> list[Happening]:
     """Return what happened since ``moment``, oldest first, routed or not; none is old."""
-    return [to_happening((*row[:4], False, *row[5:])) for row in _rows(_SINCE, since=moment, max_age=MAX_AGE)]
+    return [_happening(row | {"is_old": False}) for row in rows(_SINCE, {"since": moment, "max_age": MAX_AGE})]
 
 
 def happenings_of(group_id: int) -> list[dict[str, Any]]:
     """Return what happened to a group, oldest first."""
-    names = ("id", "kind", "at", "actor", "by", "routed_at")
-    return [dict(zip(names, row, strict=True)) for row in _rows(_OF_GROUP, group=group_id)]
+    return rows(_OF_GROUP, {"group": group_id})
 
 
 def _taken_over(found: Iterable[NewNotification]) -> dict[int, int]:
@@ -126,12 +126,12 @@ def _taken_over(found: Iterable[NewNotification]) -> dict[int, int]:
 
 def _last_of_each(found: Iterable[NewNotification]) -> Iterable[NewNotification]:
     """Return the last notification of each row, none for a group whose card another has taken over since."""
-    rows: dict[tuple[str, int, Mode], NewNotification] = {}
+    last: dict[tuple[str, int, Mode], NewNotification] = {}
     for new in found:
         if new.takes_over is not None:
-            rows.pop((new.receiver, new.takes_over.group_id, Mode.CARD), None)
-        rows[new.identity] = new
-    return rows.values()
+            last.pop((new.receiver, new.takes_over.group_id, Mode.CARD), None)
+        last[new.identity] = new
+    return last.values()
 
 
 def _row(new: NewNotification) -> tuple[Any, ...]:
@@ -152,29 +152,20 @@ def _row(new: NewNotification) -> tuple[Any, ...]:
     )
 
 
-def _rows(statement: str, **parameters: object) -> list[tuple[Any, ...]]:
-    return list(database.execute_sql(statement, parameters).fetchall())
-
-
-def to_happening(row: tuple[Any, ...]) -> Happening:
+def _happening(row: Mapping[str, Any]) -> Happening:
     """Build a happening from a row of ``_SELECT``."""
-    identity, kind, at, actor, is_old, workspace, group_key, tags, *snapshot = row
-    names = [name for name in GroupSnapshot.__dataclass_fields__ if name != "escalated"]
-    values = dict(zip(names, snapshot, strict=True))
-    group = GroupSnapshot(
-        **values | {"severity": Severity(values["severity"]), "status": GroupStatus(values["status"])},
-        escalated=False,
-    )
+    values = {name: row[name] for name in GroupSnapshot.__dataclass_fields__ if name != "escalated"}
+    values |= {"severity": Severity(row["severity"]), "status": GroupStatus(row["status"])}
     return Happening(
-        id=identity,
-        kind=kind,
-        at=at,
-        actor=actor,
-        is_old=is_old,
-        workspace=workspace,
-        group_key=group_key,
-        tags=[(name, value) for name, value in tags or ()],
-        group=group,
+        id=row["happening_id"],
+        kind=row["kind"],
+        at=row["at"],
+        actor=row["actor"],
+        is_old=row["is_old"],
+        workspace=row["slug"],
+        group_key=row["group_key"],
+        tags=[(name, value) for name, value in row["tags_json"] or ()],
+        group=GroupSnapshot(**values, escalated=False),
     )
 
 
@@ -182,10 +173,10 @@ def _told(happenings: Sequence[Happening]) -> Told:
     """Read what receivers were told of these groups, and of earlier groups of a key that recurred."""
     by_group: dict[int, set[str]] = defaultdict(set)
     posted: set[tuple[str, int]] = set()
-    for group_id, receiver, is_posted in _rows(_TOLD, ids=[happening.group.id for happening in happenings]):
-        by_group[group_id].add(receiver)
-        if is_posted:
-            posted.add((receiver, group_id))
+    for row in rows(_TOLD, {"ids": [happening.group.id for happening in happenings]}):
+        by_group[row["alert_group_id"]].add(row["receiver"])
+        if row["is_posted"]:
+            posted.add((row["receiver"], row["alert_group_id"]))
     keys = {(each.group.workspace_id, each.group_key) for each in happenings if each.kind in _BACK}
     found = query(_LAST_FIRST, _KEY_COLUMNS, sorted(keys), first=list(FIRST))
     last_first = {(receiver, group_key): LastFirst(at=at, card=_card(card)) for receiver, group_key, at, card in found}

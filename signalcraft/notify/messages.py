@@ -91,8 +91,7 @@ def of_group(row: Row, group: Row, *, attempted_at: datetime, public_url: str) -
     reason = "test" if row["is_test"] else row["reason"]
     is_late = group["status"] == "resolved" and reason not in ("resolved", "test")
     return Message(
-        notification_id=_notification_id(row),
-        attempted_at=attempted_at,
+        **_attempt(row, attempted_at),
         reason="resolved" if is_late and row["told_before"] else reason,
         title=group["title"],
         text=_sentences(reason, group, attempted_at),
@@ -100,12 +99,8 @@ def of_group(row: Row, group: Row, *, attempted_at: datetime, public_url: str) -
         group=dump_group(dict(group)),
         url=_page(public_url, group["id"]),
         link=group["link"] if (group["link"] or "").startswith(("https://", "http://")) else None,
-        thread_id=f"group-{group['id']}-{group['first_seen_at'].timestamp():.0f}",
-        is_test=row["is_test"],
-        external_id=row["external_id"],
-        external_channel=row["external_channel"],
+        thread_id=_thread_id(group),
         card=Card(status=_status(group, attempted_at), context=_context(group, attempted_at)),
-        **_attempt(row),
     )
 
 
@@ -121,31 +116,24 @@ def of_reply(row: Row, group: Row, *, times: int, is_broadcast: bool, attempted_
     elif times > 1:
         sentences.append(f"{times} times within {'an hour' if reason == 'regressed' else 'a day'}.")
     return Message(
-        notification_id=_notification_id(row),
-        attempted_at=attempted_at,
+        **_attempt(row, attempted_at),
         reason=reason,
         title=group["title"],
         text=" ".join(sentences),
         group=dump_group(dict(group)),
-        thread_id=f"group-{group['id']}-{group['first_seen_at'].timestamp():.0f}",
-        external_id=row["external_id"],
-        external_channel=row["external_channel"],
+        thread_id=_thread_id(group),
         reply=Reply(is_broadcast=is_broadcast),
-        **_attempt(row),
     )
 
 
 def of_trouble(row: Row, *, attempted_at: datetime) -> Message:
     """Return the message of a notification without a group: trouble of our own, or a test."""
     return Message(
-        notification_id=_notification_id(row),
-        attempted_at=attempted_at,
+        **_attempt(row, attempted_at),
         reason=row["reason"],
         title=row["title"],
         text=row["title"],
         thread_id=f"signalcraft-{row['reason']}",
-        is_test=row["is_test"],
-        **_attempt(row),
     )
 
 
@@ -157,8 +145,7 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
     parts = [f"{_number(count, 'group')} {status}" for count, status in words if count]
     title = f"{' and '.join(parts)}, within {_span(attempted_at - since)}"
     return Message(
-        notification_id=_notification_id(row),
-        attempted_at=attempted_at,
+        **_attempt(row, attempted_at),
         reason="digest",
         title=title,
         text=f"Too many to tell one by one. {_WORST if opened + resolved > _DIGEST_TITLES else ''}".rstrip(),
@@ -173,9 +160,6 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
         ),
         url=f"{public_url}/alerts?status=open" if public_url else None,
         thread_id="digest",
-        external_id=row["external_id"],
-        external_channel=row["external_channel"],
-        **_attempt(row),
     )
 
 
@@ -211,9 +195,21 @@ def _page(public_url: str, group_id: int) -> str | None:
     return f"{public_url}/alerts/{group_id}" if public_url else None
 
 
-def _attempt(row: Row) -> dict[str, Any]:
-    """Return what an attempt has to know of earlier ones."""
-    return {"may_have_arrived": row["tries"] > 0, "key": f"{row['key']}-{row['id']}"}
+def _thread_id(group: Row) -> str:
+    return f"group-{group['id']}-{group['first_seen_at'].timestamp():.0f}"
+
+
+def _attempt(row: Row, attempted_at: datetime) -> dict[str, Any]:
+    """Return what names the message, and what an attempt has to know of earlier ones."""
+    return {
+        "notification_id": _notification_id(row),
+        "attempted_at": attempted_at,
+        "is_test": row["is_test"],
+        "external_id": row["external_id"],
+        "external_channel": row["external_channel"],
+        "may_have_arrived": row["tries"] > 0,
+        "key": f"{row['key']}-{row['id']}",
+    }
 
 
 def _notification_id(row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from signalcraft.groups.reading import pages
 from signalcraft.groups.reading.pages import Page, Position, Row
 from signalcraft.groups.reading.queries import group_in_workspace
-from signalcraft.storage.database import database
+from signalcraft.storage.database import database, rows
 from signalcraft.storage.notification_models import Notification
 
 
@@ -95,13 +95,12 @@ def notifications(wanted: NotificationFilter, *, limit: int, after: Position | N
     return Page(rows=with_attempts(page.rows), end=page.end)
 
 
-def with_attempts(rows: Sequence[Row]) -> list[Row]:
-    """Return ``rows`` with the attempts of each, oldest first."""
-    attempts: dict[int, list[Row]] = {row["id"]: [] for row in rows}
-    for notification_id, *values in database.execute_sql(_ATTEMPTS, {"ids": list(attempts)}).fetchall():
-        names = ("at", "outcome", "code", "http_status", "took_ms", "detail")
-        attempts[notification_id].append(dict(zip(names, values, strict=True)))
-    return [row | {"attempts": attempts[row["id"]]} for row in rows]
+def with_attempts(notifications: Sequence[Row]) -> list[Row]:
+    """Return ``notifications`` with the attempts of each, oldest first."""
+    attempts: dict[int, list[Row]] = {row["id"]: [] for row in notifications}
+    for attempt in rows(_ATTEMPTS, {"ids": list(attempts)}):
+        attempts[attempt.pop("notification_id")].append(attempt)
+    return [row | {"attempts": attempts[row["id"]]} for row in notifications]
 
 
 def notification(notification_id: int) -> Row | None:
@@ -111,9 +110,7 @@ def notification(notification_id: int) -> Row | None:
 
 def receivers() -> list[Row]:
     """Return what is known of each receiver that a notifier has registered."""
-    cursor = database.execute_sql(_RECEIVERS)
-    names = [column.name for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return rows(_RECEIVERS)
 
 
 def waiting(workspace_id: int | None = None) -> int:

@@ -4,7 +4,6 @@ An alert is one *episode* of the condition that its labels name: from ``startsAt
 differ in labels of single machines alone are one group.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from signalcraft.domain.alerts import (
 from signalcraft.domain.deliveries import CANARY_PROJECT, Delivery
 from signalcraft.domain.errors import UnexpectedShape
 from signalcraft.sources import cleaning
+from signalcraft.sources.digest import digest
 from signalcraft.sources.protocol import SourceSetting, comma_separated
 
 RESOURCE: Final = "alerts"
@@ -190,12 +190,12 @@ def _read(alert: object, place: str, reading: _Reading) -> _Alert:
     started_at = cleaning.time(alert.get("startsAt"))
     if started_at is None:
         raise UnexpectedShape("must be a time", field=f"{place}.startsAt")
-    condition = f"{cleaning.identifier(alert.get('fingerprint')) or _digest(labels)}:"
+    condition = f"{cleaning.identifier(alert.get('fingerprint')) or digest(labels)}:"
     return _Alert(
         is_firing=alert["status"] == FIRING,
         condition=condition,
         event_id=f"{condition}{started_at.isoformat(timespec='microseconds')}",
-        fingerprint=f"labels:{_digest(_of_condition(labels, reading))}",
+        fingerprint=f"labels:{digest(_of_condition(labels, reading))}",
         started_at=started_at,
         labels=labels,
         annotations=annotations if isinstance(annotations, dict) else {},
@@ -292,11 +292,6 @@ def _of_condition(labels: Mapping[str, object], reading: _Reading) -> dict[str, 
     dropped = reading.dialect.drop_labels.of(reading.vocabulary)
     kept = {name: value for name, value in labels.items() if name not in dropped and not name.startswith(INTERNAL)}
     return kept or dict(labels)
-
-
-def _digest(labels: Mapping[str, object]) -> str:
-    # JSON is an unambiguous encoding; as ASCII it can also encode a lone surrogate.
-    return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()
 
 
 #: How each field of ``NormalizedAlert`` is read.

@@ -12,9 +12,10 @@ from signalcraft.sources.labelled_alerts import FIRING, RESOLVED, RESOURCE, Dial
 from signalcraft.sources.protocol import check_number
 
 NO_ALERT: Final = "no_alert"
+_PLAIN: Final = Vocabulary()
 
 
-def identify(delivery: Delivery, dialect: Dialect) -> Identity:
+def identify(delivery: Delivery, *, dialect: Dialect) -> Identity:
     """Return the resource, the action and the delivery key.
 
     Raises:
@@ -34,7 +35,7 @@ def identify(delivery: Delivery, dialect: Dialect) -> Identity:
     )
 
 
-def normalize(delivery: Delivery, dialect: Dialect, vocabulary: Vocabulary) -> Normalization:
+def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN, *, dialect: Dialect) -> Normalization:
     """Return the alerts that fire, the ends of those that are over, and what cannot be read.
 
     Raises:

@@ -7,7 +7,7 @@ Nothing is set for a whole connection, and no lock outlives a transaction: behin
 transactions of one connection may run on two servers' connections, and others use those in between.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, cast
@@ -147,6 +147,16 @@ def current_time() -> datetime:
     """
     (moment,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
     return cast("datetime", moment)
+
+
+def rows(statement: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+    """Execute a statement; return its rows, by the names of their columns.
+
+    Call it inside ``session()``.
+    """
+    cursor = database.execute_sql(statement, parameters)
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from signalcraft.groups import user_updates
 from signalcraft.groups.reading.requests import Args
 from signalcraft.groups.user_updates import MAX_BULK, GroupUpdate
 from signalcraft.storage.database import session
-from signalcraft.ui import actions, alert_list, assets, auth, context
+from signalcraft.ui import actions, alert_list, assets, auth, context, formats
 from signalcraft.ui.alert_list import AlertList
 
 alerts = Blueprint("alerts", __name__)
@@ -110,7 +110,7 @@ def _done_words(done: str) -> str:
     action, _, number = done.partition("-")
     if action not in actions.DONE or not (number.isascii() and number.isdecimal() and len(number) <= 4):
         return ""
-    return f"{int(number)} {'group' if int(number) == 1 else 'groups'} {actions.DONE[action]}."
+    return f"{formats.plural(int(number), 'group')} {actions.DONE[action]}."
 
 
 def _ticked(texts: Collection[str]) -> list[int]:

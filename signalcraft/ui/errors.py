@@ -41,7 +41,7 @@ def error_page(error: Exception) -> Response:
     """Return ``error`` as a page with its status."""
     refusal = _as_refusal(error)
     if refusal.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND) and "caller" not in g:
-        refusal = _over_limit() or refusal
+        refusal = over_limit() or refusal
     return page_of(refusal)
 
 
@@ -88,8 +88,8 @@ def _of_http(error: HTTPException) -> Refusal:
     return refusal
 
 
-def _over_limit() -> TooManyRequests | None:
-    """Count a refused request against its address."""
+def over_limit() -> TooManyRequests | None:
+    """Count a refused request against its address; return the refusal of one that is over its limit."""
     here = context.current()
     try:
         here.refused.hit(here.client_key())

@@ -5,7 +5,7 @@ from typing import Final
 from flask import Blueprint, g, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from signalcraft.domain.errors import BadToken, QueueUnavailable, TooManyRequests, Unavailable
+from signalcraft.domain.errors import BadToken, QueueUnavailable, Unavailable
 from signalcraft.ingest.credential_cache import Caller
 from signalcraft.ui import auth, context, errors
 from signalcraft.ui.session import SignInLink
@@ -109,9 +109,6 @@ def _signed_in(caller: Caller, target: str, *, environment_token: str) -> Respon
 
 def _refuse(words: str, target: str) -> ResponseReturnValue:
     """Show the form again with ``words``; count the attempt against the address."""
-    here = context.current()
-    try:
-        here.refused.hit(here.client_key())
-    except TooManyRequests as too_many:
+    if too_many := errors.over_limit():
         return errors.page_of(too_many)
     return errors.page_of(BadToken(), template="login.html", next=target, login_words=words)

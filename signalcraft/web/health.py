@@ -14,9 +14,7 @@ from redis import Redis
 from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.notify import queries as notify_queries
-from signalcraft.queues import backlog as queues_backlog
-from signalcraft.queues import dead_letters, inbox, jobs, redis_clients, redis_persistence
-from signalcraft.queues.backlog import HEARTBEAT_SECONDS, heartbeat_seconds
+from signalcraft.queues import backlog, dead_letters, inbox, jobs, redis_clients, redis_persistence
 from signalcraft.resilience import BoundedCall, SingleFlight
 from signalcraft.storage import database_stats, migrations
 from signalcraft.storage.database import check_disk, database, session
@@ -129,13 +127,13 @@ def _probe_postgresql() -> _ProbeResult:
 
 
 def _probe_queue(redis: Redis) -> _ProbeResult:
-    late = _age(queues_backlog.backlog(redis, jobs.ALERTS)) > MAX_JOB_AGE_SECONDS
+    late = backlog.backlog(redis, jobs.ALERTS).oldest_seconds > MAX_JOB_AGE_SECONDS
     return _ProbeResult(State.BEHIND if late else State.OK)
 
 
 def _probe_worker(redis: Redis) -> _ProbeResult:
-    seconds = heartbeat_seconds(redis, jobs.ALERTS)
-    beats = seconds is not None and seconds < HEARTBEAT_SECONDS
+    seconds = backlog.heartbeat_seconds(redis, jobs.ALERTS)
+    beats = seconds is not None and seconds < backlog.HEARTBEAT_SECONDS
     return _ProbeResult(State.OK if beats else State.MISSING)
 
 
@@ -168,12 +166,12 @@ def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:
     """
     sizes = cache(partial(_query, database_stats.table_sizes))  # both gauges of one scrape read it
     return {
-        "signalcraft_queue_depth": lambda: {(name,): queues_backlog.backlog(redis, name).depth for name in _QUEUES},
+        "signalcraft_queue_depth": lambda: {(name,): backlog.backlog(redis, name).depth for name in _QUEUES},
         "signalcraft_queue_oldest_seconds": lambda: {
-            (name,): _age(queues_backlog.backlog(redis, name)) for name in _QUEUES
+            (name,): backlog.backlog(redis, name).oldest_seconds for name in _QUEUES
         },
         "signalcraft_worker_heartbeat_seconds": partial(_heartbeats, redis),
-        "signalcraft_unreadable_entries": partial(queues_backlog.unreadable_entries, redis),
+        "signalcraft_unreadable_entries": partial(backlog.unreadable_entries, redis),
         "signalcraft_inbox_depth": lambda: _query(inbox.depth),
         "signalcraft_inbox_oldest_seconds": lambda: _seconds_since(_query(inbox.oldest_received_at)),
         "signalcraft_failed_deliveries": lambda: _query(dead_letters.depth),
@@ -193,12 +191,8 @@ def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:
 
 def _heartbeats(redis: Redis) -> Mapping[tuple[str, ...], float]:
     """Return ages by queue, of queues that have a worker."""
-    ages = {(name,): heartbeat_seconds(redis, name) for name in _QUEUES}
+    ages = {(name,): backlog.heartbeat_seconds(redis, name) for name in _QUEUES}
     return {labels: age for labels, age in ages.items() if age is not None}
-
-
-def _age(backlog: queues_backlog.Backlog) -> float:
-    return backlog.oldest_seconds
 
 
 def _seconds_since(moment: datetime | None) -> float:

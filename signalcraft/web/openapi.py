@@ -34,7 +34,7 @@ _WITHOUT_BODY: Final[Mapping[int, str]] = {303: "Look at Location.", 304: "Not m
 _COMMON_REFUSALS = (errors.UriTooLong, errors.Unavailable, Refusal)
 _OPEN_REFUSALS = (errors.TooManyRequests, *_COMMON_REFUSALS)
 _CALLER_REFUSALS = (errors.BadToken, *_OPEN_REFUSALS)
-_BODY_REFUSALS = (
+_OBJECT_REFUSALS = (
     errors.BodyNotJson,
     errors.BodyNotObject,
     errors.BodyTooDeep,
@@ -43,9 +43,8 @@ _BODY_REFUSALS = (
     errors.BodyDuplicateKey,
     errors.LengthRequired,
     errors.BodyTooLarge,
-    errors.UnsupportedMedia,
-    errors.InvalidFields,
 )
+_BODY_REFUSALS = (*_OBJECT_REFUSALS, errors.UnsupportedMedia, errors.InvalidFields)
 _SOURCE_REFUSALS = tuple(refusal for source in SOURCES.values() for refusal in source.REFUSALS)
 _LIST_REFUSALS = (errors.InvalidCursor, errors.InvalidFields, *_CALLER_REFUSALS)
 _ITEM_REFUSALS = (errors.NotFound, errors.InvalidFields, *_CALLER_REFUSALS)
@@ -193,19 +192,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         request_example={"payload": '{"type":"block_actions","actions":[{"action_id":"ack","value":"41"}]}'},
         headers=("X-Slack-Signature", "X-Slack-Request-Timestamp"),
         media="",
-        refusals=(
-            errors.BodyNotJson,
-            errors.BodyNotObject,
-            errors.BodyTooDeep,
-            errors.BodyTooManyValues,
-            errors.BodyNumberTooLong,
-            errors.BodyDuplicateKey,
-            errors.BadSignature,
-            errors.NotFound,
-            errors.LengthRequired,
-            errors.BodyTooLarge,
-            *_OPEN_REFUSALS,
-        ),
+        refusals=(*_OBJECT_REFUSALS, errors.BadSignature, errors.NotFound, *_OPEN_REFUSALS),
         is_open=True,
     ),
     "operations.healthz": Operation(

@@ -3,11 +3,10 @@
 The names of a :class:`signalcraft.sources.protocol.Source`. ``sources.labelled_alerts`` reads the alerts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from signalcraft.domain.alerts import Normalization, Vocabulary
-from signalcraft.domain.deliveries import Delivery, Identity, Secret
 from signalcraft.domain.errors import Refusal
 from signalcraft.sources import authorization, labelled_alerts, labelled_bodies
 from signalcraft.sources.alertmanager.reference import DIALECT
@@ -39,38 +38,12 @@ RESOURCES: Final = frozenset({labelled_alerts.RESOURCE})
 FINGERPRINTS: Final = labelled_alerts.FINGERPRINTS
 REFUSALS: Final[Sequence[type[Refusal]]] = ()
 SAMPLES: Final = NAMES
+verify = partial(authorization.verify, kind=BEARER)
+identify = partial(labelled_bodies.identify, dialect=DIALECT)
+normalize = partial(labelled_bodies.normalize, dialect=DIALECT)
 build_sample = build
 recall = recall_body
 misdirected = never_misdirected
-
-_PLAIN = Vocabulary()
-
-
-def verify(delivery: Delivery, secrets: Iterable[Secret]) -> Secret:
-    """Return the secret that ``delivery`` carries.
-
-    Raises:
-        BadCredentials: it carries none.
-    """
-    return authorization.verify(delivery, secrets, BEARER)
-
-
-def identify(delivery: Delivery) -> Identity:
-    """Return the resource, the action and the delivery key.
-
-    Raises:
-        Refusal: it is not version 4 of the body.
-    """
-    return labelled_bodies.identify(delivery, DIALECT)
-
-
-def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
-    """Return the alerts that fire, the ends of those that are over, and what cannot be read.
-
-    Raises:
-        UnexpectedShape: :func:`identify` would have refused it.
-    """
-    return labelled_bodies.normalize(delivery, DIALECT, vocabulary)
 
 
 def diagnose(_body: bytes, _signature: str, _candidates: Sequence[Candidate]) -> Diagnosis:

@@ -4,8 +4,6 @@ With an ``id``, an alert is an episode: it lasts until one with the same id is r
 own, and the next resolved one of the same fingerprint resolves the whole group.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +19,7 @@ from signalcraft.domain.alerts import (
     Vocabulary,
 )
 from signalcraft.sources import cleaning, labelled_alerts
+from signalcraft.sources.digest import digest
 
 SOURCE: Final = "generic"
 FIRING: Final = "firing"
@@ -106,7 +105,7 @@ def outcome(element: Element, reading: Reading) -> NormalizedAlert | StatusChang
     project, environment = _project(fields, reading), _environment(fields, reading)
     given, title, key = _key(fields.get("fingerprint")), _title(fields), _key(fields.get("id"))
     same = [project, environment, given if given is not None else title or key]
-    fingerprint = f"{'title' if given is None else 'given'}:{_digest(same)}"
+    fingerprint = f"{'title' if given is None else 'given'}:{digest(same)}"
     event_id = "" if key is None else f"id:{project}:{key}"
     if fields["status"] == RESOLVED:
         return StatusChange(
@@ -122,7 +121,7 @@ def outcome(element: Element, reading: Reading) -> NormalizedAlert | StatusChang
     minute = reading.received_at.strftime("%Y-%m-%dT%H:%M")
     return NormalizedAlert(
         source=SOURCE,
-        source_event_id=event_id or element.event_key or f"body:{_digest(dict(fields))}:{minute}",
+        source_event_id=event_id or element.event_key or f"body:{digest(dict(fields))}:{minute}",
         project=project,
         environment=environment,
         severity=_severity(fields, environment, reading),
@@ -140,7 +139,7 @@ def outcome(element: Element, reading: Reading) -> NormalizedAlert | StatusChang
 
 def event_key(*parts: str) -> str:
     """Return the identity of an event that has one of its own."""
-    return f"event:{_digest(parts)}"
+    return f"event:{digest(parts)}"
 
 
 def _key(value: object) -> str | None:
@@ -150,12 +149,7 @@ def _key(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip():
         return None
     text = value.strip()
-    return text if len(text) <= _MAX_KEY and text.isprintable() else _digest(text)
-
-
-def _digest(value: object) -> str:
-    # JSON is an unambiguous encoding; as ASCII it can also encode a lone surrogate.
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return text if len(text) <= _MAX_KEY and text.isprintable() else digest(text)
 
 
 def _title(fields: Mapping[str, Any]) -> str | None:

@@ -5,10 +5,9 @@ verifies them, ``dialect`` has what is Grafana's own.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from signalcraft.domain.alerts import Normalization, Vocabulary
-from signalcraft.domain.deliveries import Delivery, Identity
 from signalcraft.domain.errors import Refusal
 from signalcraft.sources import labelled_alerts, labelled_bodies
 from signalcraft.sources.grafana.dialect import DIALECT
@@ -48,26 +47,8 @@ RESOURCES: Final = frozenset({labelled_alerts.RESOURCE})
 FINGERPRINTS: Final = labelled_alerts.FINGERPRINTS
 REFUSALS: Final[Sequence[type[Refusal]]] = ()
 SAMPLES: Final = NAMES
+identify = partial(labelled_bodies.identify, dialect=DIALECT)
+normalize = partial(labelled_bodies.normalize, dialect=DIALECT)
 build_sample = build
 recall = recall_body
 misdirected = never_misdirected
-
-_PLAIN = Vocabulary()
-
-
-def identify(delivery: Delivery) -> Identity:
-    """Return the resource, the action and the delivery key.
-
-    Raises:
-        Refusal: it is not version 1 of the body.
-    """
-    return labelled_bodies.identify(delivery, DIALECT)
-
-
-def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalization:
-    """Return the alerts that fire, the ends of those that are over, and what cannot be read.
-
-    Raises:
-        UnexpectedShape: :func:`identify` would have refused it.
-    """
-    return labelled_bodies.normalize(delivery, DIALECT, vocabulary)

@@ -5,11 +5,10 @@ fingerprint counts only if the delivery has no issue id. ``{{ default }}`` in it
 it is resolved from the hashes, since taken literally it would put a whole project into one group.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 
+from signalcraft.sources.digest import digest
 from signalcraft.sources.masking import mask
 
 MAX_PARTS = 32
@@ -41,7 +40,7 @@ def made(*parts: str) -> str:
 
     The texts are the title, the type and the culprit. What varies in them is masked.
     """
-    return f"made:{_digest([mask(part) for part in parts])}"
+    return f"made:{digest([mask(part) for part in parts])}"
 
 
 def custom_parts(value: object) -> list[str] | None:
@@ -72,9 +71,4 @@ def of_event(parts: Sequence[str] | None, grouping_hash: str | None, fallback: s
     default = f"hashes:{grouping_hash}" if grouping_hash else fallback
     if parts is None or all(map(_DEFAULT.fullmatch, parts)):
         return default
-    return f"custom:{_digest([default if _DEFAULT.fullmatch(part) else part for part in parts])}"
-
-
-def _digest(parts: list[str]) -> str:
-    # JSON is an unambiguous encoding; as ASCII it can also encode a lone surrogate.
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return f"custom:{digest([default if _DEFAULT.fullmatch(part) else part for part in parts])}"

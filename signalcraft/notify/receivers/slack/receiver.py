@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from marshmallow import Schema, fields, validate
 
+from signalcraft.domain.bounded_json import object_of
 from signalcraft.notify.contract import Message, Mode, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.options import SecretField, UrlField
 from signalcraft.notify.receivers.deadline import Deadline
@@ -152,7 +153,7 @@ class SlackReceiver(Receiver):
             for each in answer.get("messages") or ():
                 if _key_of(each) == message.key and each["ts"] != message.external_id:
                     return dict(each)
-            cursor = _object(answer, "response_metadata").get("next_cursor")
+            cursor = object_of(answer, "response_metadata").get("next_cursor")
             if not cursor:
                 break
             arguments["cursor"] = cursor
@@ -195,22 +196,17 @@ def _not_posted(outcome: Outcome) -> CallFailedError:
 
 def _key_of(message: Answer) -> str | None:
     """Return our key in the metadata of a message of a channel; others have metadata, too."""
-    metadata = _object(message, "metadata")
+    metadata = object_of(message, "metadata")
     if metadata.get("event_type") != card.EVENT_TYPE:
         return None
-    key = _object(metadata, "event_payload").get("id")
+    key = object_of(metadata, "event_payload").get("id")
     return key if isinstance(key, str) else None
-
-
-def _object(value: Answer, name: str) -> Answer:
-    found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _sent(answer: Answer, code: str = "") -> Outcome:
     """Return the outcome of a message that arrived, with where it is."""
-    message = _object(answer, "message")
-    profile = _object(message, "bot_profile")
+    message = object_of(answer, "message")
+    profile = object_of(message, "bot_profile")
     team, app = message.get("team") or profile.get("team_id"), message.get("app_id") or profile.get("app_id")
     if not (isinstance(answer.get("ts"), str) and isinstance(answer.get("channel"), str)):
         raise errors.unreadable()
