@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from signalcraft import tasks
 from signalcraft.cli.context import LONG_TIMEOUT_MS, database, workspace_option
@@ -14,7 +15,7 @@ from signalcraft.queues import dead_letters, jobs, quarantine, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
-from signalcraft.storage.models import FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery
 from signalcraft.worker import replay as worker_replay
 from signalcraft.worker.replay import ReplayResult, Selection
 
@@ -135,7 +136,7 @@ def list_failed(workspace: str | None) -> None:
         rows, slugs = dead_letters.newest(limit=_MAX_LISTED, workspace_id=workspace_id), tenants.slugs()
     for row in rows:
         when = f"{row.failed_at:%Y-%m-%d %H:%M}"
-        reason = _without_markup(row.reason)
+        reason = Text(row.reason)
         slug = slugs.get(row.workspace_id, _NO_WORKSPACE)
         table.add_row(str(row.id), when, slug, row.resource, row.stage, row.code, reason)
     console = Console()
@@ -194,10 +195,6 @@ def _dead_letter(failed_id: int) -> FailedDelivery:
     if row is None:
         raise click.ClickException(f"There is no dead letter {failed_id}.")
     return row
-
-
-def _without_markup(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 COMMANDS: tuple[click.Command, ...] = (reconcile, replay, failed)

@@ -12,6 +12,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from signalcraft import http_client
 from signalcraft.dev.local_stack import Deployment, DeploymentError
@@ -115,7 +116,7 @@ def _as_table(groups: Iterable[Mapping[str, Any]]) -> Table:
             f"[{_COLOURS.get(severity, 'default')}]{severity}[/]",
             group["environment"],
             group["project"],
-            _without_markup(group["title"]),
+            Text(group["title"]),
             str(group["count"]),
             group["last_seen_at"][11:19],
         )
@@ -143,12 +144,8 @@ def _wait_for_messages(groups: Iterable[Mapping[str, Any]], stack: Deployment) -
 def _as_messages(messages: Iterable[Mapping[str, Any]]) -> Table:
     table = Table("message", "edits", title="Slack, #alerts", title_justify="left", box=SIMPLE)
     for message in messages:
-        table.add_row(_without_markup(message["text"]), str(message["edits"]))
+        table.add_row(Text(message["text"]), str(message["edits"]))
     return table
-
-
-def _without_markup(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _totals(responses: Mapping[str, int], groups: Sequence[Mapping[str, Any]]) -> str:

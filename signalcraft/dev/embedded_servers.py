@@ -53,16 +53,6 @@ class Servers:
         """Return the URL of the database ``postgres``; :func:`create_database` makes others."""
         return self.postgres.url
 
-    @property
-    def redis_pid(self) -> int:
-        """Return the id of the Redis process."""
-        return self.redis.pid
-
-    @property
-    def postgres_pid(self) -> int:
-        """Return the id of the postmaster."""
-        return self.postgres.pid
-
 
 @contextlib.contextmanager
 def servers(directory: Path, *, durable: bool = True) -> Iterator[Servers]:

@@ -15,8 +15,7 @@ from signalcraft import metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import PermanentError
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import FailedDelivery, UnhandledDelivery
-from signalcraft.storage.raw_deliveries import columns_of
+from signalcraft.storage.delivery_models import FailedDelivery, UnhandledDelivery, columns_of
 
 log = structlog.get_logger(__name__)
 

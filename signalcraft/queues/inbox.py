@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from peewee import SQL, fn
 
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.storage.models import Inbox, Workspace
-from signalcraft.storage.raw_deliveries import columns_of, delivery_from_row
+from signalcraft.storage.delivery_models import Inbox, columns_of, delivery_from_row
+from signalcraft.storage.models import Workspace
 
 #: A batch ends with the body that reaches this size: a batch of the largest deliveries would take a gigabyte of memory.
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024

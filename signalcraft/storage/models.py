@@ -12,7 +12,6 @@ from peewee import (
     CompositeKey,
     ForeignKeyField,
     Model,
-    SmallIntegerField,
     TextField,
 )
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
@@ -22,14 +21,18 @@ from signalcraft.storage.database import database
 from signalcraft.storage.fields import BigIdentityField, CompressedField
 
 
-class Table(Model):
-    """A table with an id that PostgreSQL counts up."""
-
-    id = BigIdentityField()
+class DatabaseModel(Model):
+    """A model of ``database``, with the key that it says."""
 
     class Meta:
         database = database
         legacy_table_names = False
+
+
+class Table(DatabaseModel):
+    """A table with an id that PostgreSQL counts up."""
+
+    id = BigIdentityField()
 
 
 class Workspace(Table):
@@ -170,9 +173,7 @@ class AlertGroup(Table):
                 "CREATE INDEX alert_group_previous ON alert_group (previous_group_id)"
                 " WHERE previous_group_id IS NOT NULL",
             ),
-            SQL(
-                f"CREATE INDEX alert_group_listing ON alert_group (workspace_id, {_NEWEST_FIRST}) INCLUDE (title)",
-            ),
+            SQL(f"CREATE INDEX alert_group_listing ON alert_group (workspace_id, {_NEWEST_FIRST}) INCLUDE (title)"),
             SQL("CREATE INDEX alert_group_export ON alert_group (workspace_id, id)"),
             SQL("CREATE INDEX alert_group_first_seen ON alert_group (workspace_id, first_seen_at DESC, id DESC)"),
             SQL("CREATE INDEX alert_group_size ON alert_group (workspace_id, count DESC, id DESC)"),
@@ -260,14 +261,10 @@ class AlertEvent(Table):
         ]
 
 
-class PurgedEvent(Model):
+class PurgedEvent(DatabaseModel):
     """The identity of an event that retention deleted (``sql.identity``): it counts no second time."""
 
     identity = BlobField(primary_key=True)
-
-    class Meta:
-        database = database
-        legacy_table_names = False
 
 
 class Episode(Table):
@@ -326,7 +323,7 @@ class LatestSourceUpdate(Table):
         ]
 
 
-class HourlyCount(Model):
+class HourlyCount(DatabaseModel):
     """Counts of one hour: alerts, duplicates among them, groups opened, and groups joined (once per batch)."""
 
     workspace = ForeignKeyField(Workspace, index=False)
@@ -340,12 +337,10 @@ class HourlyCount(Model):
     groups_updated = BigIntegerField()
 
     class Meta:
-        database = database
-        legacy_table_names = False
         primary_key = CompositeKey("workspace", "hour", "project", "environment", "severity")
 
 
-class GroupHour(Model):
+class GroupHour(DatabaseModel):
     """How many stored alerts a group got in one hour of UTC, by ``received_at``."""
 
     alert_group = ForeignKeyField(AlertGroup, index=False, on_delete="CASCADE")
@@ -353,75 +348,7 @@ class GroupHour(Model):
     alerts = BigIntegerField()
 
     class Meta:
-        database = database
-        legacy_table_names = False
         primary_key = CompositeKey("alert_group", "hour")
-
-
-class Inbox(Table):
-    """Acknowledged deliveries that could not be enqueued in Redis; a worker processes them from this table.
-
-    ``tries`` counts the workers that claimed the delivery and died, plus one while it is claimed. ``claimed_at`` is
-    when the last one did: it has the row's lock only a moment later.
-    """
-
-    workspace = ForeignKeyField(Workspace, index=False)
-    delivery_id = TextField()
-    delivery_key = TextField()
-    source = TextField()
-    resource = TextField()
-    headers_json = BinaryJSONField(index=False)
-    body = BlobField()
-    received_at = DateTimeTZField()
-    tries = SmallIntegerField(constraints=[SQL("DEFAULT 0")])
-    claimed_at = DateTimeTZField(null=True)
-
-    class Meta:
-        constraints = [SQL("CONSTRAINT inbox_delivery_key_key UNIQUE (workspace_id, source, delivery_key)")]
-
-
-class FailedDelivery(Table):
-    """Dead-lettered deliveries, with their bytes, the stage that failed, and the reason.
-
-    No foreign key: the dead-letter table also accepts deliveries whose workspace was deleted.
-    """
-
-    workspace_id = BigIntegerField()
-    delivery_id = TextField()
-    delivery_key = TextField()
-    source = TextField()
-    resource = TextField()
-    headers_json = BinaryJSONField(index=False)
-    body = BlobField()
-    received_at = DateTimeTZField()
-    failed_at = DateTimeTZField(constraints=[SQL("DEFAULT now()")])
-    stage = TextField()
-    code = TextField()
-    reason = TextField()
-    replayed_at = DateTimeTZField(null=True)
-
-    class Meta:
-        constraints = [SQL("CONSTRAINT failed_delivery_delivery_id_key UNIQUE (delivery_id)")]
-        indexes = [
-            SQL("CREATE INDEX failed_delivery_listing ON failed_delivery (workspace_id, failed_at DESC, id DESC)"),
-        ]
-
-
-class UnhandledDelivery(Table):
-    """Verified deliveries of an unknown resource, the newest only: senders add resources now and then."""
-
-    workspace = ForeignKeyField(Workspace, index=False)
-    delivery_id = TextField()
-    delivery_key = TextField()
-    source = TextField()
-    resource = TextField()
-    headers_json = BinaryJSONField(index=False)
-    body = BlobField()
-    received_at = DateTimeTZField()
-
-    class Meta:
-        constraints = [SQL("CONSTRAINT unhandled_delivery_delivery_id_key UNIQUE (delivery_id)")]
-        indexes = [SQL("CREATE INDEX unhandled_delivery_listing ON unhandled_delivery (workspace_id, id DESC)")]
 
 
 TABLES = (
@@ -436,7 +363,4 @@ TABLES = (
     LatestSourceUpdate,
     HourlyCount,
     GroupHour,
-    Inbox,
-    FailedDelivery,
-    UnhandledDelivery,
 )

@@ -1,10 +1,9 @@
 """The tables of notifications as Peewee models."""
 
-from peewee import SQL, BigIntegerField, BooleanField, Check, ForeignKeyField, Model, SmallIntegerField, TextField
+from peewee import SQL, BigIntegerField, BooleanField, Check, ForeignKeyField, SmallIntegerField, TextField
 from playhouse.postgres_ext import ArrayField, DateTimeTZField
 
-from signalcraft.storage.database import database
-from signalcraft.storage.models import AlertGroup, Table, Workspace
+from signalcraft.storage.models import AlertGroup, DatabaseModel, Table, Workspace
 
 _HAPPENINGS = (
     "('opened', 'recurred', 'regressed', 'escalated', 'acked', 'snoozed', 'snooze_ended', 'resolved', 'reopened',"
@@ -119,7 +118,7 @@ class Notification(Table):
         ]
 
 
-class ReceiverState(Model):
+class ReceiverState(DatabaseModel):
     """What holds for one receiver of all processes: until when it is busy or has a pause, and whether it is broken.
 
     ``external_account`` and ``external_channel`` are where its last message went, as the receiver names them. ``key``
@@ -137,10 +136,6 @@ class ReceiverState(Model):
     external_account = TextField(null=True)
     external_channel = TextField(null=True)
     key = TextField(constraints=[SQL("DEFAULT md5(random()::text || clock_timestamp()::text)")])
-
-    class Meta:
-        database = database
-        legacy_table_names = False
 
 
 class NotificationAttempt(Table):

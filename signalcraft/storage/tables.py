@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from signalcraft.storage import models, notification_models
+from signalcraft.storage import delivery_models, models, notification_models
 
-TABLES: Final = (*models.TABLES, *notification_models.TABLES)
+TABLES: Final = (*models.TABLES, *delivery_models.TABLES, *notification_models.TABLES)

@@ -10,9 +10,10 @@ import hashlib
 import secrets as randomness
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import count
+from typing import Any, TypeVar
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from peewee import SQL, IntegrityError
@@ -50,6 +51,9 @@ class TokenInfo:
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+
+
+Info = TypeVar("Info", SecretInfo, TokenInfo)
 
 
 def create_workspace(slug: str) -> int:
@@ -130,18 +134,7 @@ def secrets(workspace: str) -> list[SecretInfo]:
     Raises:
         TenancyError: no such workspace.
     """
-    rows = WebhookSecret.select().where(WebhookSecret.workspace == id_of(workspace))
-    return [
-        SecretInfo(
-            name=row.name,
-            source=row.source,
-            kind=row.kind,
-            created_at=row.created_at,
-            last_used_at=row.last_used_at,
-            retired_at=row.retired_at,
-        )
-        for row in rows.order_by(WebhookSecret.id)
-    ]
+    return _of_workspace(WebhookSecret, SecretInfo, workspace)
 
 
 def opened_secrets(workspace: str, encryption_keys: Sequence[str]) -> list[tuple[SecretInfo, bytes | None]]:
@@ -249,17 +242,13 @@ def tokens(workspace: str) -> list[TokenInfo]:
     Raises:
         TenancyError: no such workspace.
     """
-    rows = ApiToken.select().where(ApiToken.workspace == id_of(workspace))
-    return [
-        TokenInfo(
-            name=row.name,
-            can_write=row.can_write,
-            created_at=row.created_at,
-            last_used_at=row.last_used_at,
-            revoked_at=row.revoked_at,
-        )
-        for row in rows.order_by(ApiToken.id)
-    ]
+    return _of_workspace(ApiToken, TokenInfo, workspace)
+
+
+def _of_workspace(table: Any, info: type[Info], workspace: str) -> list[Info]:  # noqa: ANN401 - Peewee's fields are untyped
+    """Return the columns that ``info`` has of a workspace's rows, oldest first."""
+    columns = [getattr(table, each.name) for each in fields(info)]
+    return list(table.select(*columns).where(table.workspace == id_of(workspace)).order_by(table.id).objects(info))
 
 
 def revoke_token(workspace: str, name: str) -> None:

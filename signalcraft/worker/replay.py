@@ -15,8 +15,8 @@ from signalcraft.groups import record, validation
 from signalcraft.groups.bursts import PendingEvent, pending_events
 from signalcraft.sources import SOURCES
 from signalcraft.storage import tenants
-from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
-from signalcraft.storage.raw_deliveries import delivery_from_row
+from signalcraft.storage.delivery_models import FailedDelivery, UnhandledDelivery, delivery_from_row
+from signalcraft.storage.models import AlertEvent
 from signalcraft.worker import process
 from signalcraft.worker.context import WorkerContext
 

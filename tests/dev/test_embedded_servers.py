@@ -90,7 +90,7 @@ def test_a_frozen_server_can_be_stopped_and_started(own: embedded_servers.Server
     with pytest.raises(server_process.EmbeddingError, match="not running"):
         _ = own.redis.pid
     own.redis.start()
-    assert psutil.pid_exists(own.redis_pid)
+    assert psutil.pid_exists(own.redis.pid)
 
 
 def test_a_second_pair_in_the_same_directory_is_refused(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ import sys, time
 from pathlib import Path
 from signalcraft.dev import embedded_servers
 with embedded_servers.servers(Path(sys.argv[1]), durable=False) as running:
-    print(running.redis_pid, running.postgres_pid, flush=True)
+    print(running.redis.pid, running.postgres.pid, flush=True)
     time.sleep(60)
 """
 

@@ -16,7 +16,8 @@ from signalcraft.queues import canary_proof, enqueue, jobs
 from signalcraft.settings import Settings
 from signalcraft.sources import sentry
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount
 from signalcraft.storage.notification_models import Happening
 from signalcraft.web import prometheus
 from signalcraft.worker.batch_worker import BatchWorker

@@ -27,7 +27,8 @@ from signalcraft.notify import config as notify_config
 from signalcraft.notify.notifier import Notifier
 from signalcraft.queues import enqueue, inbox
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, GroupChange, Inbox
+from signalcraft.storage.delivery_models import FailedDelivery, Inbox
+from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
 from signalcraft.storage.notification_models import Notification
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from tests.support import slack as slack_support

@@ -28,9 +28,9 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import backlog, enqueue, inbox, jobs
 from signalcraft.settings import Settings
-from signalcraft.storage import models
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery, Inbox
+from signalcraft.storage.models import AlertEvent
 from signalcraft.worker import inbox_consumer
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.self_alerts import IncidentMonitor
@@ -251,7 +251,7 @@ def test_an_inbox_delivery_that_kills_every_worker_is_dead_lettered_and_its_neig
         deaths += 1
         wait_until(_no_inbox_row_is_locked, seconds=10)
         with session():  # as if the two seconds of its claim had passed
-            models.Inbox.update(claimed_at=None).execute()
+            Inbox.update(claimed_at=None).execute()
     doomed.end()
     assert deaths == inbox_consumer.MAX_TRIES
     assert count_events() == 4
@@ -265,7 +265,7 @@ def test_an_inbox_delivery_that_kills_every_worker_is_dead_lettered_and_its_neig
 def _no_inbox_row_is_locked() -> bool:
     """Whether PostgreSQL has released the locks of the killed process."""
     with session(), database.atomic():
-        free = models.Inbox.select(models.Inbox.id).for_update(skip_locked=True)
+        free = Inbox.select(Inbox.id).for_update(skip_locked=True)
         return len(list(free)) == inbox.depth()
 
 

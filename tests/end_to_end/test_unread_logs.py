@@ -14,7 +14,8 @@ from redis import Redis
 from signalcraft import http_client, metrics
 from signalcraft.dev.embedded_servers import free_port
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent
 from tests.support import ROOT
 from tests.support.builders import accepted
 from tests.support.queues import enqueue_deliveries

@@ -16,7 +16,8 @@ from signalcraft.queues import jobs
 from signalcraft.settings import Settings
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent, AlertGroup
 from signalcraft.worker.batch_worker import BatchWorker
 from tests.support import web_client
 from tests.support.web_client import PATH, SECRET, TOKEN, ask, code_of, sample, send

@@ -27,7 +27,8 @@ from signalcraft.settings import Settings
 from signalcraft.sources.sentry import envelope, signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, Inbox, UnhandledDelivery, WebhookSecret
+from signalcraft.storage.delivery_models import FailedDelivery, Inbox, UnhandledDelivery
+from signalcraft.storage.models import AlertEvent, AlertGroup, WebhookSecret
 from signalcraft.worker.batch_worker import BatchWorker
 from tests.support.waiting import wait_until
 from tests.support.web_client import PATH, SECRET, TOKEN, add_workspace, ask, code_of, sample, send, web

@@ -22,7 +22,7 @@ from signalcraft.ingest import durable_enqueue
 from signalcraft.sources.sentry import signature
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.storage.models import Inbox
+from signalcraft.storage.delivery_models import Inbox
 from tests.support.builders import accepted
 from tests.support.waiting import wait_until
 from tests.support.web_client import PATH, SECRET, add_workspace, code_of, no_database, sample, send, web

@@ -19,7 +19,8 @@ from signalcraft.sources import SOURCES
 from signalcraft.sources.alertmanager import samples
 from signalcraft.storage import tenants
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery, Inbox
+from signalcraft.storage.delivery_models import FailedDelivery, Inbox
+from signalcraft.storage.models import AlertEvent
 from signalcraft.worker import replay
 from signalcraft.worker.context import WorkerContext
 from tests.support.builders import accepted, groups

@@ -22,7 +22,8 @@ from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.queues import backlog, enqueue, jobs, leases, quarantine
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent
 from signalcraft.web import health, prometheus
 from signalcraft.worker.queue_worker import JobQueue
 from tests.support import web_client

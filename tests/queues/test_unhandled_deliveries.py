@@ -11,7 +11,8 @@ from signalcraft import tasks
 from signalcraft.queues import dead_letters
 from signalcraft.settings import Settings
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, FailedDelivery, UnhandledDelivery
+from signalcraft.storage.delivery_models import FailedDelivery, UnhandledDelivery
+from signalcraft.storage.models import AlertEvent
 from tests.support import web_client
 from tests.support.builders import accepted
 from tests.support.queues import work

@@ -13,16 +13,8 @@ from signalcraft.queues import dead_letters
 from signalcraft.settings import Settings
 from signalcraft.storage import retention
 from signalcraft.storage.database import current_time, database, open_database, session
-from signalcraft.storage.models import (
-    AlertEvent,
-    FailedDelivery,
-    GroupChange,
-    GroupHour,
-    LatestSourceUpdate,
-    PurgedEvent,
-    UnhandledDelivery,
-    Workspace,
-)
+from signalcraft.storage.delivery_models import FailedDelivery, UnhandledDelivery
+from signalcraft.storage.models import AlertEvent, GroupChange, GroupHour, LatestSourceUpdate, PurgedEvent, Workspace
 from signalcraft.storage.notification_models import Happening, Notification, NotificationAttempt
 from signalcraft.storage.retention import Purge
 from signalcraft.storage.sql import Columns

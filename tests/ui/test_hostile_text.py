@@ -7,7 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from signalcraft.storage.database import session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, GroupChange
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
 from signalcraft.storage.notification_models import Notification, ReceiverState
 
 TEXTS = [

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
-from signalcraft.storage.models import FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery
 from signalcraft.storage.notification_models import Notification, ReceiverState
 from tests.support.browser_client import sign_in
 from tests.support.web_client import add_workspace, web

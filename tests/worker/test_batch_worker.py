@@ -27,7 +27,8 @@ from signalcraft.queues.jobs import AllowedJob
 from signalcraft.queues.leases import Lease
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent
 from signalcraft.storage.notification_models import Happening
 from signalcraft.worker import process as processing
 from signalcraft.worker import processor

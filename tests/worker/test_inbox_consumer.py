@@ -13,9 +13,9 @@ from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.queues import inbox, redis_clients
 from signalcraft.settings import Settings
-from signalcraft.storage import models
 from signalcraft.storage.database import database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery, Workspace
+from signalcraft.storage.delivery_models import FailedDelivery, Inbox
+from signalcraft.storage.models import AlertEvent, Workspace
 from signalcraft.worker import processor
 from signalcraft.worker.context import InboxStages
 from signalcraft.worker.inbox_consumer import MAX_TRIES, InboxConsumer
@@ -91,7 +91,7 @@ def test_what_was_claimed_together_with_a_row_that_has_used_up_its_tries_since_i
     lock_rows = inbox.lock_rows
 
     def overtaken(row_ids: Sequence[int]) -> list[inbox.InboxRow]:
-        models.Inbox.update(tries=MAX_TRIES + 1).where(models.Inbox.delivery_id == worst.delivery_id).execute()
+        Inbox.update(tries=MAX_TRIES + 1).where(Inbox.delivery_id == worst.delivery_id).execute()
         return lock_rows(row_ids)
 
     monkeypatch.setattr(inbox, "lock_rows", overtaken)
@@ -133,8 +133,8 @@ def test_a_delivery_that_cannot_be_processed_is_dead_lettered_and_removed_from_t
     bad = accepted("event_alert.triggered")
     add_to_inbox(accepted(), bad)
     with session():
-        models.Inbox.update(body=b'{"action":"triggered"}').where(
-            models.Inbox.delivery_id == bad.delivery_id,
+        Inbox.update(body=b'{"action":"triggered"}').where(
+            Inbox.delivery_id == bad.delivery_id,
         ).execute()
     assert inbox_consumer().consume_batch() == 2
     with session():
@@ -193,7 +193,7 @@ def test_a_resolution_resolves_its_alert_when_one_is_in_the_inbox_and_the_other_
             consumer.consume_batch()
         assert inbox_consumer().consume_batch() == 0, "it is claimed"
         with session():
-            models.Inbox.update(claimed_at=None).execute()
+            Inbox.update(claimed_at=None).execute()
         assert inbox_consumer().consume_batch() == 1
     else:
         assert consumer.consume_batch() == 1

@@ -22,7 +22,8 @@ from signalcraft.settings import Settings
 from signalcraft.sources import SOURCES
 from signalcraft.sources.sentry import samples
 from signalcraft.storage.database import open_database, session
-from signalcraft.storage.models import AlertEvent, FailedDelivery, HourlyCount, Workspace
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent, HourlyCount, Workspace
 from signalcraft.storage.notification_models import Happening
 from signalcraft.worker import process as processing
 from signalcraft.worker.context import WorkerContext

@@ -13,7 +13,7 @@ from signalcraft.notify import trouble
 from signalcraft.queues import dead_letters, inbox, redis_clients
 from signalcraft.settings import Settings
 from signalcraft.storage.database import database, open_database, session
-from signalcraft.storage.models import FailedDelivery, Inbox
+from signalcraft.storage.delivery_models import FailedDelivery, Inbox
 from signalcraft.storage.notification_models import Notification
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from signalcraft.worker.self_alerts import IncidentMonitor

@@ -27,7 +27,8 @@ from signalcraft.domain.errors import DatabaseUnavailable, RecoverableError
 from signalcraft.groups import record as groups_record
 from signalcraft.queues import jobs
 from signalcraft.storage.database import database, driver_error, session
-from signalcraft.storage.models import AlertEvent, AlertGroup, FailedDelivery, HourlyCount
+from signalcraft.storage.delivery_models import FailedDelivery
+from signalcraft.storage.models import AlertEvent, AlertGroup, HourlyCount
 from signalcraft.worker import batch_worker, processor
 from signalcraft.worker import process as processing
 from signalcraft.worker.inbox_consumer import InboxConsumer

@@ -12,7 +12,7 @@ from signalcraft.settings import Settings
 from signalcraft.sources.generic import samples
 from signalcraft.sources.protocol import Sample
 from signalcraft.storage.database import session
-from signalcraft.storage.models import FailedDelivery, UnhandledDelivery
+from signalcraft.storage.delivery_models import FailedDelivery, UnhandledDelivery
 from signalcraft.worker import replay
 from signalcraft.worker.context import WorkerContext
 from tests.support.builders import groups
