@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import click
@@ -41,6 +42,11 @@ def prompt_secret() -> str:
     if sys.stdin.isatty():
         return str(click.prompt("Secret", hide_input=True, err=True))
     return sys.stdin.read().strip()
+
+
+def minute(moment: datetime | None) -> str:
+    """Return a time to the minute, for a table; empty for none."""
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 def console() -> Console:

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database, workspace_option
+from signalcraft.cli.context import LONG_TIMEOUT_MS, console, database, minute, workspace_option
 from signalcraft.domain.alerts import Severity
 from signalcraft.groups.reading import queries as group_queries
 from signalcraft.groups.reading.pages import Row
@@ -202,14 +202,10 @@ def list_receivers() -> None:
         state = (
             "no notifier has run" if row is None else f"broken: {row['broken_code']}" if row["broken_since"] else "ok"
         )
-        sent, failed = (_when(row[f"last_{what}_at"]) if row else "" for what in ("sent", "error"))
+        sent, failed = (minute(row[f"last_{what}_at"]) if row else "" for what in ("sent", "error"))
         error = f"{failed} {row['last_error_code']}" if row and failed else ""
         table.add_row(escape(name), receiver.kind, state, str(row["waiting"]) if row else "", sent, error)
     console().print(table)
-
-
-def _when(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 @receivers.command("test")

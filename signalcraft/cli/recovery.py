@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from signalcraft import tasks
-from signalcraft.cli.context import LONG_TIMEOUT_MS, database, workspace_option
+from signalcraft.cli.context import LONG_TIMEOUT_MS, database, minute, workspace_option
 from signalcraft.queues import dead_letters, jobs, quarantine, redis_clients
 from signalcraft.queues import reconcile as queues_reconcile
 from signalcraft.settings import Settings
@@ -135,10 +135,9 @@ def list_failed(workspace: str | None) -> None:
         workspace_id = tenants.id_of(workspace) if workspace else None
         rows, slugs = dead_letters.newest(limit=_MAX_LISTED, workspace_id=workspace_id), tenants.slugs()
     for row in rows:
-        when = f"{row.failed_at:%Y-%m-%d %H:%M}"
         reason = Text(row.reason)
         slug = slugs.get(row.workspace_id, _NO_WORKSPACE)
-        table.add_row(str(row.id), when, slug, row.resource, row.stage, row.code, reason)
+        table.add_row(str(row.id), minute(row.failed_at), slug, row.resource, row.stage, row.code, reason)
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
     click.echo(f"{len(rows)} deliveries.")

@@ -1,12 +1,11 @@
 """Commands for workspaces, webhook secrets and API tokens."""
 
 import secrets
-from datetime import datetime
 
 import click
 from rich.table import Table
 
-from signalcraft.cli.context import console, database, prompt_secret, workspace_option
+from signalcraft.cli.context import console, database, minute, prompt_secret, workspace_option
 from signalcraft.sources import DEFAULT_SOURCE, SOURCES
 from signalcraft.storage import tenants
 
@@ -74,13 +73,9 @@ def list_secrets(workspace: str) -> None:
         for source, found in settings.environment_secrets():
             table.add_row(found.name, source, found.kind, _ENVIRONMENT, "", "")
     for info in stored:
-        times = map(_minute, (info.created_at, info.last_used_at, info.retired_at))
+        times = map(minute, (info.created_at, info.last_used_at, info.retired_at))
         table.add_row(info.name, info.source, info.kind, *times)
     console().print(table)
-
-
-def _minute(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 @secret.command("retire")
@@ -134,7 +129,7 @@ def list_tokens(workspace: str) -> None:
         table.add_row("API_TOKEN", "write", _ENVIRONMENT, "", "")
     for info in stored:
         scope = "write" if info.can_write else "read"
-        table.add_row(info.name, scope, *map(_minute, (info.created_at, info.last_used_at, info.revoked_at)))
+        table.add_row(info.name, scope, *map(minute, (info.created_at, info.last_used_at, info.revoked_at)))
     console().print(table)
 
 

@@ -16,16 +16,14 @@ from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.groups.reading.pages import Position, Row
 from signalcraft.groups.reading.queries import Order, SortKey
 from signalcraft.groups.reading.requests import Args, Listing
+from signalcraft.ui.formats import STATUS_WORDS
 
 ALL: Final = "all"
 #: A page has at most 200 kB.
 MAX_ROWS: Final = 100
 #: Tabs by the value of ``status``.
 TABS: Final[Mapping[str, str]] = {
-    GroupStatus.OPEN: "Open",
-    GroupStatus.ACK: "Acknowledged",
-    GroupStatus.SNOOZED: "Snoozed",
-    GroupStatus.RESOLVED: "Resolved",
+    **{status: STATUS_WORDS[status] for status in ("open", "ack", "snoozed", "resolved")},
     ALL: "All",
 }
 #: Parameters that are not filters, and those that only a page has.

@@ -6,25 +6,16 @@ from typing import Final
 
 from signalcraft import sources
 from signalcraft.domain.alerts import GroupStatus, Severity
+from signalcraft.notify.messages import word
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 #: Up to so many seconds, a duration is written in units of so many, with this letter.
 _UNITS: Final = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "m"), (2 * _DAY, _HOUR, "h"), (60 * _DAY, _DAY, "d"))
 _WEEK: Final = 7 * _DAY
 
-STATUS_WORDS: Final[Mapping[str, str]] = {
-    GroupStatus.OPEN: "Open",
-    GroupStatus.ACK: "Acknowledged",
-    GroupStatus.SNOOZED: "Snoozed",
-    GroupStatus.RESOLVED: "Resolved",
-}
-SEVERITY_WORDS: Final[Mapping[str, str]] = {
-    Severity.CRITICAL: "Critical",
-    Severity.HIGH: "High",
-    Severity.MED: "Medium",
-    Severity.LOW: "Low",
-    Severity.INFO: "Info",
-}
+#: In the words of messages.
+STATUS_WORDS: Final[Mapping[str, str]] = {status: word(status).capitalize() for status in GroupStatus}
+SEVERITY_WORDS: Final[Mapping[str, str]] = {severity: word(severity).capitalize() for severity in Severity}
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache, partial
@@ -43,24 +43,17 @@ class State(StrEnum):
     UNDECRYPTABLE = "undecryptable"  # of secrets: deliveries signed with them are refused, and lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ComponentStatus:
-    """State of one component, the milliseconds its probe took, and what it could lose although it works.
+    """State of one component, what it could lose although it works, and the milliseconds its probe took.
 
     ``reason`` says what to do, if that is known.
     """
 
     state: State
-    ms: float
     loses: Sequence[str] = ()
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _ProbeResult:
-    state: State
-    loses: Sequence[str] = ()
-    reason: str | None = None
+    ms: float = 0.0
 
 
 _COMPONENTS: Final = ("redis", "postgresql", "queue", "worker", "secrets", "receivers")
@@ -75,7 +68,7 @@ def check(redis: Redis, credentials: CredentialCache) -> Mapping[str, ComponentS
     ``redis`` is a client with short timeouts. A frozen server holds its probe for as long as the kernel likes; requests
     that come meanwhile share that probe, so there is one such thread, however often ``/readyz`` is called.
     """
-    probes: Mapping[str, Callable[[], _ProbeResult]] = {
+    probes: Mapping[str, Callable[[], ComponentStatus]] = {
         "redis": partial(_probe_redis, redis),
         "postgresql": _probe_postgresql,
         "queue": partial(_probe_queue, redis),
@@ -94,69 +87,68 @@ def summary(checked: Mapping[str, ComponentStatus]) -> str:
     return "unavailable" if failing - _OPTIONAL else "degraded" if failing else "ok"
 
 
-def _timed(probe: Callable[[], _ProbeResult]) -> ComponentStatus:
+def _timed(probe: Callable[[], ComponentStatus]) -> ComponentStatus:
     began = time.perf_counter()
     try:
         result = probe()
     except DatabaseUnusable as error:
-        result = _ProbeResult(State.UNAVAILABLE, reason=str(error))
+        result = ComponentStatus(State.UNAVAILABLE, reason=str(error))
     except Exception:  # noqa: BLE001 - whatever it is, the component does not do what it is for
-        result = _ProbeResult(State.UNAVAILABLE)
-    ms = round((time.perf_counter() - began) * 1000, 2)
-    return ComponentStatus(state=result.state, ms=ms, loses=result.loses, reason=result.reason)
+        result = ComponentStatus(State.UNAVAILABLE)
+    return replace(result, ms=round((time.perf_counter() - began) * 1000, 2))
 
 
 def _result(probe: Future[ComponentStatus], deadline: float) -> ComponentStatus:
     try:
         return probe.result(max(0.0, deadline - time.monotonic()))
     except TimeoutError:
-        return ComponentStatus(state=State.TIMEOUT, ms=PROBE_TIMEOUT_SECONDS * 1000)
+        return ComponentStatus(State.TIMEOUT, ms=PROBE_TIMEOUT_SECONDS * 1000)
 
 
-def _probe_redis(redis: Redis) -> _ProbeResult:
+def _probe_redis(redis: Redis) -> ComponentStatus:
     redis_clients.check_writable(redis)
-    return _ProbeResult(State.OK, redis_persistence.losses(redis))
+    return ComponentStatus(State.OK, redis_persistence.losses(redis))
 
 
-def _probe_postgresql() -> _ProbeResult:
+def _probe_postgresql() -> ComponentStatus:
     with session():
         if missing := migrations.pending(database):
-            return _ProbeResult(State.BEHIND, reason=migrations.advice(missing))
+            return ComponentStatus(State.BEHIND, reason=migrations.advice(missing))
         check_disk()
-    return _ProbeResult(State.OK)
+    return ComponentStatus(State.OK)
 
 
-def _probe_queue(redis: Redis) -> _ProbeResult:
+def _probe_queue(redis: Redis) -> ComponentStatus:
     late = backlog.backlog(redis, jobs.ALERTS).oldest_seconds > MAX_JOB_AGE_SECONDS
-    return _ProbeResult(State.BEHIND if late else State.OK)
+    return ComponentStatus(State.BEHIND if late else State.OK)
 
 
-def _probe_worker(redis: Redis) -> _ProbeResult:
+def _probe_worker(redis: Redis) -> ComponentStatus:
     seconds = backlog.heartbeat_seconds(redis, jobs.ALERTS)
     beats = seconds is not None and seconds < backlog.HEARTBEAT_SECONDS
-    return _ProbeResult(State.OK if beats else State.MISSING)
+    return ComponentStatus(State.OK if beats else State.MISSING)
 
 
-def _probe_secrets(credentials: CredentialCache) -> _ProbeResult:
+def _probe_secrets(credentials: CredentialCache) -> ComponentStatus:
     """Return whether this process can verify what each live secret signs.
 
     It names their number alone: anybody may ask.
     """
     number = credentials.undecryptable()
     if not number:
-        return _ProbeResult(State.OK)
+        return ComponentStatus(State.OK)
     lost = f"deliveries signed with secrets that ENCRYPTION_KEY does not decrypt: {number}"
-    return _ProbeResult(State.UNDECRYPTABLE, [lost])
+    return ComponentStatus(State.UNDECRYPTABLE, [lost])
 
 
-def _probe_receivers() -> _ProbeResult:
+def _probe_receivers() -> ComponentStatus:
     """Return whether any receiver is broken: their number alone, as for secrets."""
     with session():
         number = sum(notify_queries.broken().values())
     if not number:
-        return _ProbeResult(State.OK)
+        return ComponentStatus(State.OK)
     advice = f"Broken receivers: {number}; their messages wait. `python -m signalcraft receivers list` names them"
-    return _ProbeResult(State.BROKEN, reason=advice)
+    return ComponentStatus(State.BROKEN, reason=advice)
 
 
 def gauges(redis: Redis, credentials: CredentialCache) -> Mapping[str, Gauge]:

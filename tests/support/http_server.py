@@ -132,11 +132,3 @@ def serving(*behaviours: Behaviour) -> Iterator[HttpServer]:
         finally:
             state.stopped.set()
             server.shutdown()
-
-
-def refusing_port() -> int:
-    """Return a port at which no server listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

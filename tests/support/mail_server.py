@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.http_server import refusing_port
+from signalcraft.dev.embedded_servers import free_port
 
 
 @dataclass
@@ -102,7 +102,7 @@ def serving(*replies: tuple[str, str], host: str = "127.0.0.1", **options: Any) 
     state = MailServer(host=host, replies=list(replies))
     if options.pop("auth", False):
         options |= {"authenticator": state.authenticate, "auth_required": True, "auth_require_tls": False}
-    controller = Controller(state, hostname=host, port=refusing_port(), ready_timeout=10, **options)
+    controller = Controller(state, hostname=host, port=free_port(), ready_timeout=10, **options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")  # which is the point here
         controller.start()

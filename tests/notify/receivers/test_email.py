@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from signalcraft.dev.embedded_servers import free_port
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.notify.contract import Outcome, OutcomeKind
 from tests.notify.receivers.conftest import receiver_of
 from tests.support import mail_server
-from tests.support.http_server import refusing_port
 from tests.support.mail_server import MailServer
 from tests.support.messages import HOSTILE, digest_message, every_form, group_message, own_test_message
 
@@ -207,7 +207,7 @@ def test_a_connection_that_fails_refuses_no_mail(lines: tuple[bytes, ...], kind:
 
 
 def test_a_server_that_is_away_is_tried_again() -> None:
-    refused = send(f"smtp://127.0.0.1:{refusing_port()}")
+    refused = send(f"smtp://127.0.0.1:{free_port()}")
     nowhere = send("smtp://nowhere.invalid")
 
     assert (refused.kind, refused.code) == (OutcomeKind.RETRY, "connect")
