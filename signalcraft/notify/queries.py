@@ -44,6 +44,9 @@ _COLUMNS: Final = (
     _N.external_id,
     _N.covered_by.alias("covered_by_id"),
 )
+#: The order of a workspace's list, newest first. PostgreSQL takes the order of plain ids from the primary key, where it
+#: walks past the rows of all other receivers and states.
+_NEGATED_ID: Final = _N.id * -1
 _ATTEMPTS: Final = """
     SELECT notification_id, at, outcome, code, http_status, took_ms, detail FROM notification_attempt
     WHERE notification_id = ANY(%(ids)s) ORDER BY notification_id, id"""
@@ -87,11 +90,13 @@ def notifications(wanted: NotificationFilter, *, limit: int, after: Position | N
     else:
         by[_N.alert_group] = group_in_workspace(wanted.workspace_id, wanted.group_id)
     conditions = [column == value for column, value in by.items() if value is not None]
+    is_of_workspace = by.get(_N.workspace) is not None
     if after is not None:
-        conditions.append(_N.id < after.id)
+        conditions.append(-after.id < _NEGATED_ID if is_of_workspace else _N.id < after.id)
     query = _N.select(*_COLUMNS, _N.id.alias("sort_value"))
     query = query.where(*conditions) if conditions else query
-    page = pages.cut(pages.fetch(query.order_by(_N.id.desc()).limit(limit + 1)), limit)
+    query = query.order_by(_NEGATED_ID if is_of_workspace else _N.id.desc())
+    page = pages.cut(pages.fetch(query.limit(limit + 1)), limit)
     return Page(rows=with_attempts(page.rows), end=page.end)
 
 

@@ -99,9 +99,18 @@ class Notification(Table):
                 "CREATE INDEX notification_group ON notification (alert_group_id, id DESC)"
                 " WHERE alert_group_id IS NOT NULL"
             ),
-            SQL("CREATE INDEX notification_listing ON notification (workspace_id, id DESC)"),
-            SQL("CREATE INDEX notification_receiver ON notification (workspace_id, receiver, id DESC)"),
-            SQL("CREATE INDEX notification_state ON notification (workspace_id, state, id DESC)"),
+            SQL(
+                "CREATE INDEX notification_priority ON notification"
+                " (receiver, is_test DESC, (urgency = 2) DESC, rank DESC, due_at, id)"
+                " WHERE state IN ('pending', 'sending')"
+            ),
+            SQL("CREATE INDEX notification_newest ON notification (workspace_id, (id * -1))"),
+            SQL("CREATE INDEX notification_of_receiver ON notification (workspace_id, receiver, (id * -1))"),
+            SQL("CREATE INDEX notification_of_state ON notification (workspace_id, state, (id * -1))"),
+            SQL(
+                "CREATE INDEX notification_of_receiver_and_state ON notification"
+                " (workspace_id, receiver, state, (id * -1))"
+            ),
             SQL("CREATE INDEX notification_sent ON notification (receiver, sent_at) WHERE sent_at IS NOT NULL"),
             SQL(
                 "CREATE INDEX notification_sent_alone ON notification (receiver, sent_at)"

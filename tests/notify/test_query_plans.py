@@ -36,6 +36,12 @@ _COVERED = """
     SELECT 1 + n %% 2, 1 + n %% 2000, 'storm', 'all', 'event', 'opened', 3, 'covered', now(), now(), now(),
            (SELECT max(id) FROM notification)
     FROM generate_series(1, 30000) AS n"""
+#: 5,000 messages wait for a fourth receiver.
+_WAITING = """
+    INSERT INTO notification (workspace_id, alert_group_id, receiver, route, mode, reason, rank, state, happened_at,
+        due_at)
+    SELECT 1 + n %% 2, 1 + n %% 2000, 'behind', 'all', 'event', 'opened', n %% 5, 'pending', now(), now()
+    FROM generate_series(1, 5000) AS n"""
 _ATTEMPTS = """
     INSERT INTO notification_attempt (notification_id, outcome, code, took_ms, detail)
     SELECT id, 'sent', '', 1, '' FROM notification"""
@@ -79,6 +85,9 @@ def check(plans: list[dict[str, Any]], *, most: int) -> None:
         NotificationFilter(workspace_id=1, state=State.PENDING),
         NotificationFilter(workspace_id=1, state=State.GONE),
         NotificationFilter(workspace_id=1, state=State.SENT, receiver="slack"),
+        NotificationFilter(workspace_id=1, receiver="storm"),
+        NotificationFilter(workspace_id=1, state=State.COVERED),
+        NotificationFilter(workspace_id=1, state=State.COVERED, receiver="storm"),
         NotificationFilter(workspace_id=1, group_id=1),
         NotificationFilter(workspace_id=1, group_id=2),
         NotificationFilter(group_id=1),
@@ -108,3 +117,14 @@ def test_a_delivery_reads_what_is_due_and_what_was_sent_of_late(plans: list[dict
         )
         database.execute_sql(delivery_sql.PICK, {"receiver": receiver, "only_tests": False, "holds": False})
     check(plans, most=200)
+
+
+@pytest.mark.usefixtures("many")
+def test_the_most_urgent_message_is_found_without_reading_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    pick = {"receiver": "behind", "only_tests": False, "holds": False}
+    with session(), database.atomic() as transaction:
+        database.execute_sql(_WAITING)
+        plans = recorded_plans(monkeypatch)
+        assert database.execute_sql(delivery_sql.PICK, pick).rowcount == 1
+        transaction.rollback()
+    check(plans, most=100)  # of its group
