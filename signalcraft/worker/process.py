@@ -1,7 +1,7 @@
 """Process deliveries in the worker: prepare, record, conclude.
 
 ``process`` runs over one delivery or five hundred alike, in three steps that a worker may also run one by one:
-``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (log), which cannot lose a delivery any more.
+``prepare`` (normalize), ``record`` (group and store), and ``conclude`` (count and log), which loses no delivery.
 ``receive``, the step before, runs in the web process.
 """
 
@@ -42,7 +42,7 @@ class PreparedBatch:
     ends: list[tuple[int, StatusChange]] = field(default_factory=list)
     failures: list[tuple[AcceptedDelivery, PermanentError]] = field(default_factory=list)
     unhandled: list[AcceptedDelivery] = field(default_factory=list)
-    #: Result of storing the alerts, once committed: if a later step fails, they are not stored or counted again.
+    #: Result of storing the alerts: if a later step fails, they are not stored or counted again.
     recorded: groups_record.RecordResult | None = None
     stored_in_seconds: float = 0.0
 
@@ -86,6 +86,15 @@ def prepare(deliveries: Sequence[AcceptedDelivery], vocabulary: Vocabulary) -> P
     return prepared
 
 
+def prepare_alone(delivery: AcceptedDelivery, batch: PreparedBatch, vocabulary: Vocabulary) -> PreparedBatch:
+    """Normalize a delivery of ``batch``, whose alerts may be stored already."""
+    prepared = prepare([delivery], vocabulary)
+    if batch.recorded is not None:
+        events = [stored for stored in batch.recorded.events if stored.pending.delivery_id == delivery.delivery_id]
+        prepared.recorded = replace(batch.recorded, events=events, duplicates=len(prepared.pending) - len(events))
+    return prepared
+
+
 def record(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_record.RecordResult:
     """Store a batch.
 
@@ -120,7 +129,13 @@ def reapply_after_commit(prepared: PreparedBatch) -> None:
 
 
 def conclude(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> None:
-    """Log each delivery."""
+    """Count what was committed, and log each delivery."""
+    metrics.count("signalcraft_alerts_total", len(recorded.events))
+    metrics.count("signalcraft_duplicates_total", recorded.duplicates)
+    metrics.count("signalcraft_groups_created_total", recorded.created)
+    metrics.count("signalcraft_groups_updated_total", recorded.updated)
+    for stored in recorded.events:
+        metrics.count("signalcraft_decisions_total", decision=stored.decision.value)
     _log_deliveries(prepared, recorded)
 
 
@@ -201,7 +216,7 @@ def _store(prepared: PreparedBatch, policy: grouping.GroupingPolicy) -> groups_r
                 if prepared.pending
                 else groups_record.RecordResult()
             )
-            _count(prepared.recorded)
+            metrics.observe("signalcraft_stage_seconds", prepared.recorded.grouped_in, stage="group")
         changed = _apply_missed_updates(prepared) + source_updates.apply_status_changes(prepared.changes)
         changed += episodes.follow(prepared.firing, prepared.ends)
         metrics.count("signalcraft_status_changes_total", changed)
@@ -212,16 +227,6 @@ def _apply_missed_updates(prepared: PreparedBatch) -> int:
     return source_updates.apply_missed_updates(
         (pending_event.workspace_id, pending_event.alert) for pending_event in prepared.pending
     )
-
-
-def _count(recorded: groups_record.RecordResult) -> None:
-    metrics.observe("signalcraft_stage_seconds", recorded.grouped_in, stage="group")
-    metrics.count("signalcraft_alerts_total", len(recorded.events))
-    metrics.count("signalcraft_duplicates_total", recorded.duplicates)
-    metrics.count("signalcraft_groups_created_total", recorded.created)
-    metrics.count("signalcraft_groups_updated_total", recorded.updated)
-    for stored in recorded.events:
-        metrics.count("signalcraft_decisions_total", decision=stored.decision.value)
 
 
 def _log_deliveries(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> None:

@@ -127,7 +127,7 @@ class Processor:
             process.reapply_after_commit(prepared)
 
     def conclude(self, outcome: Outcome) -> None:
-        """Log what was stored, and wake the notifier if people may be told of it."""
+        """Count and log what was stored, and wake the notifier if people may be told of it."""
         for prepared, recorded in outcome:
             process.conclude(prepared, recorded)
         if any(recorded.is_news or prepared.changes or prepared.ends for prepared, recorded in outcome):
@@ -144,7 +144,7 @@ class Processor:
         for delivery in batch.prepared.deliveries:
             if delivery.delivery_id not in batch.alone:
                 try:
-                    batch.alone[delivery.delivery_id] = self._record_alone(delivery)
+                    batch.alone[delivery.delivery_id] = self._record_alone(delivery, batch)
                 except StatementCanceled as error:
                     self._canceled[delivery.delivery_id] += 1
                     canceled = error
@@ -154,12 +154,12 @@ class Processor:
             raise canceled
         return list(chain.from_iterable(batch.alone.values()))
 
-    def _record_alone(self, delivery: AcceptedDelivery) -> Outcome:
-        """Store one delivery, or dead-letter it."""
+    def _record_alone(self, delivery: AcceptedDelivery, batch: Batch) -> Outcome:
+        """Store one delivery of ``batch``, or dead-letter it."""
         try:
             if self._canceled[delivery.delivery_id] >= MAX_CANCELED:
                 raise TakesTooLong  # noqa: TRY301 - told like others
-            prepared = process.prepare([delivery], self.context.vocabulary)
+            prepared = process.prepare_alone(delivery, batch.prepared, self.context.vocabulary)
             return [(prepared, process.record(prepared, self.context.policy))]
         except RecoverableError:
             raise

@@ -18,8 +18,9 @@ import peewee
 import psycopg2
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
-from signalcraft import tasks
+from signalcraft import metrics, tasks
 from signalcraft.dev import embedded_servers, server_process
 from signalcraft.domain import grouping
 from signalcraft.domain.deliveries import AcceptedDelivery
@@ -144,6 +145,17 @@ def totals() -> dict[str, int]:
 def consistent(events: int, *, dead_letters: int = 0) -> dict[str, int]:
     counts = dict.fromkeys(("events", "counted by groups", "counted by hours"), events)
     return counts | {"duplicates": 0, "dead letters": dead_letters}
+
+
+def counted(redis: Redis) -> tuple[float, float]:
+    """Return how many alerts and duplicates this process has counted."""
+    assert metrics.flush(redis)
+    sums = metrics.read_sums(redis)
+    alerts, duplicates = (
+        sums[name][()][""] if name in sums else 0
+        for name in ("signalcraft_alerts_total", "signalcraft_duplicates_total")
+    )
+    return alerts, duplicates
 
 
 def is_gone(pid: int) -> bool:
@@ -395,6 +407,20 @@ def a_slow_event(redis: Redis) -> Iterator[AcceptedDelivery]:  # noqa: ARG001 - 
             database.execute_sql("DROP FUNCTION be_slow CASCADE")
 
 
+@pytest.fixture
+def refused_status_changes(redis: Redis) -> Iterator[None]:  # noqa: ARG001 - for the database
+    """PostgreSQL refuses each status change for good."""
+    with session():
+        database.execute_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = '23514'; END $$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON last_word FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    yield
+    with session():
+        database.execute_sql("DROP FUNCTION refuse CASCADE")
+
+
 def test_a_delivery_that_always_exceeds_the_statement_timeout_is_dead_lettered_and_its_neighbours_are_stored(
     redis: Redis, a_slow_event: AcceptedDelivery
 ) -> None:
@@ -410,8 +436,9 @@ def test_a_delivery_that_always_exceeds_the_statement_timeout_is_dead_lettered_a
 
 
 def test_a_delivery_in_the_inbox_that_always_exceeds_the_statement_timeout_is_dead_lettered(
-    a_slow_event: AcceptedDelivery,
+    redis: Redis, a_slow_event: AcceptedDelivery
 ) -> None:
+    before = counted(redis)
     add_to_inbox(accepted(issue="1"), a_slow_event)
     consumer = InboxConsumer(tasks.processor(), batch_size=9)
     for _ in range(processor.MAX_CANCELED):
@@ -419,3 +446,16 @@ def test_a_delivery_in_the_inbox_that_always_exceeds_the_statement_timeout_is_de
             consumer.consume_batch()
     assert consumer.consume_batch() == 2
     assert totals() == consistent(1, dead_letters=1)
+    assert counted(redis) == (before[0] + 1, before[1]), "what was rolled back is not counted"
+
+
+def test_alerts_of_a_batch_whose_status_changes_fail_are_counted_once(
+    redis: Redis,
+    refused_status_changes: None,  # noqa: ARG001 - for its trigger
+) -> None:
+    before = counted(redis)
+    with capture_logs() as lines:
+        tasks.processor().process([accepted(issue="1"), accepted(issue="2"), accepted("issue.resolved", issue="3")])
+    assert totals() == consistent(2, dead_letters=1)
+    assert counted(redis) == (before[0] + 2, before[1])
+    assert [line["alerts"] for line in lines if line["event"] == "delivery processed"] == [1, 1]
