@@ -43,7 +43,7 @@ def preview(
     Raises:
         Refusal: the delivery would be refused on receipt, or dead-lettered by the worker.
     """
-    source.identify(delivery)
+    source.identify(delivery, vocabulary)
     try:
         normalization = source.normalize(delivery, vocabulary)
     except PermanentError as error:

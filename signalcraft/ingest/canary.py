@@ -56,7 +56,7 @@ def enqueue_canary(settings: Settings, redis: Redis, workspace: str, source: Sou
         found: int | None = Workspace.select(Workspace.id).where(Workspace.slug == workspace).scalar()
     if found is None:
         raise CanaryLost(f"There is no workspace {workspace}.")
-    identity = source.identify(delivery)
+    identity = source.identify(delivery, settings.vocabulary)
     accepted = AcceptedDelivery(
         delivery_id=uuid4().hex,
         delivery_key=identity.delivery_key,

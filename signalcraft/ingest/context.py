@@ -7,6 +7,7 @@ from typing import Final
 from flask import Flask, current_app
 from redis import Redis
 
+from signalcraft.domain.alerts import Vocabulary
 from signalcraft.ingest.credential_cache import CredentialCache
 from signalcraft.resilience import CircuitBreaker
 from signalcraft.settings import Settings
@@ -22,6 +23,7 @@ class IngestContext:
     """
 
     settings: Settings
+    vocabulary: Vocabulary
     credentials: CredentialCache
     limit: Callable[[str], None]
     redis: Redis

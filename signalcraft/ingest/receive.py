@@ -48,7 +48,7 @@ def receive(
         access = verify(delivery, source, workspace, context.credentials)
     _limit(source, access.workspace, context)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
-        identity = source.identify(delivery)
+        identity = source.identify(delivery, context.vocabulary)
     delivery = _without_credentials(delivery)
     result = ReceiveResult(
         status=DeliveryStatus.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored

@@ -15,7 +15,7 @@ NO_ALERT: Final = "no_alert"
 _PLAIN: Final = Vocabulary()
 
 
-def identify(delivery: Delivery, *, dialect: Dialect) -> Identity:
+def identify(delivery: Delivery, _vocabulary: Vocabulary = _PLAIN, *, dialect: Dialect) -> Identity:
     """Return the resource, the action and the delivery key.
 
     Raises:

@@ -195,7 +195,7 @@ class Source(Protocol):
             BadSignature: no secret verifies it, or there is none.
         """
 
-    def identify(self, delivery: Delivery) -> Identity:
+    def identify(self, delivery: Delivery, vocabulary: Vocabulary) -> Identity:
         """Return the resource, the action and the delivery key.
 
         Raises:

@@ -146,6 +146,7 @@ def _install_contexts(app: Flask, settings: Settings) -> Limiter:
     credentials = CredentialCache(settings)
     IngestContext(
         settings=settings,
+        vocabulary=settings.vocabulary,
         credentials=credentials,
         limit=Rate(limiter, "workspace", settings.ratelimit_webhook).hit,
         redis=redis,

@@ -66,7 +66,7 @@ def with_body(source: Source, name: str, body: object) -> Delivery:
 def outcome(source: Source, delivery: Delivery) -> Normalization | Refusal:
     """Identify and normalize ``delivery`` as the web process and the worker would; check what comes of it."""
     try:
-        identity = source.identify(delivery)
+        identity = source.identify(delivery, PLAIN)
     except Refusal as refused:
         return refused
     assert identity.resource in source.RESOURCES or identity.ignored
@@ -142,7 +142,7 @@ def test_a_sample_verifies_and_is_read_the_same_twice(source: Source, name: str)
     assert source.verify(just_sent(source, name), live(source)).value == SECRET.encode()
     first, second = source.normalize(delivery, PLAIN), source.normalize(delivery, PLAIN)
     assert first == second
-    assert source.identify(delivery) == source.identify(delivery)
+    assert source.identify(delivery, PLAIN) == source.identify(delivery, PLAIN)
     assert isinstance(outcome(source, delivery), Normalization)
     assert not first.failures
 
@@ -226,10 +226,10 @@ def test_more_than_10_000_alerts_in_one_delivery_are_refused_and_10_000_are_not(
     body = json.loads(delivery_of(source, name).body)
     alerts = several(body)
     alerts[:] = [{}] * MAX_ALERTS
-    source.identify(with_body(source, name, body))
+    source.identify(with_body(source, name, body), PLAIN)
     alerts.append({})
     with pytest.raises(InvalidFields) as refused:
-        source.identify(with_body(source, name, body))
+        source.identify(with_body(source, name, body), PLAIN)
     assert (refused.value.status, [*refused.value.errors]) == (422, ["alerts"])
 
 
@@ -260,11 +260,11 @@ def as_stored(each: NormalizedAlert | StatusChange) -> NormalizedAlert | StatusC
 @pytest.mark.parametrize("source", EVERY)
 def test_a_redelivery_has_the_same_key_and_another_body_another(source: Source) -> None:
     delivery = delivery_of(source, source.SAMPLES[0])
-    key = source.identify(delivery).delivery_key
+    key = source.identify(delivery, PLAIN).delivery_key
     again = replace(delivery, received_at=RECEIVED_AT + timedelta(seconds=5))
-    assert source.identify(again).delivery_key == key
+    assert source.identify(again, PLAIN).delivery_key == key
     other = delivery_of(source, source.SAMPLES[0], project="another")
-    assert source.identify(other).delivery_key != key
+    assert source.identify(other, PLAIN).delivery_key != key
 
 
 @pytest.mark.parametrize(("source", "name"), SAMPLES)
@@ -295,12 +295,12 @@ def test_no_damage_to_a_body_raises(source: Source, data: st.DataObject) -> None
 @pytest.mark.parametrize("source", EVERY)
 def test_a_canary_is_recognised_by_the_web_process_and_by_the_worker(source: Source) -> None:
     delivery = source.build_canary(SECRET).as_delivery(RECEIVED_AT)
-    assert source.identify(delivery).is_canary
+    assert source.identify(delivery, PLAIN).is_canary
     assert CANARY_PROJECT.encode() in delivery.body, "the worker looks for it"
     (alert,) = source.normalize(delivery, PLAIN).outcomes
     assert isinstance(alert, NormalizedAlert)
     assert alert.project == CANARY_PROJECT
-    assert not any(source.identify(delivery_of(source, name)).is_canary for name in source.SAMPLES)
+    assert not any(source.identify(delivery_of(source, name), PLAIN).is_canary for name in source.SAMPLES)
 
 
 @pytest.mark.parametrize("source", EVERY)

@@ -5,7 +5,6 @@ the bodies of others, ``alerts`` has the fields.
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import Final
 
 from signalcraft.domain.alerts import AlertFailure, Normalization, NormalizedAlert, StatusChange, Vocabulary
@@ -13,6 +12,7 @@ from signalcraft.domain.deliveries import CANARY_PROJECT, Delivery, Identity
 from signalcraft.domain.errors import InvalidFields, Refusal, UnexpectedShape
 from signalcraft.sources.generic import alerts, body, signature
 from signalcraft.sources.generic.alerts import FINGERPRINTS as FINGERPRINTS
+from signalcraft.sources.generic.errors import UnknownMapping
 from signalcraft.sources.generic.mappings import MAPPINGS
 from signalcraft.sources.generic.reference import reference as reference
 from signalcraft.sources.generic.samples import NAMES, build
@@ -47,7 +47,7 @@ KINDS: Final = (
 )
 SETTINGS: Final = (MAPPINGS,)
 RESOURCES: Final = frozenset({body.ALERT, body.EVENT, body.MAPPED})
-REFUSALS: Final[Sequence[type[Refusal]]] = ()
+REFUSALS: Final = (UnknownMapping,)
 SAMPLES: Final = NAMES
 build_sample = build
 recall = recall_body
@@ -56,16 +56,18 @@ misdirected = never_misdirected
 _PLAIN = Vocabulary()
 
 
-def identify(delivery: Delivery) -> Identity:
+def identify(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Identity:
     """Return the resource, the action and the delivery key.
 
-    A single alert is checked whole, so that the author of a sender sees what is wrong; of a mapped one, which the
-    settings say how to read, the worker keeps what it cannot read.
+    A single alert is checked whole, so that the author of a sender sees what is wrong; of a mapped one, the name of the
+    mapping alone: what that cannot read, the worker keeps, so that a correction of the mapping can.
 
     Raises:
         Refusal: it is no alert, no list of such, and no event, or holds too many.
+        UnknownMapping: no mapping has the name.
     """
     sent = body.parse(delivery, is_checked=False)
+    _check_mapping(delivery, vocabulary)
     check_number(sent)
     first = sent[0]
     resource = body.resource(first)
@@ -101,6 +103,12 @@ def normalize(delivery: Delivery, vocabulary: Vocabulary = _PLAIN) -> Normalizat
         else:
             outcomes += [alerts.outcome(element, reading)] if element else []
     return Normalization(outcomes=outcomes, warnings=tuple(reading.warnings), failures=failures)
+
+
+def _check_mapping(delivery: Delivery, vocabulary: Vocabulary) -> None:
+    name = delivery.headers.get(body.MAPPING_HEADER)
+    if name is not None and name not in (known := MAPPINGS.of(vocabulary)):
+        raise UnknownMapping(name, known)
 
 
 def _checked(sent: object, delivery: Delivery) -> alerts.Element | None:

@@ -15,6 +15,7 @@ from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import BodyNotJson, InvalidFields, UnexpectedShape
 from signalcraft.sources.generic import mappings
 from signalcraft.sources.generic.alerts import IGNORED, Element, event_key, problem
+from signalcraft.sources.generic.errors import UnknownMappingOfAlert
 from signalcraft.sources.generic.mappings import Mapped
 
 MAPPING_HEADER: Final = "x-signalcraft-mapping"
@@ -25,6 +26,7 @@ _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "time", "subject")
 EVENT_HEADERS: Final = frozenset(f"ce-{name}" for name in _ATTRIBUTES)
 HEADERS: Final = EVENT_HEADERS | {MAPPING_HEADER}
 _WRAPPER: Final = frozenset({"mapping", "payload"})
+_NO_NAME: Final = "must be the name of a mapping"
 _QUOTES: Final = (
     "If the body is a template, a quote, a backslash or a line break in one of its values breaks it: take the variable "
     "that the sender writes as JSON, without quotes around it, such as $NAME_JSON of Healthchecks."
@@ -49,7 +51,7 @@ def parse(delivery: Delivery, *, is_checked: bool) -> list[Any]:
         raise InvalidFields(errors={"body": ["must hold an alert at least"]})
     name = delivery.headers.get(MAPPING_HEADER)
     if name is not None and not mappings.NAME.fullmatch(name):
-        raise InvalidFields(errors={"mapping": ["must be the name of a mapping"]})
+        raise InvalidFields(errors={"mapping": [_NO_NAME]})
     # A dead letter has the headers of its delivery, and the part of one alert.
     if name is not None:
         return [each if resource(each) == MAPPED else {"mapping": name, "payload": each} for each in sent]
@@ -99,10 +101,12 @@ def read(sent: object, of: AlertPart, known: Mapping[str, Mapped] | None) -> Ele
 
 
 def _mapped(sent: Mapping[str, Any], of: AlertPart, known: Mapping[str, Mapped]) -> Element:
-    mapping = known.get(sent["mapping"]) if isinstance(sent["mapping"], str) else None
-    if mapping is None:
-        raise UnexpectedShape(f"is no mapping of {mappings.VARIABLE}", field=f"{of.place}.mapping")
-    return Element(fields=mappings.apply(mapping, sent["payload"]), part=of, path=of.place)
+    name, place = sent["mapping"], f"{of.place}.mapping"
+    if not isinstance(name, str) or not mappings.NAME.fullmatch(name):
+        raise UnexpectedShape(_NO_NAME, field=place)
+    if name not in known:
+        raise UnknownMappingOfAlert(name, known, field=place)
+    return Element(fields=mappings.apply(known[name], sent["payload"]), part=of, path=of.place)
 
 
 def _event(sent: Mapping[str, Any], of: AlertPart) -> Element:

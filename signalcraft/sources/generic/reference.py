@@ -44,8 +44,8 @@ above. An event counts once by its `source` and `id`; `data.id` is the `id` abov
 `?mapping=<name>` at the end of the webhook URL, or the header `X-SignalCraft-Mapping`, names a mapping: for each field
 the place in the body where it is. That is a JSON pointer (RFC 6901), or a table of `pointer`, `values` (what each value
 there means) and `default` (what is taken where nothing is, or what `values` has not); `tags` is a table of such. A
-`status` of `ignored` is no alert, and kept raw. `GENERIC_MAPPINGS` adds mappings, as TOML or the path of a file with
-it. These are there already:
+`status` of `ignored` is no alert, and kept raw. A name that no mapping has is refused (422 `mapping_unknown`).
+`GENERIC_MAPPINGS` adds mappings, as TOML or the path of a file with it. These are there already:
 
 ```toml
 """

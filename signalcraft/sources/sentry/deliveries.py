@@ -44,7 +44,7 @@ _ALERTING = frozenset(resource for resource, _ in DISPATCH)
 _KEPT = frozenset({RESOURCE_UNKNOWN, ACTION_UNKNOWN, BODY_INCOMPLETE})
 
 
-def identify(delivery: Delivery) -> Identity:
+def identify(delivery: Delivery, _vocabulary: Vocabulary = _PLAIN) -> Identity:
     """Return the resource, the action and the delivery key.
 
     Raises:

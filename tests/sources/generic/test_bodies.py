@@ -13,6 +13,7 @@ from signalcraft.domain.errors import BodyNotJson, InvalidFields, InvalidSetting
 from signalcraft.settings import Settings
 from signalcraft.sources import generic
 from signalcraft.sources.generic import mappings
+from signalcraft.sources.generic.errors import UnknownMapping
 
 NOON = datetime(2026, 3, 1, 12, 0, 3, tzinfo=UTC)
 FIRING = {"title": "Backup failed", "status": "firing", "project": "backups"}
@@ -30,8 +31,9 @@ def mapped(name: str, body: object) -> Delivery:
 
 
 def outcomes(received: Delivery, **settings: Any) -> list[NormalizedAlert | StatusChange]:  # noqa: ANN401
-    generic.identify(received)
-    found = generic.normalize(received, Vocabulary(settings=settings))
+    vocabulary = Vocabulary(settings=settings)
+    generic.identify(received, vocabulary)
+    found = generic.normalize(received, vocabulary)
     assert not found.failures
     return list(found.outcomes)
 
@@ -232,9 +234,27 @@ def test_a_mapping_of_ones_own_is_pointers_values_and_defaults() -> None:
     assert alert(mapped("datadog", DATADOG), **known).title == "Disk"
 
 
-def test_what_a_mapping_cannot_read_or_nobody_mapped_is_kept_with_its_reason() -> None:
+def test_a_name_that_no_mapping_has_is_refused_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(UnknownMapping) as refused:
+        generic.identify(mapped("helthchecks", {}))
+    assert (refused.value.status, refused.value.code) == (422, "mapping_unknown")
+    assert refused.value.errors == {"mapping": ["helthchecks is not one of datadog, healthchecks, uptimekuma"]}
+    own = Vocabulary(settings={mappings.VARIABLE: mappings.parse('[ci]\nstatus = "/s"')})
+    generic.identify(mapped("ci", {}), own)
+
+
+def test_a_mapping_that_the_worker_does_not_know_is_a_dead_letter_that_says_so() -> None:
+    (failure,) = generic.normalize(mapped("ci", {})).failures
+    assert failure.error.code == "mapping_unknown"
+    assert str(failure.error) == (
+        "body.mapping: ci is not one of datadog, healthchecks, uptimekuma; GENERIC_MAPPINGS adds others"
+    )
+    (unnamed,) = generic.normalize(delivery({"mapping": "\0", "payload": {}})).failures
+    assert str(unnamed.error) == "body.mapping: must be the name of a mapping"
+
+
+def test_what_a_mapping_cannot_read_is_kept_with_its_reason() -> None:
     for received, reason in (
-        (mapped("unheardof", {}), "body.mapping: is no mapping of GENERIC_MAPPINGS"),
         (mapped("healthchecks", {"code": "c", "status": "down"}), "body.title: must be a text that is not empty"),
         (mapped("healthchecks", {"name": "x", "status": "?"}), "body.status: must be firing or resolved"),
     ):

@@ -79,12 +79,14 @@ def test_without_an_id_each_counts_and_the_next_resolved_one_ends_the_group(clie
     ]
 
 
-def test_a_body_that_no_mapping_reads_yet_is_replayed_when_one_does(
-    client: FlaskClient, worked: Redis, environ: dict[str, str]
+def test_a_body_whose_mapping_the_worker_does_not_know_yet_is_replayed_when_it_does(
+    worked: Redis, environ: dict[str, str]
 ) -> None:
-    assert take(client, worked, mapped({"job": {"name": "nightly"}})) == []
+    add_workspace()
+    newer = web(environ, GENERIC_TOKEN="token", GENERIC_MAPPINGS=MAPPING)
+    assert take(newer, worked, mapped({"job": {"name": "nightly"}})) == []
     with session():
-        assert [row.reason for row in FailedDelivery.select()] == ["body.mapping: is no mapping of GENERIC_MAPPINGS"]
+        assert [row.code for row in FailedDelivery.select()] == ["mapping_unknown"]
         known = WorkerContext.from_settings(Settings.from_environ({**environ, "GENERIC_MAPPINGS": MAPPING}))
         (page,) = replay.retained_deliveries(replay.Selection(failed=True))
         total = replay.ReplayResult()

@@ -136,6 +136,9 @@ def test_the_url_names_the_mapping(client: FlaskClient) -> None:
     assert (refused.status_code, refused.get_json()["errors"]) == (422, {"status": ["must be firing or resolved"]})
     assert send(client, plain, f"{PATH}?mapping=healthchecks").status_code == 202
     assert send(client, plain, f"{PATH}?mapping=%00").status_code == 422
+    unknown = send(client, plain, f"{PATH}?mapping=helthchecks")
+    assert (unknown.status_code, code_of(unknown)) == (422, "mapping_unknown")
+    assert "healthchecks" in unknown.get_json()["errors"]["mapping"][0]
 
 
 @pytest.mark.usefixtures("clean_redis")
