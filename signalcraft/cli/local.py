@@ -26,7 +26,7 @@ _SLACK = """\
   Slack      {url}channels/alerts (a fake one: what people would see; its buttons work)
 """
 _UP = """
-SignalCraft is running. Ctrl-C stops it; data and logs stay in {stack.directory}.
+SignalCraft is running, for this machine alone. Ctrl-C stops it; data and logs stay in {stack.directory}.
 
   the pages  {link}
              (signs in once, within an hour; `make run` again, or `python -m signalcraft login`, prints another)

@@ -1,4 +1,4 @@
-"""A whole SignalCraft on this machine: embedded servers and the processes of the ``Procfile``.
+"""A whole SignalCraft for this machine alone: embedded servers and the processes of the ``Procfile``, on loopback.
 
 Used by ``demo`` and ``dev``. Processes are started and stopped in order, and end with the block.
 """
@@ -27,8 +27,8 @@ _STOP_TIMEOUT_SECONDS = 15.0
 
 #: Runs to its end before the others start.
 _RELEASE = ("-m", "signalcraft", "migrate")
+_HOST = "127.0.0.1"
 _PROCESSES: Mapping[str, Sequence[str]] = {
-    "web": ("-m", "gunicorn", "app:app"),
     "worker": ("worker.py",),
     "notifier": ("worker.py", "notifications"),
 }
@@ -115,15 +115,15 @@ def run_local_stack(
             "API_TOKEN": token,
             **{kind.variable: secret for source in SOURCES.values() for kind in source.KINDS if kind.variable},
         }
-        processes = dict(_PROCESSES)
+        processes = {"web": ("-m", "gunicorn", "--bind", f"{_HOST}:{port}", "app:app"), **_PROCESSES}
         if slack_port:
             local_settings |= _told_by_slack(directory, port, slack_port)
             processes = {"slack": _slack(port, slack_port), **processes}
         process_environ = {**environ, **local_settings}
         _release(directory, process_environ)
         deployment = Deployment(
-            url=f"http://127.0.0.1:{port}",
-            slack_url=f"http://127.0.0.1:{slack_port}/" if slack_port else "",
+            url=f"http://{_HOST}:{port}",
+            slack_url=f"http://{_HOST}:{slack_port}/" if slack_port else "",
             secret=secret,
             token=token,
             environ=local_settings,
@@ -140,14 +140,14 @@ def run_local_stack(
 def _told_by_slack(directory: Path, port: int, slack_port: int) -> dict[str, str]:
     """Write the file of a receiver in the fake Slack, and return the settings for it.
 
-    The signing secret is a new one: web listens on all addresses, and a known one would let the network press buttons.
+    The signing secret is a new one: with a known one, every program on this machine could press buttons.
     """
     notify = directory / "notify.toml"
     notify.write_text(_NOTIFY)
     return {
         "NOTIFY": os.path.relpath(notify, ROOT),  # to be sourced by a shell: ROOT may have spaces
-        "PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "SLACK_API_URL": f"http://127.0.0.1:{slack_port}/api/",
+        "PUBLIC_URL": f"http://{_HOST}:{port}",
+        "SLACK_API_URL": f"http://{_HOST}:{slack_port}/api/",
         "SLACK_BOT_TOKEN": BOT_TOKEN,
         "SLACK_SIGNING_SECRET": secrets.token_hex(16),
     }
@@ -155,18 +155,18 @@ def _told_by_slack(directory: Path, port: int, slack_port: int) -> dict[str, str
 
 def _slack_port(port: int) -> int:
     """Return a port for the fake Slack, the same at each start if that is free: its page may stay open."""
-    with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port + _SLACK_PORT_OFFSET)):
+    with contextlib.suppress(OSError, OverflowError), socket.create_server((_HOST, port + _SLACK_PORT_OFFSET)):
         return port + _SLACK_PORT_OFFSET
     return embedded_servers.free_port()
 
 
 def _slack(port: int, slack_port: int) -> Sequence[str]:
-    return (*_SLACK, "--port", str(slack_port), "--request-url", f"http://127.0.0.1:{port}/slack/actions")
+    return (*_SLACK, "--port", str(slack_port), "--request-url", f"http://{_HOST}:{port}/slack/actions")
 
 
 def _check_port(port: int) -> None:
     try:
-        socket.create_server(("0.0.0.0", port)).close()  # noqa: S104 - as gunicorn.conf.py binds it
+        socket.create_server((_HOST, port)).close()
     except OSError as error:
         raise DeploymentError(
             f"Port {port} cannot be used ({os.strerror(error.errno or 0)}): choose another by PORT."

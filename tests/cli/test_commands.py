@@ -422,6 +422,8 @@ def test_dev_stays_up_keeps_its_data_and_stops_gracefully(tmp_path: Path) -> Non
             counts.append(_count(environ, 42 + number))
             environments.append([environ[n] for n in ("SENTRY_CLIENT_SECRET", "API_TOKEN", "DASHBOARD_PASSWORD")])
             assert _sign_in(environ) == 200
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.2", port)).close()  # it listens on 127.0.0.1 alone
             slack = http_client.get(environ["SLACK_API_URL"].removesuffix("api/") + "control")
             assert number or slack.body["channels"]["alerts"], "the samples of the first run are told"
         finally:
