@@ -50,13 +50,12 @@ _UPSERT_LATEST_UPDATES = f"""
     SET {", ".join(f"{name} = excluded.{name}" for name in _VALUES)} WHERE w.received_at <= excluded.received_at"""
 
 _ALERT_COLUMNS: Columns = {**ISSUE_COLUMNS, "received_at": "timestamptz"}
+_SAME_ISSUE = "w.workspace_id = r.workspace_id AND w.source = r.source AND w.fingerprint = r.fingerprint"
+#: The columns of an update ``w``, of which ``status_change_of`` makes a change.
+UPDATE: Final = ", ".join(f"w.{name}" for name in _UPDATE_COLUMNS)
 #: Find the latest source updates received after the alerts they apply to.
 _FIND_UPDATES_SINCE = f"""
-    SELECT DISTINCT {", ".join(f"w.{name}" for name in _UPDATE_COLUMNS)} FROM {{rows}} JOIN last_word w
-      ON w.workspace_id = r.workspace_id AND w.source = r.source AND w.fingerprint = r.fingerprint
-     AND w.received_at >= r.received_at"""
-
-_SAME_ISSUE = "w.workspace_id = r.workspace_id AND w.source = r.source AND w.fingerprint = r.fingerprint"
+    SELECT DISTINCT {UPDATE} FROM {{rows}} JOIN last_word w ON {_SAME_ISSUE} AND w.received_at >= r.received_at"""
 #: Lock the latest source updates of issues, before any group: two changes of an issue begin one after the other.
 _LOCK_UPDATES = f"""
     SELECT w.workspace_id, w.source, w.fingerprint, w.change, w.applied_at
@@ -192,7 +191,7 @@ def apply_missed_updates(alerts: Iterable[tuple[int, NormalizedAlert]]) -> int:
         key = (workspace_id, alert.source, alert.fingerprint)
         since[key] = min(since.get(key, alert.received_at), alert.received_at)
     updates = query(_FIND_UPDATES_SINCE, _ALERT_COLUMNS, [(*key, moment) for key, moment in since.items()])
-    return _apply_in_order([_status_change_of(*update) for update in updates], again=True)
+    return _apply_in_order([status_change_of(*update) for update in updates], again=True)
 
 
 def _in_order(changes: Iterable[WorkspaceChange]) -> list[WorkspaceChange]:
@@ -205,7 +204,8 @@ def _row_of(workspace_id: int, change: StatusChange) -> tuple[Any, ...]:
     return (workspace_id, *key, *(getattr(change, name) for name in _VALUES))
 
 
-def _status_change_of(workspace_id: int, *values: Any) -> WorkspaceChange:  # noqa: ANN401 - a row as SELECTed
+def status_change_of(workspace_id: int, *values: Any) -> WorkspaceChange:  # noqa: ANN401 - columns of a row
+    """Return the change of the columns ``UPDATE``."""
     fields = dict(zip(list(_UPDATE_COLUMNS)[1:], values, strict=True))
     return workspace_id, StatusChange(**fields | {"change": Change(fields["change"])})
 
@@ -216,7 +216,7 @@ def _apply_in_order(changes: Sequence[WorkspaceChange], *, again: bool) -> int:
     With ``again``, groups to which a change was already applied are skipped, and of many groups only the newest may
     have been missed. Issues that have together too many groups for a transaction get one each.
     """
-    issues = sorted({_issue_of(*change) for change in changes})
+    issues = sorted({issue_of(*change) for change in changes})
     if not issues:
         return 0
     with translate_constraint_errors(), database.atomic(), short_lock_timeout():
@@ -232,11 +232,12 @@ def _apply_in_order(changes: Sequence[WorkspaceChange], *, again: bool) -> int:
             _mark_applied(_without_superseded(changes, applied), applied_up_to="")
             return 0
     return sum(
-        _apply_in_order([change for change in changes if _issue_of(*change) == issue], again=again) for issue in issues
+        _apply_in_order([change for change in changes if issue_of(*change) == issue], again=again) for issue in issues
     )
 
 
-def _issue_of(workspace_id: int, change: StatusChange) -> Issue:
+def issue_of(workspace_id: int, change: StatusChange) -> Issue:
+    """Return the issue that ``change`` is of."""
     return workspace_id, change.source, change.fingerprint
 
 
@@ -256,12 +257,12 @@ def _without_superseded(
         (workspace_id, change)
         for workspace_id, change in changes
         if change.received_at
-        >= latest.get((_issue_of(workspace_id, change), change.change is Change.ASSIGNED), change.received_at)
+        >= latest.get((issue_of(workspace_id, change), change.change is Change.ASSIGNED), change.received_at)
     ]
 
 
 def _mark_applied(changes: Sequence[WorkspaceChange], *, applied_up_to: str | None = None) -> None:
-    rows = {(*_issue_of(*pair), pair[1].change.value): pair[1].received_at for pair in _in_order(changes)}
+    rows = {(*issue_of(*pair), pair[1].change.value): pair[1].received_at for pair in _in_order(changes)}
     columns: Columns = {**ISSUE_COLUMNS, "change": "text", "received_at": "timestamptz"}
     query(_MARK_APPLIED, columns, [(*key, at) for key, at in sorted(rows.items())], applied_up_to=applied_up_to)
 

@@ -8,14 +8,13 @@ So a worker that dies loses one step, alerts wait for one step at most, and no n
 
 from collections.abc import Callable, Collection
 
-from signalcraft.domain.alerts import Change, StatusChange
+from signalcraft.domain.alerts import Change
 from signalcraft.groups import issue_groups, source_updates
 from signalcraft.storage.database import database, short_lock_timeout, translate_constraint_errors
 
 #: A reopening is dropped once a later change has begun: that one does not come to a group resolved until now.
-_FIND_OLDEST = """
-    SELECT w.id, w.workspace_id, w.source, w.fingerprint, w.change, w.received_at, w.snoozed_until, w.assignee,
-           w.source_count, w.applied_up_to,
+_FIND_OLDEST = f"""
+    SELECT w.id, {source_updates.UPDATE}, w.applied_up_to,
            w.change = 'unresolved' AND EXISTS (
                SELECT FROM last_word n
                WHERE n.workspace_id = w.workspace_id AND n.source = w.source AND n.fingerprint = w.fingerprint
@@ -38,19 +37,10 @@ def apply_next_step(left_out: Collection[int], begin: Callable[[int], None]) -> 
         found = database.execute_sql(_FIND_OLDEST, {"left_out": list(left_out)}).fetchone()
         if found is None:
             return None
-        row_id, workspace_id, source, fingerprint, kind, *values, applied_up_to, is_superseded = found
+        row_id, *values, applied_up_to, is_superseded = found
         begin(row_id)
-        received_at, snoozed_until, assignee, source_count = values
-        change = StatusChange(
-            source=source,
-            fingerprint=fingerprint,
-            change=Change(kind),
-            received_at=received_at,
-            snoozed_until=snoozed_until,
-            assignee=assignee,
-            source_count=source_count,
-        )
-        issue = (workspace_id, source, fingerprint)
+        workspace_id, change = source_updates.status_change_of(*values)
+        issue = source_updates.issue_of(workspace_id, change)
         reached, ids = (None, set[int]()) if is_superseded else _next_page(issue, change.change, applied_up_to)
         changed = source_updates.apply(workspace_id, change, issue_groups.lock(ids), again=True)
         database.execute_sql(_SET_APPLIED_UP_TO, {"applied_up_to": reached, "id": row_id})

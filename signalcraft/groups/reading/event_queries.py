@@ -90,7 +90,7 @@ def _is_one_of(workspace_id: int, *conditions: Node) -> Expression:
 
 
 def _from(query: "ModelSelect[Any]", after: Position | None) -> "ModelSelect[Any]":
-    return query if after is None else query.where(pages.after(_NODES, after, descending=True))
+    return pages.starting_after(query, _NODES, after, descending=True)
 
 
 def _newest_first(query: "ModelSelect[Any]", limit: int) -> Page:

@@ -50,20 +50,23 @@ def order_by(nodes: Nodes, *, descending: bool) -> list[Node]:
     return [node.desc() if descending else node.asc() for node in nodes]
 
 
-def after(nodes: Nodes, position: Position, *, descending: bool) -> Expression:
-    """Return a row comparison.
+def starting_after(
+    query: "ModelSelect[Any]", nodes: Nodes, position: Position | None, *, descending: bool
+) -> "ModelSelect[Any]":
+    """Return the part of ``query`` after ``position``; all of it without one.
 
-    An index over both columns serves it without a sort.
+    An index over both columns serves the row comparison without a sort.
     """
+    if position is None:
+        return query
     row, bound = Tuple(*nodes), Tuple(position.value, position.id)
-    condition: Expression = row < bound if descending else row > bound
-    return condition
+    return query.where(row < bound if descending else row > bound)
 
 
 def up_to(nodes: Nodes, position: Position, *, descending: bool) -> Expression:
     """Return the condition for rows before ``position``, and its own.
 
-    It is a row comparison and no negation of ``after``: only that stops an index scan.
+    It is a row comparison, as in ``starting_after``, and no negation of that: only that stops an index scan.
     """
     row, bound = Tuple(*nodes), Tuple(position.value, position.id)
     condition: Expression = row >= bound if descending else row <= bound

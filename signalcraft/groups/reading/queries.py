@@ -128,8 +128,8 @@ def matching(  # noqa: PLR0913 - the parts of a query
         group_filter = replace(group_filter, q="")
         found = found.alias("found") if any(conditions(group_filter, now)) else found.limit(limit).alias("found")
         query, key = query.join(found, on=(found.c.id == _G.id)), found.c.last_seen_at
-    elif after is not None:
-        query = query.where(pages.after((key, _G.id), after, descending=order.descending))
+    else:
+        query = pages.starting_after(query, (key, _G.id), after, descending=order.descending)
     query = query.where(*conditions(group_filter, now))
     return query.order_by(*pages.order_by((key, _G.id), descending=order.descending)).limit(limit), scanned_to
 
@@ -145,8 +145,7 @@ def _groups_with_title(
     titled = _G.alias("titled")
     nodes = (titled.last_seen_at, titled.id)
     found = titled.select(*nodes).where((titled.workspace == workspace_id) & title_contains(titled.title, text))
-    if after is not None:
-        found = found.where(pages.after(nodes, after, descending=order.descending))
+    found = pages.starting_after(found, nodes, after, descending=order.descending)
     if until is not None:
         found = found.where(pages.up_to(nodes, until, descending=order.descending))
     return found.order_by(*pages.order_by(nodes, descending=order.descending))
@@ -155,8 +154,7 @@ def _groups_with_title(
 def _end_of_titles(workspace_id: int, order: Order, after: Position | None) -> Position | None:
     nodes = (_G.last_seen_at, _G.id)
     query = _G.select().where(_G.workspace == workspace_id)
-    if after is not None:
-        query = query.where(pages.after(nodes, after, descending=order.descending))
+    query = pages.starting_after(query, nodes, after, descending=order.descending)
     return pages.end_of_scan(query, nodes, MAX_TITLES, descending=order.descending)
 
 
@@ -181,8 +179,7 @@ def newest(workspace_id: int, group_filter: GroupFilter, *, limit: int, after: P
     nodes = (_G.last_seen_at, _G.id)
     query = _G.select(_G.id, _G.last_seen_at.alias("sort_value"))
     query = query.where(_G.workspace == workspace_id, *conditions(group_filter, now))
-    if after is not None:
-        query = query.where(pages.after(nodes, after, descending=True))
+    query = pages.starting_after(query, nodes, after, descending=True)
     return pages.cut(pages.fetch(query.order_by(*pages.order_by(nodes, descending=True)).limit(limit + 1)), limit)
 
 
