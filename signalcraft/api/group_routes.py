@@ -145,14 +145,14 @@ def change_groups() -> ResponseReturnValue:
         ids, end = bulk.ids, None
         scope = f"bulk of {caller.workspace_id}: {bulk.group_filter}"
         if bulk.group_filter is not None:
-            after = context.current().cursors.read(bulk.cursor, scope=scope) if bulk.cursor is not None else None
+            after = context.current().cursors.read(bulk.cursor, scope=scope)
             found = queries.newest(
                 caller.workspace_id, bulk.group_filter, limit=user_updates.MAX_BULK, after=after, now=now
             )
             ids, end = [row["id"] for row in found.rows], found.end
         results = user_updates.update_groups(caller.workspace_id, ids, update, group_filter=bulk.group_filter)
     context.current().wake_notifier()
-    following = context.current().cursors.write(end, scope=scope) if end else None
+    following = context.current().cursors.write(end, scope=scope)
     return jsonify(response_schemas.dump_update_results(results, next_cursor=following))
 
 

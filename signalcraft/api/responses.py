@@ -35,7 +35,7 @@ def position_after(listing: Listing) -> Position | None:
     Raises:
         InvalidCursor: the cursor is not one of this list.
     """
-    return context.current().cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
+    return context.current().cursors.read(listing.cursor, scope=listing.scope)
 
 
 def next_cursor(page: Page, listing: Listing) -> str | None:
@@ -43,7 +43,7 @@ def next_cursor(page: Page, listing: Listing) -> str | None:
 
     It is None after the last.
     """
-    return context.current().cursors.write(page.end, scope=listing.scope) if page.end else None
+    return context.current().cursors.write(page.end, scope=listing.scope)
 
 
 def tagged(body: group_schema.Json, version: int | None = None) -> Response:

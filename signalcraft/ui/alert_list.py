@@ -132,7 +132,7 @@ def read(args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabul
     given, listing, after = parse(args, workspace_id, cursors=cursors, vocabulary=vocabulary)
     limit = min(listing.limit, MAX_ROWS)
     page = queries.groups(workspace_id, listing.group_filter, listing.order, limit=limit, after=after, now=now)
-    next_cursor = cursors.write(page.end, scope=listing.scope) if page.end else None
+    next_cursor = cursors.write(page.end, scope=listing.scope)
     return AlertList(args=given, listing=listing, rows=page.rows, next_cursor=next_cursor)
 
 
@@ -147,8 +147,7 @@ def parse(
     """
     given = MultiDict([pair for pair in args.items(multi=True) if pair[1] and pair[0] not in _OF_THE_PAGE])
     listing = requests.load_groups_query(_asked_for(given), workspace_id=workspace_id, vocabulary=vocabulary)
-    after = cursors.read(listing.cursor, scope=listing.scope) if listing.cursor is not None else None
-    return given, listing, after
+    return given, listing, cursors.read(listing.cursor, scope=listing.scope)
 
 
 def hours_of(alert_list: AlertList, workspace_id: int, *, now: datetime) -> Mapping[int, Activity]:

@@ -31,20 +31,24 @@ class Cursors:
         """
         return cls(hmac.digest(secret.encode(), b"signalcraft cursors", "sha256"))
 
-    def write(self, position: Position, *, scope: str) -> str:
-        """Return a URL-safe cursor for ``position`` in a list.
+    def write(self, position: Position | None, *, scope: str) -> str | None:
+        """Return a URL-safe cursor for ``position`` in a list; None for none.
 
         ``scope`` names the list.
         """
+        if position is None:
+            return None
         value = position.value.isoformat() if isinstance(position.value, datetime) else position.value
         return str(self._serializer(scope).dumps([value, position.id]))
 
-    def read(self, cursor: str, *, scope: str) -> Position:
-        """Return the position that ``cursor`` encodes.
+    def read(self, cursor: str | None, *, scope: str) -> Position | None:
+        """Return the position that ``cursor`` encodes; None for none, which is the beginning.
 
         Raises:
             InvalidCursor: the cursor was not written for the list that ``scope`` names.
         """
+        if cursor is None:
+            return None
         try:
             value, row_id = self._serializer(scope).loads(cursor)
         except (BadData, UnicodeError):  # UnicodeError: half of a surrogate pair, which JSON can contain
