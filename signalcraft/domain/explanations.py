@@ -10,19 +10,19 @@ Row = Mapping[str, Any]
 
 #: Where the environment of an alert that cannot name one is from.
 _ASSUMED = (
-    "Its delivery is of a kind that names no environment, and no other alert of this fingerprint has named one yet: "
-    "{environment} is the default, until one does and takes this group over."
+    "Deliveries of its kind name no environment, and no other alert with this fingerprint has named one yet: "
+    "{environment} is the default, until one does; its environment is then the group's."
 )
 _SETTLED = (
-    "Its delivery is of a kind that names no environment: it belongs to the group that other alerts of this "
-    "fingerprint opened or took over, and has their project and environment ({environment})."
+    "Deliveries of its kind name no environment: it is in the group of other alerts with this fingerprint, and has "
+    "their project and environment ({environment})."
 )
 
 _DECISIONS: Final[Mapping[Decision, str]] = {
-    Decision.NEW: "Received {received}, it was the first of its like and opened group {group}.",
+    Decision.NEW: "Received {received}, it was the first such alert and opened group {group}.",
     Decision.JOINED: (
-        "Received {received}, it joined group {group}, whose alerts (from {first} to {last}) are no further apart "
-        "than the window of {minutes} minutes, a snooze excepted."
+        "Received {received}, it joined group {group}, whose alerts came from {first} to {last}, with no gap "
+        "longer than the window of {minutes} minutes, except during a snooze."
     ),
     Decision.WINDOW_EXPIRED: (
         "Received {received}, it opened group {group}: {previous} had been quiet for longer than "
@@ -55,8 +55,8 @@ def explain(event: Row, group: Row, window: timedelta, fingerprints: Mapping[str
 def _key_sentence(event: Row, fingerprints: Mapping[str, str]) -> str:
     kind, _, value = event["fingerprint"].partition(":")
     reason = fingerprints.get(kind, "its source says so").format(value=value)
-    template = "It groups with alerts of source {source}, project {project}, environment {environment} and fingerprint"
-    return f"{template.format_map(event)} {event['fingerprint']}: {reason}."
+    template = "It is grouped by source ({source}), project ({project}), environment ({environment}) and fingerprint"
+    return f"{template.format_map(event)} ({event['fingerprint']}): {reason}."
 
 
 def _environment_sentences(event: Row, group: Row) -> list[str]:

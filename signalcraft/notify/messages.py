@@ -17,7 +17,7 @@ from signalcraft.notify.contract import Card, Digest, Message, Mode, Reply
 
 Row = Mapping[str, Any]
 
-#: Headings by reason. A reason that a rule made up is its own heading.
+#: Headings by reason.
 _HEADINGS: Final[Mapping[str, str]] = {
     "opened": "New",
     "recurred": "Back again",
@@ -143,7 +143,7 @@ def of_digest(row: Row, counts: Row, worst: Sequence[Row], *, attempted_at: date
     since = counts["since"] or row["happened_at"]
     words = ((opened, "open"), (resolved, "resolved"))
     parts = [f"{_number(count, 'group')} {status}" for count, status in words if count]
-    title = f"{' and '.join(parts)}, within {_span(attempted_at - since)}"
+    title = f"{' and '.join(parts)}, within {_span(max(attempted_at - since, timedelta(seconds=1)))}"
     return Message(
         **_attempt(row, attempted_at),
         reason="digest",
@@ -169,8 +169,13 @@ def heading(message: Message) -> str:
         return _HEADINGS["test"]
     if message.group is None and message.digest is None:
         return "About SignalCraft"
-    words = _HEADINGS.get(message.reason) or message.reason[:1].upper() + message.reason[1:]
+    words = reason_words(message.reason)
     return f"{words}, then resolved" if message.is_over and message.reason != "resolved" else words
+
+
+def reason_words(reason: str) -> str:
+    """Return a reason as people say it; one that a rule made up is said as it is."""
+    return _HEADINGS.get(reason) or reason[:1].upper() + reason[1:]
 
 
 def colour(message: Message) -> str:
@@ -229,8 +234,9 @@ def _sentences(reason: str, group: Row, now: datetime) -> str:
     if group["status"] == "resolved":
         end = group["resolved_at"] or last
         was = " was" if reason == "resolved" else ","
-        until = f"from {_minute(first)} to {_minute(end, after=first)}"
-        return f"{where}{was} resolved after {_span(end - first)}. {number}, {until}."
+        is_same_minute = _minute(first) == _minute(end)
+        when = f"at {_minute(first)}" if is_same_minute else f"from {_minute(first)} to {_minute(end, after=first)}"
+        return f"{where}{was} resolved after {_span(end - first)}. {number}, {when}."
     since = f"since {_minute(first)}, {_ago(first, now)}; the last one {_ago(last, now)}"
     once = f"at {_minute(first)}, {_ago(first, now)}"
     return f"{where}. {number} {once if group['count'] == 1 else since}."
@@ -314,7 +320,7 @@ def _span(length: timedelta) -> str:
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= (size if unit == "minute" else 2 * size):
             return _number(seconds // size, unit)
-    return _number(seconds, "second")
+    return _number(seconds, "second") if seconds else "less than a second"
 
 
 def _number(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""The timeline of a group: its alerts, what was changed, and who was told, newest first."""
+"""The timeline of a group: its alerts, changes and notifications, newest first."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Final
 
 from signalcraft.domain.alerts import Decision, GroupStatus
 from signalcraft.groups.reading.pages import Row
+from signalcraft.notify.messages import reason_words
 from signalcraft.notify.queries import State
 from signalcraft.storage.audit_log import Actor
 from signalcraft.ui import formats
@@ -26,19 +27,19 @@ _OPENED: Final = {
     Decision.AFTER_RESOLVED: "Came back after it was resolved",
     Decision.SNOOZE_ENDED: "First alert since a snooze ended",
 }
-_STATES: Final = {
-    State.PENDING: "will be told",
-    State.SENDING: "is being told",
-    State.SENT: "was told",
-    State.COVERED: "was told by another message",
-    State.GIVEN_UP: "could not be told",
-    State.GONE: "deleted the message",
+_NOTIFICATIONS: Final = {
+    State.PENDING: "Notification to {receiver} is waiting",
+    State.SENDING: "Notification to {receiver} is being sent",
+    State.SENT: "Notification sent to {receiver}",
+    State.COVERED: "Notification to {receiver} not needed: another one said it",
+    State.GIVEN_UP: "Notification to {receiver} failed",
+    State.GONE: "Notification to {receiver} was deleted there",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of the timeline; ``kind`` is alert, change or told. ``since`` is when a run of alerts began."""
+    """One line of the timeline; ``kind`` is its CSS class. ``since`` is when a run of alerts began."""
 
     kind: str
     at: datetime
@@ -54,7 +55,7 @@ def of(group: Row, events: Sequence[Row], changes: Iterable[Row], notifications:
 
     Alerts that are older than ``events`` are one line.
     """
-    others = [*changes_of(changes), *(_told(row) for row in notifications)]
+    others = [*changes_of(changes), *map(_notification, notifications)]
     entries = [*map(_alert, events), *_earlier(group, events), *others]
     return list(_with_runs(sorted(entries, key=lambda entry: entry.at, reverse=True)))
 
@@ -98,15 +99,16 @@ def _until(until: Row | None) -> str:
     return f" until {formats.absolute(datetime.fromisoformat(until['to_value']))}"
 
 
-def _told(row: Row) -> Entry:
+def _notification(row: Row) -> Entry:
     attempts = row["attempts"]
-    detail = ""
+    detail = reason_words(row["reason"])
     if attempts and row["state"] != State.SENT:
-        detail = f"last of {formats.plural(row['tries'], 'attempt')}: {attempts[-1]['code'].replace('_', ' ')}"
+        failure = attempts[-1]["code"].replace("_", " ")
+        detail += f"; last of {formats.plural(row['tries'], 'attempt')}: {failure}"
     return Entry(
-        kind="told",
+        kind="notification",
         at=row["sent_at"] or row["happened_at"],
-        text=f"{row['receiver']} {_STATES[State(row['state'])]}: {row['reason'].replace('_', ' ')}",
+        text=_NOTIFICATIONS[State(row["state"])].format(receiver=row["receiver"]),
         detail=detail,
         failed=row["state"] == State.GIVEN_UP,
     )

@@ -31,7 +31,7 @@ def test_explain_gives_the_reasons_of_a_group_assignment_in_words(run: Run) -> N
     event_id = record(pending_event("b", 5)).events[0].event_id
     result = run("explain", str(event_id))
     assert result.exit_code == 0
-    assert "fingerprint issue:1" in result.stdout
+    assert "fingerprint (issue:1)" in result.stdout
     assert "it joined group 1" in result.stdout
 
 

@@ -33,6 +33,11 @@ SINCE = "41 alerts since 2026-03-01 12:00 UTC, 7 minutes ago; the last one 1 min
             {"status": "resolved", "resolved_at": at(3 * 24 * 60)},
             f"A new problem in {WHERE}, resolved after 3 days. 41 alerts, {LONG_AGO}.",
         ),
+        (
+            "resolved",
+            {"status": "resolved", "resolved_at": at(0), "count": 1},
+            f"The problem in {WHERE} was resolved after less than a second. 1 alert, at 2026-03-01 12:00 UTC.",
+        ),
     ],
 )
 def test_a_sentence_says_what_where_since_when_and_how_often(reason: str, fields: dict[str, Any], text: str) -> None:

@@ -42,7 +42,7 @@ def test_a_group_shows_what_is_known_of_it(client: FlaskClient, alert: Alert) ->
         "First alert",
         "release",
         "Raw body",
-        "fingerprint issue:",
+        "fingerprint (issue:",
     ):
         assert text in page, text
     assert 'href="https://sentry.io/organizations/northwind/issues/' in page

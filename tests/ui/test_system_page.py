@@ -29,7 +29,7 @@ def test_the_system_shows_what_works_waits_and_failed(client: FlaskClient, alert
     dead_letter(1, "of-this-workspace")
     dead_letter(2, "of-another-workspace")
     page = client.get("/system").text
-    for text in ("PostgreSQL", "Queue alerts", "Inbox", "2 alerts", "of-this-workspace", "failed replay 1"):
+    for text in ("PostgreSQL", "Redis queue alerts", "Inbox", "2 alerts", "of-this-workspace", "failed replay 1"):
         assert text in page, text
     assert "replay --failed --workspace default" in page
     assert "of-another-workspace" not in page
@@ -53,12 +53,12 @@ def test_only_the_default_workspace_sees_receivers_and_what_is_of_all_workspaces
             ).execute()  # fmt: skip
         token = tenants.create_token("other", can_write=False, name="reader")
     seen = client.get("/system").text
-    for text in ("ops-pager", "8 in all workspaces", "Queue alerts", "3 given up"):
+    for text in ("ops-pager", "8 in all workspaces", "Redis queue alerts", "3 given up"):
         assert text in seen, text
     other = web(environ)
     sign_in(other, token)
     page = other.get("/system").text
-    for text in ("ops-pager", "all workspaces", "Queue alerts", "3 given up", "of-the-default"):
+    for text in ("ops-pager", "all workspaces", "Redis queue alerts", "3 given up", "of-the-default"):
         assert text not in page, text
     for text in ("PostgreSQL", "1 in other", "1 given up", "of-the-other"):
         assert text in page, text

@@ -92,7 +92,7 @@ def test_groups_are_searched_filtered_sorted_and_paged(site: Site, *, javascript
     page.get_by_label("Search titles").press("Enter")
     page.wait_for_url("**q=severity-low**")
     assert titles.all_inner_texts() == ["ValueError: severity-low failed"]
-    page.get_by_role("link", name="Remove the filter q").click()
+    page.get_by_role("link", name="Remove the filter title has").click()
     page.get_by_role("link", name="Acknowledged", exact=True).click()
     assert "ValueError: acked failed" in titles.all_inner_texts()
     page.get_by_role("link", name="All", exact=True).click()
