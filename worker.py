@@ -5,7 +5,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -80,7 +80,7 @@ def main() -> int:
         inbox_is_incident=settings.ingest_durability != "inbox",
         last_consumed_at=lambda: inbox_consumer.last_consumed_at,
     )
-    status = _run(_batch_worker, settings, burst=arguments.burst)
+    status = _run(jobs.ALERTS, settings, burst=arguments.burst)
     stop_changing()
     stop_consuming()
     if arguments.burst:
@@ -95,20 +95,20 @@ def _run_notifier(notifier: Notifier, settings: Settings, *, burst: bool) -> int
         notifier.run_until_idle()
         return 0
     stop = notifier.start()
-    status = _run(_notification_worker, settings, burst=False)
+    status = _run(jobs.NOTIFICATIONS, settings, burst=False)
     stop(_SHUTDOWN_TIMEOUT_SECONDS)
     return status
 
 
-def _run(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: bool) -> int:
-    """Run workers, a new one after each Redis error, until a stop request or the end of a burst."""
+def _run(queue: str, settings: Settings, *, burst: bool) -> int:
+    """Run workers of ``queue``, a new one after each Redis error, until a stop request or the end of a burst."""
     watchdog.force_exit_after_shutdown(_SHUTDOWN_TIMEOUT_SECONDS)
-    log.info("worker started", pid=os.getpid())
+    log.info("worker started", queue=queue, pid=os.getpid())
     worker: BaseWorker | None = None
     with suppress(StopRequested):  # also between two workers: the first one's signal handler stays
         while not _stop_requested(worker):
             try:
-                worker = build(settings)
+                worker = _WORKERS[queue](settings)
                 quarantine.move_keys_of_other_types(worker.connection)  # with one of them it could not even register
                 # At INFO RQ would log each of its maintenance runs, every 8 s, and four lines for each notification.
                 worker.work(
@@ -120,7 +120,7 @@ def _run(build: Callable[[Settings], BaseWorker], settings: Settings, *, burst: 
                 log.warning("waiting for Redis", reason=redis_clients.reason(error))
             with suppress(RedisError):  # the signal handler of a busy worker writes the stop request to Redis
                 time.sleep(_RECONNECT_INTERVAL_SECONDS)
-    log.info("worker stopped", pid=os.getpid())
+    log.info("worker stopped", queue=queue, pid=os.getpid())
     return 0
 
 
@@ -143,6 +143,12 @@ def _notification_worker(settings: Settings) -> BaseWorker:
         connection=redis_clients.for_worker(settings.redis_url),
         lease_seconds=_NOTIFICATION_LEASE_SECONDS,
     )
+
+
+_WORKERS: Mapping[str, Callable[[Settings], BaseWorker]] = {
+    jobs.ALERTS: _batch_worker,
+    jobs.NOTIFICATIONS: _notification_worker,
+}
 
 
 def _parser() -> argparse.ArgumentParser:

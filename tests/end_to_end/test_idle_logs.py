@@ -49,8 +49,9 @@ def lines(
         return [json.loads(line) for line in log.read_text().splitlines()]
 
     def started() -> bool:
-        counted = Counter(line["event"] for line in read())
-        return counted["worker started"] == 2 and any(event.startswith("Booting worker") for event in counted)
+        logged = read()
+        queues = {line["queue"] for line in logged if line["event"] == "worker started"}
+        return queues == {"alerts", "notifications"} and any("Booting worker" in line["event"] for line in logged)
 
     try:
         wait_until(started)
