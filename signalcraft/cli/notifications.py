@@ -17,7 +17,7 @@ from signalcraft.groups.reading.pages import Row
 from signalcraft.notify import config as notify_config
 from signalcraft.notify import extensions, fan_out, queries
 from signalcraft.notify.config import NotifyConfig
-from signalcraft.notify.routes import Match, Route, Subject
+from signalcraft.notify.routes import Match, Subject, never_deciding
 from signalcraft.notify.routing import Router
 from signalcraft.notify.simulation import simulate
 from signalcraft.settings import Settings
@@ -50,20 +50,14 @@ def check_routes() -> None:
     ]
     used = {name for route in config.routes for name in route.to} | ({config.fallback} if config.fallback else set())
     problems += [f"{name}: no route names this receiver" for name in config.receivers if name not in used]
-    problems += [
-        f"route {route.name}: it is never reached, since {config.routes[0].name} matches everything before it"
-        for route in config.routes[1:]
-        if _takes_everything(config.routes[0])
-    ]
+    problems += [f"route {route.name}: {why}" for route, why in never_deciding(config.routes)]
     click.echo(f"Receivers: {len(config.receivers)}. Routes: {len(config.routes)}.")
+    if not any(route.match.covers(Match()) for route in config.routes):
+        click.echo("Alerts that meet the conditions of no route are told to nobody.")
     for problem in problems:
         click.echo(problem)
     if problems:
         raise click.ClickException(f"{len(problems)} problems.")
-
-
-def _takes_everything(route: Route) -> bool:
-    return not route.go_on and route.match == Match()
 
 
 class _Conditions(click.ParamType[tuple[str, str]]):

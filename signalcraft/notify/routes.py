@@ -17,6 +17,11 @@ from signalcraft.domain.alerts import Severity
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _HOURS = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? )?(\d{2}:\d{2})-(\d{2}:\d{2})(?: (\S+))?")
 
+#: Conditions on the fields of a group that are patterns.
+_FIELDS: Final = ("workspace", "source", "project", "environment")
+
+_WILDCARDS: Final = frozenset("*?[")
+
 Patterns = tuple[str, ...]
 
 
@@ -43,12 +48,30 @@ class Match:
     severity_min: Severity | None = None
     tags: Mapping[str, Patterns] = field(default_factory=dict)
 
+    @property
+    def is_impossible(self) -> bool:
+        """Whether no subject can meet the conditions: each value that one of them wants is excluded by it."""
+        return any(map(_is_impossible, self._patterns().values()))
+
+    def covers(self, other: Self) -> bool:
+        """Return whether all that meets ``other`` surely meets this."""
+        if self.severity_min is not None and self.severity_min.rank > (other.severity_min or Severity.INFO).rank:
+            return False
+        theirs = other._patterns()
+        return all(_covers(patterns, theirs.get(name, ())) for name, patterns in self._patterns().items())
+
+    def _patterns(self) -> dict[str, Patterns]:
+        """Return the patterns of each condition; each subject has a value of its fields, but not of each tag."""
+        of_fields = {name: getattr(self, name) for name in _FIELDS}
+        filled = {name: patterns if _wanted(patterns) else ("*", *patterns) for name, patterns in of_fields.items()}
+        return filled | {f"tags.{name}": patterns for name, patterns in self.tags.items()}
+
     def mismatch(self, subject: Subject) -> str | None:
         """Return the first condition that ``subject`` does not meet, in words.
 
         ``None``: it meets all.
         """
-        for name in ("workspace", "source", "project", "environment"):
+        for name in _FIELDS:
             patterns, value = getattr(self, name), getattr(subject, name)
             if not _matches(patterns, [value]):
                 return f"{name} is {value}, not {_list(patterns)}"
@@ -64,11 +87,40 @@ class Match:
 def _matches(patterns: Patterns, values: Sequence[str]) -> bool:
     """Return whether a value matches one of ``patterns`` and none matches an excluding one."""
     folded = [value.casefold() for value in values]
-    excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
-    if any(fnmatchcase(value, pattern.casefold()) for value in folded for pattern in excluded):
+    wanted = _wanted(patterns)
+    if any(fnmatchcase(value, pattern) for value in folded for pattern in _excluded(patterns)):
         return False
-    return not wanted or any(fnmatchcase(value, pattern.casefold()) for value in folded for pattern in wanted)
+    return not wanted or any(fnmatchcase(value, pattern) for value in folded for pattern in wanted)
+
+
+def _wanted(patterns: Patterns) -> list[str]:
+    return [pattern.casefold() for pattern in patterns if not pattern.startswith("!")]
+
+
+def _excluded(patterns: Patterns) -> list[str]:
+    return [pattern[1:].casefold() for pattern in patterns if pattern.startswith("!")]
+
+
+def _is_impossible(patterns: Patterns) -> bool:
+    wanted, excluded = _wanted(patterns), _excluded(patterns)
+    return bool(wanted) and all(any(_is_within(one, other) for other in excluded) for one in wanted)
+
+
+def _covers(patterns: Patterns, narrower: Patterns) -> bool:
+    """Return whether values that match ``narrower`` surely match ``patterns``."""
+    wanted, theirs = _wanted(patterns), _wanted(narrower)
+    if wanted and not (theirs and all(any(_is_within(one, other) for other in wanted) for one in theirs)):
+        return False
+    return all(any(_is_within(one, other) for other in _excluded(narrower)) for one in _excluded(patterns))
+
+
+def _is_within(pattern: str, other: str) -> bool:
+    """Return whether all that matches ``pattern`` surely matches ``other``.
+
+    Only ``*`` can stand for another pattern's ``*``, ``?`` or ``[...]``.
+    """
+    is_comparable = not _WILDCARDS.intersection(pattern) or not {"?", "["}.intersection(other)
+    return pattern == other or (is_comparable and fnmatchcase(pattern, other))
 
 
 def _list(values: Sequence[str]) -> str:
@@ -166,3 +218,15 @@ def select(routes: Sequence[Route], subject: Subject) -> Iterator[Route]:
             yield route
             if not route.go_on:
                 return
+
+
+def never_deciding(routes: Sequence[Route]) -> Iterator[tuple[Route, str]]:
+    """Yield the routes that can never decide, each with the reason in words."""
+    for position, route in enumerate(routes):
+        if route.match.is_impossible:
+            yield route, "it can never match, since it excludes all that it asks for"
+            continue
+        for earlier in routes[:position]:
+            if not earlier.go_on and earlier.match.covers(route.match):
+                yield route, f"it is never reached, since {earlier.name} matches all that it would"
+                break

@@ -47,6 +47,12 @@ def test_routes_check_passes_a_good_file_and_names_what_is_never_used(
     monkeypatch.setenv("NOTIFY", FILE.replace('to = "pay"', 'to = "ops"'))
     result = run("routes", "check")
     assert (result.exit_code, "pay: no route names this receiver" in result.stdout) == (1, True)
+    monkeypatch.setenv("NOTIFY", f'{FILE}[[routes]]\nname = "last"\nto = "ops"\nmatch = {{ source = "sentry" }}')
+    result = run("routes", "check")
+    assert (result.exit_code, "route last: it is never reached, since the rest" in result.stdout) == (1, True)
+    monkeypatch.setenv("NOTIFY", f'{FILE}match = {{ source = "sentry" }}')
+    result = run("routes", "check")
+    assert (result.exit_code, "Alerts that meet the conditions of no route" in result.stdout) == (0, True)
     monkeypatch.setenv("NOTIFY", "storms = 1")
     assert "NOTIFY: storms: Unknown field" in run("routes", "check").stderr
 

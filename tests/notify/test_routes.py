@@ -1,11 +1,13 @@
 """Routes: which of them match, and when what they tell of is due."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 
 from signalcraft.domain.alerts import Severity
-from signalcraft.notify.routes import Hours, Match, Route, Subject, select
+from signalcraft.notify.routes import Hours, Match, Route, Subject, never_deciding, select
 
 SUBJECT = Subject(
     workspace="default",
@@ -94,3 +96,43 @@ def test_the_wait_counts_before_the_hours() -> None:
     route = Route(name="all", to=("a",), wait=timedelta(minutes=5), hours=Hours.parse("08:00-18:00"))
     assert route.due_at(moment("2026-03-02T17:54Z")) == moment("2026-03-02T17:59Z")
     assert route.due_at(moment("2026-03-02T17:56Z")) == moment("2026-03-03T08:00Z")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "why"),
+    [
+        (Match(), Match(project=("pay",)), "never reached"),
+        (Match(project=("pay*",)), Match(project=("pay-*", "PAY"), severity_min=Severity.HIGH), "never reached"),
+        (Match(severity_min=Severity.INFO), Match(), "never reached"),
+        (Match(environment=("!dev",)), Match(environment=("!dev", "!test")), "never reached"),
+        (Match(tags={"team": ("*",)}), Match(tags={"team": ("core",)}), "never reached"),
+        (Match(project=("pay*",)), Match(project=("pay", "web")), None),
+        (Match(severity_min=Severity.HIGH), Match(), None),
+        (Match(environment=("!dev",)), Match(environment=("!test",)), None),
+        (Match(tags={"team": ("*",)}), Match(), None),
+        (Match(project=("web",)), Match(project=("pay", "!p*")), "never match"),
+        (Match(project=("web",)), Match(workspace=("!*",)), "never match"),
+    ],
+)
+def test_a_route_that_can_never_decide_is_named_with_the_reason(earlier: Match, later: Match, why: str | None) -> None:
+    routes = [
+        Route(name="other", to=("a",), match=Match(source=("other",))),
+        Route(name="earlier", to=("a",), match=earlier),
+        Route(name="later", to=("a",), match=later),
+    ]
+    found = {route.name: reason for route, reason in never_deciding(routes)}
+    assert list(found) == (["later"] if why else [])
+    assert (why or "") in found.get("later", "")
+    routes[1] = Route(name="earlier", to=("a",), match=earlier, go_on=True)
+    assert bool(list(never_deciding(routes))) == (why == "never match")
+
+
+def test_what_is_said_to_cover_another_condition_matches_each_value_that_the_other_does() -> None:
+    patterns = ("a", "ab", "a*", "*b", "?", "[ab]", "*", "!a", "!*b")
+    subjects = [replace(SUBJECT, project=project) for project in ("", "a", "b", "ab", "ba", "*", "?")]
+    matches = [Match(project=each) for each in ((), *product(patterns), *product(patterns, repeat=2))]
+    met = [[match.mismatch(subject) is None for subject in subjects] for match in matches]
+    for (wide, met_wide), (narrow, met_narrow) in product(zip(matches, met, strict=True), repeat=2):
+        if wide.covers(narrow):
+            assert all(is_wide or not is_narrow for is_wide, is_narrow in zip(met_wide, met_narrow, strict=True))
+    assert not any(any(met_here) for match, met_here in zip(matches, met, strict=True) if match.is_impossible)
