@@ -99,6 +99,8 @@ class _Match(Schema):
 class _Shared(Schema):
     """What a route may say, and ``[defaults]`` for all routes."""
 
+    match = fields.Nested(_Match)
+    to = _Patterns()
     on = fields.List(fields.String(validate=validate.OneOf(HAPPENINGS)), validate=validate.Length(min=1))
     go_on = fields.Boolean(truthy={True}, falsy={False})
     wait = _Duration()
@@ -110,8 +112,6 @@ class _Shared(Schema):
 
 class _Route(_Shared):
     name = fields.String(required=True, validate=validate.Length(1, 100))
-    match = fields.Nested(_Match)
-    to = _Patterns(required=True)
 
 
 class _File(Schema):
@@ -178,7 +178,7 @@ def _parse(notify: str) -> dict[str, Any]:
 def _build(loaded: Mapping[str, Any], environ: Mapping[str, str]) -> NotifyConfig:
     receivers = {name: _receiver(name, options, environ) for name, options in loaded.get("receivers", {}).items()}
     defaults = loaded.get("defaults", {})
-    routes = [_route({**defaults, **route}) for route in loaded.get("routes", ())]
+    routes = [_route(position, {**defaults, **route}) for position, route in enumerate(loaded.get("routes", ()))]
     named = {f"routes.{position}.to": route.to for position, route in enumerate(routes)}
     if fallback := loaded.get("fallback"):
         named["fallback"] = (fallback,)
@@ -223,7 +223,9 @@ def _resolve(key: str, value: Any, environ: Mapping[str, str]) -> Any:  # noqa: 
     return Secret(environ[name].strip())
 
 
-def _route(values: dict[str, Any]) -> Route:
+def _route(position: int, values: dict[str, Any]) -> Route:
+    if "to" not in values:
+        raise ValidationError({f"routes.{position}.to": ["Missing data for required field."]})
     values["on"] = frozenset(values.get("on", DEFAULT_ON))
     if "recurrence_hours" in values:
         values["recurrence"] = timedelta(hours=values.pop("recurrence_hours"))

@@ -84,6 +84,25 @@ def test_each_fault_is_named_with_its_place(notify: str, problem: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+def test_defaults_hold_for_each_route_that_does_not_say_otherwise() -> None:
+    notify = f"""
+[defaults]
+to = ["ops"]
+match = {{ project = "pay*" }}
+go_on = true
+{RECEIVER}
+[[routes]]
+name = "by default"
+[[routes]]
+name = "of its own"
+match = {{ environment = "prod" }}
+go_on = false
+"""
+    by_default, of_its_own = notify_config.load(notify, ENVIRON).routes
+    assert (by_default.to, by_default.match.project, by_default.go_on) == (("ops",), ("pay*",), True)
+    assert (of_its_own.to, of_its_own.match.project, of_its_own.go_on) == (("ops",), (), False)
+
+
 def test_a_wrong_secret_of_a_variable_is_not_shown() -> None:
     with pytest.raises(InvalidSetting) as caught:
         notify_config.load(RECEIVER, {"HOOK_SECRET": "whsec_not-base64-hunter2"})
