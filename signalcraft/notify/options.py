@@ -11,6 +11,13 @@ from signalcraft.notify.contract import Secret
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+class OneOrMore(fields.List[Any]):
+    """A list; one value alone is a list of it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **others: Any) -> list[Any]:  # noqa: ANN401 - marshmallow's signature
+        return super()._deserialize(value if isinstance(value, list) else [value], attr, data, **others)
+
+
 class SecretField(fields.Field[Secret]):
     """A secret, written as ``env:NAME`` in the file."""
 

@@ -4,7 +4,7 @@ import pytest
 from marshmallow import Schema, ValidationError
 
 from signalcraft.notify.contract import Secret
-from signalcraft.notify.options import SecretField, UrlField
+from signalcraft.notify.options import OneOrMore, SecretField, UrlField
 
 _Options = Schema.from_dict({"url": UrlField(), "key": SecretField()})
 
@@ -62,3 +62,11 @@ def test_a_secret_is_not_shown() -> None:
     secret = _Options().load({"key": Secret("the-secret")})["key"]
 
     assert "the-secret" not in f"{secret} {secret!r} {[secret]}"
+
+
+def test_one_value_alone_is_a_list_of_it() -> None:
+    urls = OneOrMore(UrlField())
+    for value in ("https://a.example", ["https://a.example"]):
+        assert [url.value for url in urls.deserialize(value)] == ["https://a.example"]
+    with pytest.raises(ValidationError, match="must be an https:// URL"):
+        urls.deserialize(1)

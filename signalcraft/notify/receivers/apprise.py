@@ -8,11 +8,11 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, validate
 
 from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver, Secret
 from signalcraft.notify.messages import heading, line_of
-from signalcraft.notify.options import SecretField
+from signalcraft.notify.options import OneOrMore, SecretField
 from signalcraft.notify.receivers.deadline import Deadline
 from signalcraft.notify.receivers.slack_webhook import without_markup
 from signalcraft.sources import cleaning
@@ -22,7 +22,7 @@ _TYPES: Final[Mapping[str, str]] = {"critical": "failure", "high": "failure", "m
 
 
 class _Options(Schema):
-    urls = fields.List(SecretField(), required=True, validate=validate.Length(1, 20))
+    urls = OneOrMore(SecretField(), required=True, validate=validate.Length(1, 20))
 
 
 class AppriseReceiver(Receiver):

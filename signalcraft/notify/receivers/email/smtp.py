@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from marshmallow import Schema, ValidationError, fields, validate
 
 from signalcraft.notify.contract import Message, Outcome, OutcomeKind, Receiver, Secret
-from signalcraft.notify.options import LOOPBACK, SecretField
+from signalcraft.notify.options import LOOPBACK, OneOrMore, SecretField
 from signalcraft.notify.receivers.deadline import Deadline
 from signalcraft.notify.receivers.email.mail import mail_of
 
@@ -61,7 +61,7 @@ class _SmtpField(SecretField):
 class _Options(Schema):
     smtp = _SmtpField(required=True)
     sender = _AddressField(required=True, data_key="from")
-    to = fields.List(_AddressField(), required=True, validate=validate.Length(1, 50))
+    to = OneOrMore(_AddressField(), required=True, validate=validate.Length(1, 50))
     per_hour = fields.Integer(strict=True, validate=validate.Range(1, 10_000), load_default=60)
 
 
