@@ -38,7 +38,7 @@ def log_in() -> ResponseReturnValue:
     if "link" in request.form:
         return _follow_link(request.form["link"], asks=False)
     here, token = context.current(), request.form.get("token", "").strip()
-    target = own_path(request.form.get("next", ""))
+    target = own_path(request.values.get("next", ""))
     found = here.credentials.caller(token) if token else None
     if found is None and token:
         here.credentials.refresh()

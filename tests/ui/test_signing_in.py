@@ -189,6 +189,17 @@ def test_signing_in_leads_to_own_paths_only(environ: dict[str, str], wanted: str
     assert sign_in(web(environ), next=wanted).location == target
 
 
+def test_the_path_to_come_back_to_may_be_in_the_url_as_it_is_when_the_form_is_asked_for(
+    environ: dict[str, str],
+) -> None:
+    add_workspace()
+    client = web(environ)
+    sign_in(client)  # the tokens are read by then
+    for wanted, target in (("/system", "/system"), ("//evil.example/", "/alerts")):
+        answer = client.post("/login", query_string={"next": wanted}, data={"token": TOKEN}, base_url=ORIGIN)
+        assert (answer.status_code, answer.location) == (303, target)
+
+
 def test_who_has_no_session_is_asked_to_sign_in_and_comes_back(environ: dict[str, str]) -> None:
     add_workspace()
     client = web(environ)
