@@ -27,6 +27,7 @@ from signalcraft.storage import tenants
 _LISTED = 100
 _TEST_SECONDS = 30.0
 _PERIOD = re.compile(r"(\d{1,4})([mhd])")
+_UTC_FORMATS = ("%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -77,7 +78,7 @@ class _Conditions(click.ParamType[tuple[str, str]]):
 
 @routes.command("test")
 @click.argument("conditions", metavar="[NAME=VALUE]...", nargs=-1, type=_Conditions())
-@click.option("--at", type=click.DateTime(["%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M"]), help="When it happens, in UTC.")
+@click.option("--at", type=click.DateTime(_UTC_FORMATS), help="When it happens, in UTC.")
 @click.option("--kind", default="opened", show_default=True, type=click.Choice(notify_config.HAPPENINGS))
 @click.option("--expect", help="Receivers that must be told, comma-separated; anything else is a failure.")
 def test_routes(conditions: Sequence[tuple[str, str]], at: datetime | None, kind: str, expect: str | None) -> None:

@@ -71,6 +71,9 @@ def test_routes_test_says_why_each_route_tells_or_not(run: Run) -> None:
     assert result.exit_code == 1
     assert "payments: project is web, not pay*\nthe rest: tells ops at once" in result.stdout
     assert run("routes", "test", "color=red").exit_code == 2
+    for at in ("2026-03-01T12:00", "2026-03-01T12:00:00", "2026-03-01T12:00:00Z"):
+        result = run("routes", "test", "project=payments", "tag.team=core", "--at", at)
+        assert "payments: tells pay at 2026-03-02 08:00 UTC" in result.stdout
 
 
 def test_routes_explain_shows_what_happened_who_was_told_and_how(run: Run) -> None:
