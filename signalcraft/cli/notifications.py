@@ -26,6 +26,7 @@ from signalcraft.storage import tenants
 
 _LISTED = 100
 _TEST_SECONDS = 30.0
+_STEPS = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00"}
 _PERIOD = re.compile(r"(\d{1,4})([mhd])")
 _UTC_FORMATS = ("%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -161,8 +162,9 @@ def _state(row: Row) -> str:
 @routes.command("replay")
 @click.option("--since", default="7d", show_default=True, help="How far back: 90m, 12h, 7d.")
 @click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="A file to compare with today's.")
-def replay_routes(since: str, path: str | None) -> None:
-    """Count the messages that each receiver would have had, by day, and compare with another file."""
+@click.option("--by", "step", default="day", show_default=True, type=click.Choice(list(_STEPS)), help="In UTC.")
+def replay_routes(since: str, path: str | None, step: str) -> None:
+    """Count the messages that each receiver would have had, by day or hour, and compare with another file."""
     match = _PERIOD.fullmatch(since)
     if match is None:
         raise click.BadParameter("must be like 90m, 12h or 7d", param_hint="--since")
@@ -171,10 +173,14 @@ def replay_routes(since: str, path: str | None) -> None:
         happened = fan_out.happenings_since(begin)
     rules = extensions.rules(settings)
     configs = {"today": _config(settings)} | ({"file": _config(settings, path)} if path else {})
-    counts = {name: simulate(config, Router(config, rules), happened) for name, config in configs.items()}
-    table = Table("day", "receiver", *counts)
-    for receiver, day in sorted({key for each in counts.values() for key in each}, key=lambda key: (key[1], key[0])):
-        table.add_row(f"{day}", escape(receiver), *(str(each.get((receiver, day), 0)) for each in counts.values()))
+    counts = {
+        name: simulate(config, Router(config, rules), happened, by_hour=step == "hour")
+        for name, config in configs.items()
+    }
+    table = Table(step, "receiver", *counts)
+    for receiver, begins in sorted({key for each in counts.values() for key in each}, key=lambda key: (key[1], key[0])):
+        numbers = (str(each.get((receiver, begins), 0)) for each in counts.values())
+        table.add_row(f"{begins:{_STEPS[step]}}", escape(receiver), *numbers)
     console().print(table)
     totals = ", ".join(f"{name} {sum(each.values())}" for name, each in counts.items())
     click.echo(f"{len(happened)} happenings; messages: {totals}.")

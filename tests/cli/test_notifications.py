@@ -1,5 +1,6 @@
 """Commands for notifications, on a real database."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def test_routes_replay_counts_messages_of_today_and_of_another_file(run: Run, tm
     other.write_text('[receivers.ops]\nkind = "log"\n[[routes]]\nname = "all"\nto = "ops"\non = ["opened"]')
     result = run("routes", "replay", "--since", "1d", "--file", str(other))
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "3 happenings; messages: today 3, file 3.")
+    assert re.search(r"\d{4}-\d\d-\d\d +│ ops", result.stdout)
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:00 +│ ops", run("routes", "replay", "--by", "hour").stdout)
     assert run("routes", "replay", "--since", "yesterday").exit_code == 2
 
 
