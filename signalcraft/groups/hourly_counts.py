@@ -145,10 +145,10 @@ def by_hour(workspace_id: int, period: Period) -> Sequence[tuple[datetime, int]]
 def _top_groups(workspace_id: int, period: Period) -> list[tuple[int, str, int]]:
     """Return the largest groups last seen in the period.
 
-    Each is a tuple of id, title and count.
+    Each is a tuple of id, title and count. The order is that of an index.
     """
     seen = (AlertGroup.last_seen_at >= period.since) & (AlertGroup.last_seen_at < period.until)
     query = AlertGroup.select(AlertGroup.id, AlertGroup.title, AlertGroup.count)
     query = query.where((AlertGroup.workspace == workspace_id) & seen)
-    query = query.order_by(AlertGroup.count.desc(), AlertGroup.id).limit(TOP)
+    query = query.order_by(AlertGroup.count.desc(), AlertGroup.id.desc()).limit(TOP)
     return [(group.id, group.title, group.count) for group in query]

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from peewee import SQL, Case, ColumnBase, ModelSelect, Node
+from peewee import SQL, Case, ColumnBase, ModelSelect, Node, fn
 
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.groups.reading import pages
@@ -115,21 +115,26 @@ def matching(  # noqa: PLR0913 - the parts of a query
 ) -> tuple["ModelSelect[Any]", Position | None]:
     """Select the ``columns`` of up to ``limit`` matching groups.
 
-    A search by title, sorted by ``last_seen``, reads ``MAX_TITLES`` titles: then the position up to which they were
-    read is returned, if more follow.
+    A search by title reads ``MAX_TITLES`` titles: then the position up to which they were read is returned, if more
+    follow.
     """
     order = order or Order()
     key = _SORT_NODES[order.key]
     query = _G.select(*columns).where(_G.workspace == workspace_id)
     scanned_to: Position | None = None
-    if group_filter.q and order.key is SortKey.LAST_SEEN:
+    if group_filter.q:
         scanned_to = _end_of_titles(workspace_id, order, after)
+    if group_filter.q and order.key is SortKey.LAST_SEEN:
         found = _groups_with_title(workspace_id, group_filter.q, order, after, scanned_to)
         group_filter = replace(group_filter, q="")
         found = found.alias("found") if any(conditions(group_filter, now)) else found.limit(limit).alias("found")
         query, key = query.join(found, on=(found.c.id == _G.id)), found.c.last_seen_at
     else:
         query = pages.starting_after(query, (key, _G.id), after, descending=order.descending)
+        if group_filter.q:
+            query = query.where(_G.id == fn.ANY(fn.ARRAY(_next_groups(workspace_id, order, after))))
+        if scanned_to is not None:
+            query = query.where(pages.up_to((key, _G.id), scanned_to, descending=order.descending))
     query = query.where(*conditions(group_filter, now))
     return query.order_by(*pages.order_by((key, _G.id), descending=order.descending)).limit(limit), scanned_to
 
@@ -151,8 +156,20 @@ def _groups_with_title(
     return found.order_by(*pages.order_by(nodes, descending=order.descending))
 
 
+def _next_groups(workspace_id: int, order: Order, after: Position | None) -> "ModelSelect[Any]":
+    """Select the ids of the groups whose titles a page reads, and a tenth more for those that came meanwhile.
+
+    Many groups have one severity or count: with the range alone PostgreSQL expects all of them in it, and reads all.
+    """
+    nodes = (_SORT_NODES[order.key], _G.id)
+    query = _G.select(_G.id).where(_G.workspace == workspace_id)
+    query = pages.starting_after(query, nodes, after, descending=order.descending)
+    limit = MAX_TITLES + MAX_TITLES // 10
+    return query.order_by(*pages.order_by(nodes, descending=order.descending)).limit(limit)
+
+
 def _end_of_titles(workspace_id: int, order: Order, after: Position | None) -> Position | None:
-    nodes = (_G.last_seen_at, _G.id)
+    nodes = (_SORT_NODES[order.key], _G.id)
     query = _G.select().where(_G.workspace == workspace_id)
     query = pages.starting_after(query, nodes, after, descending=order.descending)
     return pages.end_of_scan(query, nodes, MAX_TITLES, descending=order.descending)

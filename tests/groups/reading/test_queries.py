@@ -218,14 +218,15 @@ def test_pages_of_events_are_newest_first_and_only_a_single_event_has_its_payloa
     assert event["alert_group_id"] == group.id
 
 
+@pytest.mark.parametrize("key", [SortKey.LAST_SEEN, SortKey.FIRST_SEEN])
 @pytest.mark.parametrize("descending", [True, False])
 def test_a_search_continues_by_cursor_past_titles_without_a_match(
-    workspace: int, monkeypatch: pytest.MonkeyPatch, *, descending: bool
+    workspace: int, monkeypatch: pytest.MonkeyPatch, key: SortKey, *, descending: bool
 ) -> None:
     monkeypatch.setattr(queries, "MAX_TITLES", 4)
     for number in range(13):
         open_group(f"needle {number}" if number % 6 == 0 else f"hay {number}", number)
-    order, after, pages = Order(descending=descending), None, list[list[int]]()
+    order, after, pages = Order(key=key, descending=descending), None, list[list[int]]()
     while True:
         page = queries.groups(workspace, GroupFilter(q="needle"), order, limit=2, after=after, now=LATER)
         pages.append([int(row["title"].split()[1]) for row in page.rows])

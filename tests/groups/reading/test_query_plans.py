@@ -9,7 +9,8 @@ import pytest
 
 from signalcraft.domain import grouping
 from signalcraft.domain.alerts import Severity
-from signalcraft.groups import episodes, record
+from signalcraft.groups import episodes, hourly_counts, record
+from signalcraft.groups.hourly_counts import Period
 from signalcraft.groups.reading import activity, event_queries, occurrences, pages, queries, summary
 from signalcraft.groups.reading.filters import EventFilter, GroupFilter, ValueFilter
 from signalcraft.groups.reading.pages import Page
@@ -255,6 +256,25 @@ def test_a_summary_uses_an_index_and_reads_no_more_than_it_counts(
             assert node["Actual Rows"] * node["Actual Loops"] <= 501, printed
 
 
+@pytest.mark.parametrize("key", SortKey)
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_page_of_a_search_reads_no_more_titles_than_it_may_in_any_order(
+    query_plans: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, key: SortKey, *, descending: bool
+) -> None:
+    monkeypatch.setattr(queries, "MAX_TITLES", 100)
+    order = Order(key=key, descending=descending)
+    first = page(GroupFilter(q="in no title"), order)
+    assert first.end is not None
+    page(GroupFilter(q="in no title"), order, after=first.end)
+    assert len(query_plans) == 4
+    for plan in query_plans:
+        for node in nodes(plan):
+            printed = json.dumps(plan, indent=1)
+            assert node["Node Type"] != "Seq Scan", printed
+            read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            assert read * node["Actual Loops"] <= 110, printed
+
+
 def test_an_exact_total_reads_no_more_than_it_counts(
     query_plans: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,9 +345,10 @@ def statement_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
         (lambda: activity.last_days(7, 6, now=NOW), 28 * 24),
         (lambda: occurrences.seen(12, 11, now=NOW), 3 * 16 * 30),
         (lambda: occurrences.occurrences(12, 11, limit=PAGE, after=None, now=NOW), 2 * PAGE),
+        (lambda: hourly_counts.of(7, Period(since=at(-60 * 24 * 28), until=at(60))), hourly_counts.TOP),
     ],
 )
-def test_hours_and_occurrences_read_only_what_they_count(
+def test_hours_occurrences_and_statistics_read_only_what_they_count(
     statement_plans: list[dict[str, Any]], read: Callable[[], object], most: int
 ) -> None:
     with session():
