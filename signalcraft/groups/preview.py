@@ -10,7 +10,7 @@ from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.groups import record
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.sources import Source
-from signalcraft.storage.database import session
+from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent
 
 
@@ -48,9 +48,9 @@ def preview(
         normalization = source.normalize(delivery, vocabulary)
     except PermanentError as error:
         raise InvalidFields(errors={error.field or "body": [str(error)]}) from error
-    return [
-        _preview(outcome, delivery, workspace_id, policy) for outcome in normalization.outcomes
-    ], normalization.warnings
+    with session(), database.atomic():
+        previews = [_preview(outcome, delivery, workspace_id, policy) for outcome in normalization.outcomes]
+    return previews, normalization.warnings
 
 
 def _preview(
@@ -62,11 +62,10 @@ def _preview(
     if isinstance(outcome, StatusChange):
         return Preview(outcome=outcome)
     pending_event = PendingEvent.of(outcome, delivery, workspace_id=workspace_id)
-    with session():
-        stored = next(iter(record.preview([pending_event], policy).events), None)
-        group_id = _group_of_stored(pending_event) if stored is None else None
-        if stored is not None and stored.decision is Decision.JOINED:
-            group_id = stored.group_id
+    stored = next(iter(record.preview([pending_event], policy).events), None)
+    group_id = _group_of_stored(pending_event) if stored is None else None
+    if stored is not None and stored.decision is Decision.JOINED:
+        group_id = stored.group_id
     settled = stored.pending if stored else pending_event
     return Preview(outcome=settled.alert, group_key=settled.group_key, stored=stored, group_id=group_id)
 
