@@ -94,7 +94,8 @@ def test_groups_are_searched_filtered_sorted_and_paged(site: Site, *, javascript
     assert titles.all_inner_texts() == ["ValueError: severity-low failed"]
     page.get_by_role("link", name="Remove the filter title has").click()
     page.get_by_role("link", name="Acknowledged", exact=True).click()
-    assert "ValueError: acked failed" in titles.all_inner_texts()
+    assert titles.count()
+    assert not set(titles.all_inner_texts()) & set(first)  # other tests acknowledge more than a page
     page.get_by_role("link", name="All", exact=True).click()
     page.get_by_role("link", name="Alerts", exact=True).nth(1).click()
     page.wait_for_url("**sort=-count**")

@@ -113,7 +113,7 @@ def test_keys_do_nothing_while_somebody_types_nor_when_they_are_off(site: Site) 
     page.keyboard.press("Tab")
     page.keyboard.press("?")
     assert page.get_by_role("dialog").is_visible()
-    page.get_by_label("Single keys do these things").uncheck()
+    page.get_by_label("Shortcuts are on").uncheck()
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
     for _ in range(2):
