@@ -87,6 +87,17 @@ class ApiToken(Table):
         ]
 
 
+class SavedView(Table):
+    """A list of groups that a workspace has named; ``query`` is its query string."""
+
+    workspace = ForeignKeyField(Workspace, index=False)
+    name = TextField()
+    query = TextField()
+
+    class Meta:
+        constraints = [SQL("CONSTRAINT saved_view_name_key UNIQUE (workspace_id, name)")]
+
+
 _SEVERITIES = "('info', 'low', 'med', 'high', 'critical')"
 
 
@@ -355,6 +366,7 @@ TABLES = (
     Workspace,
     WebhookSecret,
     ApiToken,
+    SavedView,
     AlertGroup,
     GroupChange,
     AlertEvent,

@@ -10,12 +10,17 @@ from urllib.parse import urlencode
 from werkzeug.datastructures import MultiDict
 
 from signalcraft.domain.alerts import GroupStatus, Severity, Vocabulary
+from signalcraft.groups import saved_views
 from signalcraft.groups.reading import activity, queries, requests
 from signalcraft.groups.reading.activity import Activity
 from signalcraft.groups.reading.cursors import Cursors
+from signalcraft.groups.reading.filters import UNASSIGNED
 from signalcraft.groups.reading.pages import Position, Row
 from signalcraft.groups.reading.queries import Order, SortKey
-from signalcraft.groups.reading.requests import Args, Listing
+from signalcraft.groups.reading.request_fields import is_name
+from signalcraft.groups.reading.requests import PAGE_PARAMETERS, Args, Listing
+from signalcraft.groups.saved_views import View
+from signalcraft.ingest.credential_cache import Caller
 from signalcraft.ui.formats import STATUS_WORDS
 
 ALL: Final = "all"
@@ -27,7 +32,7 @@ TABS: Final[Mapping[str, str]] = {
     ALL: "All",
 }
 #: Parameters that are not filters, and those that only a page has.
-_NOT_FILTERS: Final = frozenset({"cursor", "limit", "sort", "total"})
+_NOT_FILTERS: Final = PAGE_PARAMETERS | {"sort"}
 _OF_THE_PAGE: Final = ("done",)
 #: Filters with a field of their own in the form.
 FIELDS: Final = ("q", "severity_min", "project", "environment", "source", "assignee")
@@ -44,12 +49,13 @@ class Chip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertList:
-    """A page of the list. ``args`` are the parameters as they were given."""
+    """A page of the list. ``args`` are the parameters as they were given, ``views`` all of the workspace."""
 
     args: Args
     listing: Listing
     rows: Sequence[Row]
     next_cursor: str | None
+    views: Sequence[View]
 
     @property
     def tab(self) -> str:
@@ -66,6 +72,12 @@ class AlertList:
     def query(self) -> str:
         """The query string of this page."""
         return query_string(self.args)
+
+    @property
+    def open_views(self) -> Sequence[View]:
+        """The views that this list is."""
+        own = view_query(self.args)
+        return [view for view in self.views if view.query == own]
 
     @property
     def chips(self) -> Sequence[Chip]:
@@ -118,8 +130,9 @@ class AlertList:
     def tag(self, *parts: object) -> str:
         """Return what changes when the page does, apart from how long ago things were."""
         names = ("id", "version", "count", "status", "severity", "title", "assignee_user_id", "last_seen_at")
-        content = [[row[name] for name in names] for row in self.rows]
-        return hashlib.sha256(repr((content, self.next_cursor, self.query, parts)).encode()).hexdigest()[:24]
+        rows = [[row[name] for name in names] for row in self.rows]
+        content = (rows, self.next_cursor, self.query, self.views, parts)
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:24]
 
 
 def read(args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabulary, now: datetime) -> AlertList:
@@ -132,8 +145,13 @@ def read(args: Args, workspace_id: int, *, cursors: Cursors, vocabulary: Vocabul
     given, listing, after = parse(args, workspace_id, cursors=cursors, vocabulary=vocabulary)
     limit = min(listing.limit, MAX_ROWS)
     page = queries.groups(workspace_id, listing.group_filter, listing.order, limit=limit, after=after, now=now)
-    next_cursor = cursors.write(page.end, scope=listing.scope)
-    return AlertList(args=given, listing=listing, rows=page.rows, next_cursor=next_cursor)
+    return AlertList(
+        args=given,
+        listing=listing,
+        rows=page.rows,
+        next_cursor=cursors.write(page.end, scope=listing.scope),
+        views=saved_views.views(workspace_id),
+    )
 
 
 def parse(
@@ -159,6 +177,20 @@ def query_string(args: "Args | Sequence[tuple[str, str]]") -> str:
     """Return parameters as a query string with its question mark; empty if there are none."""
     pairs = list(args.items(multi=True)) if isinstance(args, MultiDict) else list(args)
     return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def view_query(args: Args) -> str:
+    """Return the query string that a view of this list has: no page of it, and parameters in one order."""
+    return query_string(sorted(pair for pair in args.items(multi=True) if pair[0] not in PAGE_PARAMETERS))
+
+
+def assignee_of(caller: Caller) -> str:
+    """Return the name by which groups are assigned to who is signed in; empty if the filter cannot name it.
+
+    API_TOKEN is nobody's name.
+    """
+    name = caller.token
+    return name if caller.token_id and is_name(name) and name != UNASSIGNED and not name.startswith("!") else ""
 
 
 def choices() -> Mapping[str, object]:

@@ -1,26 +1,31 @@
-"""Routes of the list of groups: show it, and change many groups."""
+"""Routes of the list of groups: show it, change many groups, save and delete views of it."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, g, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from marshmallow import ValidationError
 from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from signalcraft.domain.deliveries import MAX_ID
-from signalcraft.domain.errors import RecoverableError
-from signalcraft.groups import user_updates
+from signalcraft.domain.errors import Conflict, InvalidFields, NotFound, RecoverableError
+from signalcraft.groups import saved_views, user_updates
 from signalcraft.groups.reading.requests import Args
 from signalcraft.groups.user_updates import MAX_BULK, GroupUpdate
 from signalcraft.storage.database import session
-from signalcraft.ui import actions, alert_list, assets, auth, context, formats
+from signalcraft.ui import actions, alert_list, assets, auth, context, errors, formats
 from signalcraft.ui.alert_list import AlertList
 
 alerts = Blueprint("alerts", __name__)
+
+_VIEW_DONE: Mapping[str, str] = MappingProxyType({"save-view": "View saved.", "delete-view": "View deleted."})
 
 
 @alerts.get("/alerts")
@@ -32,7 +37,7 @@ def show_alerts() -> ResponseReturnValue:
         tag = found.tag(now.replace(minute=0, second=0, microsecond=0), g.session.nonce, assets.release())
         if request.if_none_match.contains_weak(tag):
             return tagged(Response(status=HTTPStatus.NOT_MODIFIED), tag)
-        page = _render(found, now, tag=tag, done=request.args.get("done", ""))
+        page = render_template("alerts.html", **_values(found, now, tag=tag, done=request.args.get("done", "")))
     return tagged(Response(page), tag)
 
 
@@ -56,10 +61,35 @@ def change_alerts() -> ResponseReturnValue:
     if refused:
         reasons = {group_id: refusal.detail or refusal.title for group_id, refusal in refused.items()}
         with suppress(RecoverableError), session():
-            page = _render(_read(back, now), now, done=done, ticked=ids, refused=reasons)
-            return Response(page, status=HTTPStatus.CONFLICT)
-    query = alert_list.query_string([*back.items(multi=True), ("done", done)])
-    return redirect(f"/alerts{query}", HTTPStatus.SEE_OTHER)
+            values = _values(_read(back, now), now, done=done, ticked=ids, refused=reasons)
+            return Response(render_template("alerts.html", **values), status=HTTPStatus.CONFLICT)
+    return _back_to(back, done)
+
+
+@alerts.post("/views")
+def save_view() -> ResponseReturnValue:
+    """Save the list as a view; if it cannot be, show the list and say why."""
+    caller, now, here = auth.require_write_scope(), datetime.now(UTC), context.current()
+    back, name = _args_of(request.form.get("back", "")), " ".join(request.form.get("name", "").split())
+    given, _, _ = alert_list.parse(back, caller.workspace_id, cursors=here.cursors, vocabulary=here.settings.vocabulary)
+    query = alert_list.view_query(given)
+    with session():
+        try:
+            saved_views.save(caller.workspace_id, name, query)
+        except (Conflict, InvalidFields) as refusal:
+            return errors.page_of(refusal, template="alerts.html", view_name=name, **_values(_read(back, now), now))
+    return _back_to(_args_of(query), "save-view")
+
+
+@alerts.post("/views/<view>/delete")
+def delete_view(view: str) -> ResponseReturnValue:
+    """Delete a view, and show the list that it was."""
+    caller = auth.require_write_scope()
+    if not is_number(view):
+        raise NotFound
+    with session():
+        saved_views.delete(caller.workspace_id, int(view))
+    return _back_to(_args_of(request.form.get("back", "")), "delete-view")
 
 
 def tagged(response: Response, tag: str) -> Response:
@@ -81,32 +111,41 @@ def _read(args: Args, now: datetime) -> AlertList:
     )
 
 
-def _render(
+def _values(
     found: AlertList,
     now: datetime,
     *,
     tag: str = "",
     done: str = "",
     ticked: Collection[int] = (),
-    refused: Mapping[int, str] | None = None,
-) -> str:
+    refused: Mapping[int, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return what ``alerts.html`` shows."""
     shown = {row["id"] for row in found.rows}
-    return render_template(
-        "alerts.html",
-        list=found,
-        hours=alert_list.hours_of(found, auth.caller().workspace_id, now=now),
-        tag=tag,
-        done=_done_words(done),
-        ticked=set(ticked) & set(refused or {}),
-        refused=refused or {},
-        elsewhere={group_id: reason for group_id, reason in (refused or {}).items() if group_id not in shown},
-        snoozes=actions.SNOOZES,
+    return {
+        "list": found,
+        "hours": alert_list.hours_of(found, auth.caller().workspace_id, now=now),
+        "assignee": alert_list.assignee_of(auth.caller()),
+        "tag": tag,
+        "done": _done_words(done),
+        "ticked": set(ticked) & set(refused),
+        "refused": refused,
+        "elsewhere": {group_id: reason for group_id, reason in refused.items() if group_id not in shown},
+        "snoozes": actions.SNOOZES,
         **alert_list.choices(),
-    )
+    }
+
+
+def _back_to(args: Args, done: str) -> WerkzeugResponse:
+    """Lead to a list, which says what was done."""
+    query = alert_list.query_string([*args.items(multi=True), ("done", done)])
+    return redirect(f"/alerts{query}", HTTPStatus.SEE_OTHER)
 
 
 def _done_words(done: str) -> str:
     """Return what was done, in words; empty for anything but our own."""
+    if done in _VIEW_DONE:
+        return _VIEW_DONE[done]
     action, _, number = done.partition("-")
     if action not in actions.DONE or not (number.isascii() and number.isdecimal() and len(number) <= 4):
         return ""

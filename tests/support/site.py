@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from signalcraft.domain.alerts import Change, Severity, StatusChange
 from signalcraft.domain.errors import UnexpectedShape
-from signalcraft.groups import source_updates
+from signalcraft.groups import saved_views, source_updates
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.queues import dead_letters
 from signalcraft.storage import tenants
@@ -93,6 +93,8 @@ def fill(now: datetime) -> dict[str, int]:
     with session():
         resolved = StatusChange(source="sentry", change=Change.RESOLVED, fingerprint="issue:resolved", received_at=now)
         source_updates.apply_status_changes([(1, resolved)])
+        saved_views.save(1, "Severe in production", "?environment=prod&q=severity&severity_min=high")
+        saved_views.save(1, HOSTILE_TEXT[: saved_views.MAX_NAME_LENGTH], "?q=evil.example")
         dead_letters.add_all([(accepted(), UnexpectedShape(HOSTILE_TEXT))], stage="normalize")
     return ids
 

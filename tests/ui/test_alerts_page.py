@@ -168,6 +168,20 @@ def test_what_is_done_is_said_to_be_done_although_the_list_cannot_be_read(
     assert status_of(1) == "ack"
 
 
+def test_a_form_that_failed_leads_back_to_the_list(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable
+
+    record(pending_event(title="one", minute=minutes_ago(1)))
+    page = client.get("/alerts?q=one")
+    monkeypatch.setattr("signalcraft.groups.user_updates.update_groups", unavailable)
+    monkeypatch.setattr("signalcraft.groups.saved_views.save", unavailable)
+    for path, data in (("/alerts/bulk", {"action": "ack", "ids": "1"}), ("/views", {"name": "one", "back": "?q=one"})):
+        response = submit(client, path, page=page, data=data)
+        assert response.status_code == 503
+        assert '<a class="button" href="/alerts">Try again</a>' in response.text
+
+
 def test_what_cannot_be_done_is_said_and_stays_ticked(client: FlaskClient, alert: Alert) -> None:
     alert("one", "two")
     page = client.get("/alerts")

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from signalcraft.storage.database import session
 from signalcraft.storage.delivery_models import FailedDelivery
-from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange
+from signalcraft.storage.models import AlertEvent, AlertGroup, GroupChange, SavedView
 from signalcraft.storage.notification_models import Notification, ReceiverState
 
 TEXTS = [
@@ -30,6 +30,7 @@ _FOREIGN = re.compile(
 
 def fill(text: str) -> None:
     with session():
+        SavedView.create(workspace=1, name=text, query="")
         AlertGroup.update(
             title=text, project=text, environment=text, link=text, assignee_user_id=text, runbook_url=text
         ).execute()

@@ -90,7 +90,9 @@ class EditBody(Schema):
             raise ValidationError("Only with the status snoozed.", "snoozed_until")
 
 
-_PAGE_QUERY, _FILTER_QUERY, _GROUPS_QUERY, _UPDATE = PageQuery(), FilterQuery(), GroupsQuery(), EditBody()
+_FILTER_QUERY, _GROUPS_QUERY, _UPDATE = FilterQuery(), GroupsQuery(), EditBody()
+#: Parameters that say which page of a list is meant, not which list.
+PAGE_PARAMETERS: Final = frozenset({*PageQuery().fields, "total"})
 
 
 def load_groups_query(args: Args, *, workspace_id: int, vocabulary: Vocabulary) -> Listing:
@@ -178,5 +180,4 @@ def canonical(args: Args) -> str:
 
     Those may differ from page to page.
     """
-    page_parameters = {*_PAGE_QUERY.fields, "total"}
-    return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in page_parameters))
+    return json.dumps(sorted((name, value) for name, value in args.items(multi=True) if name not in PAGE_PARAMETERS))

@@ -67,6 +67,35 @@ def test_tab_and_enter_are_enough_to_sign_in_and_acknowledge_a_group(site: Site,
     assert status(group_id) == "ack"
 
 
+@pytest.mark.parametrize("javascript", [True, False])
+def test_tab_and_enter_are_enough_to_save_open_and_delete_a_view(site: Site, *, javascript: bool) -> None:
+    name = f"<b>Low & {javascript}"
+    visitor = site.visit(javascript=javascript, width=360)
+    page = visitor.open("/alerts?q=severity-low")
+    view = page.get_by_role("link", name=name, exact=True)
+    tab_to(page, "Save view")
+    page.keyboard.press("Enter")
+    tab_to(page, "Name")
+    page.keyboard.type(name)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    expect(page.locator(".notice.good")).to_have_text("View saved.")
+    visitor.open("/alerts")
+    assert view.get_attribute("aria-current") is None
+    tab_to(page, name)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert view.get_attribute("aria-current") == "page"
+    assert page.locator(".list .title").all_inner_texts() == ["ValueError: severity-low failed"]
+    tab_to(page, "Delete view")
+    page.keyboard.press("Enter")
+    tab_to(page, "Delete")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    expect(page.locator(".notice.good")).to_have_text("View deleted.")
+    assert view.count() == 0
+
+
 def test_j_and_k_move_x_ticks_and_a_acknowledges_what_is_ticked(site: Site) -> None:
     visitor, ids = list_of(site, "keys one", "keys two", "keys three")
     page = visitor.page

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Page, expect
 
+from signalcraft.groups import saved_views
 from signalcraft.storage import tenants
 from signalcraft.storage.database import session
 from tests.support.builders import change_group, record
@@ -59,6 +60,16 @@ def test_a_group_that_somebody_changed_shows_it_and_what_is_being_typed_stays(si
     with refreshing(page, 200):
         expect(page.locator("[data-live=head]")).to_contain_text("Acknowledged")
     assert page.get_by_label("Assignee").input_value() == "half a na"
+
+
+def test_a_view_that_somebody_saves_shows_where_the_list_is_open(site: Site) -> None:
+    page = opened(site, "/alerts?q=filler&sort=count")
+    expect(page.locator("summary", has_text="Save view")).to_be_visible()
+    with session():
+        saved_views.save(1, "Fillers", "?q=filler&sort=count")
+    with refreshing(page, 200):
+        expect(page.get_by_role("link", name="Fillers")).to_have_attribute("aria-current", "page")
+    expect(page.locator("summary", has_text="Delete view")).to_be_visible()
 
 
 def test_a_page_whose_session_has_ended_says_so(site: Site) -> None:
