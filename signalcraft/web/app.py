@@ -65,6 +65,7 @@ _SECURITY_HEADERS = {
 def create_app(settings: Settings) -> Flask:
     """Wire the web application."""
     app = Flask("signalcraft", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider; fields are in the schemas' order
     # A sender may take a redirect for success and not follow it: the alert would be lost.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
