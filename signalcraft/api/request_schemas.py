@@ -78,7 +78,7 @@ class GroupNotificationsQuery(PageQuery):
 class NotificationsQuery(GroupNotificationsQuery):
     """A filtered page of notifications."""
 
-    group_id = fields.Integer(load_default=None, validate=validate.Range(0, MAX_ID))
+    group_id = fields.Integer(data_key="group", load_default=None, validate=validate.Range(0, MAX_ID))
 
 
 class PreviewQuery(Schema):

@@ -160,7 +160,7 @@ WORDS: Final[Mapping[str, tuple[str, Any]]] = {
     "EventsQuery.until": ("Events received before this time; a date is its beginning in UTC.", "2026-03-02"),
     "GroupNotificationsQuery.receiver": ("Notifications to this receiver.", "ops-mail"),
     "GroupNotificationsQuery.state": ("Notifications in this state.", "given_up"),
-    "NotificationsQuery.group_id": ("Notifications about this group.", 42),
+    "NotificationsQuery.group": ("Notifications about this group.", 42),
     "StatsQuery.since": (f"Beginning; the default is a day before until, at most {MAX_DAYS} days.", "2026-03-01"),
     "StatsQuery.until": ("End; the default is now. Both are widened to full hours.", "2026-03-02"),
     # Updates.

@@ -73,10 +73,10 @@ def test_what_is_about_no_group_is_not_listed(client: FlaskClient) -> None:
     ("query", "expected"),
     [
         ("receiver=ops", {("ops", 1), ("ops", 2)}),
-        ("receiver=mail&group_id=2", {("mail", 2)}),
+        ("receiver=mail&group=2", {("mail", 2)}),
         ("state=given_up", {("ops", 1)}),
         ("state=sent&receiver=ops", {("ops", 2)}),
-        ("group_id=0", set()),
+        ("group=0", set()),
         ("receiver=nobody", set()),
     ],
 )
@@ -111,7 +111,7 @@ def test_another_workspace_sees_nothing_of_it(client: FlaskClient) -> None:
     with session():
         token = tenants.create_token("acme", can_write=False, name="acme")
     assert listed(client, token=token) == []
-    assert listed(client, "/notifications?group_id=1", token) == []
+    assert listed(client, "/notifications?group=1", token) == []
     assert code_of(ask(client, "/groups/1/notifications", token)) == "not_found"
     assert code_of(ask(client, "/groups/999/notifications")) == "not_found"
 
@@ -124,9 +124,9 @@ def test_another_workspace_sees_nothing_of_it(client: FlaskClient) -> None:
         "receiver=",
         "receiver=%00",
         f"receiver={'x' * 201}",
-        "group_id=x",
-        "group_id=-1",
-        f"group_id={2**63}",
+        "group=x",
+        "group=-1",
+        f"group={2**63}",
         "limit=0",
         "q=x",
     ],
@@ -137,9 +137,9 @@ def test_a_value_that_cannot_be_is_refused_by_its_name(client: FlaskClient, quer
     assert list(response.get_json()["errors"]) == [query.partition("=")[0]]
 
 
-def test_a_group_s_own_list_takes_no_group_id(client: FlaskClient) -> None:
+def test_a_group_s_own_list_takes_no_group(client: FlaskClient) -> None:
     tell("1")
-    assert code_of(ask(client, "/groups/1/notifications?group_id=1")) == "fields_invalid"
+    assert code_of(ask(client, "/groups/1/notifications?group=1")) == "fields_invalid"
 
 
 @pytest.mark.parametrize(
