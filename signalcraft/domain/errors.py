@@ -69,12 +69,6 @@ class BodyDuplicateKey(Refusal):
     title = "The body holds an object with the same key twice."
 
 
-class InvalidCursor(Refusal):
-    status = 400
-    code = "cursor_invalid"
-    title = "This list did not issue the cursor."
-
-
 class BadSignature(Refusal):
     """Also for an unknown workspace and one without a secret: the response must not reveal which."""
 
@@ -150,6 +144,12 @@ class InvalidFields(Refusal):
     status = 422
     code = "fields_invalid"
     title = "A field is missing, of the wrong type or not allowed; see errors."
+
+
+class InvalidCursor(Refusal):
+    status = 422
+    code = "cursor_invalid"
+    title = "This list did not issue the cursor."
 
 
 class TooManyRequests(Refusal):

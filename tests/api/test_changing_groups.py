@@ -371,9 +371,9 @@ def test_a_cursor_continues_also_if_all_groups_still_match_the_filter(
     assert sorted(seen) == [group.id for group in groups()]
     assert {group.assignee_user_id for group in groups()} == {"me"}
     other = body | {"filter": {"status": "ack"}}
-    assert (bulk(client, other).status_code, code_of(bulk(client, other))) == (400, "cursor_invalid")
+    assert (bulk(client, other).status_code, code_of(bulk(client, other))) == (422, "cursor_invalid")
     strange = bulk(client, body | {"cursor": "\ud800"})
-    assert (strange.status_code, code_of(strange)) == (400, "cursor_invalid")
+    assert (strange.status_code, code_of(strange)) == (422, "cursor_invalid")
     assert bulk(client, {"ids": [1], "set": {}, "cursor": "x"}).get_json()["errors"] == {
         "cursor": ["Only with a filter."]
     }

@@ -369,7 +369,7 @@ def test_a_cursor_is_bound_to_its_workspace_its_query_and_its_list(environ: dict
         ask(client, f"/groups/1/events?cursor={cursor}"),
         ask(client, f"/groups?status=open&cursor={cursor}", token),
     ]
-    assert {(other.status_code, code_of(other)) for other in others} == {(400, "cursor_invalid")}
+    assert {(other.status_code, code_of(other)) for other in others} == {(422, "cursor_invalid")}
 
 
 def test_a_cursor_that_was_altered_or_made_up_is_refused(client: FlaskClient) -> None:
@@ -399,7 +399,8 @@ def test_times_are_always_of_one_length() -> None:
 
 def test_an_empty_cursor_is_invalid(client: FlaskClient) -> None:
     response = ask(client, "/groups?cursor=")
-    assert (response.status_code, code_of(response)) == (400, "cursor_invalid")
+    assert (response.status_code, code_of(response)) == (422, "cursor_invalid")
+    assert list(response.get_json()["errors"]) == ["cursor"]
 
 
 def test_any_page_can_have_the_estimate(client: FlaskClient) -> None:

@@ -52,7 +52,7 @@ class Cursors:
         try:
             value, row_id = self._serializer(scope).loads(cursor)
         except (BadData, UnicodeError):  # UnicodeError: half of a surrogate pair, which JSON can contain
-            raise InvalidCursor from None
+            raise InvalidCursor(errors={"cursor": ["Must be the next_cursor of this list."]}) from None
         return Position(value=datetime.fromisoformat(value) if isinstance(value, str) else value, id=row_id)
 
     def _serializer(self, scope: str) -> URLSafeSerializer:
