@@ -194,7 +194,7 @@ class AlertGroup(Table):
             ),
             *(
                 SQL(f"CREATE INDEX alert_group_{name} ON alert_group (workspace_id, {name}, {_NEWEST_FIRST})")
-                for name in ("severity", "status", "project", "environment")
+                for name in ("severity", "status", "project", "environment", "source")
             ),
             SQL(
                 f"CREATE INDEX alert_group_assignee ON alert_group (workspace_id, assignee_user_id, {_NEWEST_FIRST})"

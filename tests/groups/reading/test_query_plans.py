@@ -185,8 +185,8 @@ def test_the_first_page_of_every_filter_uses_an_index(
         check(plan)
 
 
-@pytest.mark.parametrize("name", ["issue_id", "fingerprint"])
-def test_an_issue_reads_only_its_own_groups(query_plans: list[dict[str, Any]], name: str) -> None:
+@pytest.mark.parametrize("name", ["issue_id", "fingerprint", "source"])
+def test_an_issue_or_a_source_reads_only_its_own_groups(query_plans: list[dict[str, Any]], name: str) -> None:
     page(replace(GroupFilter(), **{name: only("no such one")}))  # type: ignore[arg-type]  # each is a choice
     (plan,) = query_plans
     for node in nodes(plan):
