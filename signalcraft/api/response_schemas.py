@@ -76,6 +76,7 @@ class Change(Schema):
     field = fields.String(required=True)
     before = fields.String(attribute="from_value", data_key="from", required=True, allow_none=True)
     after = fields.String(attribute="to_value", data_key="to", required=True, allow_none=True)
+    note = fields.String(required=True, allow_none=True)
 
 
 class Seen(Schema):

@@ -70,16 +70,19 @@ _SET: Final = f"""
                                 ELSE g.source_status_at END,
         version = g.version + 1
     WHERE g.id = %(id)s"""
-_UPDATES: Final = {actor: with_audit_log(_SET, actor, by="%(by)s", at="%(at)s") for actor in Actor if actor.is_person}
+_UPDATES: Final = {
+    actor: with_audit_log(_SET, actor, by="%(by)s", at="%(at)s", note="%(note)s") for actor in Actor if actor.is_person
+}
 
 
 class UpdateFields(TypedDict, total=False):
-    """The fields of a group that a user may set; missing keys are left unchanged."""
+    """The fields of a group that a user may set, and a note that says why; missing keys are left unchanged."""
 
     status: GroupStatus
     snoozed_until: datetime | None
     assignee_user_id: str | None
     runbook_url: str | None
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,12 +206,19 @@ def _current(workspace_id: int, groups: Sequence[_Group]) -> dict[str, int]:
 
 
 def _write_update(group: _Group, update: GroupUpdate, current: dict[str, int]) -> bool:
-    """Update a locked group and ``current``, if anything changes; return whether it did."""
+    """Update a locked group and ``current``, if anything changes; return whether it did.
+
+    Raises:
+        Conflict: its state does not allow the update, or a note would be lost.
+    """
     current_id = current.get(group.group_key)
     updated = _updated_group(group, update, successor=None if current_id == group.id else current_id)
+    note = update.fields.get("note") or None
     if updated == group:
+        if note:
+            raise Conflict("Nothing would change, and a note is kept only with a change.")
         return False
-    values = {"status": updated.status.value, "by": update.by, "at": update.at}
+    values = {"status": updated.status.value, "by": update.by, "at": update.at, "note": note}
     database.execute_sql(_UPDATES[update.actor], asdict(updated) | values)
     if updated.is_current:
         current[group.group_key] = group.id

@@ -7,9 +7,10 @@ from signalcraft.groups.reading import activity, queries
 from signalcraft.groups.reading.pages import Row
 from signalcraft.storage.database import database, rows
 
-#: What a card shows besides the group: who changed its status last, and whether it is a regression.
+#: What a card shows besides the group: who changed its status last and why, and whether it is a regression.
 _HISTORY: Final = """
     SELECT c.changed_by AS status_by, c.actor AS status_actor, c.changed_at AS status_at, c.to_value AS status_to,
+           c.note AS status_note,
            CASE WHEN p.resolved_at <= g.first_seen_at THEN p.resolved_at END AS previous_resolved_at
     FROM alert_group g LEFT JOIN alert_group p ON p.id = g.previous_group_id
     LEFT JOIN LATERAL (

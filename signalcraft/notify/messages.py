@@ -1,6 +1,7 @@
 """Render messages: what a receiver is told of a group, in plain text and as facts.
 
-The kinds put them into their formats. Sender's text is in ``title`` and ``text`` alone.
+The kinds put them into their formats. Sender's text is in ``title`` and ``text`` alone, and a person's note in the
+status of a card.
 """
 
 import hashlib
@@ -100,7 +101,7 @@ def of_group(row: Row, group: Row, *, attempted_at: datetime, public_url: str) -
         url=_page(public_url, group["id"]),
         link=group["link"] if (group["link"] or "").startswith(("https://", "http://")) else None,
         thread_id=_thread_id(group),
-        card=Card(status=_status(group, attempted_at), context=_context(group, attempted_at)),
+        card=Card(status=_status(group, attempted_at) + _note(group), context=_context(group, attempted_at)),
     )
 
 
@@ -258,6 +259,12 @@ def _status(group: Row, now: datetime) -> str:
     if at and group.get("status_to") == "open" and group["status_actor"] != "alert":
         return f"Reopened{by}, {_minute(at)}"
     return f"Open since {_minute(group['first_seen_at'])}, {_ago(group['first_seen_at'], now)}"
+
+
+def _note(group: Row) -> str:
+    """Return the note of who gave the group its status."""
+    note = group.get("status_note") if group.get("status_to") == group["status"] else None
+    return f". Note: “{note}”" if note else ""
 
 
 def already(group: Row, now: datetime) -> str:

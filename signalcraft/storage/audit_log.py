@@ -1,4 +1,4 @@
-"""The audit log of groups: who changed which field, when, from which value to which; and what happened to them by that.
+"""The audit log of groups: who changed which field, when, from which value to which, why; and what happened by that.
 
 The statement that updates a group also inserts its audit rows and its happenings, so none exists without the others.
 """
@@ -42,12 +42,12 @@ _STATUS_HAPPENING = """CASE changed.status
     END"""
 
 
-def with_audit_log(update: str, actor: Actor, *, by: str, at: str) -> str:
+def with_audit_log(update: str, actor: Actor, *, by: str, at: str, note: str = "NULL") -> str:
     """Return SQL that runs ``update`` and inserts its audit rows and happenings.
 
-    ``update`` is an UPDATE of ``alert_group g`` without RETURNING; ``by`` and ``at`` are SQL expressions for the actor
-    and the time. The statement returns the group's id once for each field that changed. The rows must be locked
-    already: the old values are those from the start of the statement.
+    ``update`` is an UPDATE of ``alert_group g`` without RETURNING; ``by``, ``at`` and ``note`` are SQL expressions for
+    the actor, the time and what a person wrote about it. The statement returns the group's id once for each field that
+    changed. The rows must be locked already: the old values are those from the start of the statement.
     """
     fields = ", ".join(f"('{name}', {text.format('was')}, {text.format('changed')})" for name, text in _FIELDS.items())
     status_happening = _STATUS_HAPPENING.format(actor=actor.value)
@@ -55,9 +55,9 @@ def with_audit_log(update: str, actor: Actor, *, by: str, at: str) -> str:
     WITH changed AS ({update} RETURNING g.*),
     audited AS (
         INSERT INTO group_change
-            (workspace_id, alert_group_id, changed_at, actor, changed_by, field, from_value, to_value)
+            (workspace_id, alert_group_id, changed_at, actor, changed_by, field, from_value, to_value, note)
         SELECT changed.workspace_id, changed.id, {at}, '{actor.value}', {by},
-               field.name, field.from_value, field.to_value
+               field.name, field.from_value, field.to_value, {note}
         FROM changed JOIN alert_group was ON was.id = changed.id
         CROSS JOIN LATERAL (VALUES {fields}) AS field (name, from_value, to_value)
         WHERE field.from_value IS DISTINCT FROM field.to_value

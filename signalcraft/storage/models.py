@@ -204,7 +204,7 @@ class AlertGroup(Table):
 
 
 class GroupChange(Table):
-    """One change of a group's field: when, by whom (the name of a token or a source), old and new value."""
+    """One change of a group's field: when, by whom (the name of a token or a source), old and new value, and why."""
 
     workspace = ForeignKeyField(Workspace, index=False)
     alert_group = ForeignKeyField(AlertGroup, index=False, on_delete="CASCADE")
@@ -214,6 +214,7 @@ class GroupChange(Table):
     field = TextField()
     from_value = TextField(null=True)
     to_value = TextField(null=True)
+    note = TextField(null=True)
 
     class Meta:
         constraints = [
@@ -222,6 +223,7 @@ class GroupChange(Table):
                 "field IN ('status', 'snoozed_until', 'assignee_user_id', 'runbook_url')",
                 name="group_change_field_check",
             ),
+            Check("char_length(note) <= 500", name="group_change_note_check"),
         ]
         indexes = [SQL("CREATE INDEX group_change_listing ON group_change (alert_group_id, id DESC)")]
 

@@ -52,7 +52,7 @@ def fields_of(form: Mapping[str, str], *, now: datetime) -> UpdateFields:
     action = form.get("action", "")
     body: dict[str, Any]
     if action in _STATUSES:
-        body = {"status": _STATUSES[action].value}
+        body = {"status": _STATUSES[action].value, "note": form.get("note", "")}
         if action == "snooze":
             until = _snooze_end(form, now)
             body["snoozed_until"] = until and until.isoformat()

@@ -13,6 +13,7 @@ from signalcraft.domain.errors import Conflict, InvalidFields, NotFound, Precond
 from signalcraft.groups import user_updates
 from signalcraft.groups.reading import event_queries, queries
 from signalcraft.groups.reading.pages import Position
+from signalcraft.groups.reading.request_fields import MAX_NOTE_LENGTH
 from signalcraft.groups.user_updates import GroupUpdate
 from signalcraft.storage.database import session
 from signalcraft.ui import actions, assets, auth, context, group_page
@@ -91,7 +92,7 @@ def _values(found: GroupPage) -> dict[str, object]:
         "cut": cut,
         "max_tags": group_page.MAX_TAGS,
         "snoozes": actions.SNOOZES,
-        "done": actions.DONE,
+        "max_note": MAX_NOTE_LENGTH,
     }
 
 

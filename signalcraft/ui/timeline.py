@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from signalcraft.domain.alerts import Decision, GroupStatus
@@ -39,7 +40,10 @@ _NOTIFICATIONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of the timeline; ``kind`` is its CSS class. ``since`` is when a run of alerts began."""
+    """One line of the timeline; ``kind`` is its CSS class. ``since`` is when a run of alerts began.
+
+    ``note`` is what somebody wrote about a change.
+    """
 
     kind: str
     at: datetime
@@ -48,6 +52,7 @@ class Entry:
     event_id: int | None = None
     since: datetime | None = None
     failed: bool = False
+    note: str = ""
 
 
 def of(group: Row, events: Sequence[Row], changes: Iterable[Row], notifications: Iterable[Row]) -> Sequence[Entry]:
@@ -62,19 +67,25 @@ def of(group: Row, events: Sequence[Row], changes: Iterable[Row], notifications:
 
 def changes_of(changes: Iterable[Row]) -> Iterator[Entry]:
     """Yield changes in words; fields that one person changed at once are one line."""
-    for (at, actor, by), rows in groupby(changes, key=lambda row: (row["changed_at"], row["actor"], row["changed_by"])):
+    for _, rows in groupby(changes, key=itemgetter("changed_at", "actor", "changed_by")):
         fields = {row["field"]: row for row in rows}
         text = ", ".join(_change_words(fields))
-        if text:
-            yield Entry(kind="change", at=at, text=text[0].upper() + text[1:], detail=_BY[Actor(actor)].format(by=by))
+        change = next(iter(fields.values()))
+        yield Entry(
+            kind="change",
+            at=change["changed_at"],
+            text=text[:1].upper() + text[1:],
+            detail=_BY[Actor(change["actor"])].format(by=change["changed_by"]),
+            note=change["note"] or "",
+        )
 
 
 def _change_words(fields: dict[str, Row]) -> Iterator[str]:
     until = fields.get("snoozed_until")
     if status := fields.get("status"):
         yield _status_words(status, until)
-    elif until and until["to_value"]:
-        yield f"snooze moved{_until(until)}"
+    elif until:
+        yield f"snoozed{_until(until)}"
     if assignee := fields.get("assignee_user_id"):
         yield f"assigned to {assignee['to_value']}" if assignee["to_value"] else "unassigned"
     if runbook := fields.get("runbook_url"):

@@ -107,7 +107,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "groups.change_group": Operation(
         summary="Update a group; with If-Match, only that version.",
         body=requests.EditBody,
-        request_example={"status": "ack", "assignee_user_id": "ann"},
+        request_example={"status": "ack", "note": "Waiting for the payment provider."},
         responses={200: group_schema.Group},
         headers=("If-Match",),
         refusals=(*_BODY_REFUSALS, *_ITEM_REFUSALS, errors.NotAllowed, errors.Conflict, errors.PreconditionFailed),

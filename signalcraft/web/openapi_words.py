@@ -9,6 +9,7 @@ from typing import Any, Final
 from signalcraft.groups.hourly_counts import MAX_DAYS
 from signalcraft.groups.reading.event_queries import MAX_EVENTS
 from signalcraft.groups.reading.queries import MAX_EXACT_TOTAL, MAX_TITLES
+from signalcraft.groups.reading.request_fields import MAX_NOTE_LENGTH
 from signalcraft.groups.reading.requests import MAX_LIMIT
 from signalcraft.groups.reading.summary import MAX_GROUPS, MAX_VALUES
 from signalcraft.groups.user_updates import MAX_BULK
@@ -103,6 +104,7 @@ WORDS: Final[Mapping[str, tuple[str, Any]]] = {
     "Change.field": ("Field that was changed.", "status"),
     "from": ("Value before, as text.", "open"),
     "to": ("Value after, as text.", "ack"),
+    "note": ("Why, in the words of who changed it; null: none was given.", "Waiting for the payment provider."),
     "changes": ("The changes of this page, newest first.", COMPOSED),
     # Occurrences.
     "seen": ("How often the problem was seen in 30 days, today included.", COMPOSED),
@@ -170,6 +172,10 @@ WORDS: Final[Mapping[str, tuple[str, Any]]] = {
     "EditBody.runbook_url": (
         "Page that says what to do, http or https; null: none.",
         "https://wiki.example.com/shop",
+    ),
+    "EditBody.note": (
+        f"Why: up to {MAX_NOTE_LENGTH} characters, kept in the history with what is changed; null: none.",
+        "Waiting for the payment provider.",
     ),
     "ids": (f"Ids of the groups, up to {MAX_BULK:,}; either these or filter.", [41, 42]),
     "filter": ("Filters of the list, at least one, each a text or a list of texts.", COMPOSED),

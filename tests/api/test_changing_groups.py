@@ -198,6 +198,11 @@ def test_a_group_cannot_be_reopened_while_a_newer_one_is_current(client: FlaskCl
         ({"runbook_url": "ftp://example.com/"}, "runbook_url"),
         ({"runbook_url": "wiki"}, "runbook_url"),
         ({"runbook_url": "https://example.com/" + "x" * 2_000}, "runbook_url"),
+        ({"status": "ack", "note": "x" * 501}, "note"),
+        ({"status": "ack", "note": "a\nb"}, "note"),
+        ({"status": "ack", "note": "\ud800"}, "note"),
+        ({"status": "ack", "note": 7}, "note"),
+        ({"note": "nothing else"}, "note"),
         ({"title": "mine"}, "title"),
     ],
 )
@@ -301,6 +306,42 @@ def test_the_end_of_a_snooze_is_in_the_history_as_the_api_writes_times(client: F
     record(pending_event())
     until = change(client, 1, status="snoozed", snoozed_until=soon()).get_json()["snoozed_until"]
     assert history(client, 1)[-1] == ("API_TOKEN", "snoozed_until", None, until)
+
+
+@pytest.mark.parametrize(
+    ("note", "kept"),
+    [
+        (" waiting for the provider ", "waiting for the provider"),
+        ("é" * 500, "é" * 500),
+        ("<b>'; DROP TABLE group_change; -- %(by)s", "<b>'; DROP TABLE group_change; -- %(by)s"),
+        ("  ", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_note_is_kept_with_every_field_that_it_was_given_for(
+    client: FlaskClient, note: str | None, kept: str | None
+) -> None:
+    record(pending_event())
+    assert change(client, 1, status="ack", assignee_user_id="ann", note=note).status_code == 200
+    assert change(client, 1, status="resolved").status_code == 200
+    rows = ask(client, "/groups/1/history").get_json()["changes"]
+    assert [(row["to"], row["note"]) for row in rows] == [("resolved", None), ("ann", kept), ("ack", kept)]
+
+
+def test_a_note_is_refused_where_nothing_changes_rather_than_lost(client: FlaskClient) -> None:
+    record(pending_event(issue="1"))
+    record(pending_event(issue="2"))
+    change(client, 1, status="ack", note="first")
+    response = change(client, 1, status="ack", note="second")
+    assert (response.status_code, code_of(response)) == (409, "conflict")
+    assert response.get_json()["detail"] == "Nothing would change, and a note is kept only with a change."
+    results = bulk(client, {"ids": [1, 2], "set": {"status": "ack", "note": "third"}}).get_json()["results"]
+    assert [(one["id"], one["code"]) for one in results] == [(1, "conflict"), (2, None)]
+    for group_id, kept in ((1, "first"), (2, "third")):
+        assert ask(client, f"/groups/{group_id}/history").get_json()["changes"][0]["note"] == kept
+    refused = bulk(client, {"ids": [1], "set": {"note": "fourth"}})
+    assert list(refused.get_json()["errors"]) == ["set.note"]
 
 
 # --- bulk updates

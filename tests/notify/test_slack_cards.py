@@ -182,6 +182,19 @@ def test_who_took_it_over_from_whom_is_shown(slack: FakeSlack) -> None:
         assert f"Acknowledged by {name}" in read(slack.messages()[0])
 
 
+def test_a_card_has_the_note_of_who_gave_the_group_its_status_until_the_next_one(slack: FakeSlack) -> None:
+    running = notifier_of(slack, SHORT)
+    record(alert())
+    for status, note in ((GroupStatus.ACK, "ask <!channel> *later*"), (GroupStatus.RESOLVED, None)):
+        change = user_updates.GroupUpdate(fields={"status": status, "note": note}, by="ann", at=datetime.now(UTC))
+        with session():
+            user_updates.update_group(1, 1, change)
+        running.run_until_idle()
+        (message,) = slack.messages()
+        assert ("Note: “ask <!channel> *later*”." in read(message)) is (note is not None)
+        assert message.pings == []
+
+
 def test_eighty_groups_at_once_are_a_digest_and_each_gets_a_card_when_it_matters(slack: FakeSlack) -> None:
     running = notifier_of(slack, SHORT, storm=10)
     for start in range(0, 80, 8):

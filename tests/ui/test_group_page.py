@@ -154,6 +154,28 @@ def test_a_stale_form_changes_nothing_and_the_page_says_what_was_changed(client:
     assert group().status == "resolved"
 
 
+def test_a_note_is_shown_below_its_change_and_to_who_was_slower_whose_own_note_stays_in_the_form(
+    client: FlaskClient, alert: Alert
+) -> None:
+    alert("one")
+    stale = client.get("/alerts/1")
+    assert act(client, "ack", note="  waiting for <the provider> ") == 303
+    assert '<span class="hidden">Note: </span>waiting for &lt;the provider&gt;</p>' in client.get("/alerts/1").text
+    data = {"action": "resolve", "version": version_of(stale), "seen": "0", "note": 'rolled back to "1.4"'}
+    response = submit(client, "/alerts/1", page=stale, data=data)
+    assert response.status_code == 412
+    assert re.search(r"<li>Acknowledged by API_TOKEN.*: waiting for &lt;the provider&gt;</li>", response.text)
+    assert 'name="note" value="rolled back to &#34;1.4&#34;"' in response.text
+
+
+def test_a_snooze_that_is_made_for_ever_is_in_the_timeline(client: FlaskClient, alert: Alert) -> None:
+    alert("one")
+    assert act(client, "snooze", until="1h") == 303
+    assert act(client, "snooze", until="forever", note="not this week") == 303
+    page = client.get("/alerts/1").text
+    assert re.search(r">Snoozed for ever<.*?not this week.*?>Snoozed until 2", page, re.DOTALL)
+
+
 def test_a_change_that_the_state_does_not_allow_is_said_on_the_page(client: FlaskClient, alert: Alert) -> None:
     alert("one")
     assert act(client, "resolve") == 303
@@ -166,6 +188,7 @@ def test_a_change_that_the_state_does_not_allow_is_said_on_the_page(client: Flas
         {"action": "runbook", "runbook": "javascript:alert(1)"},
         {"action": "assign", "assignee": "a\nb"},
         {"action": "snooze", "until": "yesterday"},
+        {"action": "ack", "note": "x" * 501},
         {"action": "delete"},
         {"action": "ack", "version": "x"},
         {"action": "ack", "version": "9" * 30},
@@ -180,6 +203,7 @@ def test_a_wrong_value_changes_nothing_and_is_kept_in_the_form(
     assert response.status_code == 422
     assert "Not done." in response.text
     assert data.get("runbook", "") in response.text
+    assert data.get("note", "") in response.text
     assert group().version == 1
 
 

@@ -41,7 +41,7 @@ def fill(text: str) -> None:
         for field in ("assignee_user_id", "runbook_url"):
             GroupChange.create(
                 workspace=1, alert_group=1, changed_at=AlertGroup.get_by_id(1).last_seen_at, actor="token",
-                changed_by=text, field=field, from_value=text, to_value=text,
+                changed_by=text, field=field, from_value=text, to_value=text, note=text,
             )  # fmt: skip
         Notification.create(
             workspace=1, alert_group=1, receiver=text, route=text, mode="event", reason=text, rank=1, title=text,

@@ -69,6 +69,7 @@ _CHANGE_COLUMNS: Sequence[Node] = (
     _C.field,
     _C.from_value,
     _C.to_value,
+    _C.note,
 )
 
 

@@ -12,6 +12,7 @@ from signalcraft.groups.reading.queries import Order, SortKey
 
 MAX_TEXT_LENGTH: Final = 200
 MAX_URL_LENGTH: Final = 2_000
+MAX_NOTE_LENGTH: Final = 500
 MAX_VALUES: Final = 50
 
 #: Invisible characters that are none of these come in what senders call things, and can be asked for: the joiners of
@@ -94,6 +95,16 @@ def check_text(text: str) -> None:
     """
     if not is_name(text):
         raise ValidationError(f"Must be 1 to {MAX_TEXT_LENGTH} characters, none of them a control character.")
+
+
+def check_note(text: str) -> None:
+    """Check that ``text`` may be a note: short and on one line; an empty one is none.
+
+    Raises:
+        marshmallow.ValidationError: it may not.
+    """
+    if len(text) > MAX_NOTE_LENGTH or _CONTROLS.search(text):
+        raise ValidationError(f"Must be at most {MAX_NOTE_LENGTH} characters, none of them a control character.")
 
 
 def check_link(text: str) -> None:

@@ -12,7 +12,14 @@ from werkzeug.datastructures import MultiDict
 from signalcraft.domain.alerts import GroupStatus, Severity, Vocabulary
 from signalcraft.groups.reading.filters import EventFilter, GroupFilter, ValueFilter
 from signalcraft.groups.reading.queries import Order
-from signalcraft.groups.reading.request_fields import ChoiceField, MomentField, SortField, check_link, check_text
+from signalcraft.groups.reading.request_fields import (
+    ChoiceField,
+    MomentField,
+    SortField,
+    check_link,
+    check_note,
+    check_text,
+)
 from signalcraft.groups.user_updates import UpdateFields
 from signalcraft.sources import cleaning
 
@@ -82,12 +89,18 @@ class EditBody(Schema):
     snoozed_until = MomentField(allow_none=True)
     assignee_user_id = fields.String(allow_none=True, validate=check_text)
     runbook_url = fields.String(allow_none=True, validate=check_link)
+    note = fields.String(allow_none=True, validate=check_note, post_load=str.strip)
 
     @validates_schema
     def _check_snooze(self, loaded: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - marshmallow's signature
         until = loaded.get("snoozed_until")
         if until is not None and loaded.get("status", GroupStatus.SNOOZED) is not GroupStatus.SNOOZED:
             raise ValidationError("Only with the status snoozed.", "snoozed_until")
+
+    @validates_schema
+    def _check_note(self, loaded: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - marshmallow's signature
+        if loaded.get("note") and len(loaded) == 1:
+            raise ValidationError("Only with a change of another field.", "note")
 
 
 _FILTER_QUERY, _GROUPS_QUERY, _UPDATE = FilterQuery(), GroupsQuery(), EditBody()

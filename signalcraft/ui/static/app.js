@@ -50,7 +50,7 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-all], input[name=ids]")) showTicked();
 });
 
-/* What is new: the page is fetched again with its tag, and parts that differ are replaced where they stand. */
+/* What is new: the page is fetched again with its tag, and parts that differ are replaced where they stand, unless somebody has written into them. */
 
 const QUICK = 5000, SLOW = 60000, ATTENTIVE = 60000;
 let movedAt = Date.now(), asked = Date.now(), isAsking = false, tag = document.body.dataset.tag;
@@ -65,7 +65,7 @@ async function refresh() {
   tag = fresh.body.dataset.tag;
   for (const part of every("[data-live]")) {
     const now = one(`[data-live="${part.dataset.live}"]`, fresh);
-    if (now && now.innerHTML !== part.innerHTML && !part.contains(document.activeElement) && !one("details[open]", part)) part.replaceWith(now);
+    if (now && now.innerHTML !== part.innerHTML && !part.contains(document.activeElement) && !one("details[open], [data-edited]", part)) part.replaceWith(now);
   }
   const ids = new Set(every("tr[data-id]", fresh).map((row) => row.dataset.id));
   const shown = every("tr[data-id]");
@@ -85,6 +85,8 @@ function announce(text, href) {
   link.textContent = text;
   bar.replaceChildren(link);
 }
+
+document.addEventListener("input", ({ target }) => { if (target.matches("[data-live] :is(input, select)")) target.dataset.edited = ""; });
 
 async function look() {
   const pause = Date.now() - movedAt < ATTENTIVE ? QUICK : SLOW;

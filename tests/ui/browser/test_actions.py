@@ -7,7 +7,7 @@ import pytest
 
 from signalcraft.storage.database import session
 from signalcraft.storage.models import AlertGroup
-from tests.support.site import Site, fill_more
+from tests.support.site import HOSTILE_TEXT, Site, fill_more
 from tests.support.web_client import TOKEN
 
 with_and_without_javascript = pytest.mark.parametrize("javascript", [True, False])
@@ -55,6 +55,20 @@ def test_a_group_is_acknowledged_snoozed_resolved_reopened_and_assigned(site: Si
     page.get_by_label("Runbook").fill("https://wiki.example.com/x")
     visitor.press("Set")
     assert group(group_id).runbook_url == "https://wiki.example.com/x"
+
+
+@with_and_without_javascript
+def test_a_note_is_written_by_keyboard_and_stays_text_in_the_timeline(site: Site, *, javascript: bool) -> None:
+    (group_id,) = fill_more("noted")
+    visitor = site.visit(width=360, javascript=javascript)
+    page = visitor.open(f"/alerts/{group_id}")
+    page.get_by_label("Note").fill(HOSTILE_TEXT)
+    with page.expect_navigation():
+        page.get_by_label("Note").press("Enter")
+    assert group(group_id).status == "ack"
+    assert page.locator(".timeline .change .note").text_content() == f"Note: {HOSTILE_TEXT}"
+    assert page.get_by_label("Note").input_value() == ""
+    visitor.check_layout()
 
 
 @with_and_without_javascript

@@ -55,11 +55,15 @@ def test_counts_and_states_change_where_they_stand_and_new_groups_wait_behind_a_
 def test_a_group_that_somebody_changed_shows_it_and_what_is_being_typed_stays(site: Site) -> None:
     (group_id,) = fill_more("watched")
     page = opened(site, f"/alerts/{group_id}")
+    page.get_by_label("Note").fill("half a no")
+    page.get_by_label("Snooze for").select_option(label="1 week")
     page.get_by_label("Assignee").fill("half a na")
     change_group(group_id, status="ack", version=2)
     with refreshing(page, 200):
         expect(page.locator("[data-live=head]")).to_contain_text("Acknowledged")
     assert page.get_by_label("Assignee").input_value() == "half a na"
+    assert page.get_by_label("Note").input_value() == "half a no"
+    assert page.get_by_label("Snooze for").input_value() == "1w"
 
 
 def test_a_view_that_somebody_saves_shows_where_the_list_is_open(site: Site) -> None:

@@ -243,6 +243,7 @@ def test_a_test_message_has_a_button(slack: FakeSlack, ops: Receiver) -> None:
 def test_nobody_is_pinged_nothing_is_refused_and_no_link_is_made(slack: FakeSlack, ops: Receiver, text: str) -> None:
     hostile = {"title": text, "project": text or "p", "environment": text or "e", "assignee_user_id": text}
     hostile |= {"status_by": text, "status_at": now().attempted_at, "status_actor": "slack", "status_to": "ack"}
+    hostile |= {"status_note": text}
     plain = {"link": None}
     forms = [now(**hostile, **plain), now(status="ack", **hostile, **plain), digest_message(12, **hostile)]
     forms += [replace(forms[0], card=None, reply=Reply(is_broadcast=False), external_id=None)]
