@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from signalcraft.domain.alerts import Decision, FieldWarning, NormalizedAlert, StatusChange, Vocabulary
 from signalcraft.domain.deliveries import Delivery
@@ -12,6 +13,9 @@ from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.sources import Source
 from signalcraft.storage.database import database, session
 from signalcraft.storage.models import AlertEvent
+
+#: Alerts of a delivery that are previewed: each takes some 10 ms of a connection and of the processor.
+MAX_ALERTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +46,15 @@ def preview(
 
     Raises:
         Refusal: the delivery would be refused on receipt, or dead-lettered by the worker.
+        InvalidFields: it has more than ``MAX_ALERTS`` alerts.
     """
     source.identify(delivery, vocabulary)
     try:
         normalization = source.normalize(delivery, vocabulary)
     except PermanentError as error:
         raise InvalidFields(errors={error.field or "body": [str(error)]}) from error
+    if len(normalization.outcomes) > MAX_ALERTS:
+        raise InvalidFields(errors={"body": [f"A preview has at most {MAX_ALERTS} alerts."]})
     with session(), database.atomic():
         previews = [_preview(outcome, delivery, workspace_id, policy) for outcome in normalization.outcomes]
     return previews, normalization.warnings

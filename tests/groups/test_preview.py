@@ -7,9 +7,10 @@ import pytest
 
 from signalcraft.domain.alerts import NormalizedAlert, Vocabulary
 from signalcraft.domain.deliveries import Delivery
+from signalcraft.domain.errors import InvalidFields
 from signalcraft.domain.grouping import GroupingPolicy
 from signalcraft.groups.bursts import PendingEvent
-from signalcraft.groups.preview import Preview, preview
+from signalcraft.groups.preview import MAX_ALERTS, Preview, preview
 from signalcraft.sources import SOURCES
 from signalcraft.sources.alertmanager import samples
 from signalcraft.storage.database import database
@@ -60,3 +61,9 @@ def test_each_alert_is_previewed_by_itself_all_in_one_transaction(counted: Count
     assert (known.stored, known.group_id, joined.group_id, again.group_id) == (None, group.id, group.id, group.id)
     assert [found.stored.decision.value for found in (joined, again) if found.stored] == ["joined"] * 2
     assert group.count == 1
+
+
+def test_a_delivery_of_too_many_alerts_is_not_previewed() -> None:
+    with pytest.raises(InvalidFields) as refused:
+        previews(*map(str, range(MAX_ALERTS + 1)))
+    assert refused.value.errors == {"body": [f"A preview has at most {MAX_ALERTS} alerts."]}
