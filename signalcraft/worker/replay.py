@@ -197,9 +197,12 @@ def _validated_events(accepted: AcceptedDelivery, context: WorkerContext) -> lis
     They are those that it has with the current code.
 
     Raises:
-        PermanentError: the delivery cannot be normalized, or an event cannot be stored.
+        PermanentError: the delivery cannot be normalized, no alert of it can, or an event cannot be stored.
     """
-    pending = pending_events(SOURCES[accepted.source].normalize(accepted.delivery, context.vocabulary), accepted)
+    normalization = SOURCES[accepted.source].normalize(accepted.delivery, context.vocabulary)
+    if normalization.failures and not normalization.outcomes:
+        raise normalization.failures[0].error
+    pending = pending_events(normalization, accepted)
     for pending_event in pending:
         validation.validate(pending_event)
     return pending

@@ -123,6 +123,25 @@ def test_dead_letters_are_replayed_by_the_current_code_at_their_own_time_and_onc
 
 
 @pytest.mark.usefixtures("redis")
+def test_an_alert_of_several_that_still_cannot_be_read_stays_the_dead_letter_that_it_is(run: Run) -> None:
+    delivery = accepted()
+    body = b'[{"title":"good","status":"firing"},{"status":"firing"}]'
+    dead_letter(replace(delivery, source="generic", delivery=replace(delivery.delivery, body=body)))
+    assert summary(run("replay", "--failed")) == "2 deliveries: 1 alerts were added, 1 cannot be processed."
+    assert summary(run("failed", "replay", "2")) == "1 deliveries: 0 alerts were added, 1 cannot be processed."
+    assert summary(run("replay", "--failed", "--dry-run")) == (
+        "1 deliveries: 0 alerts would be added, 1 cannot be processed."
+    )
+    with session():
+        assert [
+            (row.delivery_id, row.replayed_at is None) for row in FailedDelivery.select().order_by(FailedDelivery.id)
+        ] == [
+            (delivery.delivery_id, False),
+            (f"{delivery.delivery_id}:body[1]", True),
+        ]
+
+
+@pytest.mark.usefixtures("redis")
 def test_a_replay_stores_what_happened_for_the_notifier(run: Run) -> None:
     dead_letter(accepted())
     del tasks._Configured.processor  # as in a separate process
