@@ -70,7 +70,9 @@ def _is_news_of_open_group(notification: Row, group: Row) -> bool:
     if reason == "resolved":
         return False
     if reason == "reopened":
-        return notification["told_before"] in (None, UNKNOWN, GroupStatus.RESOLVED)
+        told = notification["told_before"]
+        is_told_as_over = told in (None, UNKNOWN, GroupStatus.RESOLVED)
+        return bool(is_told_as_over or (told != GroupStatus.OPEN and group["status"] == GroupStatus.OPEN))
     if reason in _STATUS_OF:
         return bool(group["status"] == _STATUS_OF[reason])
     return bool(group["status"] != GroupStatus.SNOOZED)
