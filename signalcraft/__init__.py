@@ -16,7 +16,8 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
     ingest/        1. a signed request is verified, limited and durably enqueued, then acknowledged
     worker/        3. deliveries are processed in batches, then the notifier is woken
 
-    notify/        5. people are told: routes, fan-out, delivery, one module for each kind of receiver
+    notify/        5. people are told: routes, fan-out, delivery
+        receivers/ one module for each kind of receiver
 
     groups/        4. alerts are assigned to groups; groups are updated, counted by the hour
         reading/   groups and events are read: filters, pages, counts, the JSON of a group

@@ -6,7 +6,7 @@ The steps of ``record`` (``docs/grouping.md`` explains each):
 2. Per group key, in one order for all transactions, open a group or join the current one, if the window allows.
 3. Assign events that the current group refused with ``grouping.assign``: to an older group, or a new one.
 4. Insert the events with their groups, add to the hours of the groups, and detect spikes. If another transaction has
-   stored one of them meanwhile, all is undone and begins anew.
+   stored one of them meanwhile, all is undone and begins again.
 5. Set the group of each episode, and add to the hourly counts.
 
 Only row locks are taken, always in one order (``storage.sql.LOCK_ORDER``), so transactions wait for each other without
@@ -30,7 +30,7 @@ from signalcraft.groups.bursts import AssignedEvent, PendingEvent, StoredEvent
 from signalcraft.storage.database import database, translate_constraint_errors
 from signalcraft.storage.sql import query
 
-#: How often a batch begins anew because other transactions store its events at the same moment, each once.
+#: How often a batch begins again because other transactions store its events at the same moment, each once.
 _ATTEMPTS: Final = 5
 
 

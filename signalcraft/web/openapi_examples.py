@@ -13,7 +13,7 @@ _TYPES: Final[Mapping[str, str]] = {
     "null": "null",
 }
 #: A larger one is a limit of ours, and says nothing to a reader.
-_LARGEST_BOUND: Final = 1_000_000
+_MAX_SHOWN_BOUND: Final = 1_000_000
 
 #: What a body of Sentry must have; a real one has much more.
 DELIVERY: Final = {
@@ -109,4 +109,4 @@ def _choice(values: Sequence[str]) -> str:
 
 def _bounds(schema: Mapping[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
-    return "" if low is None or high is None or high > _LARGEST_BOUND else f", {low} to {high}"
+    return "" if low is None or high is None or high > _MAX_SHOWN_BOUND else f", {low} to {high}"

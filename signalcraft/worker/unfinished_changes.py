@@ -23,7 +23,7 @@ _PAUSE_SECONDS: Final = 0.02
 _STOP_TIMEOUT_SECONDS: Final = 1.0
 #: How long a change waits after its first failure, twice as long after each further one, and at most.
 _FIRST_WAIT_SECONDS: Final = 1.0
-_LONGEST_WAIT_SECONDS: Final = 300.0
+_MAX_WAIT_SECONDS: Final = 300.0
 
 
 class UnfinishedChanges:
@@ -78,6 +78,6 @@ class UnfinishedChanges:
         wait = None
         for row_id in tried:
             before, _ = self._waits.get(row_id, (0.0, 0.0))
-            wait = min(2 * before, _LONGEST_WAIT_SECONDS) or _FIRST_WAIT_SECONDS
+            wait = min(2 * before, _MAX_WAIT_SECONDS) or _FIRST_WAIT_SECONDS
             self._waits[row_id] = wait, self._clock() + wait
         return wait

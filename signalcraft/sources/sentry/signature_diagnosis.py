@@ -175,7 +175,7 @@ def _keys(body: bytes) -> set[str]:
 
 
 def _is_re_encoded(body: bytes) -> bool:
-    """Whether ``body`` is JSON, but not as Sentry's encoder writes it."""
+    """Return whether ``body`` is JSON, but not as Sentry's encoder writes it."""
     try:
         return encode(json.loads(body)) != body
     except (ValueError, RecursionError):
