@@ -49,10 +49,9 @@ def written(fields: dict[str, Any], *omitted: str) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value and name not in (*_OMITTED, *omitted)}
 
 
-def test_a_job_has_the_fields_that_rq_writes_except_for_empty_and_default_ones(
-    clean_redis: Redis,
-) -> None:
-    delivery = accepted()
+@pytest.mark.parametrize("size", [6_500, 200_000], ids=["as most are", "serialized in pieces"])
+def test_a_job_has_the_fields_that_rq_writes_except_for_empty_and_default_ones(clean_redis: Redis, size: int) -> None:
+    delivery = accepted(size=size)
     enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
     ours = fields_of(clean_redis, delivery.delivery_id)
     our_queue, our_queues = queued(clean_redis), clean_redis.smembers("rq:queues")
