@@ -63,6 +63,8 @@ workers = _settings.web_concurrency
 # A thread gets a complete request, so slow senders hold none, and threads are for work alone. Two of them
 # run at once; the others are for when those wait (signalcraft/thread_budgets.py shares all of them out).
 BufferingWorker.max_body_bytes = _settings.max_body_bytes
+BufferingWorker.default_workspace = _settings.default_workspace
+BufferingWorker.trusted_proxies = _settings.trusted_proxies
 worker_class = BufferingWorker
 threads = WEB_THREADS
 # As long as a head may be: a parameter that is too long is refused by its name.

@@ -30,8 +30,10 @@ from signalcraft import logs, metrics, resilience
 from signalcraft.domain.errors import Refusal, ThreadsExhausted, Unavailable
 from signalcraft.ingest import request
 from signalcraft.ingest.durable_enqueue import RETRY_AFTER_SECONDS
+from signalcraft.ingest.rate_limits import network_of
 from signalcraft.web import problem_details
 from signalcraft.web.server.bounded_socket import BoundedSocket
+from signalcraft.web.server.large_requests import LARGE_BYTES, HeldBytes, Sender
 from signalcraft.web.server.request_buffer import RequestBuffer
 from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 
@@ -46,10 +48,6 @@ LINGER_TIMEOUT_SECONDS: Final = 2.0
 #: Bytes of requests that a process holds, besides one request of the largest size.
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
 MAX_LINGERING: Final = 64
-#: A request over this is large: one is served at a time, and so many bytes of them may wait. Of deliveries
-#: hardly one is; eight of the largest take some 0.5 s.
-LARGE_BYTES: Final = 256 * 1024
-MAX_LARGE_BYTES: Final = 40 * 1024 * 1024
 
 _PIECE: Final = 65_536
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -95,8 +93,10 @@ _REFUSALS: Final = (
 class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """``gthread`` with buffered requests, bounded connections and an adaptive thread pool."""
 
-    #: Set by ``gunicorn.conf.py``: MAX_BODY_BYTES.
+    #: Set by ``gunicorn.conf.py``: MAX_BODY_BYTES, DEFAULT_WORKSPACE, TRUSTED_PROXIES.
     max_body_bytes = 5 * 1024 * 1024
+    default_workspace = "default"
+    trusted_proxies = 0
     alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
@@ -105,7 +105,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._buffering: dict[Any, RequestBuffer] = {}  # by connection, the oldest first
         self._lingering: dict[socket.socket, float] = {}  # until when
         self._held = 0
-        self._held_large = 0
+        self._held_large = HeldBytes()
 
     def get_thread_pool(self) -> AdaptiveThreadPool:
         """Return the pool of ``threads`` threads."""
@@ -240,7 +240,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._held += len(piece)
         if buffer.add(piece):
             self._dispatch(buffer)
-        elif not had_head and buffer.expects_continue():
+        elif not had_head and buffer.expected and self._admit(buffer, buffer.expected) and buffer.expects_continue():
             with contextlib.suppress(OSError):
                 sock.send(_CONTINUE)
         while self._held > MAX_BUFFERED_BYTES + self.max_body_bytes and self._buffering:
@@ -257,20 +257,23 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._refuse(connection, _HEAD_TOO_LARGE)
             return
         size = len(buffer.received)
-        large = size > LARGE_BYTES
-        if large and self._held_large and self._held_large + size > MAX_LARGE_BYTES:
-            log.error("large request refused, too many wait", stage="receive", bytes=size)
-            self._refuse(connection, _UNAVAILABLE)
+        if not self._admit(buffer, size):
             return
-        connection.held = size
         connection.complete_at = time.monotonic()
-        self._held += connection.held
-        self._held_large += connection.held if large else 0
+        connection.held = size
+        self._held += size
+        if connection.sender:
+            self._held_large.add(size, connection.sender)
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_TIMEOUT_SECONDS
         connection.parser.unreader.unread(bytes(buffer.received))
         try:
-            served = self.tpool.submit(self.handle, connection, urgent=buffer.is_delivery(), large=large)
+            served = self.tpool.submit(
+                self.handle,
+                connection,
+                urgent=buffer.is_delivery(),
+                large_of=connection.sender.name if connection.sender else None,
+            )
         except ThreadsExhausted:
             resilience.threads_exhausted.set()
             self._release(connection)
@@ -278,10 +281,31 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             return
         served.add_done_callback(lambda outcome: self.method_queue.defer(self.finish_request, connection, outcome))
 
+    def _admit(self, buffer: RequestBuffer, size: int) -> bool:
+        """Return whether there is room for a request of ``size`` bytes; else refuse it."""
+        connection = buffer.connection
+        connection.sender = self._sender_of(buffer) if size > LARGE_BYTES else None
+        if connection.sender is None or self._held_large.has_room(size, connection.sender):
+            return True
+        log.error("large request refused, too many wait", stage="receive", bytes=size)
+        self._forget(connection)
+        self._refuse(connection, _UNAVAILABLE)
+        return False
+
+    def _sender_of(self, buffer: RequestBuffer) -> Sender:
+        client, forwarded = buffer.connection.client, buffer.forwarded_for()
+        address = client[0] if isinstance(client, tuple) else ""  # none on a Unix socket
+        if 0 < self.trusted_proxies <= len(forwarded):
+            address = forwarded[-self.trusted_proxies]
+        return Sender(
+            is_delivery=buffer.is_delivery(), name=buffer.sender(self.default_workspace), network=network_of(address)
+        )
+
     def _release(self, connection: Any) -> None:  # noqa: ANN401 - gunicorn's
         self._held -= connection.held
-        self._held_large -= connection.held if connection.held > LARGE_BYTES else 0
-        connection.held = 0
+        if connection.sender:
+            self._held_large.add(-connection.held, connection.sender)
+        connection.held, connection.sender = 0, None
 
     def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's
         """Respond in the loop, without a thread, and close."""
@@ -352,6 +376,7 @@ class _Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
         super().__init__(worker.cfg, sock, client, server)
         self._worker = worker
         self.held = 0  # bytes of its request that a thread serves, or that waits for a thread
+        self.sender: Sender | None = None  # of such a request that is large
         self.complete_at = time.monotonic()  # when all of that request had arrived
 
     def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature

@@ -1,14 +1,20 @@
 """Buffer a request until all of it has arrived."""
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from gunicorn import util
 
 #: A head over this is refused.
 MAX_HEAD_BYTES: Final = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 #: Empty lines may come first.
-_DELIVERY = re.compile(rb"[\r\n]{0,8}POST /webhooks/")
+_DELIVERY = re.compile(rb"[\r\n]{0,8}POST (/webhooks/[^ \r\n]*)")
+_WORKSPACE = re.compile(rb"\r\nx-signalcraft-workspace:([^\r\n]*)", re.IGNORECASE)
+_CREDENTIALS = re.compile(rb"\r\nauthorization:([^\r\n]*)", re.IGNORECASE)
+_FORWARDED_FOR = re.compile(rb"\r\nx-forwarded-for:([^\r\n]*)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
@@ -41,6 +47,28 @@ class RequestBuffer:
     def is_delivery(self) -> bool:
         """Return whether this is a delivery, so that it is served before anything else."""
         return _DELIVERY.match(self.received) is not None
+
+    def sender(self, default_workspace: str) -> Hashable:
+        """Return the workspace of a delivery, else the token, as the head names it.
+
+        Nothing of it is verified: it is for sharing alone. All spellings of one workspace are one sender.
+        """
+        delivery = _DELIVERY.match(self.received)
+        if not delivery:
+            words = self._header(_CREDENTIALS).split()
+            return hash(words[-1]) if words else ""
+        path = util.unquote_to_wsgi_str(util.split_request_uri(delivery[1].decode("latin-1")).path)
+        named = path.split("/")[3:4] or [""]
+        return named[0] or self._header(_WORKSPACE).decode("latin-1").strip() or default_workspace
+
+    def forwarded_for(self) -> list[str]:
+        """Return the addresses that proxies have added, the nearest proxy's last."""
+        values = _FORWARDED_FOR.findall(self.received, 0, self._head_end())
+        return [address.strip().decode("latin-1") for address in b",".join(values).split(b",") if values]
+
+    def _header(self, pattern: re.Pattern[bytes]) -> bytes:
+        found = pattern.search(self.received, 0, self._head_end())
+        return found[1] if found else b""
 
     def expects_continue(self) -> bool:
         """Return whether the client waits for ``100 Continue``.

@@ -8,13 +8,13 @@ that has been running the same call since the last tick stops counting against t
 processor is not busy, the limit doubles.
 
 Calls for large requests run one after the other, urgent ones apart from the others: to parse 5 MB takes a tenth of a
-second of processor, in which most of the time no other thread runs.
+second of processor, in which most of the time no other thread runs. Senders take turns: of each that waits one is run.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
@@ -72,9 +72,11 @@ class AdaptiveThreadPool:
         /,
         *args: Any,  # noqa: ANN401 - as executors do
         urgent: bool = False,
-        large: bool = False,
+        large_of: Hashable = None,
     ) -> Future[Any]:
         """Queue a call of ``function``; an urgent one passes those that are not, a large one waits for the one before.
+
+        ``large_of`` is the sender of a large one, and None for any other.
 
         Raises:
             RuntimeError: the pool was shut down.
@@ -86,9 +88,9 @@ class AdaptiveThreadPool:
             self._start()
         future: Future[Any] = Future()
         call = partial(_call, future, function, args)
-        if not large:
+        if large_of is None:
             self._put(call, urgent=urgent)
-        elif self._large[urgent].add(call):
+        elif self._large[urgent].add(call, large_of):
             self._put(partial(self._run_large, urgent=urgent), urgent=urgent)
         return future
 
@@ -176,24 +178,32 @@ class AdaptiveThreadPool:
 
 
 class _Line:
-    """Calls that run one after the other."""
+    """Calls that run one after the other, round robin over their senders."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: deque[Callable[[], None]] = deque()  # the first is running, or will be run next
+        self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}  # by sender, the next one first
+        self._unfinished = 0
 
-    def add(self, call: Callable[[], None]) -> bool:
+    def add(self, call: Callable[[], None], sender: Hashable) -> bool:
         """Add a call; return whether it is the only one."""
         with self._lock:
-            self._calls.append(call)
-            return len(self._calls) == 1
+            self._waiting.setdefault(sender, deque()).append(call)
+            self._unfinished += 1
+            return self._unfinished == 1
 
     def run_next(self) -> bool:
-        """Run the first call; return whether another waits."""
-        self._calls[0]()
+        """Run the first call of the next sender; return whether another waits."""
         with self._lock:
-            self._calls.popleft()
-            return bool(self._calls)
+            sender = next(iter(self._waiting))
+            calls = self._waiting.pop(sender)
+            call = calls.popleft()
+            if calls:
+                self._waiting[sender] = calls  # behind the others
+        call()
+        with self._lock:
+            self._unfinished -= 1
+            return self._unfinished > 0
 
 
 def _call(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -30,9 +30,10 @@ from signalcraft import resilience
 from signalcraft.sources.protocol import Sample
 from signalcraft.storage.database import session
 from signalcraft.storage.models import Workspace
-from signalcraft.web.server import gunicorn_worker
+from signalcraft.web.server import large_requests
 from signalcraft.web.server.bounded_socket import BoundedSocket
-from signalcraft.web.server.gunicorn_worker import LARGE_BYTES, BufferingWorker, _Connection
+from signalcraft.web.server.gunicorn_worker import BufferingWorker, _Connection
+from signalcraft.web.server.large_requests import LARGE_BYTES
 from signalcraft.web.server.request_buffer import MAX_HEAD_BYTES, RequestBuffer
 from tests.support import ROOT
 from tests.support.builders import pending_event, record
@@ -635,33 +636,55 @@ def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
 # --- large requests
 
 
-def test_large_requests_wait_in_bounded_number_and_further_ones_get_a_503(
-    worker: BufferingWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gunicorn_worker, "MAX_LARGE_BYTES", 2 * LARGE_BYTES)
-    small, large = (replace(sample(), body=b"x" * size) for size in (10, LARGE_BYTES))
-    served = threading.Event()
-    monkeypatch.setattr(worker, "handle", lambda _connection: served.wait(10))
+Refused = Callable[..., bool]
+
+
+@pytest.fixture
+def refused(worker: BufferingWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refused]:
+    """Whether ``worker`` refuses a request; one that it does not waits for a thread for ever."""
     worker.tpool = worker.get_thread_pool()
+    monkeypatch.setattr(worker.tpool, "submit", lambda *_, **__: Future())
     with contextlib.ExitStack() as connections:
-        ends = []
-        for sent in (large, large, small):
+
+        def hand_over(sent: Sample, path: str = PATH, **more: str) -> bool:
             theirs, ours = socket.socketpair()
             connections.enter_context(theirs)
-            theirs.settimeout(5)
             bounded = connections.enter_context(BoundedSocket(fileno=ours.detach()))
             connection = _Connection(worker, bounded, ("127.0.0.1", 1), ("127.0.0.1", 2))
-            sending = threading.Thread(target=theirs.sendall, args=(head(sent) + sent.body,))
-            sending.start()
+            unsent = head(sent, **more).replace(PATH.encode(), path.encode(), 1) + sent.body
+            theirs.settimeout(0)
             worker.enqueue_req(connection)
-            while connection in worker._buffering:
+            while unsent and connection in worker._buffering:
+                unsent = unsent[theirs.send(unsent[:65_536]) :]
                 worker._receive(worker._buffering[connection], connection.sock)
-            sending.join()
-            ends.append(theirs)
-        status, problem = answer(ends[1])
-        assert (status, problem["code"]) == (503, "unavailable")
-        assert LARGE_BYTES < worker._held_large < worker._held < 2 * LARGE_BYTES
-        served.set()
+            status, problem = answer(theirs)
+            assert (status, problem.get("code")) in {(503, "unavailable"), (0, None)}
+            return status == 503
+
+        yield hand_over
+
+
+def test_large_requests_wait_in_bounded_number_and_further_ones_get_a_503(
+    worker: BufferingWorker, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_requests, "MAX_LARGE_BYTES", 2 * LARGE_BYTES)
+    small, large = (replace(sample(), body=b"x" * size) for size in (10, LARGE_BYTES))
+    assert [refused(sent) for sent in (large, large, small)] == [False, True, False]
+    assert LARGE_BYTES < worker._held_large._held[()] < worker._held < 2 * LARGE_BYTES
+
+
+def test_a_sender_that_holds_too_much_is_refused_and_another_is_not(
+    worker: BufferingWorker, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger who sends junk to the path of a workspace has another address than its sender, also behind a proxy."""
+    monkeypatch.setattr(large_requests, "MAX_LARGE_BYTES", 10 * LARGE_BYTES)
+    monkeypatch.setattr(worker, "trusted_proxies", 1)
+    large, acme = replace(sample(), body=b"x" * LARGE_BYTES), f"{PATH}/acme"
+    stranger, its_own = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}, {"X-Forwarded-For": "192.0.2.1"}
+    assert [refused(large, acme, **stranger) for _ in range(3)] == [False, False, True]
+    assert refused(replace(large, body=b""), acme, **stranger, **{"Content-Length": str(LARGE_BYTES)}), "by its head"
+    assert not refused(large, acme, **its_own)
+    assert not refused(large, f"{PATH}/other", **stranger)
 
 
 # --- when the system has no thread to spare

@@ -184,7 +184,7 @@ def test_large_calls_run_one_after_the_other_in_their_order_and_others_pass_them
 
     with crowd() as first, crowd() as second, crowd() as last:
         crowds = [first, second, last]
-        futures = [pool.submit(large, number, urgent=True, large=True) for number in range(3)]
+        futures = [pool.submit(large, number, urgent=True, large_of="acme") for number in range(3)]
         assert first.grows_to(1)
         assert pool.submit(lambda: "small").result(TIMEOUT_SECONDS) == "small"
         assert begun == [0]
@@ -196,16 +196,29 @@ def test_large_calls_run_one_after_the_other_in_their_order_and_others_pass_them
         assert all_done(futures)
 
 
+def test_senders_of_large_calls_take_turns() -> None:
+    pool = AdaptiveThreadPool(16)
+    begun: list[str] = []
+    with crowd() as held:
+        pool.submit(held.stay, large_of="acme")
+        assert held.grows_to(1)
+        waiting = ["acme 1", "acme 2", "acme 3", "other 1", "other 2", "third 1"]
+        futures = [pool.submit(begun.append, one, large_of=one.split()[0]) for one in waiting]
+        held.open()
+        assert all_done(futures)
+    assert begun == ["acme 1", "other 1", "third 1", "acme 2", "other 2", "acme 3"]
+
+
 def test_a_large_delivery_does_not_wait_for_another_large_request() -> None:
     pool = AdaptiveThreadPool(16)
     with crowd() as held:
-        pool.submit(held.stay, large=True)
-        assert pool.submit(lambda: "served", urgent=True, large=True).result(TIMEOUT_SECONDS) == "served"
+        pool.submit(held.stay, large_of="acme")
+        assert pool.submit(lambda: "served", urgent=True, large_of="acme").result(TIMEOUT_SECONDS) == "served"
 
 
 def test_a_large_call_that_fails_does_not_hold_up_the_next() -> None:
     pool = AdaptiveThreadPool(16)
-    futures = [pool.submit(refuse, large=True) for _ in range(5)]
+    futures = [pool.submit(refuse, large_of="acme") for _ in range(5)]
     assert [type(future.exception(TIMEOUT_SECONDS)) for future in futures] == [ValueError] * 5
 
 
