@@ -49,7 +49,7 @@ def written(fields: dict[str, Any], *omitted: str) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value and name not in (*_OMITTED, *omitted)}
 
 
-@pytest.mark.parametrize("size", [6_500, 200_000], ids=["as most are", "serialized in pieces"])
+@pytest.mark.parametrize("size", [6_500, 300_000], ids=["as most are", "serialized in pieces"])
 def test_a_job_has_the_fields_that_rq_writes_except_for_empty_and_default_ones(clean_redis: Redis, size: int) -> None:
     delivery = accepted(size=size)
     enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60)
