@@ -54,8 +54,10 @@ def many(database_url: str) -> Iterator[None]:  # noqa: ARG001 - for that it is 
     add_workspace("two")
     record(*(pending_event(issue=str(number), workspace_id=1 + number % 2) for number in range(2_000)))
     with session():
-        for statement in (_DIGEST, _COVERED, _LOAD, _ATTEMPTS):
-            database.execute_sql(statement)
+        with database.atomic():
+            database.execute_sql("SET LOCAL statement_timeout = '120s'")
+            for statement in (_DIGEST, _COVERED, _LOAD, _ATTEMPTS):
+                database.execute_sql(statement)
         database.execute_sql("INSERT INTO receiver_state (receiver) VALUES ('mail'), ('slack'), ('storm')")
         database.cursor().execute("VACUUM (ANALYZE) notification, notification_attempt")
     yield
