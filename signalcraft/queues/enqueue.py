@@ -46,7 +46,7 @@ _SET_CREATED: Final = f'{_NOW} redis.call("HSET", KEYS[1], "created_at", now())'
 
 #: For all round trips together: AUTH, SELECT and the script would each take that long on a slow Redis.
 _ENQUEUE_TIMEOUT_SECONDS: Final = 0.5
-#: Of a body that is large, so many characters are serialized at once. Pieces of 64 KiB took 35 MB more memory.
+#: Of a body that is large, so many characters are serialized at once.
 _PIECE: Final = 16_384
 _LARGE: Final = 262_144
 
