@@ -204,7 +204,7 @@ def _candidates(source: Source, extra: str, workspace: str | None) -> list[Candi
     """
     default = os.environ.get("DEFAULT_WORKSPACE", "").strip() or "default"
     slug = workspace or default
-    found = [_candidate("The given secret", extra.encode(), source.KINDS[0].name)] if extra else []
+    found = [_candidate("The given secret", extra.encode(), kind.name) for kind in source.KINDS if extra]
     found += [
         _candidate(
             f"{kind.variable}-{number}", value.encode(), kind.name, other_workspace="" if slug == default else default

@@ -11,7 +11,7 @@ from typing import Final
 from signalcraft.domain.deliveries import Delivery, Secret
 from signalcraft.domain.errors import BadSignature
 from signalcraft.sources import authorization, verification
-from signalcraft.sources.diagnosis import Candidate, Diagnosis, of_signer
+from signalcraft.sources.diagnosis import Candidate, Diagnosis, Verdict, of_signer
 from signalcraft.sources.protocol import SourceSetting, header_name
 
 TITLE: Final = "Grafana"
@@ -73,9 +73,16 @@ def diagnose(body: bytes, signature: str, candidates: Sequence[Candidate]) -> Di
     offered = signature.rpartition(":")[2].strip()
     if not offered:
         return authorization.explain(TITLE)
-    made = (each for each in candidates if sign(body, each.secret.value) == offered)
+    made = [each for each in candidates if sign(body, each.secret.value) == offered]
+    match = next((each for each in made if each.secret.kind == SIGNED), None)
+    if made and match is None:
+        return Diagnosis(
+            verdict=Verdict.OTHER_FAMILY,
+            says=f"{made[0]} signed it, and is of the kind {made[0].secret.kind}; a signature needs {SIGNED}.",
+            advice=f"Set it as GRAFANA_HMAC_SECRET, or add it: `secret add --source grafana --kind {SIGNED}`.",
+        )
     return of_signer(
-        next(made, None),
+        match,
         TITLE,
         "Compare the secret in its contact point with `secret list`. If that names a timestamp header, the signature "
         "is of the time too, which cannot be checked here. A proxy must not change the body.",

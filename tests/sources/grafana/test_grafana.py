@@ -162,6 +162,10 @@ def test_doctor_finds_the_key_of_a_signature() -> None:
     other = Candidate(secret=key, other_workspace="acme")
     assert grafana.diagnose(BODY, made, [other]).verdict is Verdict.OTHER_WORKSPACE
     assert grafana.diagnose(BODY, made, []).verdict is Verdict.UNEXPLAINED
+    token = Candidate(secret=replace(key, name="GRAFANA_TOKEN-1", kind="bearer"))
+    assert grafana.diagnose(BODY, made, [token, Candidate(secret=key)]).verdict is Verdict.GOOD
+    as_token = grafana.diagnose(BODY, made, [token])
+    assert (as_token.verdict, "GRAFANA_TOKEN-1" in as_token.says) == (Verdict.OTHER_FAMILY, True)
 
 
 @pytest.fixture
