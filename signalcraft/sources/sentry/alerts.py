@@ -259,6 +259,6 @@ def _link(reading: Reading, issue_id: str | None) -> str | None:
         return reader.first_or_warn(fields.url_as_link, urls.as_sent, HTTP_URL)
     link = urls.issue_link(reader.each(fields.urls, urls.read), issue_id)
     link = link or reader.first(fields.url_as_link, urls.as_sent, HTTP_URL)
-    if link is None:
+    if link is None and issue_id is not None:
         reader.warn(fields.urls[0], "names no organization to make a link of")
     return link

@@ -678,6 +678,13 @@ def test_without_a_usable_url_there_is_no_link(url: object) -> None:
     assert "data.event.url" in warned(delivery)
 
 
+def test_of_an_event_without_an_issue_and_a_link_the_issue_is_missing_and_not_the_organization() -> None:
+    delivery = with_event(issue_id=None, issue_url=None, web_url=None)
+    assert alert(delivery).link is None
+    assert "data.event.issue_id" in warned(delivery)
+    assert "data.event.url" not in warned(delivery)
+
+
 @pytest.mark.parametrize("url", [None, "javascript:alert(1)", "https://x/<script>", 7])
 def test_a_metric_alerts_link_is_kept_only_if_it_is_a_url(url: object) -> None:
     assert alert(damaged("metric_alert.critical", "data.web_url", url)).link is None
