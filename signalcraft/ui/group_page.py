@@ -11,7 +11,7 @@ from signalcraft.domain import explanations
 from signalcraft.groups.reading import activity, event_queries, occurrences, queries
 from signalcraft.groups.reading.activity import Activity
 from signalcraft.groups.reading.occurrences import Seen
-from signalcraft.groups.reading.pages import Row
+from signalcraft.groups.reading.pages import Position, Row
 from signalcraft.notify import queries as notify_queries
 from signalcraft.notify.queries import NotificationFilter
 from signalcraft.ui import timeline
@@ -40,6 +40,7 @@ class GroupPage:
     explanation: Sequence[str]
     seen: Seen
     earlier: Sequence[Row]
+    newest: Row
     shows_all: bool
     tag: str
 
@@ -63,7 +64,9 @@ def read(workspace_id: int, group_id: int, *, window: timedelta, now: datetime) 
     changes = queries.history(workspace_id, group_id, limit=_MAX_ROWS, after=None)
     events = event_queries.events_of_group(workspace_id, group_id, limit=_MAX_ROWS, after=None)
     event = event_queries.event(workspace_id, events.rows[0]["id"]) if events.rows else None
-    earlier = occurrences.occurrences(workspace_id, group_id, limit=_MAX_OCCURRENCES, after=None, now=now)
+    here = Position(value=group["first_seen_at"], id=group_id)
+    earlier = occurrences.occurrences(workspace_id, group_id, limit=_MAX_OCCURRENCES, after=here, now=now)
+    newest = next(iter(occurrences.occurrences(workspace_id, group_id, limit=1, after=None, now=now).rows), group)
     return GroupPage(
         group=group,
         hours=activity.last_hours(workspace_id, [group_id], now=now)[group_id],
@@ -73,9 +76,10 @@ def read(workspace_id: int, group_id: int, *, window: timedelta, now: datetime) 
         event=event,
         explanation=explanations.explain(event, group, window, sources.fingerprints(event["source"])) if event else [],
         seen=occurrences.seen(workspace_id, group_id, now=now),
-        earlier=[row for row in earlier.rows if row["id"] != group_id],
+        earlier=earlier.rows,
+        newest=newest,
         shows_all=not (told.end or changes.end or events.end),
-        tag=_tag(group, told.rows, earlier.rows),
+        tag=_tag(group, told.rows, [newest, *earlier.rows]),
     )
 
 
@@ -85,8 +89,8 @@ def raw_body(event: Row, limit: int) -> tuple[str, int]:
     return text[:limit], max(0, len(text) - limit)
 
 
-def _tag(group: Row, told: Sequence[Row], earlier: Sequence[Row]) -> str:
+def _tag(group: Row, told: Sequence[Row], others: Sequence[Row]) -> str:
     """Return what changes when the page does, apart from how long ago things were."""
     sent = [(row["id"], row["state"], row["tries"], row["sent_at"]) for row in told]
-    chain = [(row["id"], row["version"], row["count"], row["status"]) for row in earlier]
+    chain = [(row["id"], row["version"], row["count"], row["status"]) for row in others]
     return hashlib.sha256(repr((sorted(group.items()), sent, chain)).encode()).hexdigest()[:24]

@@ -32,10 +32,11 @@ _NOTIFICATIONS: Final = {
     State.PENDING: "Notification to {receiver} is waiting",
     State.SENDING: "Notification to {receiver} is being sent",
     State.SENT: "Notification sent to {receiver}",
-    State.COVERED: "Notification to {receiver} not needed: another one said it",
+    State.COVERED: "Notification to {receiver} not needed: it was no news any more",
     State.GIVEN_UP: "Notification to {receiver} failed",
     State.GONE: "Notification to {receiver} was deleted there",
 }
+_IN_DIGEST: Final = "Notification to {receiver} was part of a digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +117,12 @@ def _notification(row: Row) -> Entry:
     if attempts and row["state"] != State.SENT:
         failure = attempts[-1]["code"].replace("_", " ")
         detail += f"; last of {formats.plural(row['tries'], 'attempt')}: {failure}"
+    is_in_digest = row["state"] == State.COVERED and row["covered_by_id"]
+    text = _IN_DIGEST if is_in_digest else _NOTIFICATIONS[State(row["state"])]
     return Entry(
         kind="notification",
         at=row["sent_at"] or row["happened_at"],
-        text=_NOTIFICATIONS[State(row["state"])].format(receiver=row["receiver"]),
+        text=text.format(receiver=row["receiver"]),
         detail=detail,
         failed=row["state"] == State.GIVEN_UP,
     )

@@ -238,6 +238,17 @@ def test_earlier_occurrences_are_linked(client: FlaskClient) -> None:
     page = client.get(f"/alerts/{newest}").text
     assert "Seen 3 times in 30 days" in page
     assert page.index(f'href="/alerts/{older}"') < page.index(f'href="/alerts/{oldest}"')
+    assert "It came back" not in page
+
+
+def test_an_occurrence_names_the_latest_one_and_those_before_it(client: FlaskClient) -> None:
+    for hours in (30, 5, 3, 1):
+        record(pending_event(minute=minutes_ago(60 * hours)))
+    oldest, older, newer, newest = (row.id for row in groups())
+    page = client.get(f"/alerts/{older}").text
+    assert f'It came back: <a href="/alerts/{newest}">' in page
+    assert f'href="/alerts/{oldest}"' in page
+    assert f'href="/alerts/{newer}"' not in page
 
 
 def test_a_long_body_is_cut_and_the_page_says_where_all_of_it_is(client: FlaskClient, alert: Alert) -> None:

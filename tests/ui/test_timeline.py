@@ -10,6 +10,7 @@ from tests.support.builders import at
     ("state", "reason", "codes", "text", "detail"),
     [
         ("sent", "acked", ["sent"], "Notification sent to ops", "Acknowledged"),
+        ("covered", "acked", [], "Notification to ops not needed: it was no news any more", "Acknowledged"),
         ("pending", "opened", [], "Notification to ops is waiting", "New"),
         (
             "given_up",
@@ -31,6 +32,9 @@ def test_a_notification_says_to_whom_of_what_and_how_it_went(
         "attempts": [{"code": code} for code in codes],
         "sent_at": None,
         "happened_at": at(0),
+        "covered_by_id": None,
     }
     (entry,) = timeline.of({"count": 0}, [], [], [row])
     assert (entry.text, entry.detail, entry.failed) == (text, detail, state == "given_up")
+    (entry,) = timeline.of({"count": 0}, [], [], [row | {"state": "covered", "covered_by_id": 7}])
+    assert entry.text == "Notification to ops was part of a digest"
