@@ -71,7 +71,7 @@ def main() -> int:
                 figures.extend(BENCHMARKS[name](arena))
             except BenchError as error:
                 failed = True
-                print(f"failed: {error}", file=sys.stderr)
+                print("\n".join([f"failed: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
             else:
                 print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     show(figures)

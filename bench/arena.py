@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +174,11 @@ class PausableProcess:
         if self.process.poll() is not None:
             raise BenchError(f"{self.log.stem} ended unexpectedly: {self.log.read_text(errors='replace')[-2000:]}")
 
+    def problems(self) -> str:
+        """Return the last lines of the log that report no delivery or request."""
+        with self.log.open(errors="replace") as lines:
+            return "".join(deque((line for line in lines if '"level":"info"' not in line), maxlen=10))
+
 
 @contextlib.contextmanager
 def running(lane: Lane, name: str, *arguments: str, **settings: str) -> Iterator[PausableProcess]:
@@ -188,8 +194,12 @@ def running(lane: Lane, name: str, *arguments: str, **settings: str) -> Iterator
             stderr=output,
             start_new_session=True,
         )
+    pausable = PausableProcess(process, log)
     try:
-        yield PausableProcess(process, log)
+        yield pausable
+    except BenchError as error:
+        error.add_note(f"The log of {log.stem} has:\n{pausable.problems()}")
+        raise
     finally:
         _end(process)
         log.unlink(missing_ok=True)
