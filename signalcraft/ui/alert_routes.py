@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, g, redirect, render_template, request
@@ -25,7 +25,7 @@ from signalcraft.ui.alert_list import AlertList
 
 alerts = Blueprint("alerts", __name__)
 
-_VIEW_DONE: Mapping[str, str] = MappingProxyType({"save-view": "View saved.", "delete-view": "View deleted."})
+_VIEW_DONE: Final[Mapping[str, str]] = {"save-view": "View saved.", "delete-view": "View deleted."}
 
 
 @alerts.get("/alerts")
@@ -132,6 +132,7 @@ def _values(
         "refused": refused,
         "elsewhere": {group_id: reason for group_id, reason in refused.items() if group_id not in shown},
         "snoozes": actions.SNOOZES,
+        "max_view_name": saved_views.MAX_NAME_LENGTH,
         **alert_list.choices(),
     }
 
