@@ -55,7 +55,7 @@ def check_routes() -> None:
     problems += [f"route {route.name}: {why}" for route, why in never_deciding(config.routes)]
     click.echo(f"Receivers: {len(config.receivers)}. Routes: {len(config.routes)}.")
     if not any(route.match.covers(Match()) for route in config.routes):
-        click.echo("Alerts that meet the conditions of no route are told to nobody.")
+        click.echo("Alerts that meet the conditions of no route are told to no receiver.")
     for problem in problems:
         click.echo(problem)
     if problems:

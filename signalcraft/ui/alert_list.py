@@ -187,7 +187,7 @@ def view_query(args: Args) -> str:
 def assignee_of(caller: Caller) -> str:
     """Return the name by which groups are assigned to who is signed in; empty if the filter cannot name it.
 
-    API_TOKEN is nobody's name.
+    API_TOKEN names no person.
     """
     name = caller.token
     return name if caller.token_id and is_name(name) and name != UNASSIGNED and not name.startswith("!") else ""

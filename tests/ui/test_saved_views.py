@@ -233,7 +233,7 @@ def test_views_cost_a_list_one_query_however_many_there_are(
 def test_who_is_signed_in_finds_the_groups_that_are_assigned_to_that_name(
     client: FlaskClient, environ: dict[str, str], name: str, shown: str
 ) -> None:
-    assert "Assigned to" not in client.get("/alerts").text  # API_TOKEN is nobody
+    assert "Assigned to" not in client.get("/alerts").text  # API_TOKEN names no person
     page = signed_in(environ, name).get("/alerts?assignee=bob&q=x").text
     found = re.findall(r'<a href="(/alerts[^"]*)">Assigned to ([^<]*)</a>', page)
     assert [words for _, words in found] == [shown] * bool(shown)

@@ -8,7 +8,7 @@ _CODE = "mapping_unknown"
 
 
 class UnknownMapping(Refusal):
-    """Refused, so that whoever made the slip sees it; a 2xx would say that alerts come through."""
+    """Refused, so that the person who configures the sender sees it; a 2xx would say that alerts come through."""
 
     status = 422
     code = _CODE
