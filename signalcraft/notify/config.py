@@ -161,6 +161,10 @@ def _first_alone(name: str) -> Route:
 
 def _with_notifier(config: NotifyConfig, notifier: QueueNotification) -> NotifyConfig:
     receiver = FunctionReceiver("notifier", notifier)
+    taken = {"receivers": config.receivers, "routes": [route.name for route in config.routes]}
+    for table, names in taken.items():
+        if receiver.name in names:
+            raise ValidationError({table: [f"{receiver.name} is the name of what the setting NOTIFIER adds"]})
     return replace(
         config,
         receivers={**config.receivers, receiver.name: receiver},
@@ -186,6 +190,10 @@ def _build(loaded: Mapping[str, Any], environ: Mapping[str, str]) -> NotifyConfi
         for name in names:
             if name not in receivers:
                 raise ValidationError({place: [f"names the unknown receiver {name}"]})
+    of_routes = [route.name for route in routes]
+    for position, name in enumerate(of_routes):
+        if name in of_routes[:position]:  # a stored notification names its route
+            raise ValidationError({f"routes.{position}.name": [f"is also the name of routes.{of_routes.index(name)}"]})
     return NotifyConfig(
         receivers=receivers,
         routes=routes,

@@ -45,6 +45,10 @@ def test_text_and_the_path_of_a_file_are_read_alike(tmp_path: Path) -> None:
         ("storm = -1", "storm: Must be greater"),
         ('storm = "1"', "storm: Not a valid integer"),
         ('fallback = "nobody"', "fallback: names the unknown receiver nobody"),
+        (
+            '[receivers.team]\nkind = "log"\n' + '[[routes]]\nname = "all"\nto = "team"\n' * 2,
+            "routes.1.name: is also the name of routes.0",
+        ),
         ('[[routes]]\nname = "all"\nto = ["nobody"]', "routes.0.to: names the unknown receiver nobody"),
         (RECEIVER + '[[routes]]\nto = "ops"', "routes.0.name: Missing data"),
         (RECEIVER + '[[routes]]\nname = "all"', "routes.0.to: Missing data"),
@@ -128,7 +132,13 @@ def test_without_one_the_log_is_told_as_before_and_never_of_an_end() -> None:
 
 
 @pytest.mark.parametrize("notify", ["", RECEIVER + ROUTE])
-def test_a_notifier_of_ones_own_is_a_receiver_beside_the_others(notify: str) -> None:
+def test_a_notifier_of_ones_own_is_one_more_receiver(notify: str) -> None:
     config = notify_config.load(notify, ENVIRON, lambda _reason, _group: None)
     assert "notifier" in config.receivers
     assert config.routes[0].to == ("notifier",)
+
+
+def test_the_name_of_a_notifier_of_ones_own_is_taken() -> None:
+    for notify in ('[receivers.notifier]\nkind = "log"', RECEIVER + '[[routes]]\nname = "notifier"\nto = "ops"'):
+        with pytest.raises(InvalidSetting, match="notifier is the name of what the setting NOTIFIER adds"):
+            notify_config.load(notify, ENVIRON, lambda _reason, _group: None)
