@@ -4,12 +4,13 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from flask import Request
 from werkzeug.exceptions import RequestTimeout
+from werkzeug.http import parse_options_header
 
 from signalcraft.domain.deliveries import Delivery
 from signalcraft.domain.errors import BodyTooLarge, LengthRequired, UnsupportedMedia, UriTooLong
@@ -62,7 +63,7 @@ def read(
     if len(environ.get("QUERY_STRING", "")) > _MAX_QUERY_LENGTH:
         raise UriTooLong
     body = read_body(request, max_body_bytes=max_body_bytes)
-    _check_media(request, environ)
+    _check_media(environ)
     sent = {name: environ.get(_variable(renamed.get(name, name))) for name in kept_headers}
     if environ.get("QUERY_STRING"):
         # A header of ours, which some senders cannot set, may be a parameter of the URL.
@@ -85,8 +86,8 @@ def _variable(header: str) -> str:
 def read_body(request: Request, *, max_body_bytes: int) -> bytes:
     """Read a body of known length.
 
-    Without a length, Werkzeug would cut it at the limit silently. Nothing is read of one that is too large;
-    ``web.server`` drains the connection.
+    Nothing is read of one that is too large; ``web.server`` drains the connection. It is read from WSGI directly:
+    Werkzeug's streams check the length again, and read in pieces.
 
     Raises:
         LengthRequired, BodyTooLarge: it is not acceptable.
@@ -98,14 +99,21 @@ def read_body(request: Request, *, max_body_bytes: int) -> bytes:
     if len(length) > 18 or int(length) > max_body_bytes:  # Python refuses to convert thousands of digits
         raise BodyTooLarge
     try:
-        return request.get_data(cache=False)
+        body: bytes = environ["wsgi.input"].read(int(length))
     except OSError:  # the connection broke, or sent nothing for as long as web.server lets a thread wait
         raise RequestTimeout from None
+    return body
 
 
-def _check_media(request: Request, environ: Mapping[str, Any]) -> None:
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
+def _check_media(environ: Mapping[str, Any]) -> None:
     plain = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() in ("", "identity")
-    is_json = request.mimetype == "application/json" or request.mimetype.endswith("+json")
-    if not is_json or charset not in ("utf-8", "utf8") or not plain:
+    if not plain or not _is_json(environ.get("CONTENT_TYPE", "")):
         raise UnsupportedMedia
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    """Return whether a body of the type is JSON in UTF-8."""
+    media_type, parameters = parse_options_header(content_type)
+    is_json = media_type.lower() == "application/json" or media_type.lower().endswith("+json")
+    return is_json and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
