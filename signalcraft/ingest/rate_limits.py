@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 from flask import g
@@ -71,7 +71,7 @@ class _Counter:
 
 
 class SharedCounters(Storage):
-    """Fixed windows in memory, synchronized with Redis by a thread, for :mod:`limits`' fixed-window strategy."""
+    """Fixed windows in memory, synchronized with Redis by a thread: a storage of :mod:`limits`."""
 
     STORAGE_SCHEME = ("signalcraft",)  # type: ignore[assignment]  # limits' own classes have a list that is never changed
 
@@ -175,7 +175,7 @@ class Rate:
 
     def __init__(self, limiter: Limiter, name: str, rate: str) -> None:
         """``rate`` has the format of :mod:`limits`: ``6000/minute``."""
-        self._limiter = limiter
+        self._storage = limiter.storage
         self._name = name
         self._item: RateLimitItem = parse(rate)
         self._logged_at = 0.0
@@ -186,18 +186,16 @@ class Rate:
         Raises:
             TooManyRequests: ``key`` is over the limit; with ``Retry-After``.
         """
-        strategy = self._limiter.limiter
-        allowed = strategy.hit(self._item, self._name, key)
-        window = strategy.get_window_stats(self._item, self._name, key)
-        left = max(1, round(window.reset_time - time.time()))
+        window = self._item.key_for(self._name, key)
+        hits = self._storage.incr(window, self._item.get_expiry())
+        ends_at = self._storage.get_expiry(window)
         g.rate_headers = {
             "X-RateLimit-Limit": str(self._item.amount),
-            "X-RateLimit-Remaining": str(window.remaining),
-            "X-RateLimit-Reset": str(int(window.reset_time) + 1),
+            "X-RateLimit-Remaining": str(max(0, self._item.amount - hits)),
+            "X-RateLimit-Reset": str(int(ends_at) + 1),
         }
-        if not allowed:
-            self._report(key)
-            raise TooManyRequests(headers={"Retry-After": str(left)})
+        if hits > self._item.amount:
+            self._refuse(key, ends_at)
 
     def check(self, key: str) -> None:
         """Check without counting whether ``key`` has a hit left.
@@ -205,11 +203,13 @@ class Rate:
         Raises:
             TooManyRequests: ``key`` has none; with ``Retry-After``.
         """
-        strategy = self._limiter.limiter
-        if not strategy.test(self._item, self._name, key):
-            window = strategy.get_window_stats(self._item, self._name, key)
-            self._report(key)
-            raise TooManyRequests(headers={"Retry-After": str(max(1, round(window.reset_time - time.time())))})
+        window = self._item.key_for(self._name, key)
+        if self._storage.get(window) >= self._item.amount:
+            self._refuse(key, self._storage.get_expiry(window))
+
+    def _refuse(self, key: str, ends_at: float) -> NoReturn:
+        self._report(key)
+        raise TooManyRequests(headers={"Retry-After": str(max(1, round(ends_at - time.time())))})
 
     def _report(self, key: str) -> None:
         """Count each request over the limit.
