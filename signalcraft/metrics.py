@@ -7,7 +7,6 @@ ever notices either.
 """
 
 import atexit
-import contextlib
 import json
 import os
 import secrets
@@ -15,7 +14,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -199,14 +198,9 @@ class Registry:
                 self._sums[part] += 1
                 self._sums[series.parts[-1]] += value
 
-    @contextlib.contextmanager
-    def timed(self, name: str, **labels: str) -> Iterator[None]:
+    def timed(self, name: str, **labels: str) -> "_Timer":
         """Observe how long the block takes, also one that raises."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.observe(name, time.perf_counter() - began, **labels)
+        return _Timer(self, name, labels)
 
     def flush(self, redis: Redis) -> bool:
         """Hand what is buffered to Redis; return whether that worked.
@@ -250,6 +244,21 @@ class Registry:
                 return None
             self._series[name, *labels.items()] = series
         return series
+
+
+class _Timer:
+    """Observes how long a block takes; a generator would take three times as long itself."""
+
+    __slots__ = ("_began", "_labels", "_name", "_registry")
+
+    def __init__(self, registry: Registry, name: str, labels: Mapping[str, str]) -> None:
+        self._registry, self._name, self._labels = registry, name, labels
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._registry.observe(self._name, time.perf_counter() - self._began, **self._labels)
 
 
 #: KEYS: sums, the last flush of this process. ARGV: number of this flush, seconds to remember it, field, amount, …
