@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from signalcraft import metrics
-from signalcraft.domain.deliveries import AcceptedDelivery, Delivery, DeliveryStatus, ReceiveResult
+from signalcraft.domain.deliveries import AcceptedDelivery, Delivery, DeliveryStatus, Identity, ReceiveResult
 from signalcraft.domain.errors import BadSignature, TooManyRequests, Unavailable
 from signalcraft.ingest import durable_enqueue
 from signalcraft.ingest.context import IngestContext
@@ -49,12 +49,8 @@ def receive(
     _limit(source, access.workspace, context)
     with metrics.timed("signalcraft_stage_seconds", stage="identify"):
         identity = source.identify(delivery, context.vocabulary)
-    delivery = _without_credentials(delivery)
-    result = ReceiveResult(
-        status=DeliveryStatus.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored
-    )
     if identity.ignored and not identity.is_kept:
-        return result
+        return _ignored(identity, delivery_id)
     accepted = AcceptedDelivery(
         delivery_id=delivery_id,
         delivery_key=identity.delivery_key,
@@ -62,14 +58,20 @@ def receive(
         workspace=access.workspace,
         source=source.NAME,
         resource=identity.resource,
-        delivery=delivery,
+        delivery=_without_credentials(delivery),
     )
     with metrics.timed("signalcraft_stage_seconds", stage="queue"):
         enqueued = durable_enqueue.enqueue_durably(accepted, context)
     if identity.ignored:
-        return result
+        return _ignored(identity, delivery_id)
     status = DeliveryStatus.DUPLICATE if enqueued.is_duplicate else DeliveryStatus.ACCEPTED
     return ReceiveResult(status=status, delivery_id=enqueued.delivery_id, identity=identity)
+
+
+def _ignored(identity: Identity, delivery_id: str) -> ReceiveResult:
+    return ReceiveResult(
+        status=DeliveryStatus.IGNORED, delivery_id=delivery_id, identity=identity, reason=identity.ignored
+    )
 
 
 def _without_credentials(delivery: Delivery) -> Delivery:

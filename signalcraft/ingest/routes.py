@@ -44,19 +44,21 @@ def receive_delivery(source: str, workspace: str = "") -> ResponseReturnValue:
     sender = SOURCES[source]
     ingest = context.current()
     settings = ingest.settings
-    g.workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
+    workspace = workspace or request.headers.get(WORKSPACE_HEADER, "").strip() or settings.default_workspace
     delivery = ingest_request.read(
         request,
         kept_headers=sender.HEADERS,
         renamed=settings.renamed_headers(sender),
         max_body_bytes=settings.max_body_bytes,
     )
-    result = receive.receive(delivery, sender, delivery_id=g.delivery_id, workspace=g.workspace, context=ingest)
-    g.receive_result = result
-    status = 202 if result.status is DeliveryStatus.ACCEPTED else 200
-    response = Response(orjson.dumps(_dump(result)), status, mimetype="application/json")
-    response.headers.update(result.identity.response_headers)
-    return response
+    result = receive.receive(delivery, sender, delivery_id=g.delivery_id, workspace=workspace, context=ingest)
+    g.receive_result, g.workspace = result, workspace
+    return Response(
+        orjson.dumps(_dump(result)),
+        202 if result.status is DeliveryStatus.ACCEPTED else 200,
+        result.identity.response_headers,
+        content_type="application/json",
+    )
 
 
 @webhooks.after_request
@@ -72,7 +74,8 @@ def log_delivery(response: Response) -> Response:
     seconds = time.perf_counter() - g.started_at
     metrics.count("signalcraft_webhooks_total", source=source, resource=_resource_label(identity), answer=answer)
     metrics.observe("signalcraft_ack_seconds", seconds)
-    metrics.observe("signalcraft_webhook_bytes", request.content_length or 0)
+    length = request.content_length
+    metrics.observe("signalcraft_webhook_bytes", length or 0)
     # an error, since a 5xx may lose the delivery
     write = log.error if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
     write(
@@ -87,7 +90,7 @@ def log_delivery(response: Response) -> Response:
         reason=(result.reason or None) if result else None,
         status=response.status_code,
         duration_ms=round(seconds * 1000, 2),
-        bytes=request.content_length,
+        bytes=length,
         address=request.remote_addr,
     )
     return response
