@@ -4,12 +4,13 @@ It opens no connection and starts no thread, so it may run before gunicorn forks
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import structlog
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Request, Response, g, request
+from flask.sessions import NullSession, SessionInterface
 from flask_limiter import Limiter
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -30,6 +31,7 @@ from signalcraft.domain.errors import (
     Refusal,
     ThreadsExhausted,
     TooManyRequests,
+    UriTooLong,
 )
 from signalcraft.groups.reading.cursors import Cursors
 from signalcraft.ingest import routes
@@ -62,9 +64,28 @@ _SECURITY_HEADERS = {
 }
 
 
+class _NoSessions(SessionInterface):
+    """Opens the same empty session, which refuses to be written, for each request."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:  # noqa: ARG002 - Flask's signature
+        return self._none
+
+
+class _SessionlessFlask(Flask):
+    """Flask without what no route of ours has: coroutines and Flask's sessions, for which it looks in each request."""
+
+    session_interface = _NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``func``."""
+        return func
+
+
 def create_app(settings: Settings) -> Flask:
     """Wire the web application."""
-    app = Flask("signalcraft", static_folder=None)
+    app = _SessionlessFlask("signalcraft", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider; fields are in the schemas' order
     # A sender may take a redirect for success and not follow it: the alert would be lost.
     app.url_map.strict_slashes = False
@@ -95,7 +116,6 @@ def create_app(settings: Settings) -> Flask:
     if settings.ui:
         interactive.append(_install_pages(app, refused))
     _log_requests(app, [blueprint.name for blueprint in interactive])
-    app.before_request(middleware.refuse_long_uri)
     _limit_open_routes(app, Rate(limiter, "open", settings.ratelimit_address), settings)
     limit_concurrency(app, [blueprint.name for blueprint in interactive], MAX_API_REQUESTS)
     compress_responses(app, [blueprint.name for blueprint in interactive])
@@ -213,6 +233,8 @@ def _handle_exceptions(app: Flask, refused: Rate) -> None:
         return problem_details.from_refusal(over_limit(refusal.status) or refusal)
 
     def http_error_response(error: HTTPException) -> Response:
+        if middleware.was_cut_off(request.environ):
+            return refusal_response(UriTooLong())
         too_many = over_limit(error.code)
         return problem_details.from_refusal(too_many) if too_many else _http_error_response(error)
 
@@ -258,17 +280,12 @@ def _log_requests(app: Flask, scopes: Iterable[str]) -> None:
         )
         return response
 
-    def start_timer_without_route() -> None:
-        if request.endpoint is None:
-            start_timer()
-
     def log_without_route(response: Response) -> Response:
         return log_request(response) if request.endpoint is None else response
 
-    app.before_request(start_timer_without_route)
+    app.before_request(start_timer)
     app.after_request(log_without_route)
     for scope in scopes:
-        app.before_request_funcs[scope].append(start_timer)
         app.after_request_funcs[scope].append(log_request)
 
 

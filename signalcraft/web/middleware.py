@@ -1,12 +1,8 @@
 """WSGI middleware: what is checked of a request before anything splits its path or counts its address."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, Final
-
-from flask import request
-
-from signalcraft.domain.errors import UriTooLong
 
 #: The longest of our own paths has some hundred characters.
 MAX_PATH_LENGTH: Final = 1_024
@@ -21,7 +17,7 @@ Application = Callable[[Any, Any], Iterable[bytes]]
 
 
 def bound_uri(application: Application) -> Application:
-    """Cut off a path or query string that is too long, for ``refuse_long_uri``.
+    """Cut off a path or query string that is too long, and mark the request as such.
 
     60,000 slashes took Werkzeug's dispatcher 0.7 s.
     """
@@ -35,14 +31,9 @@ def bound_uri(application: Application) -> Application:
     return serve
 
 
-def refuse_long_uri() -> None:
-    """Refuse a request whose path or query string was cut off.
-
-    Raises:
-        UriTooLong: it was.
-    """
-    if _TOO_LONG in request.environ:
-        raise UriTooLong
+def was_cut_off(environ: Mapping[str, Any]) -> bool:
+    """Return whether the request's path or query string was too long, and cut off."""
+    return _TOO_LONG in environ
 
 
 def check_address(application: Application) -> Application:
