@@ -77,11 +77,11 @@ class _Snapshot:
     """Live workspaces by slug and source, and callers by the SHA-256 of their token, read at one moment.
 
     ``rows`` has the ids of stored secrets, by slug and secret; ``undecryptable`` names those that no key decrypts.
-    ``decoys`` are the secrets of an unknown workspace, by source.
+    ``unknown`` is what any other workspace has, by source: decoys.
     """
 
     workspaces: Mapping[tuple[str, str], WorkspaceSecrets]
-    decoys: Mapping[str, Sequence[Secret]]
+    unknown: Mapping[str, WorkspaceSecrets]
     callers: Mapping[str, Caller] = field(repr=False)
     rows: Mapping[tuple[str, Secret], int] = field(repr=False)
     undecryptable: Sequence[str]
@@ -129,8 +129,7 @@ class CredentialCache:
             DatabaseUnavailable: nothing is cached yet and PostgreSQL is unavailable.
         """
         snapshot = self._current()
-        unknown = WorkspaceSecrets(workspace_id=0, workspace=workspace, secrets=snapshot.decoys[source])
-        return snapshot.workspaces.get((workspace, source), unknown)
+        return snapshot.workspaces.get((workspace, source), snapshot.unknown[source])
 
     def caller(self, token: str) -> Caller | None:
         """Return the caller with the bearer token ``token``.
@@ -256,7 +255,10 @@ class CredentialCache:
             log.error("secrets cannot be decrypted with ENCRYPTION_KEY", number=len(undecryptable), names=undecryptable)
         self._snapshot = _Snapshot(
             workspaces=workspaces,
-            decoys={source: decoys for source, (_, decoys) in padded.items()},
+            unknown={
+                source: WorkspaceSecrets(workspace_id=0, workspace="", secrets=decoys)
+                for source, (_, decoys) in padded.items()
+            },
             callers=callers,
             rows={(row.workspace.slug, secret): row.id for row, secret in stored if secret is not None},
             undecryptable=undecryptable,

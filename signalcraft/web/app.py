@@ -307,7 +307,7 @@ def _add_headers(response: Response) -> Response:
 
     Werkzeug's ``setdefault`` raises and catches for each: 40 us.
     """
-    present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - without keys() they are pairs
+    present = {name.lower() for name, _ in response.headers}
     for name, value in (*_SECURITY_HEADERS.items(), *g.get("rate_headers", {}).items()):
         if name.lower() not in present:
             response.headers.add(name, value)
