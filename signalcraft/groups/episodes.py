@@ -54,7 +54,7 @@ _COLUMNS: Columns = {
 _IDENTITY = "workspace_id, source, source_event_id"
 
 _ALERT_COLUMNS: Columns = {**_COLUMNS, "ends": "text"}
-#: Rows come in the order of their identities, as in ``record_sql.INSERT_EVENTS``. An event that retention deleted has
+#: Rows come in the order of their identities, as those of events do. An event that retention deleted has
 #: left the group of its episode here. An episode is over from the first if another of its condition began later.
 _STORE = f"""
     INSERT INTO episode AS e ({_IDENTITY}, alert_group_id, last_seen_at, resolved_at)

@@ -15,20 +15,22 @@ deadlocks. Call everything inside ``database.session()``.
 
 import contextlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
+
+from peewee import IntegrityError
 
 from signalcraft.domain.alerts import MAX_EVENT_RULES, Decision
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.domain.grouping import GroupingPolicy, bucket_start
 from signalcraft.groups import environments, episodes, happenings, hourly_counts, record_sql
 from signalcraft.groups.assignment import Assignments, assign_events
-from signalcraft.groups.bursts import AssignedEvent, PendingEvent, StoredEvent
-from signalcraft.storage.database import database, translate_constraint_errors
-from signalcraft.storage.sql import query
+from signalcraft.groups.bursts import AssignedEvent, PendingEvent, StoredEvent, received_at
+from signalcraft.storage.database import constraint_name, database, translate_constraint_errors
+from signalcraft.storage.sql import copy, query
 
 #: How often a batch begins again because other transactions store its events at the same moment, each once.
 _ATTEMPTS: Final = 5
@@ -168,30 +170,37 @@ def _add_rules(duplicates: Iterable[PendingEvent]) -> None:
 def _insert_events(assigned: Sequence[AssignedEvent]) -> list[StoredEvent]:
     """Insert the events, and count each in its group's hour.
 
+    Rows come in the order of their identities, so that two batches with the same events wait for each other without a
+    deadlock.
+
     Raises:
         _ConcurrentInsertError: another transaction has stored one of them since they were found to be new.
     """
-    by_identity = {event.pending.identity: event for event in assigned}
-    rows = [_event_row(by_identity[identity]) for identity in sorted(by_identity)]
-    inserted = query(record_sql.INSERT_EVENTS, record_sql.EVENT_COLUMNS, rows)
-    if len(inserted) < len(rows):
-        raise _ConcurrentInsertError
-    ids = {tuple(identity): event_id for event_id, *identity in inserted}
-    return [
-        StoredEvent(
-            event_id=ids[event.pending.identity],
-            pending=event.pending,
-            group_id=event.group_id,
-            decision=event.decision,
-        )
-        for event in assigned
+    if not assigned:
+        return []
+    ids = database.execute_sql(record_sql.TAKE_EVENT_IDS, {"number": len(assigned)}).fetchall()
+    stored_events = [
+        StoredEvent(event_id=event_id, pending=event.pending, group_id=event.group_id, decision=event.decision)
+        for (event_id,), event in zip(ids, assigned, strict=True)
     ]
+    in_order = sorted(stored_events, key=lambda stored: stored.pending.identity)
+    try:
+        copy("alert_event", record_sql.EVENT_COLUMNS, [_event_row(stored) for stored in in_order])
+    except IntegrityError as error:
+        if constraint_name(error) == "alert_event_identity_key":
+            raise _ConcurrentInsertError from error
+        raise
+    hours = Counter((stored.group_id, bucket_start(received_at(stored.pending), 60)) for stored in stored_events)
+    rows = [(group_id, hour, alerts) for (group_id, hour), alerts in hours.items()]
+    query(record_sql.COUNT_GROUP_HOURS, record_sql.GROUP_HOUR_COLUMNS, rows)
+    return stored_events
 
 
-def _event_row(assigned: AssignedEvent) -> tuple[object, ...]:
+def _event_row(stored: StoredEvent) -> tuple[object, ...]:
     """Return values in the order of ``record_sql.EVENT_COLUMNS``."""
-    pending_event, alert = assigned.pending, assigned.pending.alert
+    pending_event, alert = stored.pending, stored.pending.alert
     return (
+        stored.event_id,
         pending_event.workspace_id,
         alert.source,
         alert.source_event_id,
@@ -209,8 +218,8 @@ def _event_row(assigned: AssignedEvent) -> tuple[object, ...]:
         alert.link,
         alert.occurred_at,
         alert.received_at,
-        assigned.group_id,
-        assigned.decision.value,
+        stored.group_id,
+        stored.decision.value,
         pending_event.payload,
     )
 

@@ -12,6 +12,7 @@ from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.sql import LOCK_ORDER, SEVERITY_SCALE, Columns, identity, rank, status_after
 
 EVENT_COLUMNS: Columns = {
+    "id": "bigint",
     "workspace_id": "bigint",
     "source": "text",
     "source_event_id": "text",
@@ -120,20 +121,21 @@ ADD_RULES = f"""
     )
     FROM sent WHERE e.id = sent.id"""
 
-#: Insert events with their groups, and add them to the counts of their group and hour: the groups are locked. An event
-#: that another transaction has stored meanwhile is missing in what this returns. Rows come in the order of their
-#: identities, so that two batches with the same events wait for each other without a deadlock.
-INSERT_EVENTS = f"""
-    WITH stored AS (
-        INSERT INTO alert_event ({", ".join(EVENT_COLUMNS)}) SELECT {", ".join(EVENT_COLUMNS)} FROM {{rows}}
-        ON CONFLICT (workspace_id, source, source_event_id) DO NOTHING
-        RETURNING id, {", ".join(_IDENTITY)}, alert_group_id, date_trunc('hour', received_at, 'UTC') AS hour
-    ), hours AS (
-        INSERT INTO group_hour AS h (alert_group_id, hour, alerts)
-        SELECT alert_group_id, hour, count(*) FROM stored GROUP BY alert_group_id, hour ORDER BY alert_group_id, hour
-        ON CONFLICT (alert_group_id, hour) DO UPDATE SET alerts = h.alerts + excluded.alerts
+#: Take ids for new events, which are then copied into the table: one that another transaction has stored meanwhile
+#: violates the unique key. Without that key an alert could count twice, so PostgreSQL shall refuse this statement: the
+#: INSERT of no row names the key.
+TAKE_EVENT_IDS = f"""
+    WITH no_event AS (
+        INSERT INTO alert_event (workspace_id) SELECT 0 WHERE false ON CONFLICT ({", ".join(_IDENTITY)}) DO NOTHING
     )
-    SELECT id, {", ".join(_IDENTITY)} FROM stored"""
+    SELECT nextval(pg_get_serial_sequence('alert_event', 'id')) FROM generate_series(1, %(number)s)"""
+
+#: Add events to the counts of their group and hour: the groups are locked.
+GROUP_HOUR_COLUMNS: Columns = {"alert_group_id": "bigint", "hour": "timestamptz", "alerts": "bigint"}
+COUNT_GROUP_HOURS = """
+    INSERT INTO group_hour AS h (alert_group_id, hour, alerts)
+    SELECT alert_group_id, hour, alerts FROM {rows} ORDER BY alert_group_id, hour
+    ON CONFLICT (alert_group_id, hour) DO UPDATE SET alerts = h.alerts + excluded.alerts"""
 
 #: Open a group for each burst, or join the current group of its key on the same condition as ``grouping.Span.covers``.
 #: A key that returns no row was refused by its current group, which is locked nevertheless.

@@ -7,9 +7,11 @@ Nothing is set for a whole connection, and no lock outlives a transaction: behin
 transactions of one connection may run on two servers' connections, and others use those in between.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from io import BytesIO
 from typing import Any, Final, cast
 
 import psycopg2
@@ -22,6 +24,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs lack the last
     PeeweeException,
     PostgresqlDatabase,
     ProgrammingError,
+    QueryEvent,
     __exception_wrapper__,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
@@ -114,6 +117,20 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
         return super().execute_sql(  # type: ignore[no-untyped-call] # Peewee's
             sql if self.in_transaction() else self._transaction_settings + sql, params
         )
+
+    def copy(self, sql: str, data: bytes) -> None:
+        """Execute a COPY from ``data``, inside a transaction."""
+        began, failure = time.perf_counter(), None
+        try:
+            with __exception_wrapper__:
+                self.cursor().copy_expert(sql, BytesIO(data), len(data))  # type: ignore[no-untyped-call] # Peewee's
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            event = QueryEvent(sql, None, time.perf_counter() - began, failure)
+            for hook in self.query_hooks:
+                hook(event)
 
 
 database: Any = _Database(None)

@@ -1,8 +1,9 @@
-"""SQL fragments that several features share."""
+"""SQL fragments that several features share, and statements over many rows."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import orjson
 
@@ -35,6 +36,46 @@ def _encode(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError
+
+
+def copy(table: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert ``rows`` into ``table`` with COPY; a row that cannot be inserted fails all.
+
+    Inside a transaction. No value is escaped or parsed: for rows with bodies this takes two thirds of the time of a
+    JSON document.
+    """
+    encoders = [_ENCODERS[kind] for kind in columns.values()]
+    count = struct.pack(">h", len(encoders))
+    fields = [_COPY_HEADER]
+    for row in rows:
+        fields.append(count)
+        fields += [_NULL if value is None else encode(value) for encode, value in zip(encoders, row, strict=True)]
+    fields.append(_COPY_TRAILER)
+    database.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", b"".join(fields))
+
+
+#: The "Binary Format" of https://www.postgresql.org/docs/current/sql-copy.html: each field is its length and its bytes,
+#: in the format in which PostgreSQL sends a value of that type.
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER: Final = b"\xff\xff"
+_NULL: Final = b"\xff\xff\xff\xff"
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_length = struct.Struct(">i").pack
+_eight_bytes = struct.Struct(">iq").pack
+
+
+def _field(value: bytes) -> bytes:
+    return _length(len(value)) + value
+
+
+_ENCODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
+    "bigint": lambda number: _eight_bytes(8, number),
+    "boolean": lambda flag: _field(b"\1" if flag else b"\0"),
+    "bytea": _field,
+    "jsonb": lambda value: _field(b"\1" + orjson.dumps(value)),
+    "text": lambda text: _field(text.encode()),
+    "timestamptz": lambda moment: _eight_bytes(8, (moment - _EPOCH) // timedelta.resolution),
+}
 
 
 def status_after(trigger: Trigger, status: str) -> str:
