@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Final
 
 from signalcraft.domain.errors import PermanentError
@@ -24,7 +25,7 @@ class Severity(StrEnum):
     HIGH = "high"
     CRITICAL = "critical"
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """Return 0 for the mildest to 4 for the worst."""
         return _SEVERITY_RANKS[self.value]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 from signalcraft.domain.alerts import Decision, GroupStatus
@@ -57,7 +58,12 @@ def bucket_start(moment: datetime, minutes: int) -> datetime:
     Buckets are fixed, of ``minutes`` each, counted from 1970.
     """
     seconds = minutes * 60
-    return datetime.fromtimestamp(moment.timestamp() // seconds * seconds, UTC)
+    return _from_epoch(moment.timestamp() // seconds * seconds)
+
+
+@lru_cache(maxsize=1024)  # alerts of a batch share an hour
+def _from_epoch(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ class Burst:
             "title_from": f"{int(titled.has_title)} {_rank(titled)}",
             "link": linked.link if linked else None,
             "link_from": _rank(linked) if linked else "",
-            "severity": self.severity.value,
+            "severity": self.severity,
             "count": len(self.events),
             "source_count": max((count for count in counts if count is not None), default=None),
             "first_seen_at": self.first_seen_at,

@@ -28,12 +28,15 @@ def count(pending: Iterable[PendingEvent], stored_events: Sequence[StoredEvent])
     ``pending`` includes duplicates, ``stored_events`` are the new ones with their groups. An existing group counts as
     updated once per batch, in the bucket of the first alert that joined it.
     """
-    alerts = Counter(_bucket(pending_event) for pending_event in pending)
-    stored = Counter(_bucket(stored.pending) for stored in stored_events)
-    opened = {
-        stored.group_id: _bucket(stored.pending) for stored in stored_events if stored.decision is not Decision.JOINED
-    }
-    joined = {stored.group_id: _bucket(stored.pending) for stored in reversed(stored_events)}
+    alerts = Counter(map(_bucket, pending))
+    buckets = [_bucket(stored.pending) for stored in stored_events]
+    stored = Counter(buckets)
+    opened: dict[int, Bucket] = {}
+    joined: dict[int, Bucket] = {}
+    for event, bucket in zip(stored_events, buckets, strict=True):
+        if event.decision is not Decision.JOINED:
+            opened[event.group_id] = bucket
+        joined.setdefault(event.group_id, bucket)
     new = Counter(opened.values())
     updated = Counter(bucket for group_id, bucket in joined.items() if group_id not in opened)
     rows = [

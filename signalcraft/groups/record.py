@@ -143,13 +143,12 @@ def _merge_duplicates(pending: Iterable[PendingEvent]) -> list[PendingEvent]:
     events: dict[tuple[int, str, str], list[PendingEvent]] = defaultdict(list)
     for pending_event in pending:
         events[pending_event.identity].append(pending_event)
-    return [
-        replace(
-            min(events[identity], key=lambda event: event.alert.received_at),
-            rules=tuple(sorted({rule for event in events[identity] for rule in event.rules})[:MAX_EVENT_RULES]),
-        )
-        for identity in sorted(events)
-    ]
+    return [same[0] if len(same) == 1 else _merged(same) for _, same in sorted(events.items())]
+
+
+def _merged(events: Sequence[PendingEvent]) -> PendingEvent:
+    rules = sorted({rule for event in events for rule in event.rules})[:MAX_EVENT_RULES]
+    return replace(min(events, key=received_at), rules=tuple(rules))
 
 
 def _split_by_novelty(events: Sequence[PendingEvent]) -> tuple[list[PendingEvent], list[PendingEvent]]:
@@ -208,7 +207,7 @@ def _event_row(stored: StoredEvent) -> tuple[object, ...]:
         alert.project,
         alert.environment,
         alert.names_environment,
-        alert.severity.value,
+        alert.severity,
         alert.fingerprint,
         alert.issue_id,
         alert.title,
@@ -219,7 +218,7 @@ def _event_row(stored: StoredEvent) -> tuple[object, ...]:
         alert.occurred_at,
         alert.received_at,
         stored.group_id,
-        stored.decision.value,
+        stored.decision,
         pending_event.payload,
     )
 

@@ -128,7 +128,7 @@ TAKE_EVENT_IDS = f"""
     WITH no_event AS (
         INSERT INTO alert_event (workspace_id) SELECT 0 WHERE false ON CONFLICT ({", ".join(_IDENTITY)}) DO NOTHING
     )
-    SELECT nextval(pg_get_serial_sequence('alert_event', 'id')) FROM generate_series(1, %(number)s)"""
+    SELECT nextval('alert_event_id_seq') FROM generate_series(1, %(number)s)"""
 
 #: Add events to the counts of their group and hour: the groups are locked.
 GROUP_HOUR_COLUMNS: Columns = {"alert_group_id": "bigint", "hour": "timestamptz", "alerts": "bigint"}

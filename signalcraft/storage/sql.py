@@ -46,12 +46,17 @@ def copy(table: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> None:
     """
     encoders = [_ENCODERS[kind] for kind in columns.values()]
     count = struct.pack(">h", len(encoders))
-    fields = [_COPY_HEADER]
+    parts = [_COPY_HEADER]
     for row in rows:
-        fields.append(count)
-        fields += [_NULL if value is None else encode(value) for encode, value in zip(encoders, row, strict=True)]
-    fields.append(_COPY_TRAILER)
-    database.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", b"".join(fields))
+        parts.append(count)
+        for encode, value in zip(encoders, row, strict=True):
+            if value is None:
+                parts.append(_NULL)
+            else:
+                encoded = encode(value)
+                parts += (_length(len(encoded)), encoded)
+    parts.append(_COPY_TRAILER)
+    database.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", b"".join(parts))
 
 
 #: The "Binary Format" of https://www.postgresql.org/docs/current/sql-copy.html: each field is its length and its bytes,
@@ -61,20 +66,15 @@ _COPY_TRAILER: Final = b"\xff\xff"
 _NULL: Final = b"\xff\xff\xff\xff"
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _length = struct.Struct(">i").pack
-_eight_bytes = struct.Struct(">iq").pack
-
-
-def _field(value: bytes) -> bytes:
-    return _length(len(value)) + value
-
+_eight_bytes = struct.Struct(">q").pack
 
 _ENCODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
-    "bigint": lambda number: _eight_bytes(8, number),
-    "boolean": lambda flag: _field(b"\1" if flag else b"\0"),
-    "bytea": _field,
-    "jsonb": lambda value: _field(b"\1" + orjson.dumps(value)),
-    "text": lambda text: _field(text.encode()),
-    "timestamptz": lambda moment: _eight_bytes(8, (moment - _EPOCH) // timedelta.resolution),
+    "bigint": _eight_bytes,
+    "boolean": struct.Struct("?").pack,
+    "bytea": bytes,
+    "jsonb": lambda value: b"\1" + orjson.dumps(value),
+    "text": str.encode,
+    "timestamptz": lambda moment: _eight_bytes((moment - _EPOCH) // timedelta.resolution),
 }
 
 
