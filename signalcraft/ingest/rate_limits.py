@@ -9,9 +9,10 @@ is unavailable, each process counts alone.
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from itertools import islice
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import structlog
 from flask import g
@@ -94,6 +95,11 @@ class SharedCounters(Storage):
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Count ``amount`` hits; return the hits in this window."""
+        hits, _ = self.hit(key, expiry, amount)
+        return hits
+
+    def hit(self, key: str, expiry: float, amount: int = 1) -> tuple[int, float]:
+        """Count ``amount`` hits; return the hits in this window, and its end as a Unix time."""
         with self._lock:
             counter = self._live(key)
             if counter is None:
@@ -102,11 +108,12 @@ class SharedCounters(Storage):
                 if len(self._counters) > MAX_COUNTERS:
                     self._counters = dict(islice(self._counters.items(), MAX_COUNTERS // 10, None))
             counter.unsynced += amount
-            hits = counter.synced + counter.unsynced
+            hits, ends_at = counter.synced + counter.unsynced, counter.ends_at
             if self._sync_thread is None:  # started at the first hit: threads do not survive a fork
                 self._sync_thread = start_thread(self._sync_forever, name="rates")
-        self._has_hits.set()
-        return hits
+        if not self._has_hits.is_set():
+            self._has_hits.set()
+        return hits, ends_at
 
     def get(self, key: str) -> int:
         """Return the hits in this window."""
@@ -175,9 +182,10 @@ class Rate:
 
     def __init__(self, limiter: Limiter, name: str, rate: str) -> None:
         """``rate`` has the format of :mod:`limits`: ``6000/minute``."""
-        self._storage = limiter.storage
+        self._counters = cast("SharedCounters", limiter.storage)
         self._name = name
         self._item: RateLimitItem = parse(rate)
+        self._window_of = lru_cache(maxsize=1_024)(partial(self._item.key_for, name))
         self._logged_at = 0.0
 
     def hit(self, key: str) -> None:
@@ -186,9 +194,7 @@ class Rate:
         Raises:
             TooManyRequests: ``key`` is over the limit; with ``Retry-After``.
         """
-        window = self._item.key_for(self._name, key)
-        hits = self._storage.incr(window, self._item.get_expiry())
-        ends_at = self._storage.get_expiry(window)
+        hits, ends_at = self._counters.hit(self._window_of(key), self._item.get_expiry())
         g.rate_headers = {
             "X-RateLimit-Limit": str(self._item.amount),
             "X-RateLimit-Remaining": str(max(0, self._item.amount - hits)),
@@ -203,9 +209,9 @@ class Rate:
         Raises:
             TooManyRequests: ``key`` has none; with ``Retry-After``.
         """
-        window = self._item.key_for(self._name, key)
-        if self._storage.get(window) >= self._item.amount:
-            self._refuse(key, self._storage.get_expiry(window))
+        window = self._window_of(key)
+        if self._counters.get(window) >= self._item.amount:
+            self._refuse(key, self._counters.get_expiry(window))
 
     def _refuse(self, key: str, ends_at: float) -> NoReturn:
         self._report(key)
