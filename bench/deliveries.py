@@ -13,6 +13,7 @@ from uuid import uuid4
 from bench import load
 from bench.arena import SECRET
 from signalcraft.domain.deliveries import AcceptedDelivery, Delivery
+from signalcraft.ingest.request import new_delivery_id
 from signalcraft.queues import enqueue as queues_enqueue
 from signalcraft.queues import redis_clients
 from signalcraft.sources import SOURCES
@@ -95,7 +96,7 @@ def _accept(sample: Sample) -> AcceptedDelivery:
     delivery: Delivery = sample.as_delivery(datetime.now(UTC))
     identity = SOURCES["sentry"].identify(delivery)
     return AcceptedDelivery(
-        delivery_id=uuid4().hex,
+        delivery_id=new_delivery_id(),
         delivery_key=identity.delivery_key,
         workspace_id=1,
         workspace="default",

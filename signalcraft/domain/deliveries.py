@@ -56,7 +56,7 @@ class Identity:
 class AcceptedDelivery:
     """A verified and identified delivery: the content of a job and of an inbox row.
 
-    ``delivery_id`` (32 hex digits) is our own; every log line about the delivery has it.
+    ``delivery_id`` is our own (``ingest.request.new_delivery_id``); every log line about the delivery has it.
     """
 
     delivery_id: str

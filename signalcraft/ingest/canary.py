@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from redis import Redis
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError
 from signalcraft import http_client, metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import SignalCraftError
+from signalcraft.ingest.request import new_delivery_id
 from signalcraft.queues import enqueue, leases
 from signalcraft.queues.canary_proof import CanaryLost, await_proof
 from signalcraft.resilience import every
@@ -58,7 +58,7 @@ def enqueue_canary(settings: Settings, redis: Redis, workspace: str, source: Sou
         raise CanaryLost(f"There is no workspace {workspace}.")
     identity = source.identify(delivery, settings.vocabulary)
     accepted = AcceptedDelivery(
-        delivery_id=uuid4().hex,
+        delivery_id=new_delivery_id(),
         delivery_key=identity.delivery_key,
         workspace_id=found,
         workspace=workspace,

@@ -1,5 +1,6 @@
 """Read a ``Delivery`` from an HTTP request: the body's raw bytes, bounded, and the headers that a source reads."""
 
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,14 @@ def set_arrival_time(at: float) -> None:
 def seconds_waited() -> float:
     """Return how many seconds this thread's request has been complete."""
     return 0.0 if _arrival.at is None else time.monotonic() - _arrival.at
+
+
+def new_delivery_id() -> str:
+    """Return an id for a delivery: 32 hex digits, first the time.
+
+    Ids of one moment share a page of the index of events; each random one was on a page of its own.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def read(

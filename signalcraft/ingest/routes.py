@@ -1,6 +1,5 @@
 """Webhook routes: read the request, call ``receive``, render the result."""
 
-import secrets
 import time
 from http import HTTPStatus
 from typing import Final
@@ -29,7 +28,7 @@ def start_delivery() -> None:
 
     It includes the time spent waiting for a thread.
     """
-    g.delivery_id = secrets.token_hex(16)
+    g.delivery_id = ingest_request.new_delivery_id()
     g.started_at = time.perf_counter() - ingest_request.seconds_waited()
 
 

@@ -270,7 +270,7 @@ class AlertEvent(Table):
             SQL("CREATE INDEX alert_event_group ON alert_event (alert_group_id, received_at DESC, id DESC)"),
             SQL("CREATE INDEX alert_event_age ON alert_event USING brin (received_at)"),
             SQL("CREATE INDEX alert_event_listing ON alert_event (workspace_id, received_at DESC, id DESC)"),
-            SQL("CREATE INDEX alert_event_delivery ON alert_event USING hash (delivery_id)"),
+            SQL("CREATE INDEX alert_event_delivery_id ON alert_event (delivery_id)"),
         ]
 
 

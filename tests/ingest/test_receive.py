@@ -64,6 +64,15 @@ def test_a_signed_delivery_is_accepted_and_queued(client: FlaskClient, clean_red
     assert response.get_json() == {"status": "accepted", "delivery_id": queued(clean_redis)[0]}
 
 
+def test_the_id_of_a_delivery_begins_with_the_time(client: FlaskClient, clean_redis: Redis) -> None:
+    """So that the index of events gets ids of one moment side by side."""
+    before = time.time_ns()
+    delivery_id = send(client, sample()).get_json()["delivery_id"]
+    assert before // 1_000_000 <= int(delivery_id[:12], 16) <= time.time_ns() // 1_000_000
+    assert len(delivery_id) == 32
+    assert queued(clean_redis) == [delivery_id]
+
+
 def test_a_redelivery_is_a_duplicate_of_the_first(client: FlaskClient, clean_redis: Redis) -> None:
     first = send(client, sample(event_id="a" * 32)).get_json()
     again = send(client, sample(event_id="a" * 32), headers={"Request-ID": "f" * 32, "Sentry-Hook-Timestamp": "1"})

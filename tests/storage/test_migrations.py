@@ -228,10 +228,10 @@ def test_an_index_that_an_interrupted_migration_left_is_built_again(empty_url: s
     migrations.apply(empty_url)
     after = catalog(empty_url)
     with closing(psycopg2.connect(empty_url)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM schema_migration WHERE name = '0018_find_events'")
-        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'alert_event_listing'::regclass")
-        cursor.execute("DROP INDEX alert_event_delivery")
-    assert migrations.apply(empty_url) == ["0018_find_events"]
+        cursor.execute("DELETE FROM schema_migration WHERE name = '0034_find_unresolved_groups_of_an_issue'")
+        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'alert_group_issue'::regclass")
+        cursor.execute("DROP INDEX alert_group_unresolved")
+    assert migrations.apply(empty_url) == ["0034_find_unresolved_groups_of_an_issue"]
     assert catalog(empty_url) == after
     with closing(psycopg2.connect(empty_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
