@@ -225,22 +225,20 @@ RETIRE_CURRENT = """
     UPDATE alert_group g SET is_current = false
     FROM {rows} WHERE g.workspace_id = r.workspace_id AND g.group_key = r.group_key AND g.is_current"""
 
-#: Mark groups with at least ``spike_count`` alerts in a bucket that this batch added to.
+#: Mark groups with at least ``spike_count`` alerts in a bucket that this batch added to. The events of other groups are
+#: not counted: the count depends on ``g``.
 BUCKET_COLUMNS: Columns = {"group_id": "bigint", "start": "timestamptz"}
 MARK_SPIKES = f"""
     UPDATE alert_group g SET spiked = true, severity = {_one_step_up("g.alert_severity")}
-    FROM (
-        SELECT DISTINCT r.group_id FROM {{rows}}
-        WHERE %(spike_count)s <= (
-            SELECT count(*) FROM (
-                SELECT FROM alert_event e
-                WHERE e.alert_group_id = r.group_id
-                  AND e.received_at >= r.start AND e.received_at < r.start + %(bucket)s
-                LIMIT %(spike_count)s
-            ) AS enough
-        )
-    ) AS spike
-    WHERE g.id = spike.group_id AND NOT g.spiked AND g.count >= %(spike_count)s
+    FROM {{rows}}
+    WHERE g.id = r.group_id AND NOT g.spiked AND g.count >= %(spike_count)s
+      AND %(spike_count)s <= (
+          SELECT count(*) FROM (
+              SELECT FROM alert_event e
+              WHERE e.alert_group_id = g.id AND e.received_at >= r.start AND e.received_at < r.start + %(bucket)s
+              LIMIT %(spike_count)s
+          ) AS enough
+      )
     RETURNING g.id"""
 
 #: Add to the hourly counts, in the order of their key.
