@@ -22,6 +22,7 @@ T = TypeVar("T")
 KEY_VERSION = "v1"
 
 
+@lru_cache(maxsize=1024)  # a storm repeats a few
 def group_key(*, source: str, project: str, environment: str, fingerprint: str) -> str:
     """Return the group key.
 

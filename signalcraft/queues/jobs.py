@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
+from isal import isal_zlib
 from redis import Redis
 from redis.exceptions import ResponseError
 from rq import Queue
@@ -126,6 +127,9 @@ class AllowedJob(Job):
         return super().func
 
 
+_IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment] # the stubs have an instance
+
+
 def read_delivery(data: bytes) -> AcceptedDelivery:
     """Return the delivery in a job's ``data``, RQ's compressed JSON.
 
@@ -133,11 +137,11 @@ def read_delivery(data: bytes) -> AcceptedDelivery:
         ForbiddenJob: it is not the data of a ``process_delivery`` job.
     """
     try:
-        function, instance, (argument,), _ = orjson.loads(_decompress(data))
+        function, instance, (argument,), _ = orjson.loads(_decompress(isal_zlib.decompressobj(), data))
         if function != PROCESS_DELIVERY or instance is not None:
             raise ForbiddenJob("the job runs a function that is not ours")
         return AcceptedDelivery.from_job_argument(argument)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, zlib.error) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, _IsalError) as error:
         raise ForbiddenJob("the job's argument is not a delivery") from error
 
 
@@ -153,7 +157,7 @@ def _is_bomb(packed: bytes) -> bool:
     if len(packed) * _MAX_DEFLATE_RATIO <= MAX_DECOMPRESSED_BYTES:
         return False
     try:
-        _decompress(packed)
+        _decompress(zlib.decompressobj(), packed)
     except zlib.error:  # RQ uses such a value as it is
         return False
     except ValueError:
@@ -161,9 +165,8 @@ def _is_bomb(packed: bytes) -> bool:
     return False
 
 
-def _decompress(packed: bytes) -> bytes:
-    stream = zlib.decompressobj()
-    decompressed = stream.decompress(packed, MAX_DECOMPRESSED_BYTES)
+def _decompress(stream: Any, packed: bytes) -> bytes:  # noqa: ANN401 - of either library
+    decompressed: bytes = stream.decompress(packed, MAX_DECOMPRESSED_BYTES)
     if not stream.eof:
         raise ValueError("truncated or too large")
     return decompressed

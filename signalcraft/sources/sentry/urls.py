@@ -59,7 +59,7 @@ def _read(value: str) -> SentryUrl | None:
 
 
 def _parts(scheme: str, host: str, segments: list[str]) -> SentryUrl:
-    at = {segment: position for position, segment in reversed(list(enumerate(segments)))}
+    at = dict(zip(reversed(segments), reversed(range(len(segments))), strict=True))
     org, project, prefix = _owners(segments, at)
     base = "/".join([f"{scheme}://{host}", *segments[:prefix]])
     if host == "sentry.io" or host.endswith(".sentry.io"):
