@@ -165,7 +165,10 @@ _REOPEN = with_audit_log(
         last_seen_at = greatest(g.last_seen_at, lasting.seen_at),
         is_current = NOT EXISTS (
             SELECT FROM alert_group n WHERE n.workspace_id = g.workspace_id AND n.group_key = g.group_key
-              AND n.id <> g.id AND (n.is_current OR n.id > g.id)
+              AND n.is_current AND n.id <> g.id
+        ) AND NOT EXISTS (
+            SELECT FROM alert_group n WHERE n.workspace_id = g.workspace_id AND n.group_key = g.group_key
+              AND NOT n.is_current AND n.id > g.id
         )
     FROM (
         SELECT e.alert_group_id AS id, max(e.last_seen_at) AS seen_at FROM episode e

@@ -13,7 +13,7 @@ from signalcraft.domain.alerts import GroupSnapshot, GroupStatus, Severity
 from signalcraft.notify.contract import Mode
 from signalcraft.notify.routing import FIRST, Card, Happening, LastFirst, NewNotification, Router, Told
 from signalcraft.storage.database import database, rows
-from signalcraft.storage.sql import Columns, query
+from signalcraft.storage.sql import Columns, ids_of_key, query
 
 #: Happenings routed in one transaction.
 BATCH: Final = 500
@@ -37,14 +37,14 @@ _TOLD = """
     SELECT alert_group_id, receiver, bool_or(mode = 'card' AND external_id IS NOT NULL) AS is_posted FROM notification
     WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test GROUP BY alert_group_id, receiver"""
 #: When the problem of a key was last told as new, by receiver. A notification that waits counts as told now.
-_LAST_FIRST = """
-    SELECT n.receiver, g.group_key, max(coalesce(n.sent_at, n.created_at)),
+_LAST_FIRST = f"""
+    SELECT n.receiver, r.group_key, max(coalesce(n.sent_at, n.created_at)),
            max(ARRAY[n.id, n.alert_group_id, (n.external_id IS NOT NULL)::int]) FILTER (WHERE n.mode = 'card')
-    FROM {rows} JOIN alert_group g ON g.workspace_id = r.workspace_id AND g.group_key = r.group_key
+    FROM {{rows}} CROSS JOIN LATERAL ({ids_of_key("r")} OFFSET 0) AS g
     JOIN notification n ON n.alert_group_id = g.id
     WHERE NOT n.is_test AND (n.mode = 'card' OR n.mode <> 'reply' AND n.reason = ANY(%(first)s))
       AND n.state NOT IN ('given_up', 'gone')
-    GROUP BY n.receiver, g.group_key"""
+    GROUP BY n.receiver, r.group_key"""
 #: Happenings that may keep the card of an earlier group of their key.
 _BACK: Final = ("recurred", "regressed")
 _KEY_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text"}

@@ -15,6 +15,7 @@ from signalcraft.notify import messages
 from signalcraft.notify.contract import Message
 from signalcraft.notify.routing import FLAPPING
 from signalcraft.storage.database import database
+from signalcraft.storage.sql import ids_of_key
 
 Row = dict[str, Any]
 
@@ -25,9 +26,9 @@ _CARD: Final = """
     SELECT external_id, external_channel FROM notification
     WHERE alert_group_id = %(group)s AND receiver = %(receiver)s AND mode = 'card' AND external_id IS NOT NULL"""
 #: When the problem was back within the last day, newest first.
-_TIMES: Final = """
-    SELECT h.at FROM alert_group g JOIN happening h ON h.alert_group_id = g.id
-    WHERE g.workspace_id = %(workspace)s AND g.group_key = %(key)s AND h.kind = %(kind)s
+_TIMES: Final = f"""
+    SELECT h.at FROM alert_group r CROSS JOIN LATERAL ({ids_of_key("r")}) AS g
+    JOIN happening h ON h.alert_group_id = g.id WHERE r.id = %(group)s AND h.kind = %(kind)s
       AND h.at > %(at)s - interval '1 day' AND h.at <= %(at)s
     ORDER BY h.at DESC LIMIT 100"""
 _RECENT: Final = """
@@ -52,8 +53,8 @@ def render(row: Row, group: Row, *, receiver: str, storm: Storm, attempted_at: d
     card = database.execute_sql(_CARD, {"group": group["id"], "receiver": receiver}).fetchone()
     if card is None:
         return None
-    keys = {"workspace": row["workspace_id"], "key": group["group_key"], "at": row["happened_at"]}
-    back_at = [at for (at,) in database.execute_sql(_TIMES, keys | {"kind": row["reason"]}).fetchall()]
+    problem = {"group": group["id"], "kind": row["reason"], "at": row["happened_at"]}
+    back_at = [at for (at,) in database.execute_sql(_TIMES, problem).fetchall()]
     times = _run_length(back_at) if row["reason"] == "regressed" else len(back_at)
     limits = {"receiver": receiver, "period": storm.period, "limit": storm.messages}
     is_storm = storm.messages > 0 and database.execute_sql(_RECENT, limits).fetchone() == (storm.messages,)

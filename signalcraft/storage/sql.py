@@ -101,6 +101,13 @@ def identity(event: str) -> str:
     return f"substr(sha256(convert_to({named}, 'UTF8')), 1, 16)"
 
 
+def ids_of_key(row: str) -> str:
+    """Return SQL for the ids of all groups of the key of ``row``: current groups and the others have an index each."""
+    same_key = f"k.workspace_id = {row}.workspace_id AND k.group_key = {row}.group_key"
+    of_key = f"SELECT k.id FROM alert_group k WHERE {same_key}"
+    return f"{of_key} AND k.is_current UNION ALL {of_key} AND NOT k.is_current"
+
+
 #: The order in which every transaction locks existing groups: current groups by key, then the others. An alert locks
 #: the current group before it is known whether it needs an older one.
 LOCK_ORDER = "NOT g.is_current, g.workspace_id, g.group_key, g.id"

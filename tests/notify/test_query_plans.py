@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from signalcraft.groups.reading.pages import Position
-from signalcraft.notify import delivery_sql, queries
+from signalcraft.notify import delivery_sql, fan_out, queries, replies
 from signalcraft.notify.queries import NotificationFilter, State
 from signalcraft.storage.database import database, session
-from tests.support.builders import pending_event, record
+from signalcraft.storage.models import AlertGroup
+from signalcraft.storage.sql import query
+from tests.support.builders import at, pending_event, record
 from tests.support.query_plans import nodes, recorded_plans
 from tests.support.tables import empty_tables
 from tests.support.web_client import add_workspace
@@ -130,3 +132,12 @@ def test_the_most_urgent_message_is_found_without_reading_the_others(monkeypatch
         assert database.execute_sql(delivery_sql.PICK, pick).rowcount == 1
         transaction.rollback()
     check(plans, most=100)  # of its group
+
+
+def test_what_was_told_of_earlier_groups_of_a_key_is_found_by_the_key(plans: list[dict[str, Any]]) -> None:
+    with session():
+        key = AlertGroup.select(AlertGroup.workspace, AlertGroup.group_key).where(AlertGroup.id == 7).tuples().get()
+        plans.clear()
+        assert query(fan_out._LAST_FIRST, fan_out._KEY_COLUMNS, [key], first=list(fan_out.FIRST))
+        database.execute_sql(replies._TIMES, {"group": 7, "kind": "recurred", "at": at(0)})
+    check(plans, most=100)

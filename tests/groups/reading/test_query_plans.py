@@ -321,7 +321,7 @@ def recording_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
     execute = database.execute_sql
 
     def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
-        if "unnest(" in sql or "episode" in sql:
+        if "json_to_recordset(" in sql or "episode" in sql:
             with database.atomic() as attempt:
                 ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
                 attempt.rollback()
@@ -397,3 +397,18 @@ def test_an_episode_reads_no_earlier_ones(recording_plans: list[dict[str, Any]],
                 assert node["Node Type"] != "Seq Scan", printed
                 read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
                 assert read * node["Actual Loops"] <= 2 * len(names), printed
+
+
+def test_a_group_whose_episode_lasts_again_reads_only_groups_of_its_key(recording_plans: list[dict[str, Any]]) -> None:
+    resolve = """UPDATE alert_group SET status = 'resolved', is_current = false, snoozed_until = NULL,
+                        resolved_at = last_seen_at, source_status_at = last_seen_at WHERE id = 6"""
+    lasting = episode("pod:100000", 10, workspace_id=7)
+    with session(), database.atomic() as transaction:
+        database.execute_sql(resolve)
+        assert episodes.follow([(7, lasting.alert)], []) == 1
+        transaction.rollback()
+    for plan in recording_plans:
+        for node in nodes(plan):
+            if node.get("Relation Name") == "alert_group" and "Scan" in node["Node Type"]:
+                by = {"alert_group_pkey", "alert_group_current_key", "alert_group_history"}
+                assert node.get("Index Name") in by, json.dumps(plan, indent=1)
