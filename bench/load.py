@@ -56,13 +56,13 @@ _GROUPS = """
            CASE WHEN m / 17 %% 10 = 3 THEN 'sentry:user:' || m %% 30 END
     FROM fact ORDER BY n"""
 
+#: Delivery ids are in the order of the rows, as those of deliveries are.
 _EVENTS = """
     INSERT INTO alert_event (workspace_id, alert_group_id, source, source_event_id, delivery_id, project, environment,
                              severity, fingerprint, issue_id, title, message, tags_json, triggered_rules, link,
                              occurred_at, received_at, decision)
     SELECT workspace_id, n, 'sentry', md5(n || '.' || k),
-           lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || left(md5(k || '.' || n), 20),
-           project, environment, severity,
+           lpad(to_hex(n), 12, '0') || left(md5(k || '.' || n), 20), project, environment, severity,
            'issue:' || issue_id, issue_id, 'TimeoutError: request ' || n || ' to the gateway failed in checkout',
            'request to the gateway failed', '[["release", "checkout@4.18.2"], ["server_name", "web-1"]]', '["Errors"]',
            'https://sentry.io/organizations/northwind/issues/' || issue_id || '/',
