@@ -202,21 +202,16 @@ DELETE_GROUPS = "DELETE FROM alert_group g USING {rows} WHERE g.id = r.id"
 SPAN_LOOKUP_COLUMNS: Columns = {"workspace_id": "bigint", "group_key": "text", "since": "timestamptz"}
 _SAME_KEY = "g.workspace_id = r.workspace_id AND g.group_key = r.group_key"
 LOCK_SPANS = f"""
-    WITH r AS (SELECT * FROM {{rows}}),
-    candidates AS (
-        SELECT g.id FROM r JOIN alert_group g ON {_SAME_KEY} AND g.is_current
-        UNION
-        SELECT g.id FROM r JOIN alert_group g ON {_SAME_KEY} AND NOT g.is_current
-        WHERE g.last_seen_at >= r.since OR g.resolved_at >= r.since
-        UNION
-        SELECT before.id FROM r CROSS JOIN LATERAL (
-            SELECT g.id FROM alert_group g
-            WHERE {_SAME_KEY} AND NOT g.is_current AND g.first_seen_at < r.since
-            ORDER BY g.first_seen_at DESC LIMIT 1
-        ) AS before
-    )
     SELECT g.workspace_id, g.group_key, {_SPAN}
-    FROM candidates JOIN alert_group g ON g.id = candidates.id
+    FROM {{rows}} CROSS JOIN LATERAL (
+        SELECT g.id FROM alert_group g WHERE {_SAME_KEY} AND g.is_current
+        UNION
+        SELECT g.id FROM alert_group g
+        WHERE {_SAME_KEY} AND NOT g.is_current AND (g.last_seen_at >= r.since OR g.resolved_at >= r.since)
+        UNION
+        (SELECT g.id FROM alert_group g WHERE {_SAME_KEY} AND NOT g.is_current AND g.first_seen_at < r.since
+         ORDER BY g.first_seen_at DESC LIMIT 1)
+    ) AS candidate JOIN alert_group g ON g.id = candidate.id
     ORDER BY {LOCK_ORDER} FOR NO KEY UPDATE OF g"""
 
 #: Make current groups non-current, so that they accept no more alerts; nothing else changes.
