@@ -66,7 +66,7 @@ class RecordResult:
     @property
     def created(self) -> int:
         """The number of opened groups."""
-        return len(self.decisions) - sum(decision is Decision.JOINED for decision in self.decisions.values())
+        return len({stored.group_id for stored in self.events if stored.decision is not Decision.JOINED})
 
     @property
     def updated(self) -> int:

@@ -161,6 +161,8 @@ def apply_status_changes(changes: Sequence[WorkspaceChange]) -> int:
     Raises:
         DatabaseUnavailable: another transaction came first; no group was changed, retry.
     """
+    if not changes:
+        return 0
     latest = {_row_of(*change)[:4]: _row_of(*change) for change in _in_order(changes)}
     with translate_constraint_errors(), database.atomic():
         query(_UPSERT_LATEST_UPDATES, _UPDATE_COLUMNS, [latest[key] for key in sorted(latest)])

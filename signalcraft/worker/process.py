@@ -134,8 +134,8 @@ def conclude(prepared: PreparedBatch, recorded: groups_record.RecordResult) -> N
     metrics.count("signalcraft_duplicates_total", recorded.duplicates)
     metrics.count("signalcraft_groups_created_total", recorded.created)
     metrics.count("signalcraft_groups_updated_total", recorded.updated)
-    for stored in recorded.events:
-        metrics.count("signalcraft_decisions_total", decision=stored.decision.value)
+    for decision, alerts in Counter(stored.decision for stored in recorded.events).items():
+        metrics.count("signalcraft_decisions_total", alerts, decision=decision.value)
     _log_deliveries(prepared, recorded)
 
 
