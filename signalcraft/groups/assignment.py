@@ -20,10 +20,14 @@ from signalcraft.storage.sql import query
 
 @dataclass(slots=True)
 class Assignments:
-    """The events of a batch with their groups, and the ids of groups whose severity rose."""
+    """The events of a batch with their groups, and the ids of groups whose severity rose.
+
+    ``counts`` has the number of alerts of each group that can still spike.
+    """
 
     events: list[AssignedEvent] = field(default_factory=list)
     escalated: set[int] = field(default_factory=set)
+    counts: dict[int, int] = field(default_factory=dict)
 
     def add(self, burst: Burst, group_id: int, decision: Decision) -> None:
         """Add the events of a burst.
@@ -83,8 +87,10 @@ def _upsert(
     joined: list[_JoinedGroup] = []
     rows = [tuple(burst.row.values()) for burst in bursts]
     results = query(record_sql.UPSERT_GROUPS, record_sql.GROUP_COLUMNS, rows, window=window)
-    for group_id, workspace_id, group_key, severity, status, snoozed_until, is_new in results:
+    for group_id, workspace_id, group_key, severity, status, snoozed_until, count, is_new in results:
         burst = refused.pop((workspace_id, group_key))
+        if count is not None:
+            assignments.counts[group_id] = count
         if is_new:
             opened[group_id] = burst
         else:
@@ -197,10 +203,11 @@ def _join_groups(parts: Sequence[Burst], assignments: Assignments) -> None:
     by_id = {part.assignment.joins: part for part in parts}
     rows = [tuple((part.row | {"id": id_})[name] for name in record_sql.JOIN_COLUMNS) for id_, part in by_id.items()]
     joined = query(record_sql.JOIN_GROUPS, record_sql.JOIN_COLUMNS, rows)
+    assignments.counts.update({group_id: count for group_id, *_, count, _ in joined if count is not None})
     _update_severity_and_status(
         [
             _JoinedGroup(group_id, by_id[group_id], Severity(severity), GroupStatus(status), snoozed_until)
-            for group_id, _, _, severity, status, snoozed_until, _ in joined
+            for group_id, _, _, severity, status, snoozed_until, _, _ in joined
         ],
         assignments,
     )

@@ -231,8 +231,9 @@ def _mark_spikes(assignments: Assignments, policy: GroupingPolicy) -> None:
     if not policy.spike_count:
         return
     buckets = {
-        (stored.group_id, bucket_start(stored.pending.alert.received_at, policy.spike_minutes))
-        for stored in assignments.events
+        (event.group_id, bucket_start(received_at(event.pending), policy.spike_minutes))
+        for event in assignments.events
+        if assignments.counts.get(event.group_id, 0) >= policy.spike_count
     }
     spiked = query(
         record_sql.MARK_SPIKES,

@@ -137,6 +137,10 @@ COUNT_GROUP_HOURS = """
     SELECT alert_group_id, hour, alerts FROM {rows} ORDER BY alert_group_id, hour
     ON CONFLICT (alert_group_id, hour) DO UPDATE SET alerts = h.alerts + excluded.alerts"""
 
+#: What is returned of a group; last its alerts, if it can still spike.
+_GROUP = """g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until,
+    CASE WHEN NOT g.spiked THEN g.count END"""
+
 #: Open a group for each burst, or join the current group of its key on the same condition as ``grouping.Span.covers``.
 #: A key that returns no row was refused by its current group, which is locked nevertheless.
 UPSERT_GROUPS = f"""
@@ -150,13 +154,13 @@ UPSERT_GROUPS = f"""
           OR g.status = '{GroupStatus.SNOOZED.value}'
              AND (g.snoozed_until IS NULL OR g.snoozed_until > excluded.first_seen_at)
       )
-    RETURNING g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until, g.xmax = 0"""
+    RETURNING {_GROUP}, g.xmax = 0"""
 
 #: Join each burst to the locked group, current or not, that ``grouping.assign`` chose.
 JOIN_COLUMNS: Columns = {"id": "bigint"} | {name: GROUP_COLUMNS[name] for name in _MERGED}
 JOIN_GROUPS = f"""
     UPDATE alert_group g SET {_merge_into_group("r")} FROM {{rows}} WHERE g.id = r.id
-    RETURNING g.id, g.workspace_id, g.group_key, g.alert_severity, g.status, g.snoozed_until, false"""
+    RETURNING {_GROUP}, false"""
 
 #: Update severity and status of joined groups, by trigger.
 TRIGGER_COLUMNS: Columns = {"id": "bigint", "severity": "text", "cause": "text"}
