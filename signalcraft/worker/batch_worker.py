@@ -88,6 +88,7 @@ class BatchWorker(QueueWorker):
         super().__init__(queue, connection=connection, lease_seconds=LEASE_SECONDS)
         self._stages = stages
         self._batch_size = batch_size
+        self._renewed_at = -math.inf
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Claim, prepare, store and finish a batch.
@@ -163,14 +164,18 @@ class BatchWorker(QueueWorker):
     def _renew(self, following: _ClaimedBatch | None) -> _ClaimedBatch | None:
         """Renew the lease of the next batch.
 
-        After a stop request, release it instead.
+        It ends with that of the batch before, which may have been renewed within a second. After a stop request,
+        release it instead.
         """
         if following is None:
             return None
         if self._stop_requested:
             _release(following)
             return None
+        if time.monotonic() - self._renewed_at < _POLL_INTERVAL_SECONDS:
+            return following
         renewed = replace(following, lease=following.lease.renewed())
+        self._renewed_at = time.monotonic()
         self.heartbeat()
         return renewed
 
