@@ -40,9 +40,6 @@ _NOTIFICATION_LEASE_SECONDS = jobs.JOB_TIMEOUT_SECONDS + 60
 #: Limit for a graceful shutdown: 4 s for a batch, 3 s for the inbox. A platform kills the process after 10 s.
 _SHUTDOWN_TIMEOUT_SECONDS = 8.5
 
-#: The interpreter's thread switch interval. With the default of 5 ms the thread that stores, which sends a dozen
-#: queries to PostgreSQL per batch, waited as long after each result while the next batch was being prepared.
-_SWITCH_INTERVAL_SECONDS = 0.001
 #: Threshold of the garbage collector. A batch allocates some hundred thousand containers, nearly none in a cycle; with
 #: the default of 700 the collector took a twentieth of a worker's time.
 _GC_THRESHOLD = 50_000
@@ -51,7 +48,6 @@ _GC_THRESHOLD = 50_000
 def main() -> int:
     """Run until a stop request, through outages of Redis."""
     arguments = _parser().parse_args()
-    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     gc.freeze()  # imported objects stay for good: exclude them from collections
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
     try:
