@@ -122,7 +122,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
                 raise
             return
         self.nr_conns += 1
-        bounded = BoundedSocket(fileno=accepted.detach())
+        bounded = BoundedSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         self.enqueue_req(_Connection(self, bounded, address, listener.getsockname()))
         self._make_room()
 
@@ -139,8 +139,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.sock.settimeout(0)
         self._buffering[connection] = buffer
         self._held += len(early)
-        self.poller.register(connection.sock, EVENT_READ, partial(self._receive, buffer))
         self._receive(buffer, connection.sock)
+        if connection in self._buffering:  # not all of it has arrived
+            self.poller.register(connection.sock, EVENT_READ, partial(self._receive, buffer))
 
     def on_client_socket_readable(self, connection: Any, client: Any) -> None:  # noqa: ANN401 - gunicorn's
         """Buffer the next request of a connection.
@@ -164,7 +165,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         The loop has sent ``100 Continue`` if the client had to wait for it; gunicorn would send it again.
         """
         req._expected_100_continue = False  # noqa: SLF001 - it has no other way
-        return super().handle_request(req, conn)
+        with conn.sock.one_packet():
+            return super().handle_request(req, conn)
 
     def finish_request(self, connection: Any, outcome: Any) -> None:  # noqa: ANN401 - gunicorn's
         """Release the bytes of a request a thread has served."""
