@@ -6,6 +6,7 @@ database and an empty one, use the same two servers at the same time.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ SECRET = "bench-client-secret"
 TOKEN = "bench-api-token"
 
 _STOP_TIMEOUT_SECONDS = 20.0
+_SERVED = re.compile(r'"level":"info".*"(delivery_id|method)":')
 _RELEASE_TIMEOUT_SECONDS = 60.0
 #: Redis databases to use, the last one first: existing data is most likely in the first.
 _REDIS_NUMBERS = range(15, 0, -1)
@@ -175,9 +177,9 @@ class PausableProcess:
             raise BenchError(f"{self.log.stem} ended unexpectedly: {self.log.read_text(errors='replace')[-2000:]}")
 
     def problems(self) -> str:
-        """Return the last lines of the log that report no delivery or request."""
+        """Return the last lines of the log, but for those that report that a delivery or request was served."""
         with self.log.open(errors="replace") as lines:
-            return "".join(deque((line for line in lines if '"level":"info"' not in line), maxlen=10))
+            return "".join(deque((line for line in lines if not _SERVED.search(line)), maxlen=10))
 
 
 @contextlib.contextmanager
