@@ -150,5 +150,5 @@ class BoundedSocket(socket.socket):
     def _wait(self, event: int, *, until: float) -> None:
         poller = select.poll()
         poller.register(self, event)
-        if not poller.poll(max(1.0, (until - time.monotonic()) * 1000)):
+        if not poller.poll(max(0.0, (until - time.monotonic()) * 1000)):
             raise TimeoutError

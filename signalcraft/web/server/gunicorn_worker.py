@@ -9,6 +9,7 @@ Over the bounds, the connection that has been incomplete for longest is closed; 
 
 import contextlib
 import errno
+import math
 import socket
 import time
 from dataclasses import dataclass
@@ -320,9 +321,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
     def _keepalive_after(self, connection: Any, keepalive: bool) -> bool:  # noqa: ANN401, FBT001 - gunicorn's
         """Return whether the connection can be used again.
 
-        It cannot if unread bytes are still to come.
+        It cannot if unread bytes are still to come: gunicorn bounds them, and ``read_until`` the wait for them. With a
+        deadline of its own, a thread that lost the processor for as long closed a connection that needed nothing more,
+        and with it the request that the client had just sent.
         """
-        return bool(keepalive and connection.parser.finish_body(deadline=time.monotonic() + 0.01))
+        return bool(keepalive and connection.parser.finish_body(deadline=math.inf))
 
     def _make_room(self) -> None:
         """Keep a connection free for the next client."""

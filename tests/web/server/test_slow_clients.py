@@ -24,6 +24,7 @@ import psutil
 import psycopg2
 import pytest
 from gunicorn.config import Config
+from gunicorn.http.parser import RequestParser
 from redis import Redis
 
 from signalcraft import resilience
@@ -631,6 +632,27 @@ def test_a_slow_connection_that_speaks_as_it_is_given_up_is_given_up_once(
     worker._evict_one()
     heard_of.data(heard_of.fileobj)
     assert (worker.nr_conns, worker._buffering) == (0, {})
+
+
+def test_a_thread_that_loses_the_processor_after_a_response_does_not_close_the_connection(
+    worker: BufferingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client was told that it may send more, and may have done so."""
+    finish_body = RequestParser.finish_body
+
+    def late(parser: RequestParser, **bounds: float) -> bool:
+        time.sleep(0.05)
+        return bool(finish_body(parser, **bounds))
+
+    monkeypatch.setattr(RequestParser, "finish_body", late)
+    theirs, ours = socket.socketpair()
+    sent = sample()
+    with theirs, BoundedSocket(ours.family, ours.type, ours.proto, ours.detach()) as bounded:
+        connection = _Connection(worker, bounded, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        connection.init()
+        connection.parser.unreader.unread(head(sent) + sent.body)
+        next(connection.parser).body.read()
+        assert worker._keepalive_after(connection, keepalive=True)
 
 
 # --- large requests
