@@ -76,6 +76,7 @@ def _count_commands(steps: _Steps) -> None:
 
     class Cursor(psycopg2.extensions.cursor):
         execute = steps.around(psycopg2.extensions.cursor.execute)
+        copy_expert = steps.around(psycopg2.extensions.cursor.copy_expert)
 
     database.connect_params["cursor_factory"] = Cursor
 
