@@ -36,7 +36,8 @@ _ROUTED = "UPDATE happening SET routed_at = now() WHERE id = ANY(%(ids)s)"
 _TOLD = """
     SELECT alert_group_id, receiver, bool_or(mode = 'card' AND external_id IS NOT NULL) AS is_posted FROM notification
     WHERE alert_group_id = ANY(%(ids)s) AND NOT is_test GROUP BY alert_group_id, receiver"""
-#: When the problem of a key was last told as new, by receiver. A notification that waits counts as told now.
+#: When the problem of a key was last told as new, by receiver. A notification that waits counts as told now. OFFSET 0
+#: keeps PostgreSQL from joining the groups of all keys first.
 _LAST_FIRST = f"""
     SELECT n.receiver, r.group_key, max(coalesce(n.sent_at, n.created_at)),
            max(ARRAY[n.id, n.alert_group_id, (n.external_id IS NOT NULL)::int]) FILTER (WHERE n.mode = 'card')

@@ -162,9 +162,9 @@ class BatchWorker(QueueWorker):
             return None
 
     def _renew(self, following: _ClaimedBatch | None) -> _ClaimedBatch | None:
-        """Renew the lease of the next batch.
+        """Renew the lease of the next batch, at most once a second.
 
-        It ends with that of the batch before, which may have been renewed within a second. After a stop request,
+        It was claimed, or renewed, since the batch before began, so little of it has passed. After a stop request,
         release it instead.
         """
         if following is None:

@@ -63,7 +63,8 @@ class BoundedSocket(socket.socket):
 
     read_until = 0.0
     _timeout: float | None = 0.0
-    _head: bytes | None = None  # of a response, while it waits for the body's first piece
+    #: The head of a response, until the first piece of its body; empty before that head, None outside ``one_packet``.
+    _head: bytes | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the standard library's
         """Take the standard library's arguments."""
