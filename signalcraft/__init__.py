@@ -6,7 +6,7 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 
     cli/           commands: migrate, send, workspace, secret, token, stats, explain, doctor, reconcile, replay, ...
     web/           the web process: create_app, problem details, probes, /metrics, OpenAPI, rq-dashboard
-        server/    gunicorn worker that buffers requests: protection against slow clients
+        server/    gunicorn worker that buffers requests, against slow clients; its loop serves small deliveries
     tasks.py       the job functions that RQ calls by name
     dev/           not for production: embedded servers, local stack, demo, mocks, fake Slack, generated documents
 
@@ -34,6 +34,7 @@ One line a folder, from the top layer to the bottom one. ``docs/architecture.md`
 
     resilience.py      CircuitBreaker, BoundedCall: for dependencies that fail or hang
     thread_budgets.py  how the threads of a web process are shared out
+    greenlets.py       waiting without a thread, for requests that the loop of a web process serves
 
     domain/        values and rules; no I/O, no clock: deliveries, alerts, grouping, lifecycle, errors, bounded JSON
 

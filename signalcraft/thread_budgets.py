@@ -1,7 +1,8 @@
 """How the threads of a web process are shared out: each kind of work has a limit, so that deliveries find a thread.
 
-The limits of what is not a delivery add up to less than ``WEB_THREADS``. Half of the threads are for API requests, of
-which exports, which last for as long as they are read, get half.
+While none of them is busy, small deliveries need none (``web.server``). The limits of what is not a delivery add up to
+less than ``WEB_THREADS``. Half of the threads are for API requests, of which exports, which last for as long as they
+are read, get half.
 """
 
 from typing import Final

@@ -21,6 +21,7 @@ from typing import Final
 import structlog
 from peewee import DatabaseError, fn
 
+from signalcraft import greenlets
 from signalcraft.domain.deliveries import Secret
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.logs import exception_fields
@@ -202,7 +203,9 @@ class CredentialCache:
         return self._snapshot
 
     def _await(self, read: Future[None], timeout: float) -> None:
-        if (self._overdue_read is None or self._overdue_read.done()) and wait([read], timeout).not_done:
+        if self._overdue_read is not None and not self._overdue_read.done():
+            return
+        if greenlets.run_blocking(lambda: wait([read], timeout)).not_done:
             self._overdue_read = read
 
     def _refresh(self) -> None:

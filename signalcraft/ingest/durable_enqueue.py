@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from signalcraft import metrics
+from signalcraft import greenlets, metrics
 from signalcraft.domain.deliveries import AcceptedDelivery
 from signalcraft.domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
 from signalcraft.ingest.context import IngestContext
@@ -42,7 +42,7 @@ def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> Enque
         Unavailable: neither stored it. Nothing was acknowledged.
     """
     if context.settings.ingest_durability == "inbox":
-        return _add_to_inbox(accepted)
+        return greenlets.run_blocking(partial(_add_to_inbox, accepted))
     attempted = False
     try:
         with context.breaker.guard():
@@ -53,10 +53,15 @@ def enqueue_durably(accepted: AcceptedDelivery, context: IngestContext) -> Enque
             log.warning(
                 "enqueue failed, Redis unavailable", stage="queue", delivery_id=accepted.delivery_id, reason=str(error)
             )
-        if context.settings.ingest_durability == "redis":
-            if not attempted:
-                return _retry_redis(accepted, context)
+        if context.settings.ingest_durability == "redis" and attempted:
             raise Unavailable(retry_after=RETRY_AFTER_SECONDS) from error
+    return greenlets.run_blocking(partial(_enqueue_in_outage, accepted, context, attempted=attempted))
+
+
+def _enqueue_in_outage(accepted: AcceptedDelivery, context: IngestContext, *, attempted: bool) -> EnqueueResult:
+    """Add ``accepted`` to the inbox, unless INGEST_DURABILITY forbids; try Redis if it was not ``attempted``."""
+    if context.settings.ingest_durability == "redis":
+        return _retry_redis(accepted, context)
     try:
         result = _add_to_inbox(accepted)
     except Unavailable:

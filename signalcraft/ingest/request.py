@@ -1,9 +1,9 @@
 """Read a ``Delivery`` from an HTTP request: the body's raw bytes, bounded, and the headers that a source reads."""
 
 import secrets
-import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from types import MappingProxyType
@@ -23,26 +23,22 @@ _MAX_QUERY_LENGTH: Final = 1_024
 _OUR_HEADERS: Final = "x-signalcraft-"
 
 
-class _ArrivalTime(threading.local):
-    """When the request of this thread had arrived, on the monotonic clock; None outside our gunicorn worker."""
-
-    at: float | None = None
-
-
-_arrival = _ArrivalTime()
+#: When the request that is served had arrived, on the monotonic clock; None outside our gunicorn worker.
+_arrived_at: Final[ContextVar[float | None]] = ContextVar("arrived_at", default=None)
 
 
 def set_arrival_time(at: float) -> None:
-    """Set the arrival time of this thread's request.
+    """Set the arrival time of the request that is served next.
 
-    It is monotonic; the request may have waited for the thread.
+    It is monotonic; the request may have waited for a thread.
     """
-    _arrival.at = at
+    _arrived_at.set(at)
 
 
 def seconds_waited() -> float:
-    """Return how many seconds this thread's request has been complete."""
-    return 0.0 if _arrival.at is None else time.monotonic() - _arrival.at
+    """Return how many seconds the request that is served has been complete."""
+    at = _arrived_at.get()
+    return 0.0 if at is None else time.monotonic() - at
 
 
 def new_delivery_id() -> str:

@@ -4,12 +4,12 @@ Never share a client between the two: the web client must fail within the second
 client must sit in a blocking pop.
 """
 
-import math
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from signalcraft import greenlets
 from signalcraft.domain.errors import QueueUnavailable
+from signalcraft.queues.shared_connection import SharedConnection, deadline_at
 
 #: No retries, and 0.5 s for connecting to and reading from a frozen server. Without a password, RESP2 and no driver
 #: information make connecting free of round trips.
@@ -46,21 +48,12 @@ _WORKER: Final[Mapping[str, Any]] = {
 _WRITE_CHECK_KEY: Final = "signalcraft:written"
 
 
-class _Deadline(threading.local):
-    """Deadline of this thread for Redis replies, on the monotonic clock."""
-
-    at = math.inf
-
-
-_current_deadline: Final = _Deadline()
-
-
 class _DeadlineConnection(AbstractConnection):
-    """A connection that waits for no reply past the thread's deadline."""
+    """A connection that waits for no reply past the deadline of its caller."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
         """Read a reply within the time left until the deadline."""
-        left = _current_deadline.at - time.monotonic()
+        left = deadline_at.get() - time.monotonic()
         if left < _WEB["socket_timeout"]:
             options["timeout"] = max(0.001, left)
         return super().read_response(*args, **options)
@@ -86,14 +79,16 @@ def for_worker(url: str) -> Redis:
 
 
 class _OwnConnections(threading.local):
-    """The connections of this thread, by the pool whose options they have."""
+    """The connections of this thread, and those that its loop shares, by the pool whose options they have."""
 
     def __init__(self) -> None:
         self.of_pool: WeakKeyDictionary[ConnectionPool, Any] = WeakKeyDictionary()
+        self.shared: WeakKeyDictionary[ConnectionPool, SharedConnection] = WeakKeyDictionary()
 
     def forget(self) -> None:
         """Reset, as a forked process must: the connections are its parent's."""
         self.of_pool.clear()
+        self.shared.clear()
 
 
 _own: Final = _OwnConnections()
@@ -101,25 +96,38 @@ os.register_at_fork(after_in_child=_own.forget)
 
 
 def run_idempotent(redis: Redis, *command: Any) -> Any:  # noqa: ANN401 - as redis-py's
-    """Run ``command`` on a connection that this thread keeps.
+    """Run ``command`` on a connection that this thread keeps, or that the requests of its loop share.
 
     ``redis`` itself would take one from its pool, poll it, and hand it back. Here a connection that Redis has closed is
-    found out by its error, and the command, which may have run already, is sent once more on a new one.
+    found out by its error, and the command, which may have run already, is sent once more on another one.
 
     Raises:
         RedisError: as from ``redis``.
     """
-    pool = redis.connection_pool
+    pool, packed = redis.connection_pool, hiredis.pack_command(command)
+    request = greenlets.running()
+    if request is None:
+        return _run_on_own(pool, packed)
+    shared = _own.shared.get(pool)
+    if shared is None:
+        shared = SharedConnection(request.loop, pool, timeout_seconds=_WEB["socket_timeout"])
+        _own.shared[pool] = shared
+    try:
+        return shared.run(request, packed)
+    except RedisConnectionError:
+        return greenlets.run_blocking(partial(_run_on_own, pool, packed))
+
+
+def _run_on_own(pool: ConnectionPool, packed: bytes) -> Any:  # noqa: ANN401 - as redis-py's
     connection = _own.of_pool.get(pool) or _own.of_pool.setdefault(pool, pool.make_connection())
-    packed = [hiredis.pack_command(command)]
     was_open = connection.is_connected
     try:
-        connection.send_packed_command(packed)
+        connection.send_packed_command([packed])
         return connection.read_response()
     except RedisConnectionError:
         if not was_open:
             raise
-    connection.send_packed_command(packed)
+    connection.send_packed_command([packed])
     return connection.read_response()
 
 
@@ -158,11 +166,11 @@ def server_version(redis: Redis) -> str:
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Limit the block's total wait for its Redis replies."""
-    _current_deadline.at = time.monotonic() + seconds
+    token = deadline_at.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _current_deadline.at = math.inf
+        deadline_at.reset(token)
 
 
 @contextmanager

@@ -77,6 +77,8 @@ class _SessionlessFlask(Flask):
     """Flask without what no route of ours has: coroutines and Flask's sessions, for which it looks in each request."""
 
     session_interface = _NoSessions()
+    #: For ``web.server``: what blocks in a delivery's route is called by ``greenlets.run_blocking``.
+    runs_in_loop = True
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``func``."""

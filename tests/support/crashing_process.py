@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ from redis.connection import AbstractConnection
 
 from signalcraft import logs, tasks
 from signalcraft.domain.deliveries import AcceptedDelivery
-from signalcraft.ingest import durable_enqueue, receive
+from signalcraft.ingest import context, durable_enqueue, receive
 from signalcraft.notify import config as notify_config
 from signalcraft.notify import extensions
 from signalcraft.notify.notifier import Notifier
@@ -35,9 +35,10 @@ from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from signalcraft.worker.queue_worker import QueueWorker
+from tests.support.loop_thread import loop_thread
 
 #: The threads whose steps count; background threads do not.
-_COUNTED = ("MainThread", "storing", "bounded-call")
+_COUNTED = ("MainThread", "loop", "storing", "bounded-call")
 
 
 class _Steps:
@@ -123,9 +124,15 @@ def _notify(settings: Settings, order: Mapping[str, Any]) -> None:
 
 
 def _receive(settings: Settings, order: Mapping[str, Any]) -> None:
-    """Receive one delivery over HTTP; report the status unless the process is killed before it responds."""
+    """Receive one delivery over HTTP; report the status unless the process is killed before it responds.
+
+    It is served in a loop, and goes over the connection that the loop's requests share.
+    """
     client = app.create_app(settings).test_client()
-    response = client.post("/webhooks/sentry", data=order["body"], headers=order["headers"])
+    with loop_thread() as running:
+        running.share(context.of(client.application).redis)
+        post = partial(client.post, "/webhooks/sentry", data=order["body"], headers=order["headers"])
+        (response,) = (served.result() for served in running.serve(post))
     sys.stdout.write(f"{json.dumps({'status': response.status_code})}\n")
     sys.stdout.flush()
 

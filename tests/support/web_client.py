@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from flask.testing import FlaskClient
@@ -13,6 +14,7 @@ from signalcraft.sources.sentry import samples
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
 from signalcraft.web.app import create_app
+from tests.support.loop_thread import LoopThread
 
 SECRET = "test-client-secret"
 TOKEN = "test-api-token"
@@ -45,9 +47,15 @@ def sample(name: str = "event_alert.triggered", *, secret: str = SECRET, **param
 
 
 def send(client: FlaskClient, sent: Sample, path: str = PATH, **options: Any) -> TestResponse:  # noqa: ANN401 - as the client takes them
-    """Post a sample; ``headers`` among the options override its own."""
+    """Post a sample, served as by a web process, in its loop; ``headers`` among the options override its own."""
     headers = {**sent.headers, **options.pop("headers", {})}
-    return client.post(path, **{"data": sent.body, "headers": headers, **options})
+    (served,) = _loop().serve(lambda: client.post(path, **{"data": sent.body, "headers": headers, **options}))
+    return served.result(30)
+
+
+@cache
+def _loop() -> LoopThread:
+    return LoopThread()
 
 
 def ask(client: FlaskClient, path: str, token: str = TOKEN) -> TestResponse:

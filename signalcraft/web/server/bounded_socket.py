@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
-from signalcraft import metrics
+from signalcraft import greenlets, metrics
 from signalcraft.thread_budgets import MAX_BLOCKED_WRITERS
 
 #: How long a thread waits for a client to read its response.
@@ -151,5 +152,5 @@ class BoundedSocket(socket.socket):
     def _wait(self, event: int, *, until: float) -> None:
         poller = select.poll()
         poller.register(self, event)
-        if not poller.poll(max(0.0, (until - time.monotonic()) * 1000)):
+        if not greenlets.run_blocking(partial(poller.poll, max(0.0, (until - time.monotonic()) * 1000))):
             raise TimeoutError

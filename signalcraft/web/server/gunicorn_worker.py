@@ -1,10 +1,12 @@
-"""gunicorn's threaded worker, with request buffering: protection against slow clients.
+"""gunicorn's threaded worker, with request buffering: protection against slow clients. Deliveries need no thread.
 
 gunicorn's ``gthread`` gives a connection a thread at once, and the thread waits for what the client sends, however
 slowly; it also drains closing connections in the one loop that accepts new ones, up to two seconds each. A few dozen
 idle connections are then enough to lose alerts. Here the loop buffers each request, reading only what has arrived, and
 a thread gets it when it is complete: a slow client holds a connection and its bytes, both bounded, and no thread.
 Over the bounds, the connection that has been incomplete for longest is closed; a quick sender's never is.
+
+A small delivery is served by the loop itself while no thread is busy: it gives way to others while it waits for Redis.
 """
 
 import contextlib
@@ -12,29 +14,24 @@ import errno
 import math
 import socket
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any, Final
 
 import structlog
-from gunicorn.http.errors import (
-    ConfigurationProblem,
-    ExpectationFailed,
-    LimitRequestHeaders,
-    ParseException,
-    UnsupportedTransferCoding,
-)
+from gunicorn.http.errors import ConfigurationProblem, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from signalcraft import logs, metrics, resilience
-from signalcraft.domain.errors import Refusal, ThreadsExhausted, Unavailable
+from signalcraft.domain.errors import ThreadsExhausted
 from signalcraft.ingest import request
-from signalcraft.ingest.durable_enqueue import RETRY_AFTER_SECONDS
 from signalcraft.ingest.rate_limits import network_of
-from signalcraft.web import problem_details
+from signalcraft.web.server import refusals
 from signalcraft.web.server.bounded_socket import BoundedSocket
+from signalcraft.web.server.event_loop import EventLoop
 from signalcraft.web.server.large_requests import LARGE_BYTES, HeldBytes, Sender
+from signalcraft.web.server.refusals import ConnectionRefusal
 from signalcraft.web.server.request_buffer import RequestBuffer
 from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 
@@ -49,46 +46,12 @@ LINGER_TIMEOUT_SECONDS: Final = 2.0
 #: Bytes of requests that a process holds, besides one request of the largest size.
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
 MAX_LINGERING: Final = 64
+#: A delivery over this, which takes the processor for a millisecond, is served by a thread.
+MAX_LOOP_BYTES: Final = 65_536
 
 _PIECE: Final = 65_536
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """A response of RFC 9457 to what never becomes a request."""
-
-    status: int
-    code: str
-    title: str
-    retry_after: int = 0
-
-    def as_bytes(self) -> bytes:
-        """Return the whole response, head and body."""
-        retry = f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
-        body = problem_details.as_json({"title": self.title, "status": self.status, "code": self.code}).encode()
-        head = (
-            f"HTTP/1.1 {self.status} {self.title}\r\nContent-Type: {problem_details.MEDIA_TYPE}\r\n"
-            f"{retry}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
-
-
-def _refusal(code: str) -> _Refusal:
-    status, title = problem_details.FRAMEWORK_CODES[code]
-    return _Refusal(status, code, title)
-
-
-_HEAD_TOO_LARGE: Final = _refusal("headers_too_large")
-_MALFORMED: Final = _refusal("request_malformed")
-_FAULT: Final = _Refusal(Refusal.status, Refusal.code, Refusal.title)
-_UNAVAILABLE: Final = _Refusal(Unavailable.status, Unavailable.code, Unavailable.title, RETRY_AFTER_SECONDS)
-_REFUSALS: Final = (
-    (LimitRequestHeaders, _HEAD_TOO_LARGE),
-    (UnsupportedTransferCoding, _refusal("transfer_coding_unsupported")),
-    (ExpectationFailed, _refusal("expectation_failed")),
-)
 
 
 class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
@@ -99,6 +62,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
     default_workspace = "default"
     trusted_proxies = 0
     alive: bool
+    #: Whether the application lets the loop run while a delivery waits.
+    _serves_deliveries = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
         """Take gunicorn's arguments, after the fork."""
@@ -107,6 +72,17 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         self._lingering: dict[socket.socket, float] = {}  # until when
         self._held = 0
         self._held_large = HeldBytes()
+
+    def run(self) -> None:
+        """Run the loop until the process stops."""
+        self._loop = EventLoop(self.poller, self.method_queue, self.tpool)
+        self._serves_deliveries = getattr(self.wsgi, "runs_in_loop", False)
+        super().run()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, at most until the next timer, and call what is due."""
+        super().wait_for_and_dispatch_events(self._loop.seconds_to_timer(timeout))
+        self._loop.run_timers()
 
     def get_thread_pool(self) -> AdaptiveThreadPool:
         """Return the pool of ``threads`` threads."""
@@ -153,9 +129,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             super().on_client_socket_readable(connection, client)
 
     def handle(self, connection: Any) -> Any:  # noqa: ANN401 - gunicorn's
-        """Serve a request, in a thread.
+        """Serve a request, in a thread or in a greenlet of the loop.
 
-        Its wait for the thread counts as response time.
+        Its wait for a thread counts as response time.
         """
         request.set_arrival_time(connection.complete_at)
         return super().handle(connection)
@@ -180,7 +156,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         Nothing of it is logged.
         """
         is_theirs = isinstance(exc, ParseException) and not isinstance(exc, ConfigurationProblem)
-        refusal = next((one for kind, one in _REFUSALS if isinstance(exc, kind)), _MALFORMED if is_theirs else _FAULT)
+        refusal = refusals.of(exc) if is_theirs else refusals.FAULT
         metrics.count("signalcraft_rejected_total", code=refusal.code)
         if is_theirs:
             log.warning("malformed request", stage="receive", status=refusal.status, reason=type(exc).__name__)
@@ -250,14 +226,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._disconnect(next(iter(self._buffering)))
 
     def _dispatch(self, buffer: RequestBuffer) -> None:
-        """Hand the request to a thread.
-
-        The thread finds all of it read already.
-        """
+        """Serve the request in the loop, or hand it to a thread: both find all of it read already."""
         connection = buffer.connection
         self._forget(connection)
         if buffer.expected is None:
-            self._refuse(connection, _HEAD_TOO_LARGE)
+            self._refuse(connection, refusals.HEAD_TOO_LARGE)
             return
         size = len(buffer.received)
         if not self._admit(buffer, size):
@@ -270,19 +243,34 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
         connection.init()
         connection.sock.read_until = time.monotonic() + READ_TIMEOUT_SECONDS
         connection.parser.unreader.unread(bytes(buffer.received))
+        is_delivery = buffer.is_delivery()
+        # While threads are busy the loop would wait for one of them at each system call, and all deliveries for it.
+        if is_delivery and self._serves_deliveries and size <= MAX_LOOP_BYTES and self.tpool.is_idle():
+            self._loop.serve(partial(self.handle, connection), partial(self._finish_in_loop, connection))
+            return
         try:
             served = self.tpool.submit(
                 self.handle,
                 connection,
-                urgent=buffer.is_delivery(),
+                urgent=is_delivery,
                 large_of=connection.sender.name if connection.sender else None,
             )
         except ThreadsExhausted:
             resilience.threads_exhausted.set()
             self._release(connection)
-            self._refuse(connection, _UNAVAILABLE)
+            self._refuse(connection, refusals.UNAVAILABLE)
             return
         served.add_done_callback(lambda outcome: self.method_queue.defer(self.finish_request, connection, outcome))
+
+    def _finish_in_loop(self, connection: Any, keepalive: bool) -> None:  # noqa: ANN401, FBT001 - gunicorn's
+        """Finish a request that the loop served as one that a thread did."""
+        outcome: Future[bool] = Future()
+        outcome.set_result(keepalive)
+        if keepalive and connection.parser.unreader.buf.getvalue():
+            # The next request is here already. Served now, each would be within the call of the one before.
+            self.method_queue.defer(self.finish_request, connection, outcome)
+        else:
+            self.finish_request(connection, outcome)
 
     def _admit(self, buffer: RequestBuffer, size: int) -> bool:
         """Return whether there is room for a request of ``size`` bytes; else refuse it."""
@@ -292,7 +280,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             return True
         log.error("large request refused, too many wait", stage="receive", bytes=size)
         self._forget(connection)
-        self._refuse(connection, _UNAVAILABLE)
+        self._refuse(connection, refusals.UNAVAILABLE)
         return False
 
     def _sender_of(self, buffer: RequestBuffer) -> Sender:
@@ -310,7 +298,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             self._held_large.add(-connection.held, connection.sender)
         connection.held, connection.sender = 0, None
 
-    def _refuse(self, connection: Any, refusal: _Refusal) -> None:  # noqa: ANN401 - gunicorn's
+    def _refuse(self, connection: Any, refusal: ConnectionRefusal) -> None:  # noqa: ANN401 - gunicorn's
         """Respond in the loop, without a thread, and close."""
         self.nr_conns -= 1
         metrics.count("signalcraft_rejected_total", code=refusal.code)

@@ -94,6 +94,10 @@ class AdaptiveThreadPool:
             self._put(partial(self._run_large, urgent=urgent), urgent=urgent)
         return future
 
+    def is_idle(self) -> bool:
+        """Return whether no call runs or waits."""
+        return self._waiting.empty() and all(since == _IDLE_SENTINEL for since in self._began)
+
     def _put(self, call: Callable[[], None], *, urgent: bool) -> None:
         (self._urgent if urgent else self._others).append(call)
         self._waiting.put(None)

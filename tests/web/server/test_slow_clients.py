@@ -179,6 +179,19 @@ def test_requests_that_are_sent_one_behind_the_other_are_answered_one_after_the_
     assert received.count(b"HTTP/1.1 202") == 2
 
 
+def test_a_thousand_requests_one_behind_the_other_are_answered_in_their_order(server: Server) -> None:
+    """Each is served by the loop as the one before is done, which must not nest: Python stops at a thousand calls."""
+    known = sample()
+    refused = replace(known, body=b"{}", headers={"Content-Type": "text/plain"})
+    whole = (head(refused) + refused.body) * 1_000 + head(known, Connection="close") + known.body
+    with server.connect(30) as connection:
+        threading.Thread(target=connection.sendall, args=(whole,), daemon=True).start()
+        received = b""
+        while piece := connection.recv(65_536):
+            received += piece
+    assert [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]] == [415] * 1_000 + [202]
+
+
 def test_a_client_that_expects_continue_gets_it_once(server: Server) -> None:
     sent = sample()
     with server.connect() as connection:
@@ -472,6 +485,19 @@ def test_however_many_ask_and_never_listen_the_real_sender_finds_a_thread(server
                 time.sleep(0.2)
             seconds = [one.result() for one in sent]
     assert sorted(seconds)[-2] < 1  # the machine that runs this may hiccup once
+
+
+def test_a_client_that_delivers_and_never_listens_holds_up_no_other(server: Server) -> None:
+    """The loop serves it itself, but does not wait for it to read."""
+    refused = replace(sample(), body=b"{}", headers={"Content-Type": "text/plain"})
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        deaf.settimeout(1)
+        deaf.connect(("127.0.0.1", server.port))
+        with contextlib.suppress(OSError):  # no room for a second, or the connection was closed
+            while True:
+                deaf.sendall((head(refused) + refused.body) * 200)
+        assert deliver(server) < 1
 
 
 def sign_in(server: Server) -> str:

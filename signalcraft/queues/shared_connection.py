@@ -1,0 +1,155 @@
+"""A connection to Redis that all requests of a loop share: commands are sent while others wait for their replies.
+
+Redis replies in the order of the commands (https://redis.io/docs/latest/develop/using-commands/pipelining/).
+"""
+
+import math
+import time
+from collections import deque
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from redis import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from signalcraft.greenlets import Loop, RequestGreenlet
+
+#: Bytes of commands without a reply: the kernel takes so many from us while Redis is frozen, and we need not wait.
+MAX_UNANSWERED_BYTES: Final = 65_536
+#: Pause after a connection could not be opened.
+REOPEN_INTERVAL_SECONDS: Final = 1.0
+
+#: When the block that runs stops waiting for replies, on the monotonic clock.
+deadline_at: Final = ContextVar("deadline_at", default=math.inf)
+
+
+@dataclass(slots=True, eq=False)
+class _Command:
+    """A command that was sent, and its reply, which may be an error to raise."""
+
+    request: RequestGreenlet
+    size: int
+    give_up_at: float
+    reply: Any = None
+
+
+class SharedConnection:
+    """One connection of ``pool``; used on the loop's thread alone.
+
+    It is opened in the background. A command that finds it closed, or too many before it, is for another connection.
+    """
+
+    def __init__(self, loop: Loop, pool: ConnectionPool, *, timeout_seconds: float) -> None:
+        """Do not connect yet. ``timeout_seconds`` is for one reply."""
+        self._loop = loop
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+        self._connection: Any = None  # while it is open
+        self._socket: Any = None
+        self._open_again_at = 0.0
+        self._unanswered: deque[_Command] = deque()
+        self._unanswered_bytes = 0
+        self._has_timer = False
+
+    def run(self, request: RequestGreenlet, packed: bytes) -> Any:  # noqa: ANN401 - Redis's reply
+        """Send a command in RESP and return its reply; ``request``, which runs, is suspended meanwhile.
+
+        Raises:
+            RedisConnectionError: it is closed, was closed meanwhile, or has no room. The command may have run.
+            RedisTimeoutError: no reply came in time. The command may have run.
+            ResponseError: Redis refused the command.
+        """
+        if self._connection is None:
+            self._open()
+            raise RedisConnectionError("the shared connection is not open")
+        if self._unanswered_bytes + len(packed) > MAX_UNANSWERED_BYTES:
+            raise RedisConnectionError("the shared connection is busy")
+        try:
+            self._connection.send_packed_command([packed])
+        except RedisError:
+            self._close()
+            raise
+        give_up_at = min(time.monotonic() + self._timeout_seconds, deadline_at.get())
+        command = _Command(request, len(packed), give_up_at)
+        self._unanswered.append(command)
+        self._unanswered_bytes += command.size
+        self._set_timer()
+        request.suspend()
+        if isinstance(command.reply, RedisError):
+            raise command.reply
+        return command.reply
+
+    def _open(self) -> None:
+        if time.monotonic() < self._open_again_at:
+            return
+        self._open_again_at = math.inf  # while it is being opened
+        opened = self._loop.run_in_executor(self._connect)
+        opened.add_done_callback(lambda _: self._loop.call_soon_threadsafe(lambda: self._adopt(opened.result())))
+
+    def _connect(self) -> Any:  # noqa: ANN401 - a connection of the pool's kind
+        """Return an open connection, None if there is none, in a thread."""
+        connection: Any = self._pool.make_connection()
+        try:
+            connection.connect()
+        except Exception:  # noqa: BLE001 - a command that finds it closed tries another one, and says what is wrong
+            return None
+        return connection
+
+    def _adopt(self, connection: Any) -> None:  # noqa: ANN401 - a connection of the pool's kind
+        self._open_again_at = time.monotonic() + REOPEN_INTERVAL_SECONDS
+        if connection is not None:
+            self._connection, self._socket = connection, connection._get_socket()  # noqa: SLF001 - it has no public name
+            self._loop.add_reader(self._socket, self._receive)
+
+    def _receive(self) -> None:
+        """Hand out the replies that have come."""
+        try:
+            while True:
+                try:
+                    reply = self._connection.read_response()
+                except ResponseError as error:
+                    reply = error
+                if not self._unanswered:
+                    raise RedisConnectionError("a reply without a command")
+                self._answer(self._unanswered.popleft(), reply)
+                if self._connection is None or not self._unanswered or not self._connection.can_read():
+                    return
+        except RedisError:
+            self._close()
+
+    def _answer(self, command: _Command, reply: Any) -> None:  # noqa: ANN401 - Redis's reply, or an error to raise
+        self._unanswered_bytes -= command.size
+        command.reply = reply
+        command.request.resume()
+
+    def _set_timer(self) -> None:
+        if self._unanswered and not self._has_timer:
+            self._has_timer = True
+            self._loop.call_later(max(0.0, self._unanswered[0].give_up_at - time.monotonic()), self._check_timeout)
+
+    def _check_timeout(self) -> None:
+        self._has_timer = False
+        if self._unanswered and self._unanswered[0].give_up_at <= time.monotonic():
+            late = self._unanswered.popleft()
+            self._close()  # the others may have time left, for another connection
+            self._answer(late, RedisTimeoutError("Timeout reading from the shared connection"))
+        self._set_timer()
+
+    def _close(self) -> None:
+        """Close the connection; its replies are lost.
+
+        A greenlet may have found it broken, so the others are resumed by the loop.
+        """
+        if self._connection is None:
+            return
+        self._loop.remove_reader(self._socket)
+        self._connection.disconnect()
+        self._connection = self._socket = None
+        for command in self._unanswered:
+            lost = RedisConnectionError("the shared connection was closed")
+            self._loop.call_soon_threadsafe(partial(self._answer, command, lost))
+        self._unanswered = deque()
