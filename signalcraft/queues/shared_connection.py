@@ -106,7 +106,12 @@ class SharedConnection:
             self._loop.add_reader(self._socket, self._receive)
 
     def _receive(self) -> None:
-        """Hand out the replies that have come."""
+        """Hand out the replies that have come.
+
+        Do nothing if the connection was closed since the loop polled.
+        """
+        if self._connection is None:
+            return
         try:
             while True:
                 try:

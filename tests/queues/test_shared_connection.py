@@ -107,6 +107,33 @@ def test_a_connection_that_closes_between_command_and_reply_costs_no_command(
     assert clean_redis.mget("key", "other") == [b"kept", b"kept"]
 
 
+def test_a_connection_that_breaks_while_the_loop_is_busy_does_not_end_the_loop(
+    loop: LoopThread, web_redis: Redis, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one turn a command finds it broken, and then the loop comes to what it polled before: that it can be read."""
+    monkeypatch.setattr(shared_connection, "REOPEN_INTERVAL_SECONDS", 0.0)
+    loop.share(web_redis)
+    busy, broken = threading.Event(), threading.Event()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def keep_busy() -> None:
+            ours.recv(1)
+            busy.set()
+            broken.wait(5)
+
+        loop.loop.call_soon_threadsafe(lambda: loop.loop.add_reader(ours, keep_busy))
+        theirs.send(b"x")
+        assert busy.wait(5)
+        commands = loop.serve(*[partial(run_idempotent, web_redis, "INCR", "n")] * 3)
+        for addr in clients(clean_redis):
+            clean_redis.client_kill(addr)
+        broken.set()
+        assert set(results(commands)) == {1, 2, 3}
+        loop.loop.call_soon_threadsafe(lambda: loop.loop.remove_reader(ours))
+        loop.share(web_redis)
+
+
 def test_while_redis_is_frozen_each_command_ends_in_time_and_the_loop_never_waits(
     loop: LoopThread, own_servers: Servers
 ) -> None:
