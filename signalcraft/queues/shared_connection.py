@@ -9,19 +9,27 @@ from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from socket import SO_SNDBUF, SOL_SOCKET
+from ssl import SSLWantReadError
 from typing import Any, Final
 
+from hiredis import Reader
 from redis import ConnectionPool
+from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from signalcraft.greenlets import Loop, RequestGreenlet
 
-#: Bytes of commands without a reply: the kernel takes so many from us while Redis is frozen, and we need not wait.
+#: Bytes of commands without a reply: the socket's buffer takes so many, also while Redis is frozen.
 MAX_UNANSWERED_BYTES: Final = 65_536
 #: Pause after a connection could not be opened.
 REOPEN_INTERVAL_SECONDS: Final = 1.0
+
+#: More than a TLS record, so that none of it is left behind where the loop does not see it.
+_PIECE: Final = 65_536
+_INCOMPLETE: Final = object()
 
 #: When the block that runs stops waiting for replies, on the monotonic clock.
 deadline_at: Final = ContextVar("deadline_at", default=math.inf)
@@ -50,6 +58,7 @@ class SharedConnection:
         self._timeout_seconds = timeout_seconds
         self._connection: Any = None  # while it is open
         self._socket: Any = None
+        self._reader: Any = None
         self._open_again_at = 0.0
         self._unanswered: deque[_Command] = deque()
         self._unanswered_bytes = 0
@@ -86,45 +95,61 @@ class SharedConnection:
     def _open(self) -> None:
         if time.monotonic() < self._open_again_at:
             return
-        self._open_again_at = math.inf  # while it is being opened
         opened = self._loop.run_in_executor(self._connect)
+        self._open_again_at = math.inf  # while it is being opened
         opened.add_done_callback(lambda _: self._loop.call_soon_threadsafe(lambda: self._adopt(opened.result())))
 
     def _connect(self) -> Any:  # noqa: ANN401 - a connection of the pool's kind
-        """Return an open connection, None if there is none, in a thread."""
+        """Return an open connection that never blocks, None if there is none; in a thread."""
         connection: Any = self._pool.make_connection()
         try:
             connection.connect()
+            connected = connection._get_socket()  # noqa: SLF001 - it has no public name
+            connected.setsockopt(SOL_SOCKET, SO_SNDBUF, 2 * MAX_UNANSWERED_BYTES)
+            connected.settimeout(0)
         except Exception:  # noqa: BLE001 - a command that finds it closed tries another one, and says what is wrong
             return None
         return connection
 
     def _adopt(self, connection: Any) -> None:  # noqa: ANN401 - a connection of the pool's kind
         self._open_again_at = time.monotonic() + REOPEN_INTERVAL_SECONDS
-        if connection is not None:
-            self._connection, self._socket = connection, connection._get_socket()  # noqa: SLF001 - it has no public name
-            self._loop.add_reader(self._socket, self._receive)
+        if connection is None:
+            return
+        self._connection, self._socket = connection, connection._get_socket()  # noqa: SLF001 - likewise
+        self._reader = Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
+        )
+        self._loop.add_reader(self._socket, self._receive)
 
     def _receive(self) -> None:
-        """Hand out the replies that have come.
+        """Hand out the replies that have come; never wait for the rest of one.
 
         Do nothing if the connection was closed since the loop polled.
         """
         if self._connection is None:
             return
         try:
-            while True:
-                try:
-                    reply = self._connection.read_response()
-                except ResponseError as error:
-                    reply = error
-                if not self._unanswered:
-                    raise RedisConnectionError("a reply without a command")
-                self._answer(self._unanswered.popleft(), reply)
-                if self._connection is None or not self._unanswered or not self._connection.can_read():
-                    return
-        except RedisError:
+            piece = self._socket.recv(_PIECE)
+        except (BlockingIOError, SSLWantReadError):
+            return
+        except OSError:
+            piece = b""
+        if not piece:
             self._close()
+            return
+        self._reader.feed(piece)
+        while self._connection is not None and (reply := self._next_reply()) is not _INCOMPLETE:
+            # A reply to no command: which commands the next ones are to is unknown.
+            if isinstance(reply, RedisConnectionError) or not self._unanswered:
+                self._close()
+            else:
+                self._answer(self._unanswered.popleft(), reply)
+
+    def _next_reply(self) -> Any:  # noqa: ANN401 - Redis's reply, or an error to raise
+        try:
+            return self._reader.gets()
+        except Exception as error:  # noqa: BLE001 - whatever it makes of garbage must not end the loop
+            return RedisConnectionError(f"no reply can be read: {type(error).__name__}")
 
     def _answer(self, command: _Command, reply: Any) -> None:  # noqa: ANN401 - Redis's reply, or an error to raise
         self._unanswered_bytes -= command.size

@@ -1,6 +1,7 @@
 """Many requests of a loop on one connection: each gets its reply, and none waits for a broken Redis."""
 
 import contextlib
+import os
 import socket
 import socketserver
 import threading
@@ -156,6 +157,22 @@ def test_while_redis_is_frozen_each_command_ends_in_time_and_the_loop_never_wait
         loop.share(redis)
 
 
+def test_a_command_that_the_kernel_does_not_take_holds_up_no_other(
+    loop: LoopThread, own_servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_connection, "MAX_UNANSWERED_BYTES", 100_000_000)
+    with redis_clients.for_web(own_servers.redis_url) as redis:
+        loop.share(redis)
+        loop.longest_turn = 0.0
+        own_servers.redis.freeze()
+        try:
+            (error,) = results(loop.serve(partial(run_idempotent, redis, "ECHO", "x" * 20_000_000)))
+        finally:
+            own_servers.redis.thaw()
+        assert isinstance(error, RedisError)
+        assert loop.longest_turn < 0.2  # a thread would wait for 0.3 s
+
+
 def test_the_first_command_that_gets_no_reply_in_time_says_so(loop: LoopThread, own_servers: Servers) -> None:
     with redis_clients.for_web(own_servers.redis_url) as redis:
         loop.share(redis)
@@ -194,6 +211,39 @@ def test_while_redis_is_away_commands_fail_at_once_and_the_connection_is_not_ope
         assert all(isinstance(error, RedisError) for error in errors)
         assert len(opened) <= 2 + took
         loop.share(redis)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"$100\r\nhalf", b"-MOVED\r\n", b"?\r\n", b"+OK\r\n+OK\r\n"],
+    ids=["half", "no address", "no RESP", "two for one"],
+)
+def test_whatever_comes_instead_of_a_reply_the_loop_neither_waits_nor_ends(
+    loop: LoopThread, web_redis: Redis, monkeypatch: pytest.MonkeyPatch, reply: bytes
+) -> None:
+    """And no later command gets what is left of it."""
+    monkeypatch.setattr(shared_connection, "REOPEN_INTERVAL_SECONDS", 0.0)
+    loop.share(web_redis)
+    server, ours = socket.socketpair()
+
+    def take_over() -> None:
+        """Let ``server`` be Redis on the shared connection."""
+        shared = _shared(web_redis)
+        loop.loop.remove_reader(shared._socket)
+        os.dup2(ours.fileno(), shared._socket.fileno())
+        loop.loop.add_reader(shared._socket, shared._receive)
+
+    with server, ours:
+        server.settimeout(5)
+        loop.loop.call_soon_threadsafe(take_over)
+        command = loop.serve(partial(run_idempotent, web_redis, "ECHO", "a"))
+        assert server.recv(65_536)
+        loop.longest_turn = 0.0
+        server.sendall(reply)
+        results(command)
+        assert results(loop.serve(partial(run_idempotent, web_redis, "ECHO", "b"))) == [b"b"]
+        assert loop.longest_turn < 0.2  # a reply is waited for 0.3 s
+    loop.share(web_redis)
 
 
 def test_commands_go_to_the_database_of_the_url(loop: LoopThread, own_servers: Servers) -> None:
