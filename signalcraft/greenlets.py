@@ -42,10 +42,10 @@ class Loop(Protocol):
 class RequestGreenlet(greenlet):
     """A greenlet in which a loop serves a request."""
 
-    def __init__(self, loop: Loop, serve: Callable[[], T], when_done: Callable[[T], object]) -> None:
+    def __init__(self, loop: Loop, serve: Callable[[], None], when_done: Callable[[], object]) -> None:
         """Create it on the loop's thread.
 
-        ``when_done`` is called there with what ``serve`` returned, outside of the greenlet.
+        ``when_done`` is called there after ``serve``, which raises nothing, outside of the greenlet.
         """
         super().__init__(serve)
         self.loop = loop
@@ -54,9 +54,9 @@ class RequestGreenlet(greenlet):
     def resume(self) -> None:
         """Run until it waits, or is done. Only the loop may call this: another greenlet would not go on."""
         assert getcurrent() is self.parent  # noqa: S101 - as the docstring says
-        result = self.switch()
+        self.switch()
         if self.dead:
-            self._when_done(result)
+            self._when_done()
 
     def suspend(self) -> None:
         """Give way to the loop until ``resume``. Only the greenlet itself calls this."""

@@ -5,6 +5,7 @@ import heapq
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
 from selectors import EVENT_READ, BaseSelector
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from gunicorn.workers.gthread import PollableMethodQueue
 
 from signalcraft.greenlets import RequestGreenlet
-from signalcraft.web.server.thread_pool import AdaptiveThreadPool
+from signalcraft.web.server.thread_pool import AdaptiveThreadPool, call_into
 
 T = TypeVar("T")
 
@@ -28,9 +29,13 @@ class EventLoop:
         self._timers: list[tuple[float, int, Callable[[], object]]] = []  # a heap; the number keeps their order
         self._numbers = count()
 
-    def serve(self, handle: Callable[[], T], when_done: Callable[[T], object]) -> None:
-        """Serve a request until it waits; then go on with the others."""
-        RequestGreenlet(self, handle, when_done).resume()
+    def serve(self, handle: Callable[[], T], when_done: Callable[[Future[T]], object]) -> None:
+        """Serve a request until it waits; then go on with the others.
+
+        ``when_done`` gets what ``handle`` returned or raised, outside of the request's greenlet.
+        """
+        outcome: Future[T] = Future()
+        RequestGreenlet(self, partial(call_into, outcome, handle, ()), partial(when_done, outcome)).resume()
 
     def add_reader(self, sock: Any, callback: Callable[[], object]) -> None:  # noqa: ANN401 - a socket
         """Call ``callback`` whenever ``sock`` can be read."""

@@ -262,11 +262,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             return
         served.add_done_callback(lambda outcome: self.method_queue.defer(self.finish_request, connection, outcome))
 
-    def _finish_in_loop(self, connection: Any, keepalive: bool) -> None:  # noqa: ANN401, FBT001 - gunicorn's
+    def _finish_in_loop(self, connection: Any, outcome: Future[Any]) -> None:  # noqa: ANN401 - gunicorn's
         """Finish a request that the loop served as one that a thread did."""
-        outcome: Future[bool] = Future()
-        outcome.set_result(keepalive)
-        if keepalive and connection.parser.unreader.buf.getvalue():
+        if connection.parser.unreader.buf.getvalue():
             # The next request is here already. Served now, each would be within the call of the one before.
             self.method_queue.defer(self.finish_request, connection, outcome)
         else:

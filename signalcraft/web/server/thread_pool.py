@@ -87,7 +87,7 @@ class AdaptiveThreadPool:
         if not self._began:
             self._start()
         future: Future[Any] = Future()
-        call = partial(_call, future, function, args)
+        call = partial(call_into, future, function, args)
         if large_of is None:
             self._put(call, urgent=urgent)
         elif self._large[urgent].add(call, large_of):
@@ -210,7 +210,8 @@ class _Line:
             return self._unfinished > 0
 
 
-def _call(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def call_into(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Call ``function``; what it returns or raises is the future's, unless that was cancelled before."""
     if not future.set_running_or_notify_cancel():
         return
     try:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextvars import ContextVar
 
 import pytest
@@ -69,6 +70,13 @@ def test_without_a_thread_a_blocking_call_fails_and_the_loop_goes_on(
             failing.result(5)
     assert loop.serve(lambda: 2)[0].result(5) == 2
     assert not resilience.threads_exhausted.is_set()
+
+
+def test_a_request_that_fails_unforeseen_is_finished_with_its_error_and_the_loop_goes_on(loop: LoopThread) -> None:
+    failed: Future[Future[float]] = Future()
+    loop.loop.call_soon_threadsafe(lambda: loop.loop.serve(lambda: 1 / 0, failed.set_result))
+    assert isinstance(failed.result(5).exception(), ZeroDivisionError)
+    assert loop.serve(lambda: 2)[0].result(5) == 2
 
 
 def test_timers_are_called_in_their_order_and_not_early(loop: LoopThread) -> None:
