@@ -52,14 +52,20 @@ class RequestGreenlet(greenlet):
         self._when_done = when_done
 
     def resume(self) -> None:
-        """Run until it waits, or is done. Only the loop may call this: another greenlet would not go on."""
+        """Run until it waits, or is done.
+
+        Only the loop may call this: a greenlet that did would never go on itself.
+        """
         assert getcurrent() is self.parent  # noqa: S101 - as the docstring says
         self.switch()
         if self.dead:
             self._when_done()
 
     def suspend(self) -> None:
-        """Give way to the loop until ``resume``. Only the greenlet itself calls this."""
+        """Give way to the loop until ``resume``.
+
+        Only the greenlet itself may call this.
+        """
         assert self.parent is not None  # noqa: S101 - it has one for as long as it runs
         self.parent.switch()
 
@@ -71,12 +77,13 @@ def running() -> RequestGreenlet | None:
 
 
 def run_blocking(call: Callable[[], T]) -> T:
-    """Return what ``call`` returns, or raise what it raises: a loop serves others meanwhile.
+    """Return what ``call`` returns, or raise what it raises.
 
-    Elsewhere it is simply called. It sees the context variables of its caller.
+    In a request of a loop it runs in a thread, and the loop serves others meanwhile; elsewhere it is simply called.
+    It sees the context variables of its caller.
 
     Raises:
-        ThreadsExhausted: it is the loop's, and the system has no thread for it.
+        ThreadsExhausted: the loop needs a thread for it, and the system has none.
     """
     request = running()
     if request is None:

@@ -48,7 +48,8 @@ class _Command:
 class SharedConnection:
     """One connection of ``pool``; used on the loop's thread alone.
 
-    It is opened in the background. A command that finds it closed, or too many before it, is for another connection.
+    It is opened in the background, and its socket never blocks. A command that finds it closed, or too many bytes of
+    others without a reply, is for another connection.
     """
 
     def __init__(self, loop: Loop, pool: ConnectionPool, *, timeout_seconds: float) -> None:
@@ -65,7 +66,9 @@ class SharedConnection:
         self._has_timer = False
 
     def run(self, request: RequestGreenlet, packed: bytes) -> Any:  # noqa: ANN401 - Redis's reply
-        """Send a command in RESP and return its reply; ``request``, which runs, is suspended meanwhile.
+        """Send a command in RESP and return its reply.
+
+        ``request`` is the greenlet that calls this, and is suspended meanwhile.
 
         Raises:
             RedisConnectionError: it is closed, was closed meanwhile, or has no room. The command may have run.

@@ -19,10 +19,13 @@ T = TypeVar("T")
 
 
 class EventLoop:
-    """A ``greenlets.Loop``; but for ``call_soon_threadsafe`` it is used on the thread of gunicorn's loop alone."""
+    """A ``greenlets.Loop`` on what a gunicorn worker has.
+
+    Only ``call_soon_threadsafe`` may be called on another thread than the loop's.
+    """
 
     def __init__(self, poller: BaseSelector, deferred: PollableMethodQueue, pool: AdaptiveThreadPool) -> None:
-        """Use what a gunicorn worker has."""
+        """Take the worker's poller, its queue of callbacks and its pool of threads."""
         self._poller = poller
         self._deferred = deferred
         self._pool = pool
@@ -63,7 +66,7 @@ class EventLoop:
         return self._pool.submit(call, urgent=True)
 
     def seconds_to_timer(self, at_most: float) -> float:
-        """Return the seconds until the next timer."""
+        """Return the seconds until the next timer, ``at_most`` if there is none before."""
         return min(at_most, max(0.0, self._timers[0][0] - time.monotonic())) if self._timers else at_most
 
     def run_timers(self) -> None:
