@@ -70,6 +70,7 @@ class EventLoop:
         return min(at_most, max(0.0, self._timers[0][0] - time.monotonic())) if self._timers else at_most
 
     def run_timers(self) -> None:
-        """Call what is due."""
-        while self._timers and self._timers[0][0] <= time.monotonic():
+        """Call what is due; what they ask for meanwhile comes in the next turn of the loop."""
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()

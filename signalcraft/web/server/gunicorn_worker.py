@@ -265,8 +265,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
     def _finish_in_loop(self, connection: Any, outcome: Future[Any]) -> None:  # noqa: ANN401 - gunicorn's
         """Finish a request that the loop served as one that a thread did."""
         if connection.parser.unreader.buf.getvalue():
-            # The next request is here already. Served now, each would be within the call of the one before.
-            self.method_queue.defer(self.finish_request, connection, outcome)
+            # The next request is here already. Served now, each would be within the call of the one before; so one a
+            # turn of the loop, which serves others between them.
+            self._loop.call_later(0.0, partial(self.finish_request, connection, outcome))
         else:
             self.finish_request(connection, outcome)
 

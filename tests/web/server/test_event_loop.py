@@ -79,6 +79,23 @@ def test_a_request_that_fails_unforeseen_is_finished_with_its_error_and_the_loop
     assert loop.serve(lambda: 2)[0].result(5) == 2
 
 
+def test_a_timer_that_asks_for_the_next_one_at_once_lets_the_loop_serve_others(loop: LoopThread) -> None:
+    """So does a connection with many requests in its buffer."""
+    calls = 0
+    before: Future[int] = Future()
+
+    def again() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            loop.loop.call_soon_threadsafe(lambda: before.set_result(calls))
+        if calls < 1_000:
+            loop.loop.call_later(0.0, again)
+
+    loop.loop.call_soon_threadsafe(lambda: loop.loop.call_later(0.0, again))
+    assert before.result(5) == 1
+
+
 def test_timers_are_called_in_their_order_and_not_early(loop: LoopThread) -> None:
     called: list[tuple[str, float]] = []
     done = threading.Event()
