@@ -39,6 +39,7 @@ def no_database(url: str) -> Iterator[None]:
 
 def web(environ: Mapping[str, str], **changes: str) -> FlaskClient:
     """A client of a new application, configured by ``environ`` and ``changes``."""
+    _loop()  # has its thread from now on, also where a test forbids to start one
     return create_app(Settings.from_environ({**environ, **changes})).test_client()
 
 
