@@ -252,7 +252,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no t
             served = self.tpool.submit(
                 self.handle,
                 connection,
-                urgent=is_delivery,
+                urgent=is_delivery or buffer.is_liveness_probe(),
                 large_of=connection.sender.name if connection.sender else None,
             )
         except ThreadsExhausted:

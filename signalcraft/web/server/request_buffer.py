@@ -12,6 +12,7 @@ MAX_HEAD_BYTES: Final = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 #: Empty lines may come first.
 _DELIVERY = re.compile(rb"[\r\n]{0,8}POST (/webhooks/[^ \r\n]*)")
+_LIVENESS_PROBE = re.compile(rb"[\r\n]{0,8}GET /healthz[ ?]")
 _WORKSPACE = re.compile(rb"\r\nx-signalcraft-workspace:([^\r\n]*)", re.IGNORECASE)
 _CREDENTIALS = re.compile(rb"\r\nauthorization:([^\r\n]*)", re.IGNORECASE)
 _FORWARDED_FOR = re.compile(rb"\r\nx-forwarded-for:([^\r\n]*)", re.IGNORECASE)
@@ -47,6 +48,10 @@ class RequestBuffer:
     def is_delivery(self) -> bool:
         """Return whether this is a delivery, so that it is served before anything else."""
         return _DELIVERY.match(self.received) is not None
+
+    def is_liveness_probe(self) -> bool:
+        """Return whether a platform asks if we live, to kill us unless we answer soon."""
+        return _LIVENESS_PROBE.match(self.received) is not None
 
     def sender(self, default_workspace: str) -> Hashable:
         """Return the workspace of a delivery, else the token, as the head names it.

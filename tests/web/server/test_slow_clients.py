@@ -617,6 +617,22 @@ def test_a_delivery_is_told_from_the_rest_by_its_request_line(begin: bytes, *, e
     assert buffer.is_delivery() is expected
 
 
+@pytest.mark.parametrize(
+    ("begin", "expected"),
+    [
+        (b"GET /healthz HTTP/1.1", True),
+        (b"GET /healthz?from=platform HTTP/1.1", True),
+        (b"GET /healthz/more HTTP/1.1", False),
+        (b"GET /readyz HTTP/1.1", False),
+        (b"POST /webhooks/sentry HTTP/1.1", False),
+    ],
+)
+def test_the_probe_that_asks_if_we_live_is_told_from_the_rest(begin: bytes, *, expected: bool) -> None:
+    buffer = RequestBuffer(None, 0.0, max_body_bytes=10)
+    buffer.add(begin + b"\r\n\r\n")
+    assert buffer.is_liveness_probe() is expected
+
+
 # --- when the loop hears of two at once, and the first takes the place of the second
 
 
