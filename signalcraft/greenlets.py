@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -54,9 +54,11 @@ class RequestGreenlet(greenlet):
     def resume(self) -> None:
         """Run until it waits, or is done.
 
-        Only the loop may call this: a greenlet that did would never go on itself.
+        Raises:
+            RuntimeError: another greenlet called this, which would never go on itself.
         """
-        assert getcurrent() is self.parent  # noqa: S101 - as the docstring says
+        if getcurrent() is not self.parent:
+            raise RuntimeError("only the loop may resume a request")
         self.switch()
         if self.dead:
             self._when_done()
@@ -66,8 +68,7 @@ class RequestGreenlet(greenlet):
 
         Only the greenlet itself may call this.
         """
-        assert self.parent is not None  # noqa: S101 - it has one for as long as it runs
-        self.parent.switch()
+        cast("greenlet", self.parent).switch()
 
 
 def running() -> RequestGreenlet | None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
+from typing import cast
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_each_request_has_context_variables_of_its_own_and_a_blocking_call_sees_
     one, two = loop.serve(lambda: read("one"), lambda: read("two"))
     assert (one.result(5), two.result(5)) == (("one", "one"), ("two", "two"))
     assert WHO.get() == "none"
+
+
+def test_a_request_cannot_resume_another_one(loop: LoopThread) -> None:
+    def resume_itself() -> None:
+        cast("greenlets.RequestGreenlet", greenlets.running()).resume()
+
+    (failing,) = loop.serve(resume_itself)
+    with pytest.raises(RuntimeError, match="only the loop"):
+        failing.result(5)
 
 
 def test_without_a_thread_a_blocking_call_fails_and_the_loop_goes_on(
