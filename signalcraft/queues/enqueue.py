@@ -109,7 +109,8 @@ def enqueue_once(redis: Redis, accepted: AcceptedDelivery, *, ttl_seconds: int) 
     values = (accepted.delivery_id, ttl_seconds, *chain.from_iterable(_job_fields(accepted).items()))
     with redis_errors_as_unavailable(), deadline(_ENQUEUE_TIMEOUT_SECONDS):
         first = _run_script(redis, keys, values)
-    return EnqueueResult(is_duplicate=first is not None, delivery_id=first.decode() if first else accepted.delivery_id)
+    delivery_id = first.decode() if first else accepted.delivery_id  # its own if the reply to its first try was lost
+    return EnqueueResult(is_duplicate=delivery_id != accepted.delivery_id, delivery_id=delivery_id)
 
 
 def enqueue_notification(redis: Redis, notification: Mapping[str, Any], *, description: str) -> None:

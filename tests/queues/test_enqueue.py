@@ -149,6 +149,13 @@ def test_a_failed_enqueue_leaves_no_delivery_key(clean_redis: Redis) -> None:
     assert clean_redis.keys("signalcraft:delivery:*") == []
 
 
+def test_a_delivery_whose_first_reply_was_lost_is_no_duplicate_of_itself(clean_redis: Redis) -> None:
+    delivery = accepted()
+    for _ in range(2):
+        assert not enqueue.enqueue_once(clean_redis, delivery, ttl_seconds=60).is_duplicate
+    assert clean_redis.lrange("rq:queue:alerts", 0, -1) == [delivery.delivery_id.encode()]
+
+
 def test_the_script_is_loaded_again_after_a_script_flush(clean_redis: Redis) -> None:
     clean_redis.script_flush()
     assert not enqueue.enqueue_once(clean_redis, accepted(), ttl_seconds=60).is_duplicate
