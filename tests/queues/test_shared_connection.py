@@ -31,6 +31,13 @@ def loop() -> Iterator[LoopThread]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for two seconds, in which a loop that waits is told from one that gets no processor for a moment."""
+    timeouts = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0}
+    monkeypatch.setattr(redis_clients, "_WEB", {**redis_clients._WEB, **timeouts})
+
+
 @pytest.fixture
 def web_redis(clean_redis: Redis, redis_url: str) -> Iterator[Redis]:  # noqa: ARG001 - for that it is clean
     with redis_clients.for_web(redis_url) as client:
@@ -140,7 +147,7 @@ def test_while_redis_is_frozen_each_command_ends_in_time_and_the_loop_never_wait
 ) -> None:
     def ask() -> float:
         began = time.monotonic()
-        with pytest.raises(RedisError), deadline(0.5):
+        with pytest.raises(RedisError), deadline(2.5):
             run_idempotent(redis, "ECHO", "x" * 3_000)
         return time.monotonic() - began
 
@@ -152,8 +159,8 @@ def test_while_redis_is_frozen_each_command_ends_in_time_and_the_loop_never_wait
             took = [future.result(10) for future in loop.serve(*[ask] * 30)]
         finally:
             own_servers.redis.thaw()
-        assert all(isinstance(seconds, float) and seconds >= 0.3 for seconds in took)
-        assert loop.longest_turn < 0.2  # a command alone waits for 0.3 s
+        assert all(seconds >= 2 for seconds in took)
+        assert loop.longest_turn < 1
         loop.share(redis)
 
 
@@ -170,7 +177,7 @@ def test_a_command_that_the_kernel_does_not_take_holds_up_no_other(
         finally:
             own_servers.redis.thaw()
         assert isinstance(error, RedisError)
-        assert loop.longest_turn < 0.2  # a thread would wait for 0.3 s
+        assert loop.longest_turn < 1
 
 
 def test_the_first_command_that_gets_no_reply_in_time_says_so(loop: LoopThread, own_servers: Servers) -> None:
@@ -242,7 +249,7 @@ def test_whatever_comes_instead_of_a_reply_the_loop_neither_waits_nor_ends(
         server.sendall(reply)
         results(command)
         assert results(loop.serve(partial(run_idempotent, web_redis, "ECHO", "b"))) == [b"b"]
-        assert loop.longest_turn < 0.2  # a reply is waited for 0.3 s
+        assert loop.longest_turn < 1
     loop.share(web_redis)
 
 
