@@ -55,10 +55,9 @@ class SharedConnection:
     def __init__(self, loop: Loop, pool: ConnectionPool, *, timeout_seconds: float) -> None:
         """Do not connect yet. ``timeout_seconds`` is for one reply."""
         self._loop = loop
-        self._pool = pool
         self._timeout_seconds = timeout_seconds
-        self._connection: Any = None  # while it is open
-        self._socket: Any = None
+        self._connection: Any = pool.make_connection()  # opened again and again: the pool counts how many it made
+        self._socket: Any = None  # while it is open
         self._reader: Any = None
         self._open_again_at = 0.0
         self._unanswered: deque[_Command] = deque()
@@ -75,7 +74,7 @@ class SharedConnection:
             RedisTimeoutError: no reply came in time. The command may have run.
             ResponseError: Redis refused the command.
         """
-        if self._connection is None:
+        if self._socket is None:
             self._open()
             raise RedisConnectionError("the shared connection is not open")
         if self._unanswered_bytes + len(packed) > MAX_UNANSWERED_BYTES:
@@ -102,23 +101,23 @@ class SharedConnection:
         self._open_again_at = math.inf  # while it is being opened
         opened.add_done_callback(lambda _: self._loop.call_soon_threadsafe(lambda: self._adopt(opened.result())))
 
-    def _connect(self) -> Any:  # noqa: ANN401 - a connection of the pool's kind
-        """Return an open connection that never blocks, None if there is none; in a thread."""
-        connection: Any = self._pool.make_connection()
+    def _connect(self) -> Any:  # noqa: ANN401 - a socket
+        """Return the socket of the opened connection, which never blocks, None if it cannot be opened; in a thread."""
         try:
-            connection.connect()
-            connected = connection._get_socket()  # noqa: SLF001 - it has no public name
+            self._connection.connect()
+            connected = self._connection._get_socket()  # noqa: SLF001 - it has no public name
             connected.setsockopt(SOL_SOCKET, SO_SNDBUF, 2 * MAX_UNANSWERED_BYTES)
             connected.settimeout(0)
         except Exception:  # noqa: BLE001 - a command that finds it closed tries another one, and says what is wrong
+            self._connection.disconnect()
             return None
-        return connection
+        return connected
 
-    def _adopt(self, connection: Any) -> None:  # noqa: ANN401 - a connection of the pool's kind
+    def _adopt(self, connected: Any) -> None:  # noqa: ANN401 - a socket
         self._open_again_at = time.monotonic() + REOPEN_INTERVAL_SECONDS
-        if connection is None:
+        if connected is None:
             return
-        self._connection, self._socket = connection, connection._get_socket()  # noqa: SLF001 - likewise
+        self._socket = connected
         self._reader = Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
         )
@@ -129,7 +128,7 @@ class SharedConnection:
 
         Do nothing if the connection was closed since the loop polled.
         """
-        if self._connection is None:
+        if self._socket is None:
             return
         try:
             piece = self._socket.recv(_PIECE)
@@ -141,7 +140,7 @@ class SharedConnection:
             self._close()
             return
         self._reader.feed(piece)
-        while self._connection is not None and (reply := self._next_reply()) is not _INCOMPLETE:
+        while self._socket is not None and (reply := self._next_reply()) is not _INCOMPLETE:
             # A reply to no command: which commands the next ones are to is unknown.
             if isinstance(reply, RedisConnectionError) or not self._unanswered:
                 self._close()
@@ -177,11 +176,11 @@ class SharedConnection:
 
         A greenlet may have found it broken, so the others are resumed by the loop.
         """
-        if self._connection is None:
+        if self._socket is None:
             return
         self._loop.remove_reader(self._socket)
         self._connection.disconnect()
-        self._connection = self._socket = None
+        self._socket = None
         for command in self._unanswered:
             lost = RedisConnectionError("the shared connection was closed")
             self._loop.call_soon_threadsafe(partial(self._answer, command, lost))

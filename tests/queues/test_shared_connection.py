@@ -107,7 +107,7 @@ def test_a_connection_that_closes_between_command_and_reply_costs_no_command(
     loop.share(web_redis)
 
     def kill_and_ask() -> object:
-        assert _shared(web_redis)._connection is not None
+        assert _shared(web_redis)._socket is not None
         clean_redis.client_kill_filter(_type="normal", skipme=True)
         return run_idempotent(web_redis, "SET", "key", "kept")
 
@@ -250,6 +250,20 @@ def test_whatever_comes_instead_of_a_reply_the_loop_neither_waits_nor_ends(
         results(command)
         assert results(loop.serve(partial(run_idempotent, web_redis, "ECHO", "b"))) == [b"b"]
         assert loop.longest_turn < 1
+    loop.share(web_redis)
+
+
+def test_a_connection_may_be_opened_more_often_than_its_pool_may_have_connections(
+    loop: LoopThread, web_redis: Redis, clean_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One attempt a second of an outage: after 100 the pool had no more, and the web process ended."""
+    monkeypatch.setattr(shared_connection, "REOPEN_INTERVAL_SECONDS", 0.0)
+    web_redis.connection_pool.max_connections = 8  # the loop's, and one for each thread
+    for _ in range(20):
+        loop.share(web_redis)
+        for addr in clients(clean_redis):
+            clean_redis.client_kill(addr)
+    assert results(loop.serve(partial(run_idempotent, web_redis, "ECHO", "a"))) == [b"a"]
     loop.share(web_redis)
 
 

@@ -55,7 +55,7 @@ class LoopThread:
                 run_idempotent(redis, "PING")
             except RedisConnectionError:
                 return True
-            return redis_clients._own.shared[redis.connection_pool]._connection is not None
+            return redis_clients._own.shared[redis.connection_pool]._socket is not None
 
         wait_until(lambda: self.serve(is_open)[0].result(5), seconds=10)
         self._thread.name = "loop"
