@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from signalcraft.domain.errors import RecoverableError, ThreadsExhausted
@@ -93,17 +94,20 @@ def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
         ThreadsExhausted: the system has no thread to spare.
     """
     future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result = call()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    start_thread(run, name=name)
+    start_thread(partial(call_into, future, call), name=name)
     return future
+
+
+def call_into(future: Future[T], call: Callable[[], T]) -> None:
+    """Call ``call``; what it returns or raises is the future's, unless that was cancelled before."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 class BoundedCall:

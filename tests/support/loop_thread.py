@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from signalcraft.queues import redis_clients
 from signalcraft.queues.redis_clients import run_idempotent
+from signalcraft.resilience import call_into
 from signalcraft.web.server.event_loop import EventLoop
 from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 from tests.support.waiting import wait_until
@@ -42,7 +43,7 @@ class LoopThread:
 
         def begin() -> None:
             for request, future in zip(requests, futures, strict=True):
-                self.loop.serve(partial(_into, future, request), lambda _: None)
+                self.loop.serve(partial(call_into, future, request), lambda _: None)
 
         self.loop.call_soon_threadsafe(begin)
         return futures
@@ -75,15 +76,6 @@ class LoopThread:
                 key.data(key.fileobj)
             self.loop.run_timers()
             self.longest_turn = max(self.longest_turn, time.monotonic() - began)
-
-
-def _into(future: "Future[T]", request: Callable[[], T]) -> None:
-    try:
-        result = request()
-    except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from gunicorn.workers.gthread import PollableMethodQueue
 
 from signalcraft.greenlets import RequestGreenlet
-from signalcraft.web.server.thread_pool import AdaptiveThreadPool, call_into
+from signalcraft.resilience import call_into
+from signalcraft.web.server.thread_pool import AdaptiveThreadPool
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class EventLoop:
         ``when_done`` gets what ``handle`` returned or raised, outside of the request's greenlet.
         """
         outcome: Future[T] = Future()
-        RequestGreenlet(self, partial(call_into, outcome, handle, ()), partial(when_done, outcome)).resume()
+        RequestGreenlet(self, partial(call_into, outcome, handle), partial(when_done, outcome)).resume()
 
     def add_reader(self, sock: Any, callback: Callable[[], object]) -> None:  # noqa: ANN401 - a socket
         """Call ``callback`` whenever ``sock`` can be read."""

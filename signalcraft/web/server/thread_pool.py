@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from signalcraft.domain.errors import ThreadsExhausted
-from signalcraft.resilience import start_thread
+from signalcraft.resilience import call_into, start_thread
 from signalcraft.thread_budgets import MIN_RUNNING
 
 log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class AdaptiveThreadPool:
         if not self._began:
             self._start()
         future: Future[Any] = Future()
-        call = partial(call_into, future, function, args)
+        call = partial(call_into, future, partial(function, *args))
         if large_of is None:
             self._put(call, urgent=urgent)
         elif self._large[urgent].add(call, large_of):
@@ -208,15 +208,3 @@ class _Line:
         with self._lock:
             self._unfinished -= 1
             return self._unfinished > 0
-
-
-def call_into(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Call ``function``; what it returns or raises is the future's, unless that was cancelled before."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = function(*args)
-    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-        future.set_exception(error)
-    else:
-        future.set_result(result)
