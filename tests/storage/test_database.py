@@ -50,10 +50,17 @@ def run(environ: dict[str, str], *arguments: str) -> Result:
     return CliRunner().invoke(main.main, arguments, env=environ)
 
 
+def readiness(environ: dict[str, str]) -> dict[str, str]:
+    """Return what ``/readyz`` says of PostgreSQL, asking again while the machine is too busy to probe it in time."""
+    client = web(environ)
+    answers = (client.get("/readyz").get_json()["postgresql"] for _ in range(10))
+    return next(answer for answer in answers if answer["state"] != "silent")
+
+
 def test_a_database_that_cannot_hold_unicode_is_refused_with_words(environ: dict[str, str], narrow_url: str) -> None:
     environ["DATABASE_URL"] = narrow_url
     migrated, examined = run(environ, "migrate"), run(environ, "doctor")
-    ready = web(environ).get("/readyz").get_json()["postgresql"]
+    ready = readiness(environ)
     assert (migrated.exit_code, examined.exit_code, ready["state"]) == (1, 1, "away")
     for says in (migrated.stderr, examined.stdout, ready["reason"]):
         assert "cannot hold Unicode: create another with `createdb --template=template0 --encoding=UTF8`" in says
@@ -131,13 +138,14 @@ def test_before_migrate_has_run_commands_and_readyz_say_what_to_do(
     environ["DATABASE_URL"] = urlunsplit(urlsplit(clean_database)._replace(path="/unmigrated"))
     try:
         listed, examined = run(environ, "failed", "list"), run(environ, "doctor")
-        ready = web(environ).get("/readyz").get_json()["postgresql"]
+        ready = readiness(environ)
     finally:
         database.close_all()
         execute("DROP DATABASE unmigrated")
     assert listed.stderr == ('Error: relation "failed_delivery" does not exist: run `python -m signalcraft migrate`\n')
     assert "Run `python -m signalcraft migrate`" in examined.stdout
-    assert (ready["state"], "`python -m signalcraft migrate`" in ready["reason"]) == ("behind", True)
+    assert ready["state"] == "behind"
+    assert "`python -m signalcraft migrate`" in ready["reason"]
 
 
 @pytest.fixture
@@ -160,8 +168,7 @@ def full_disk(execute: Execute, servers: embedded_servers.Servers) -> Iterator[N
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_said_by_readyz_and_doctor(environ: dict[str, str]) -> None:
     add_workspace()
-    ready = web(environ).get("/readyz").get_json()["postgresql"]
-    examined = run(environ, "doctor")
+    ready, examined = readiness(environ), run(environ, "doctor")
     assert ready["state"] == "away"
     for says in (ready["reason"], examined.stdout):
         assert "No space left on device: PostgreSQL's disk is full, make room on it" in says
