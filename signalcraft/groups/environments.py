@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from signalcraft.groups.bursts import PendingEvent
-from signalcraft.storage.sql import LOCK_ORDER, Columns, query
+from signalcraft.storage.sql import LOCK_ORDER, Columns, Statement, query, query_last
 
 Problem = tuple[int, str, str]
 
@@ -78,22 +78,12 @@ class _Home:
         return replace(event, group_key=self.group_key, alert=alert, environment_is_assumed=self.is_assumed)
 
 
-def lock_workspaces(pending: Iterable[PendingEvent]) -> None:
-    """Lock the workspaces of a batch until the transaction ends.
-
-    While alerts that cannot name an environment are being stored, no other alert of the workspace is: of two that come
-    at the same moment, one sees the group of the other. Call it before anything else is locked.
-    """
-    exclusive: dict[int, bool] = defaultdict(bool)
-    for event in pending:
-        exclusive[event.workspace_id] |= not event.alert.names_environment
-    query(_LOCK, _LOCK_COLUMNS, sorted(exclusive.items()), lock_class=_ADVISORY_LOCK_CLASS)
-
-
 def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
-    """Return the events, those without an environment with that of a group.
+    """Lock the workspaces; return the events, those without an environment with that of a group.
 
-    The outcome is the same as if they were stored one by one in order of receipt. The workspaces are locked.
+    The outcome is the same as if they were stored one by one in order of receipt. Call it before anything else is
+    locked: until the transaction ends, no other alert of a workspace is stored while alerts that cannot name an
+    environment are. Of two that come at the same moment, one sees the group of the other.
     """
     problems: dict[Problem, list[PendingEvent]] = defaultdict(list)
     for event in pending:
@@ -103,7 +93,7 @@ def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
         for problem, of_problem in problems.items()
         if (events := [event for event in of_problem if event.alert.names_environment])
     }
-    _take_over(named)
+    _take_over(named, _lock_workspaces(pending))
     unnamed = {problem for problem, events in problems.items() if not all(e.alert.names_environment for e in events)}
     found = query(_FIND_NEWEST, _PROBLEM_COLUMNS, sorted(unnamed))
     newest = {(workspace_id, source, fingerprint): _Home(*home) for workspace_id, source, fingerprint, *home in found}
@@ -113,10 +103,18 @@ def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
     return settled
 
 
-def _take_over(named: Mapping[Problem, PendingEvent]) -> None:
-    """Give marked groups the project and environment of the first event that names its own."""
+def _lock_workspaces(pending: Iterable[PendingEvent]) -> Statement:
+    exclusive: dict[int, bool] = defaultdict(bool)
+    for event in pending:
+        exclusive[event.workspace_id] |= not event.alert.names_environment
+    return Statement(_LOCK, _LOCK_COLUMNS, sorted(exclusive.items()), {"lock_class": _ADVISORY_LOCK_CLASS})
+
+
+def _take_over(named: Mapping[Problem, PendingEvent], lock: Statement) -> None:
+    """Lock, then give marked groups the project and environment of the first event that names its own."""
     taken = []
-    for workspace_id, source, fingerprint, group_id in query(_FIND_ASSUMED, _PROBLEM_COLUMNS, sorted(named)):
+    find = Statement(_FIND_ASSUMED, _PROBLEM_COLUMNS, sorted(named))
+    for workspace_id, source, fingerprint, group_id in query_last(lock, find):
         event = named[workspace_id, source, fingerprint]
         taken.append((group_id, event.group_key, event.alert.project, event.alert.environment))
     query(_TAKE_OVER, _TAKEN_COLUMNS, taken)

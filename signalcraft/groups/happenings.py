@@ -9,7 +9,7 @@ from typing import Final
 
 from signalcraft.domain.alerts import Decision
 from signalcraft.groups.bursts import StoredEvent
-from signalcraft.storage.sql import Columns, query
+from signalcraft.storage.sql import Columns, Statement
 
 #: The happening that a decision is; one that is missing is none.
 KINDS: Final[Mapping[Decision, str]] = {
@@ -30,10 +30,10 @@ _INSERT = f"""
     INSERT INTO happening ({", ".join(_COLUMNS)}, actor) SELECT {", ".join(_COLUMNS)}, 'alert' FROM {{rows}}"""
 
 
-def insert(events: Iterable[StoredEvent], escalated: Iterable[int]) -> None:
-    """Insert a row for each group that ``events`` opened, and for each of ``escalated`` groups.
+def statement(events: Iterable[StoredEvent], escalated: Iterable[int]) -> Statement:
+    """Return the statement that inserts a row for each group that ``events`` opened, and each of ``escalated`` groups.
 
-    ``escalated`` are ids of groups whose severity rose. Call it inside the transaction that stores the events.
+    ``escalated`` are ids of groups whose severity rose. Execute it inside the transaction that stores the events.
     """
     opened: dict[int, StoredEvent] = {}
     worst: dict[int, StoredEvent] = {}
@@ -45,7 +45,7 @@ def insert(events: Iterable[StoredEvent], escalated: Iterable[int]) -> None:
             worst[stored.group_id] = stored
     rows = [_row(stored, KINDS[stored.decision]) for stored in opened.values()]
     rows += [_row(worst[group_id], "escalated") for group_id in escalated if group_id not in opened]
-    query(_INSERT, _COLUMNS, rows)
+    return Statement(_INSERT, _COLUMNS, rows)
 
 
 def _row(stored: StoredEvent, kind: str) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Hourly counts of alerts: ``count`` adds a batch, ``of`` sums them up into statistics.
+"""Hourly counts of alerts: ``statement`` adds a batch, ``of`` sums them up into statistics.
 
 ``record.record`` adds the counts last. A transaction that holds locks on counts then waits only for other counts, and
 all transactions lock those in one order, so there is no deadlock. Statistics read no events, however long the period.
@@ -17,13 +17,13 @@ from signalcraft.groups import record_sql
 from signalcraft.groups.bursts import PendingEvent, StoredEvent
 from signalcraft.storage.database import database
 from signalcraft.storage.models import AlertGroup
-from signalcraft.storage.sql import query
+from signalcraft.storage.sql import Statement
 
 Bucket = tuple[int, datetime, str, str, str]
 
 
-def count(pending: Iterable[PendingEvent], stored_events: Sequence[StoredEvent]) -> None:
-    """Add a batch of alerts to the hourly counts.
+def statement(pending: Iterable[PendingEvent], stored_events: Sequence[StoredEvent]) -> Statement:
+    """Return the statement that adds a batch of alerts to the hourly counts.
 
     ``pending`` includes duplicates, ``stored_events`` are the new ones with their groups. An existing group counts as
     updated once per batch, in the bucket of the first alert that joined it.
@@ -43,7 +43,7 @@ def count(pending: Iterable[PendingEvent], stored_events: Sequence[StoredEvent])
         (*bucket, alerts[bucket], alerts[bucket] - stored[bucket], new[bucket], updated[bucket])
         for bucket in sorted(alerts)
     ]
-    query(record_sql.COUNT_HOURS, record_sql.HOUR_COLUMNS, rows)
+    return Statement(record_sql.COUNT_HOURS, record_sql.HOUR_COLUMNS, rows)
 
 
 def _bucket(pending_event: PendingEvent) -> Bucket:

@@ -2,12 +2,12 @@
 
 The steps of ``record`` (``docs/grouping.md`` explains each):
 
-1. Leave out the events that are stored already; only new ones count.
+1. Leave out the events that are stored already; only new ones count, and get ids.
 2. Per group key, in one order for all transactions, open a group or join the current one, if the window allows.
 3. Assign events that the current group refused with ``grouping.assign``: to an older group, or a new one.
-4. Insert the events with their groups, add to the hours of the groups, and detect spikes. If another transaction has
-   stored one of them meanwhile, all is undone and begins again.
-5. Set the group of each episode, and add to the hourly counts.
+4. Insert the events with their groups. If another transaction has stored one of them meanwhile, all is undone and
+   begins again.
+5. Set the group of each episode, detect spikes, and add to the hours of the groups and to the hourly counts.
 
 Only row locks are taken, always in one order (``storage.sql.LOCK_ORDER``), so transactions wait for each other without
 deadlocks. Call everything inside ``database.session()``.
@@ -30,7 +30,7 @@ from signalcraft.groups import environments, episodes, happenings, hourly_counts
 from signalcraft.groups.assignment import Assignments, assign_events
 from signalcraft.groups.bursts import AssignedEvent, PendingEvent, StoredEvent, received_at
 from signalcraft.storage.database import constraint_name, database, translate_constraint_errors
-from signalcraft.storage.sql import copy, query
+from signalcraft.storage.sql import Statement, copy, query, query_last
 
 #: How often a batch begins again because other transactions store its events at the same moment, each once.
 _ATTEMPTS: Final = 5
@@ -102,19 +102,21 @@ def record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay
 
 
 def _record(pending: Sequence[PendingEvent], policy: GroupingPolicy, *, is_replay: bool) -> RecordResult:
-    environments.lock_workspaces(pending)
     pending = environments.settle(pending)
-    new_events, duplicates = _split_by_novelty(_merge_duplicates(pending))
+    new_events, duplicates, event_ids = _split_by_novelty(_merge_duplicates(pending))
     started = time.perf_counter()
     assignments = assign_events(new_events, policy.window)
     grouped_in = time.perf_counter() - started
-    stored_events = _insert_events(assignments.events)
+    stored_events = _insert_events(assignments.events, event_ids)
     _add_rules(duplicates)
     episodes.begin(pending)
     _mark_spikes(assignments, policy)
     came = [stored.pending for stored in stored_events] if is_replay else pending
-    hourly_counts.count(came, stored_events)
-    happenings.insert(stored_events, assignments.escalated)
+    query_last(
+        _group_hours_statement(stored_events),
+        hourly_counts.statement(came, stored_events),
+        happenings.statement(stored_events, assignments.escalated),
+    )
     opened = {stored.group_id for stored in stored_events if stored.decision is not Decision.JOINED}
     return RecordResult(
         events=stored_events,
@@ -151,13 +153,14 @@ def _merged(events: Sequence[PendingEvent]) -> PendingEvent:
     return replace(min(events, key=received_at), rules=tuple(rules))
 
 
-def _split_by_novelty(events: Sequence[PendingEvent]) -> tuple[list[PendingEvent], list[PendingEvent]]:
-    """Return the events that are new, and those that are stored already or were."""
-    rows = [(*event.identity, event.alert.occurred_at, event.alert.received_at) for event in events]
-    known = set(query(record_sql.FIND_KNOWN, record_sql.KNOWN_COLUMNS, rows))
-    return [event for event in events if event.identity not in known], [
-        event for event in events if event.identity in known
-    ]
+def _split_by_novelty(events: Sequence[PendingEvent]) -> tuple[list[PendingEvent], list[PendingEvent], list[int]]:
+    """Return the events that are new, those that are stored already or were, and an id for each new one."""
+    moments = [(event.alert.occurred_at, event.alert.received_at) for event in events]
+    rows = [(position, *event.identity, *moments[position]) for position, event in enumerate(events)]
+    ids = dict(query(record_sql.TAKE_IDS_OF_NEW, record_sql.NOVELTY_COLUMNS, rows))
+    new = [event for position, event in enumerate(events) if position in ids]
+    known = [event for position, event in enumerate(events) if position not in ids]
+    return new, known, list(ids.values())
 
 
 def _add_rules(duplicates: Iterable[PendingEvent]) -> None:
@@ -166,8 +169,8 @@ def _add_rules(duplicates: Iterable[PendingEvent]) -> None:
     query(record_sql.ADD_RULES, record_sql.RULE_COLUMNS, rows)
 
 
-def _insert_events(assigned: Sequence[AssignedEvent]) -> list[StoredEvent]:
-    """Insert the events, and count each in its group's hour.
+def _insert_events(assigned: Sequence[AssignedEvent], ids: Iterable[int]) -> list[StoredEvent]:
+    """Insert the events with these ids.
 
     Rows come in the order of their identities, so that two batches with the same events wait for each other without a
     deadlock.
@@ -175,12 +178,9 @@ def _insert_events(assigned: Sequence[AssignedEvent]) -> list[StoredEvent]:
     Raises:
         _ConcurrentInsertError: another transaction has stored one of them since they were found to be new.
     """
-    if not assigned:
-        return []
-    ids = database.execute_sql(record_sql.TAKE_EVENT_IDS, {"number": len(assigned)}).fetchall()
     stored_events = [
         StoredEvent(event_id=event_id, pending=event.pending, group_id=event.group_id, decision=event.decision)
-        for (event_id,), event in zip(ids, assigned, strict=True)
+        for event_id, event in zip(ids, assigned, strict=True)
     ]
     in_order = sorted(stored_events, key=lambda stored: stored.pending.identity)
     try:
@@ -189,10 +189,14 @@ def _insert_events(assigned: Sequence[AssignedEvent]) -> list[StoredEvent]:
         if constraint_name(error) == "alert_event_identity_key":
             raise _ConcurrentInsertError from error
         raise
+    return stored_events
+
+
+def _group_hours_statement(stored_events: Iterable[StoredEvent]) -> Statement:
+    """Return the statement that adds the events to the hours of their groups."""
     hours = Counter((stored.group_id, bucket_start(received_at(stored.pending), 60)) for stored in stored_events)
     rows = [(group_id, hour, alerts) for (group_id, hour), alerts in hours.items()]
-    query(record_sql.COUNT_GROUP_HOURS, record_sql.GROUP_HOUR_COLUMNS, rows)
-    return stored_events
+    return Statement(record_sql.COUNT_GROUP_HOURS, record_sql.GROUP_HOUR_COLUMNS, rows)
 
 
 def _event_row(stored: StoredEvent) -> tuple[object, ...]:

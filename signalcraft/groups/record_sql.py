@@ -96,12 +96,23 @@ _SAME_EVENT = " AND ".join(f"e.{name} = r.{name}" for name in _IDENTITY)
 #: own time is part of its bytes; so live traffic need not look for it. An alert without a time has that of its receipt.
 _CAME_AT_ONCE = "(r.occurred_at < r.received_at AND r.occurred_at > r.received_at - interval '1 hour')"
 
-#: Find the events that are stored, or were, until retention deleted them. Each by its index: a join may read all.
-KNOWN_COLUMNS: Columns = {**_IDENTITY, "occurred_at": "timestamptz", "received_at": "timestamptz"}
-FIND_KNOWN = f"""
-    SELECT {", ".join(_IDENTITY)} FROM {{rows}}
-    WHERE (SELECT true FROM alert_event e WHERE {_SAME_EVENT})
-       OR NOT {_CAME_AT_ONCE} AND (SELECT true FROM purged_event p WHERE p.identity = {identity("r")})"""
+#: Find the events that are neither stored nor were, until retention deleted them; take an id for each. They are copied
+#: into the table then: one that another transaction has stored meanwhile violates the unique key. Without that key an
+#: alert could count twice, so PostgreSQL shall refuse this statement: the INSERT of no row names the key. Each is found
+#: by its index: a join may read all.
+NOVELTY_COLUMNS: Columns = {
+    "position": "integer",
+    **_IDENTITY,
+    "occurred_at": "timestamptz",
+    "received_at": "timestamptz",
+}
+TAKE_IDS_OF_NEW = f"""
+    WITH no_event AS (
+        INSERT INTO alert_event (workspace_id) SELECT 0 WHERE false ON CONFLICT ({", ".join(_IDENTITY)}) DO NOTHING
+    )
+    SELECT position, nextval('alert_event_id_seq') FROM {{rows}}
+    WHERE (SELECT true FROM alert_event e WHERE {_SAME_EVENT}) IS NULL
+      AND ({_CAME_AT_ONCE} OR (SELECT true FROM purged_event p WHERE p.identity = {identity("r")}) IS NULL)"""
 
 #: Add the rules that sent duplicates, up to a bound. Events are locked in one order.
 RULE_COLUMNS: Columns = {**_IDENTITY, "rules": "jsonb"}
@@ -120,15 +131,6 @@ ADD_RULES = f"""
         ) AS kept
     )
     FROM sent WHERE e.id = sent.id"""
-
-#: Take ids for new events, which are then copied into the table: one that another transaction has stored meanwhile
-#: violates the unique key. Without that key an alert could count twice, so PostgreSQL shall refuse this statement: the
-#: INSERT of no row names the key.
-TAKE_EVENT_IDS = f"""
-    WITH no_event AS (
-        INSERT INTO alert_event (workspace_id) SELECT 0 WHERE false ON CONFLICT ({", ".join(_IDENTITY)}) DO NOTHING
-    )
-    SELECT nextval('alert_event_id_seq') FROM generate_series(1, %(number)s)"""
 
 #: Add events to the counts of their group and hour: the groups are locked.
 GROUP_HOUR_COLUMNS: Columns = {"alert_group_id": "bigint", "hour": "timestamptz", "alerts": "bigint"}

@@ -29,6 +29,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs lack the last
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2.errors import LockNotAvailable
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable, NotStorable, StatementCanceled
 
@@ -103,23 +104,29 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
             "SET LOCAL array_nulls = on; "
         )
 
-    def begin(self, isolation_level: str | None = None) -> None:  # noqa: ARG002 - Peewee's; we never set it
-        """Begin a transaction with its settings."""
-        with __exception_wrapper__:
-            self.cursor().execute(f"{self._transaction_settings}BEGIN")  # type: ignore[no-untyped-call] # Peewee's
+    def begin(self, isolation_level: str | None = None) -> None:
+        """Send nothing: the first statement of a transaction begins it."""
+
+    def commit(self) -> None:
+        """Commit, unless the transaction had no statement."""
+        if not self._is_idle():
+            super().commit()
+
+    def rollback(self) -> None:
+        """Roll back, unless the transaction had no statement."""
+        if not self._is_idle():
+            super().rollback()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee's
-        """Execute a statement; outside a transaction, with the settings in front.
+        """Execute a statement; the first of a transaction, or one outside, with the settings in front.
 
         PostgreSQL runs statements that come together as one transaction, so the settings end with it, or hold in the
         one that a BEGIN begins.
         """
-        return super().execute_sql(  # type: ignore[no-untyped-call] # Peewee's
-            sql if self.in_transaction() else self._transaction_settings + sql, params
-        )
+        return super().execute_sql(self._front() + sql, params)  # type: ignore[no-untyped-call] # Peewee's
 
     def copy(self, sql: str, data: bytes) -> None:
-        """Execute a COPY from ``data``, inside a transaction."""
+        """Execute a COPY from ``data``, inside a transaction that has begun."""
         began, failure = time.perf_counter(), None
         try:
             with __exception_wrapper__:
@@ -131,6 +138,18 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
             event = QueryEvent(sql, None, time.perf_counter() - began, failure)
             for hook in self.query_hooks:
                 hook(event)
+
+    def _front(self) -> str:
+        """Return what must come before the next statement."""
+        if not self._is_idle():
+            return ""
+        return f"{self._transaction_settings}BEGIN; " if self.in_transaction() else self._transaction_settings
+
+    def _is_idle(self) -> bool:
+        """Return whether the connection is in no transaction, as libpq knows without asking."""
+        with __exception_wrapper__:
+            status = self.connection().get_transaction_status()  # type: ignore[no-untyped-call] # Peewee's
+        return bool(status == TRANSACTION_STATUS_IDLE)
 
 
 database: Any = _Database(None)

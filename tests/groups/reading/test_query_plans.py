@@ -322,10 +322,11 @@ def recording_plans(large: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
 
     def explain(sql: str, parameters: Any = None) -> Any:  # noqa: ANN401 - as Peewee has it
         if "json_to_recordset(" in sql or "episode" in sql:
-            with database.atomic() as attempt:
-                ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchall()
-                attempt.rollback()
-            plans.append(found[0]["Plan"])
+            for statement in sql.split("; "):
+                with database.atomic() as attempt:
+                    ((found,),) = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).fetchall()
+                    attempt.rollback()
+                plans.append(found[0]["Plan"])
         return execute(sql, parameters)
 
     monkeypatch.setattr(database, "execute_sql", explain)
