@@ -8,6 +8,8 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 
 from signalcraft import tasks
@@ -20,6 +22,10 @@ from tests.support.tables import empty_tables
 
 #: Secrets of every test's application: no log line and no output of a test may contain one.
 SECRETS = ("test-client-secret", "test-api-token")
+
+#: An example that takes long, or longer than before, says something of the machine and nothing of the code.
+hypothesis_settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("any machine")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -76,7 +76,9 @@ def workspaces(clean_database: str) -> None:  # noqa: ARG001 - for that it is cl
             Workspace.create(slug=slug)
 
 
-relaxed = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @relaxed

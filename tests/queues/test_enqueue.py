@@ -266,7 +266,9 @@ def test_a_backlog_has_a_depth_and_the_age_of_its_oldest_job_by_the_clock_of_red
     assert 100 <= queues_backlog.backlog(clean_redis, jobs.ALERTS).oldest_seconds < 105
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 12, 31)))  # noqa: DTZ001 - Hypothesis wants them so
 def test_a_job_is_created_at_the_time_of_redis_as_rq_writes_it(clean_redis: Redis, moment: datetime) -> None:
     seconds, microseconds = int(moment.replace(tzinfo=UTC).timestamp()), moment.microsecond
