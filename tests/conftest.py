@@ -18,6 +18,7 @@ from signalcraft.settings import Settings
 from signalcraft.storage import migrations
 from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
+from tests.support import timeouts
 from tests.support.tables import empty_tables
 
 #: Secrets of every test's application: no log line and no output of a test may contain one.
@@ -89,14 +90,24 @@ def environ(
     clean_database: str,
     clean_redis: Redis,  # noqa: ARG001 - for that it is clean
     redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
-    """The environment of a deployment on the test servers; a test may change it before it asks for ``settings``."""
+    """The environment of a deployment on the test servers; a test may change it before it asks for ``settings``.
+
+    Web processes in this one have long timeouts, unless it asks for ``product_timeouts``.
+    """
+    timeouts.lengthen(monkeypatch)
     return {
         "DATABASE_URL": clean_database,
         "REDIS_URL": redis_url,
         "SENTRY_CLIENT_SECRET": SECRETS[0],
         "API_TOKEN": SECRETS[1],
     }
+
+
+@pytest.fixture
+def product_timeouts(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - it lengthens them
+    monkeypatch.undo()
 
 
 @pytest.fixture
