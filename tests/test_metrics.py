@@ -13,6 +13,7 @@ from signalcraft.dev import embedded_servers
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.metrics import Declaration, Kind, Registry
 from signalcraft.web import prometheus
+from tests.support.waiting import wait_until
 
 UNREACHABLE = "redis://127.0.0.1:1"
 
@@ -197,13 +198,16 @@ def test_a_flush_whose_response_was_lost_is_not_added_twice(
 ) -> None:
     """Freeze Redis, flush into it, thaw it: the client saw a failure, the server did the work."""
     registry.count("signalcraft_alerts_total", 3)
-    with redis.Redis.from_url(servers.redis_url, socket_timeout=0.3) as client:
+    with (
+        redis.Redis.from_url(servers.redis_url) as client,
+        redis.Redis.from_url(servers.redis_url, socket_timeout=0.3) as impatient,
+    ):
         client.flushdb()
-        assert registry.flush(client)
+        wait_until(lambda: registry.flush(impatient))  # it is connected
         registry.count("signalcraft_alerts_total", 4)
         servers.redis.freeze()
         try:
-            assert not registry.flush(client)
+            assert not registry.flush(impatient)
         finally:
             servers.redis.thaw()
         assert registry.flush(client)
