@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import psycopg2.extensions
+import pytest
 from redis.connection import AbstractConnection
 
 from signalcraft import logs, tasks
@@ -35,6 +36,7 @@ from signalcraft.worker import processor
 from signalcraft.worker.batch_worker import BatchWorker
 from signalcraft.worker.inbox_consumer import InboxConsumer
 from signalcraft.worker.queue_worker import QueueWorker
+from tests.support import timeouts
 from tests.support.loop_thread import loop_thread
 
 #: The threads whose steps count; background threads do not.
@@ -175,6 +177,7 @@ def _run(order: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
 def main() -> None:
     environ = dict(os.environ)
     logs.configure("ERROR", "json")
+    timeouts.lengthen(pytest.MonkeyPatch())  # another way through the code has other steps
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
