@@ -78,7 +78,7 @@ def test_routes_test_says_why_each_route_tells_or_not(run: Run) -> None:
 
 
 def test_routes_explain_shows_what_happened_who_was_told_and_how(run: Run) -> None:
-    ops = RecordingReceiver(outcomes=[Outcome(kind=OutcomeKind.RATE_LIMITED, code="http_429", retry_after=0.0)])
+    ops = RecordingReceiver(outcomes=[Outcome(kind=OutcomeKind.RATE_LIMITED, code="http_429", retry_after=60.0)])
     record(alert())
     notifier(ops).run_until_idle()
     resolve()
