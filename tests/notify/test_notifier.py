@@ -177,6 +177,6 @@ def test_the_clock_alone_wakes_it() -> None:
     try:
         time.sleep(0.2)
         record(alert())
-        wait_until(lambda: ops.told == [("opened", 1)], seconds=3)
+        wait_until(lambda: ops.told == [("opened", 1)], seconds=10)
     finally:
         stop(5)

@@ -67,12 +67,19 @@ def close(_: Connection) -> None:
     """Close the connection without an answer."""
 
 
-def huge(connection: Connection) -> None:
-    """Answer 100 MB."""
-    connection.answer(500, [], b"", length=100_000_000)
-    chunk = b"x" * 65_536
-    for _ in range(100_000_000 // len(chunk)):
-        connection.socket.sendall(chunk)
+class Endless:
+    """Answers without end, until the other side closes the connection."""
+
+    def __init__(self) -> None:
+        self.is_refused = threading.Event()
+
+    def __call__(self, connection: Connection) -> None:
+        connection.answer(500, [], b"", length=10**12)
+        try:
+            while not connection.stopped.is_set():
+                connection.socket.sendall(b"x" * 65_536)
+        except OSError:
+            self.is_refused.set()
 
 
 def malformed_headers(connection: Connection) -> None:

@@ -47,12 +47,15 @@ def test_the_status_decides(
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_rate_limit_says_when_to_go_on(receiver: Receiver, server: HttpServer, status: int, form: str) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    began = datetime.now(UTC)
+    date = format_datetime(began + timedelta(seconds=120), usegmt=True)
     server.behaviours.append(answer(status, Retry_After="120" if form == "seconds" else date))
     outcome = receiver.send(group_message())
 
+    took = (datetime.now(UTC) - began).total_seconds()
     assert outcome.kind is OutcomeKind.RATE_LIMITED
-    assert outcome.retry_after == pytest.approx(120, abs=2)
+    assert outcome.retry_after is not None
+    assert 119 - took <= outcome.retry_after <= 120  # a date has no fraction of a second
 
 
 def test_a_rate_limit_without_a_time_is_one(receiver: Receiver, server: HttpServer) -> None:
@@ -105,16 +108,16 @@ def test_an_answer_that_does_not_end_is_left(server: HttpServer, behaviour: Beha
     started = time.monotonic()
 
     assert receiver_of("slack_webhook", server.url).send(group_message()).kind is kind
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 15
 
 
 def test_a_huge_answer_is_read_in_part(receiver: Receiver, server: HttpServer) -> None:
-    server.behaviours.append(http_server.huge)
-    started = time.monotonic()
+    answer = http_server.Endless()
+    server.behaviours.append(answer)
     outcome = receiver.send(group_message())
 
     assert (outcome.code, len(outcome.detail)) == ("http_500", DETAIL_LIMIT)
-    assert time.monotonic() - started < 3
+    assert answer.is_refused.wait(30), "all of it was read"
 
 
 def test_secrets_are_taken_out_of_an_answer_that_repeats_them(
