@@ -46,18 +46,17 @@ def workers(settings: Settings, clean_redis: Redis) -> Iterator[None]:
     with Redis.from_url(settings.redis_url) as redis:
         notifier = BatchWorker(jobs.NOTIFICATIONS, connection=redis, stages=tasks.processor(), batch_size=1)
         notifier.register_birth()
+        worker = BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=10)
+        worker.register_birth()
         stopped = threading.Event()
-        thread = threading.Thread(target=_work, args=(redis, stopped))
+        thread = threading.Thread(target=_work, args=(worker, redis, stopped))
         thread.start()
         yield
         stopped.set()
         thread.join()
 
 
-def _work(redis: Redis, stopped: threading.Event) -> None:
-    worker = BatchWorker(jobs.ALERTS, connection=redis, stages=tasks.processor(), batch_size=10)
-    worker._install_signal_handlers = lambda: None  # type: ignore[method-assign]  # threads may not
-    worker.register_birth()
+def _work(worker: BatchWorker, redis: Redis, stopped: threading.Event) -> None:
     while not stopped.wait(0.05):
         queue = worker.queues[0]
         for job in queue.jobs:
