@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 from redis import Redis
 
+from signalcraft.ingest import credential_cache
 from signalcraft.settings import Settings
 from signalcraft.storage.database import open_database
 from signalcraft.web.app import create_app
@@ -40,7 +41,13 @@ def running_site(browser: Browser, database_url: str, redis_url: str) -> Iterato
         "API_TOKEN": TOKEN,
         "RATELIMIT_API": "100000/minute",
     }
-    with wsgi_server.serving(create_app(Settings.from_environ(environ))) as url:
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        wsgi_server.serving(create_app(Settings.from_environ(environ))) as url,
+    ):
+        # While Chromium is busy, new tokens and revoked ones may take longer to read than a request waits.
+        for timeout in ("FIRST_READ_TIMEOUT_SECONDS", "REFRESH_TIMEOUT_SECONDS"):
+            patched.setattr(credential_cache, timeout, 15.0)
         site = Site(url, ids, browser)
         visitor = site.visit(signed_in=False)
         visitor.sign_in(TOKEN)
