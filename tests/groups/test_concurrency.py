@@ -36,8 +36,11 @@ NEVER_SNOOZED = ("0", "2", "4", "6", "8", "10")
 
 
 def _minute_now() -> float:
-    """Return the time of a clock 120 times as fast, so that windows of a minute keep expiring."""
-    return (time.time() % 86_400) * 2
+    """Return the time of a clock 120 times as fast, so that windows of a minute keep expiring.
+
+    All processes share it, and it goes on at midnight.
+    """
+    return time.monotonic() * 2
 
 
 def _store_batches(url: str, seed: int) -> None:
