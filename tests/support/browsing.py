@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Response, expect
 
 #: WCAG 2.2 AA, and what axe recommends besides.
 _TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 _AXE = Axe()
 MAX_PAGE_BYTES = 200_000
+expect.set_options(timeout=30_000)  # as Playwright waits for all else; a busy machine may need seconds
 #: Chromium writes this for each answer that is no success; a test says which status it wants.
 _FAILED_LOAD = "Failed to load resource: the server responded with a status of"
 _WATCH = """
@@ -32,7 +33,6 @@ class Visitor:
     allowed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.context.set_default_timeout(5_000)
         if self.javascript:
             self.context.add_init_script(_WATCH)
         self.context.on("page", self._watch)
@@ -64,6 +64,11 @@ class Visitor:
         response = navigation.value
         assert response.status == status, response.text()[:2_000]
         return response
+
+    def follow(self, link: Locator) -> None:
+        """Click a link; return when the page that it leads to is loaded, and can be read."""
+        with self.page.expect_navigation():
+            link.click()
 
     def sign_in(self, token: str) -> None:
         """Sign in with a token, by the form."""
