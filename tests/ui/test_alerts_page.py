@@ -115,6 +115,7 @@ def test_pages_follow_each_other_by_cursor(client: FlaskClient, alert: Alert) ->
     assert sorted(found) == [f"title {number}" for number in range(5)]
 
 
+@pytest.mark.usefixtures("within_an_hour")
 def test_a_list_that_did_not_change_is_a_304(client: FlaskClient, alert: Alert) -> None:
     alert("one")
     first = client.get("/alerts")

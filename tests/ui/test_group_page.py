@@ -223,6 +223,7 @@ def test_an_event_is_found_under_its_own_group_only(client: FlaskClient, alert: 
     assert client.get(f"/alerts/2/events/{first.id}").status_code == 404
 
 
+@pytest.mark.usefixtures("within_an_hour")
 def test_a_group_that_did_not_change_is_a_304(client: FlaskClient, alert: Alert) -> None:
     alert("one")
     tag = {"If-None-Match": client.get("/alerts/1").headers["ETag"]}

@@ -194,6 +194,7 @@ def test_a_form_about_views_is_refused_unless_it_is_from_a_page_of_this_session(
     assert [view.name for view in views()] == ["ours"]
 
 
+@pytest.mark.usefixtures("within_an_hour")
 def test_a_list_is_sent_again_when_a_view_is_saved_or_deleted(client: FlaskClient) -> None:
     def status(tag: str) -> tuple[int, str]:
         response = client.get("/alerts", headers={"If-None-Match": tag})

@@ -107,6 +107,7 @@ def test_a_session_goes_on_while_it_is_used_and_ends_after_twelve_hours(
     assert client.get("/alerts").status_code == 303
 
 
+@pytest.mark.usefixtures("within_an_hour")
 def test_a_page_that_refreshes_itself_does_not_make_a_session_go_on(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from signalcraft.groups import saved_views
@@ -27,6 +28,7 @@ def opened(site: Site, path: str) -> Page:
     return visitor.open(path)
 
 
+@pytest.mark.usefixtures("within_an_hour")
 def test_a_list_without_change_is_answered_with_304(site: Site) -> None:
     page = opened(site, "/alerts?q=busy")
     titles = page.locator("main .list .title").all_inner_texts()
