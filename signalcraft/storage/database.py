@@ -105,7 +105,8 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
         )
 
     def begin(self, isolation_level: str | None = None) -> None:
-        """Send nothing: the first statement of a transaction begins it."""
+        """Connect, and send nothing: the first statement of a transaction begins it."""
+        self.connection()  # type: ignore[no-untyped-call] # Peewee's
 
     def commit(self) -> None:
         """Commit, unless the transaction had no statement."""

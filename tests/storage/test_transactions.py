@@ -69,6 +69,13 @@ def test_a_transaction_whose_first_statement_fails_leaves_nothing_and_the_next_o
     assert seen(other) == [2, 2]
 
 
+def test_a_transaction_outside_a_session_is_undone_as_a_whole(other: Any) -> None:  # noqa: ANN401
+    with closing(database), pytest.raises(DataError), database.atomic():
+        database.execute_sql("INSERT INTO seen VALUES (1)")
+        database.execute_sql("SELECT 1 / 0")
+    assert seen(other) == []
+
+
 def terminate() -> None:
     with closing(psycopg2.connect(database.connection().dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [database.connection().info.backend_pid])
