@@ -127,11 +127,11 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
         return super().execute_sql(self._front() + sql, params)  # type: ignore[no-untyped-call] # Peewee's
 
     def copy(self, sql: str, data: bytes) -> None:
-        """Execute a COPY from ``data``, inside a transaction that has begun."""
+        """Execute a COPY from ``data``, as ``execute_sql`` executes a statement."""
         began, failure = time.perf_counter(), None
         try:
             with __exception_wrapper__:
-                self.cursor().copy_expert(sql, BytesIO(data), len(data))  # type: ignore[no-untyped-call] # Peewee's
+                self.cursor().copy_expert(self._front() + sql, BytesIO(data), len(data))  # type: ignore[no-untyped-call] # Peewee's
         except Exception as error:
             failure = error
             raise

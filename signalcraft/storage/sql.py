@@ -68,8 +68,8 @@ def _encode(value: object) -> str:
 def copy(table: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> None:
     """Insert ``rows`` into ``table`` with COPY; a row that cannot be inserted fails all.
 
-    Without rows, nothing is sent. Inside a transaction that has begun. No value is escaped or parsed: for rows with
-    bodies this takes two thirds of the time of a JSON document.
+    Without rows, nothing is sent. No value is escaped or parsed: for rows with bodies this takes two thirds of the time
+    of a JSON document.
     """
     if not rows:
         return

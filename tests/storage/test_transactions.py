@@ -12,7 +12,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTR
 
 from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.storage.database import database, session
-from signalcraft.storage.sql import Columns, Statement, query_last
+from signalcraft.storage.sql import Columns, Statement, copy, query_last
 from tests.support.waiting import wait_until
 
 LOCK_NUMBER = 7
@@ -74,6 +74,17 @@ def test_a_transaction_outside_a_session_is_undone_as_a_whole(other: Any) -> Non
         database.execute_sql("INSERT INTO seen VALUES (1)")
         database.execute_sql("SELECT 1 / 0")
     assert seen(other) == []
+
+
+def test_a_transaction_may_begin_with_rows_that_are_copied(other: Any) -> None:  # noqa: ANN401
+    with session():
+        with database.atomic() as attempt:
+            copy("seen", COLUMNS, [(1,)])
+            assert database.execute_sql("SHOW lock_timeout").fetchone() == ("5s",)
+            attempt.rollback()
+            copy("seen", COLUMNS, [(2,)])
+        copy("seen", COLUMNS, [(3,)])
+    assert seen(other) == [2, 3]
 
 
 def terminate() -> None:
