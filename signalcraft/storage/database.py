@@ -29,7 +29,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs lack the last
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2.errors import LockNotAvailable
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
 
 from signalcraft.domain.errors import DatabaseUnavailable, DatabaseUnusable, NotStorable, StatementCanceled
 
@@ -104,18 +104,25 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
             "SET LOCAL array_nulls = on; "
         )
 
-    def begin(self, isolation_level: str | None = None) -> None:
+    def begin(self, isolation_level: str | None = None) -> None:  # noqa: ARG002 - Peewee's; we never set it
         """Connect, and send nothing: the first statement of a transaction begins it."""
         self.connection()  # type: ignore[no-untyped-call] # Peewee's
 
     def commit(self) -> None:
-        """Commit, unless the transaction had no statement."""
-        if not self._is_idle():
+        """Commit, unless the transaction had no statement.
+
+        Raises:
+            InternalError: a statement has failed. PostgreSQL would roll back, and call it no error.
+        """
+        status = self._status()
+        if status == TRANSACTION_STATUS_INERROR:
+            raise InternalError("a statement of the transaction has failed")
+        if status != TRANSACTION_STATUS_IDLE:
             super().commit()
 
     def rollback(self) -> None:
         """Roll back, unless the transaction had no statement."""
-        if not self._is_idle():
+        if self._status() != TRANSACTION_STATUS_IDLE:
             super().rollback()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:  # noqa: ANN401 - as Peewee's
@@ -142,15 +149,14 @@ class _Database(PooledPostgresqlDatabase, UnicodeDatabase):  # type: ignore[misc
 
     def _front(self) -> str:
         """Return what must come before the next statement."""
-        if not self._is_idle():
+        if self._status() != TRANSACTION_STATUS_IDLE:
             return ""
         return f"{self._transaction_settings}BEGIN; " if self.in_transaction() else self._transaction_settings
 
-    def _is_idle(self) -> bool:
-        """Return whether the connection is in no transaction, as libpq knows without asking."""
+    def _status(self) -> int:
+        """Return the connection's transaction status, which libpq knows without asking."""
         with __exception_wrapper__:
-            status = self.connection().get_transaction_status()  # type: ignore[no-untyped-call] # Peewee's
-        return bool(status == TRANSACTION_STATUS_IDLE)
+            return int(self.connection().get_transaction_status())  # type: ignore[no-untyped-call] # Peewee's
 
 
 database: Any = _Database(None)

@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg2
 import pytest
-from peewee import DataError
+from peewee import DataError, InternalError
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 
 from signalcraft.domain.errors import DatabaseUnavailable
@@ -69,10 +69,26 @@ def test_a_transaction_whose_first_statement_fails_leaves_nothing_and_the_next_o
     assert seen(other) == [2, 2]
 
 
+def test_a_transaction_with_a_failed_statement_is_never_said_to_be_committed(other: Any) -> None:  # noqa: ANN401
+    def insert_and_go_on() -> None:
+        with session(), database.atomic():
+            database.execute_sql("INSERT INTO seen VALUES (1)")
+            with suppress(DataError):
+                database.execute_sql("SELECT 1 / 0")
+
+    with pytest.raises(InternalError):
+        insert_and_go_on()
+    assert seen(other) == []
+
+
 def test_a_transaction_outside_a_session_is_undone_as_a_whole(other: Any) -> None:  # noqa: ANN401
-    with closing(database), pytest.raises(DataError), database.atomic():
-        database.execute_sql("INSERT INTO seen VALUES (1)")
-        database.execute_sql("SELECT 1 / 0")
+    def insert_and_fail() -> None:
+        with closing(database), database.atomic():
+            database.execute_sql("INSERT INTO seen VALUES (1)")
+            database.execute_sql("SELECT 1 / 0")
+
+    with pytest.raises(DataError):
+        insert_and_fail()
     assert seen(other) == []
 
 
