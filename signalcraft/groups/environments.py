@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from signalcraft.groups.bursts import PendingEvent
 from signalcraft.storage.sql import LOCK_ORDER, Columns, Statement, query, query_last
@@ -93,7 +93,7 @@ def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
         for problem, of_problem in problems.items()
         if (events := [event for event in of_problem if event.alert.names_environment])
     }
-    _take_over(named, _lock_workspaces(pending))
+    _take_over(_lock_workspaces(pending, named), named)
     unnamed = {problem for problem, events in problems.items() if not all(e.alert.names_environment for e in events)}
     found = query(_FIND_NEWEST, _PROBLEM_COLUMNS, sorted(unnamed))
     newest = {(workspace_id, source, fingerprint): _Home(*home) for workspace_id, source, fingerprint, *home in found}
@@ -103,18 +103,21 @@ def settle(pending: Sequence[PendingEvent]) -> list[PendingEvent]:
     return settled
 
 
-def _lock_workspaces(pending: Iterable[PendingEvent]) -> Statement:
+def _lock_workspaces(pending: Iterable[PendingEvent], named: Iterable[Problem]) -> list[tuple[Any, ...]]:
+    """Lock the workspaces of the events; return the marked groups of the problems ``named``, found after that."""
     exclusive: dict[int, bool] = defaultdict(bool)
     for event in pending:
         exclusive[event.workspace_id] |= not event.alert.names_environment
-    return Statement(_LOCK, _LOCK_COLUMNS, sorted(exclusive.items()), {"lock_class": _ADVISORY_LOCK_CLASS})
+    return query_last(
+        Statement(_LOCK, _LOCK_COLUMNS, sorted(exclusive.items()), {"lock_class": _ADVISORY_LOCK_CLASS}),
+        Statement(_FIND_ASSUMED, _PROBLEM_COLUMNS, sorted(named)),
+    )
 
 
-def _take_over(named: Mapping[Problem, PendingEvent], lock: Statement) -> None:
-    """Lock, then give marked groups the project and environment of the first event that names its own."""
+def _take_over(marked: Iterable[tuple[Any, ...]], named: Mapping[Problem, PendingEvent]) -> None:
+    """Give marked groups the project and environment of the first event that names its own."""
     taken = []
-    find = Statement(_FIND_ASSUMED, _PROBLEM_COLUMNS, sorted(named))
-    for workspace_id, source, fingerprint, group_id in query_last(lock, find):
+    for workspace_id, source, fingerprint, group_id in marked:
         event = named[workspace_id, source, fingerprint]
         taken.append((group_id, event.group_key, event.alert.project, event.alert.environment))
     query(_TAKE_OVER, _TAKEN_COLUMNS, taken)
