@@ -1,6 +1,6 @@
 """The SQL statements of ``record``, each for any number of rows.
 
-``{rows}`` stands for the rows, passed as one array per column. SQL rather than Python decides whether an alert may join
+``{rows}`` stands for the rows (``storage.sql.Statement``). SQL rather than Python decides whether an alert may join
 a group, and how joining changes the status, because the row must be locked first.
 """
 

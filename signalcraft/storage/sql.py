@@ -29,11 +29,8 @@ class Statement:
 
 
 def query(sql: str, columns: Columns, rows: Sequence[Sequence[Any]], **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - as psycopg2 takes them
-    """Execute a statement over ``rows``; return its rows.
-
-    Without rows, no query runs.
-    """
-    return query_last(Statement(sql, columns, rows, parameters)) if rows else []
+    """Execute a statement over ``rows``, without rows not at all; return its rows."""
+    return query_last(Statement(sql, columns, rows, parameters))
 
 
 def query_last(*statements: Statement) -> list[tuple[Any, ...]]:
