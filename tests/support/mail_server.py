@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import email
 import ipaddress
+import socket
 import ssl
 import warnings
 from collections.abc import Iterator
@@ -21,8 +22,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from signalcraft.dev.embedded_servers import free_port
 
 
 @dataclass
@@ -97,12 +96,21 @@ class MailServer:
         return AuthResult(success=login == ("ann", "smtp-pass/word"), handled=False)
 
 
+class _Controller(Controller):
+    """Listens on a port that is its own from the beginning: one that was only free may be taken meanwhile."""
+
+    def _create_server(self) -> Any:  # noqa: ANN401 - untyped
+        listener = socket.create_server((self.hostname, 0))
+        self.port = listener.getsockname()[1]
+        return self.loop.create_server(self._factory_invoker, sock=listener, ssl=self.ssl_context)
+
+
 @contextmanager
 def serving(*replies: tuple[str, str], host: str = "127.0.0.1", **options: Any) -> Iterator[MailServer]:  # noqa: ANN401
     state = MailServer(host=host, replies=list(replies))
     if options.pop("auth", False):
         options |= {"authenticator": state.authenticate, "auth_required": True, "auth_require_tls": False}
-    controller = Controller(state, hostname=host, port=free_port(), ready_timeout=10, **options)
+    controller = _Controller(state, hostname=host, ready_timeout=10, **options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")  # which is the point here
         controller.start()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from signalcraft.dev.embedded_servers import free_port
 from signalcraft.domain.errors import InvalidSetting
 from signalcraft.notify.contract import Outcome, OutcomeKind
 from tests.notify.receivers.conftest import receiver_of
@@ -207,7 +206,7 @@ def test_a_connection_that_fails_refuses_no_mail(lines: tuple[bytes, ...], kind:
 
 
 def test_a_server_that_is_away_is_tried_again() -> None:
-    refused = send(f"smtp://127.0.0.1:{free_port()}")
+    refused = send("smtp://127.0.0.1:1")
     nowhere = send("smtp://nowhere.invalid")
 
     assert (refused.kind, refused.code) == (OutcomeKind.RETRY, "connect")
