@@ -80,7 +80,10 @@ def test_a_page_shows_in_no_frame(site: Site) -> None:
     visitor = site.visit()
     frame = f"<iframe src='{site.url}/alerts'></iframe>"
     with serving(answer(200, frame, content_type="text/html")) as stranger:
-        with visitor.page.expect_response(f"{site.url}/alerts") as framed:
+        with (
+            visitor.page.expect_console_message(lambda message: "frame" in message.text),
+            visitor.page.expect_response(f"{site.url}/alerts") as framed,
+        ):
             visitor.page.goto(stranger.url)
         assert framed.value.status == 200
         wait_until(lambda: len(visitor.page.frames) == 2)
