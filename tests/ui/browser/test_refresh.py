@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -23,8 +24,11 @@ def refreshing(page: Page, status: int) -> Iterator[None]:
 
 
 def opened(site: Site, path: str) -> Page:
+    """Open a page whose clock stands still: it would ask by itself five seconds later."""
     visitor = site.visit()
-    visitor.page.clock.install()
+    now = datetime.now(UTC)
+    visitor.page.clock.install(time=now)
+    visitor.page.clock.pause_at(now + timedelta(seconds=60))
     return visitor.open(path)
 
 
