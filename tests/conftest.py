@@ -20,6 +20,7 @@ from signalcraft.storage.database import database, open_database, session
 from signalcraft.storage.models import Workspace
 from tests.support import timeouts
 from tests.support.tables import empty_tables
+from tests.support.web_client import forget_hits
 
 #: Secrets of every test's application: no log line and no output of a test may contain one.
 SECRETS = ("test-client-secret", "test-api-token")
@@ -81,6 +82,7 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 def clean_redis(redis_url: str) -> Iterator[Redis]:
     """A client of the emptied Redis."""
     with Redis.from_url(redis_url) as client:
+        forget_hits()
         client.flushdb()
         yield client
 

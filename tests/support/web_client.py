@@ -8,6 +8,8 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from signalcraft.api import context as api_context
+from signalcraft.ingest.rate_limits import SharedCounters
 from signalcraft.settings import Settings
 from signalcraft.sources.protocol import Sample
 from signalcraft.sources.sentry import samples
@@ -19,6 +21,7 @@ from tests.support.loop_thread import LoopThread
 SECRET = "test-client-secret"
 TOKEN = "test-api-token"
 PATH = "/webhooks/sentry"
+_counters: list[SharedCounters] = []
 
 
 def add_workspace(slug: str = "default") -> int:
@@ -40,7 +43,15 @@ def no_database(url: str) -> Iterator[None]:
 def web(environ: Mapping[str, str], **changes: str) -> FlaskClient:
     """A client of a new application, configured by ``environ`` and ``changes``."""
     _loop()  # has its thread from now on, also where a test forbids to start one
-    return create_app(Settings.from_environ({**environ, **changes})).test_client()
+    app = create_app(Settings.from_environ({**environ, **changes}))
+    _counters.append(api_context.of(app).rate._counters)
+    return app.test_client()
+
+
+def forget_hits() -> None:
+    """Drop the hits of applications of earlier tests, which their threads would still add to Redis."""
+    while _counters:
+        _counters.pop().reset()
 
 
 def sample(name: str = "event_alert.triggered", *, secret: str = SECRET, **params: object) -> Sample:
