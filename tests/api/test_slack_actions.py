@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -287,7 +288,7 @@ def test_each_live_secret_verifies(world: World, secret: str) -> None:
 
 WRONG: Sequence[tuple[int, Mapping[str, str]]] = (
     (301, {}),
-    (-301, {}),
+    (-330, {}),
     (0, {"X-Slack-Signature": "v0=" + "0" * 64}),
     (0, {"X-Slack-Signature": "v0=\u00e9"}),
     (0, {"X-Slack-Signature": ""}),
@@ -313,13 +314,14 @@ def test_what_slack_did_not_sign_lately_is_a_401_without_a_word_more(world: Worl
 @pytest.mark.parametrize("body", [b"payload=%7B%7D", b"", "payload=ü".encode()])
 @pytest.mark.parametrize("age", [0, 299, 301, -301])
 def test_slacks_own_verifier_says_the_same(body: bytes, age: int) -> None:
-    moment = str(int(time.time()) - age)
-    verifier = SignatureVerifier("secret")
+    now = time.time()
+    moment = str(int(now) - age)
+    verifier = SignatureVerifier("secret", clock=SimpleNamespace(now=lambda: now))  # type: ignore[arg-type]  # all it needs
     signature = verifier.generate_signature(timestamp=moment, body=body) or ""
     for offered in (signature, signature[:-1] + "x"):
         expected = verifier.is_valid(body, moment, offered)
         try:
-            slack_requests.verify(body, signature=offered, time=moment, secrets=["other", "secret"], now=time.time())
+            slack_requests.verify(body, signature=offered, time=moment, secrets=["other", "secret"], now=now)
             found = True
         except BadSignature:
             found = False
