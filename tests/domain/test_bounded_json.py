@@ -78,19 +78,19 @@ def test_nesting_is_bounded_to_the_level(opening: bytes, closing: bytes) -> None
 @pytest.mark.parametrize("levels", [66, 500, 900, 990, 1_000, 100_000, 1_000_000])
 def test_absurd_nesting_is_refused_fast(levels: int) -> None:
     raw = nested(levels)
-    began = time.perf_counter()
+    began = time.thread_time()  # other work of the machine does not count
     assert refusal(raw) is (BodyTooManyValues if levels >= bounded_json.MAX_VALUES else BodyTooDeep)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("escape", [b"\\n", b"\\/", b'\\"', b"\\\\", b"\\u0041"])
 def test_a_large_body_of_escapes_is_checked_about_as_fast_as_it_is_parsed(escape: bytes) -> None:
     raw = b'{"a":"' + escape * (4_000_000 // len(escape)) + b'"}'
-    began = time.process_time()
+    began = time.thread_time()  # threads of earlier tests do not count
     body = bounded_json.parse(raw)
-    parsed = time.process_time()
+    parsed = time.thread_time()
     bounded_json.check(raw, body)
-    assert time.process_time() - parsed < 8 * (parsed - began), "an expression over the escapes took twenty times that"
+    assert time.thread_time() - parsed < 8 * (parsed - began), "an expression over the escapes took twenty times that"
 
 
 @pytest.mark.parametrize("text", ["[[[[{{{{", "]]]]", '"[', "\\", "\\\\", '\\"[{', "\\\\\\", "\n[", "é[\ud83d\udc40]"])

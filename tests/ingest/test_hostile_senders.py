@@ -614,11 +614,11 @@ def test_a_client_with_many_addresses_fills_neither_memory_nor_redis(
 )
 def test_json_is_bounded_and_each_bound_has_its_code(client: FlaskClient, part: bytes, status: int, code: str) -> None:
     body = SMALL[:-2] + b',"extra":' + part + b"}}"
-    began = time.monotonic()
+    began = time.thread_time()  # other work of the machine does not count
     response = client.post(PATH, **signed(body))
+    assert time.thread_time() - began < 1
     assert response.status_code == status
     assert not code or code_of(response) == code
-    assert time.monotonic() - began < 1
 
 
 def test_a_body_with_a_duplicate_key_is_refused_and_nothing_of_it_is_stored(
