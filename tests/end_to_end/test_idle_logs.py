@@ -21,9 +21,10 @@ from tests.support.queues import enqueue_deliveries
 from tests.support.waiting import wait_until
 
 #: The heartbeat of a worker comes once a minute.
-_WORKER = """
+_HEARTBEAT_SECONDS = 10
+_WORKER = f"""
 import sys, worker
-worker._HEARTBEAT_INTERVAL_SECONDS = 10
+worker._HEARTBEAT_INTERVAL_SECONDS = {_HEARTBEAT_SECONDS}
 sys.exit(worker.main())
 """
 
@@ -39,6 +40,7 @@ def lines(
     """Run web, worker and notifier; return what they have logged since their start."""
     log = tmp_path / "log"
     known = {**os.environ, **environ, "INGEST_DURABILITY": "inbox", "PORT": str(free_port()), "WEB_CONCURRENCY": "1"}
+    known["SLOW_QUERY_MS"] = "60000"  # a busy machine has slow queries, and says so
     commands = (["-m", "gunicorn", "app:app"], ["-c", _WORKER], ["-c", _WORKER, "notifications"])
     with log.open("ab") as stream:
         processes = [
@@ -46,7 +48,8 @@ def lines(
         ]
 
     def read() -> list[dict[str, str]]:
-        return [json.loads(line) for line in log.read_text().splitlines()]
+        whole, _, _ = log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def started() -> bool:
         logged = read()
@@ -64,13 +67,16 @@ def lines(
 
 
 def test_an_idle_deployment_logs_its_heartbeats_and_nothing_else(lines: Lines) -> None:
+    began = time.monotonic()
     time.sleep(2 * batch_worker.MAINTENANCE_INTERVAL_SECONDS + 2)
-    assert [line["event"] for line in lines()] == ["worker alive"]
+    logged = [line["event"] for line in lines()]
+    assert set(logged) == {"worker alive"}
+    assert len(logged) <= 1 + (time.monotonic() - began) / _HEARTBEAT_SECONDS
 
 
 def test_a_notification_is_one_line_of_the_notifier(lines: Lines, redis: Redis) -> None:
     enqueue_deliveries(redis, accepted(minute=(datetime.now(UTC) - NOON) / timedelta(minutes=1)))
-    wait_until(lambda: any(line["event"] == "notification" for line in lines()))
+    wait_until(lambda: {"delivery processed", "notification"} <= {line["event"] for line in lines()})
     time.sleep(1)
     counted = Counter(line["event"] for line in lines() if line["event"] != "worker alive")
     assert counted == {"delivery processed": 1, "notification": 1}
