@@ -48,7 +48,12 @@ class Findings:
     @property
     def guarantees_hold(self) -> bool:
         """Return whether every guarantee holds."""
-        return not (self.lost or self.miscounted or self.several_current or self.late or self.dead_lettered)
+        return self.is_all_stored and not self.late
+
+    @property
+    def is_all_stored(self) -> bool:
+        """Return whether everything acknowledged is stored and counted once, however late the responses were."""
+        return not (self.lost or self.miscounted or self.several_current or self.dead_lettered)
 
     def lines(self) -> Iterator[str]:
         """Yield the findings as text."""

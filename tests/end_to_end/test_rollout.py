@@ -27,11 +27,10 @@ from signalcraft.domain.errors import SignalCraftError
 from systemtest import checking
 from systemtest.senders import Senders
 from tests.support import ROOT
-from tests.support.waiting import wait_until
+from tests.support.processes import PLATFORM_SECONDS
+from tests.support.waiting import keeps_time, wait_until
 from tests.support.web_client import SECRET, TOKEN, sample
 
-#: What Kubernetes and Docker give a process before they kill it; Heroku gives thirty.
-SHUTDOWN_TIMEOUT_SECONDS = 10
 #: Heroku's smallest PostgreSQL allows twenty connections.
 MAX_CONNECTIONS = 20
 PROCFILE = parse_procfile((ROOT / "Procfile").read_text()).processes
@@ -74,7 +73,7 @@ class Platform:
         return http_client.get(f"{self.url}/api/v1/groups", token=TOKEN).status
 
     def has_group(self) -> bool:
-        return bool(http_client.get(f"{self.url}/api/v1/groups", token=TOKEN).body["groups"])
+        return bool(http_client.get(f"{self.url}/api/v1/groups", token=TOKEN).body.get("groups"))
 
     def end(self) -> None:
         for process in self.started:
@@ -106,7 +105,10 @@ def platform(database_url: str, redis_url: str, clean_redis: Redis, tmp_path: Pa
 def connections(watching: Any) -> int:  # noqa: ANN401 - psycopg2 ships no types
     """Return the number of connections to its database, except its own."""
     with watching.cursor() as cursor:
-        cursor.execute("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()")
+        cursor.execute(
+            "SELECT count(*) - 1 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend'"  # autovacuum takes none
+        )
         return int(cursor.fetchone()[0])
 
 
@@ -114,7 +116,7 @@ def stop(process: subprocess.Popen[bytes]) -> float:
     """Terminate it; return how many seconds it took."""
     began = time.monotonic()
     process.terminate()
-    process.wait(SHUTDOWN_TIMEOUT_SECONDS + 5)
+    process.wait(PLATFORM_SECONDS + 5)
     return time.monotonic() - began
 
 
@@ -122,10 +124,10 @@ def test_release_web_worker_and_notifier_are_a_deployment_and_each_stops_in_time
     platform.release()
     processes = {name: platform.start(PROCFILE[name]) for name in ("web", "worker", "notifier")}
     wait_until(platform.is_up)
-    assert platform.deliver() == 202
+    wait_until(lambda: platform.deliver() == 202)  # 503 if PostgreSQL takes longer for the first secrets
     wait_until(platform.has_group)
     for name, process in processes.items():
-        assert stop(process) < SHUTDOWN_TIMEOUT_SECONDS, name
+        assert stop(process) < PLATFORM_SECONDS, name
         assert process.returncode == 0, name
 
 
@@ -159,10 +161,10 @@ def test_one_dyno_runs_everything_and_stops_every_process(platform: Platform) ->
     platform.release()
     honcho = platform.start("honcho start --no-prefix -f Procfile.one")
     wait_until(platform.is_up)
-    assert platform.deliver() == 202
+    wait_until(lambda: platform.deliver() == 202)  # 503 if PostgreSQL takes longer for the first secrets
     wait_until(platform.has_group)
     family = psutil.Process(honcho.pid).children(recursive=True)
-    assert stop(honcho) < SHUTDOWN_TIMEOUT_SECONDS
+    assert stop(honcho) < PLATFORM_SECONDS
     log = (platform.directory / "processes.log").read_text()
     assert log.count("stopped (rc=0)") == 3, "it must wait for them, and not for a shell in front of them"
     wait_until(lambda: not any(process.is_running() for process in family), seconds=5)
@@ -173,20 +175,26 @@ def test_a_rolling_restart_under_load_refuses_nothing_and_loses_nothing(platform
     platform.environ["WEB_CONCURRENCY"] = "2"
     platform.release()
     web, *workers = (platform.start(PROCFILE[name]) for name in ("web", "worker", "worker"))
-    wait_until(platform.is_up)
-    senders = Senders(f"{platform.url}/webhooks/sentry", SECRET, number=8, per_second=80, seed=7)
-    with senders.sending():
-        time.sleep(1)
-        for _ in range(2):
-            web = roll(web)
-            for number, worker in enumerate(workers):
-                workers[number] = platform.start(PROCFILE["worker"])
-                assert stop(worker) < SHUTDOWN_TIMEOUT_SECONDS
-        time.sleep(1)
-    findings = checking.check(senders.history, platform.environ["DATABASE_URL"], timeout_seconds=30)
-    assert findings.sent > 300
-    assert set(findings.responses) <= {200, 202}, findings.responses
-    assert findings.guarantees_hold, "\n".join(findings.lines())
+    wait_until(lambda: platform.is_up() and platform.deliver() == 202)
+
+    def roll_all(attempt: int) -> float:
+        nonlocal web
+        senders = Senders(f"{platform.url}/webhooks/sentry", SECRET, number=8, per_second=80, seed=7 + attempt)
+        with senders.sending():
+            time.sleep(1)
+            for _ in range(2):
+                web = roll(web)
+                for number, worker in enumerate(workers):
+                    workers[number] = platform.start(PROCFILE["worker"])
+                    assert stop(worker) < PLATFORM_SECONDS
+            time.sleep(1)
+        findings = checking.check(senders.history, platform.environ["DATABASE_URL"], timeout_seconds=30)
+        assert findings.sent > 300
+        assert set(findings.responses) <= {200, 202}, findings.responses
+        assert findings.is_all_stored, "\n".join(findings.lines())
+        return findings.slowest_ms / 1000
+
+    keeps_time(roll_all, seconds=1)
     os.kill(web.pid, signal.SIGTERM)
 
 
@@ -207,7 +215,7 @@ def test_what_the_image_holds_is_enough_to_run(platform: Platform, tmp_path: Pat
     for process in (shlex.join(command), PROCFILE["worker"]):
         platform.start(process)
     wait_until(platform.is_up)
-    assert platform.deliver() == 202
+    wait_until(lambda: platform.deliver() == 202)  # 503 if PostgreSQL takes longer for the first secrets
     wait_until(platform.has_group)
 
 
@@ -231,5 +239,5 @@ def roll(web: "subprocess.Popen[bytes] | psutil.Process") -> psutil.Process:
     wait_until(lambda: len(new.children()) == 2)
     time.sleep(1)  # its workers report nowhere that they listen
     old.terminate()
-    wait_until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, seconds=SHUTDOWN_TIMEOUT_SECONDS)
+    wait_until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, seconds=PLATFORM_SECONDS)
     return new
