@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -17,9 +16,10 @@ from signalcraft.storage.database import database, session
 from signalcraft.storage.notification_models import ReceiverState
 from tests.notify.test_notifier import alert
 from tests.support import ROOT
-from tests.support.builders import NOON, accepted, record
+from tests.support.builders import accepted, minutes_ago, record
+from tests.support.processes import exit_code, is_ready_to_stop
 from tests.support.queues import enqueue_deliveries
-from tests.support.waiting import wait_until
+from tests.support.waiting import keeps_time, wait_until
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -94,34 +94,41 @@ def is_ready() -> bool:
         return ReceiverState.select().count() == 1
 
 
+def seconds_until_told(hook: Hook, number: int, begin: Callable[[int], object]) -> float:
+    began = time.monotonic()
+    begin(number)
+    wait_until(lambda: len(hook.ids) > number)
+    return time.monotonic() - began
+
+
 def test_a_delivery_is_told_within_three_seconds(redis: Redis, hook: Hook, start: Start) -> None:
     start("notifications")
     start()
     wait_until(is_ready)
     wait_until(lambda: len(redis.smembers("rq:workers")) == 2)
-    enqueue_deliveries(redis, accepted(minute=(datetime.now(UTC) - NOON) / timedelta(minutes=1)))
-    wait_until(lambda: len(hook.ids) == 1, seconds=3)
+
+    def deliver(number: int) -> None:
+        enqueue_deliveries(redis, accepted(issue=str(number), minute=minutes_ago(0)))
+
+    keeps_time(lambda number: seconds_until_told(hook, number, deliver), seconds=3)
 
 
 def test_without_redis_it_is_told_within_three_seconds_all_the_same(hook: Hook, start: Start) -> None:
     start("notifications", REDIS_URL="redis://127.0.0.1:1/0")
     wait_until(is_ready)
-    record(alert())
-    wait_until(lambda: len(hook.ids) == 1, seconds=3)
+    keeps_time(lambda number: seconds_until_told(hook, number, lambda _: record(alert(issue=str(number)))), seconds=3)
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["idle", "receiver_hangs"])
 def test_it_ends_within_ten_seconds_of_a_stop_request(hook: Hook, start: Start, *, hangs: bool) -> None:
     hook.hangs = hangs
     process = start("notifications")
-    wait_until(is_ready)
+    wait_until(lambda: is_ready() and is_ready_to_stop(process))
     if hangs:
         record(alert())
         wait_until(lambda: len(hook.ids) == 1)
-    else:
-        time.sleep(1)
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
+    assert exit_code(process) == 0
 
 
 def test_killed_between_send_and_record_it_sends_again_with_the_same_id(hook: Hook, start: Start) -> None:
