@@ -390,21 +390,18 @@ def test_a_permanent_error_is_not_recoverable(database_url: str, code: str) -> N
 
 @pytest.fixture
 def a_slow_event(redis: Redis) -> Iterator[AcceptedDelivery]:  # noqa: ARG001 - for the database
-    """A delivery that PostgreSQL takes longer to store than any statement may."""
+    """A delivery whose statement PostgreSQL always cancels, as after the timeout; other statements have their time."""
     slow = accepted(issue="666")
     with session():
         database.execute_sql(
             "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN IF new.issue_id = '666' THEN PERFORM pg_sleep(5); END IF; RETURN new; END $$;"
+            " $$ BEGIN IF new.issue_id = '666' THEN PERFORM pg_cancel_backend(pg_backend_pid()), pg_sleep(5); END IF;"
+            " RETURN new; END $$;"
             "CREATE TRIGGER be_slow BEFORE INSERT ON alert_event FOR EACH ROW EXECUTE FUNCTION be_slow()"
         )
-    database.set_timeouts(lock_ms=5_000, statement_ms=100)
-    try:
-        yield slow
-    finally:
-        database.set_timeouts(lock_ms=5_000, statement_ms=15_000)
-        with session():
-            database.execute_sql("DROP FUNCTION be_slow CASCADE")
+    yield slow
+    with session():
+        database.execute_sql("DROP FUNCTION be_slow CASCADE")
 
 
 @pytest.fixture
