@@ -121,6 +121,7 @@ def test_rows_that_another_worker_has_claimed_and_not_locked_yet_are_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add_to_inbox(*(accepted() for _ in range(3)))
+    monkeypatch.setattr(inbox, "_CLAIM", SQL("interval '1 hour'"))
     with session():
         claimed = inbox.begin_attempt(2)
         assert inbox.begin_attempt(9) == [3]
@@ -164,9 +165,10 @@ def test_two_consumers_process_each_delivery_once() -> None:
 @pytest.mark.parametrize("in_inbox", ["event_alert.triggered", "issue.resolved"])
 @pytest.mark.parametrize("dies", [False, True], ids=["", "and the consumer dies after its commit"])
 def test_a_resolution_resolves_its_alert_when_one_is_in_the_inbox_and_the_other_in_the_queue(
-    in_inbox: str, *, dies: bool
+    monkeypatch: pytest.MonkeyPatch, in_inbox: str, *, dies: bool
 ) -> None:
     """In either order, what the inbox's transaction wrote is invisible while the other one is processed."""
+    monkeypatch.setattr(inbox, "_CLAIM", SQL("interval '1 hour'"))
     both = {
         "event_alert.triggered": accepted(issue="7"),
         "issue.resolved": accepted("issue.resolved", issue="7", minute=1),

@@ -37,11 +37,12 @@ def test_a_heartbeat_ages_by_the_clock_of_redis(worker: QueueWorker, clean_redis
     worker.register_birth()  # type: ignore[no-untyped-call] # RQ's
     clean_redis.hset(worker.key, "last_heartbeat", "2000-01-01T00:00:00.000000Z")
     worker.heartbeat()
-    assert clean_redis.ttl(worker.key) == WORKER_TTL_SECONDS + 60, "RQ's rule, by which the age is known"
+    ttl = WORKER_TTL_SECONDS + 60
+    assert ttl - 5 < clean_redis.ttl(worker.key) <= ttl, "RQ's rule, by which the age is known"
     clean_redis.hset(worker.key, "last_heartbeat", "2000-01-01T00:00:00.000000Z")
-    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(0, abs=1)
+    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(0, abs=5)
     clean_redis.expire(worker.key, WORKER_TTL_SECONDS + 60 - 30)
-    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(30, abs=1)
+    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(30, abs=5)
 
 
 def test_a_worker_that_redis_has_forgotten_registers_again(worker: QueueWorker, clean_redis: Redis) -> None:
@@ -50,6 +51,6 @@ def test_a_worker_that_redis_has_forgotten_registers_again(worker: QueueWorker, 
     worker.heartbeat()
     assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) is None
     worker.clean_registries()
-    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(0, abs=1)
+    assert backlog.heartbeat_seconds(clean_redis, jobs.NOTIFICATIONS) == pytest.approx(0, abs=5)
     (found,) = Worker.all(clean_redis)
     assert (found.name, found.queue_names()) == (worker.name, [jobs.NOTIFICATIONS])
