@@ -43,7 +43,7 @@ def narrow_url(request: pytest.FixtureRequest, clean_database: str, execute: Exe
     execute(f"CREATE DATABASE narrow TEMPLATE template0 ENCODING '{request.param}' LOCALE 'C'")
     yield urlunsplit(urlsplit(clean_database)._replace(path="/narrow"))
     database.close_all()
-    execute("DROP DATABASE narrow")
+    execute("DROP DATABASE narrow WITH (FORCE)")  # a probe that came too late may be connected
 
 
 def run(environ: dict[str, str], *arguments: str) -> Result:
@@ -141,7 +141,7 @@ def test_before_migrate_has_run_commands_and_readyz_say_what_to_do(
         ready = readiness(environ)
     finally:
         database.close_all()
-        execute("DROP DATABASE unmigrated")
+        execute("DROP DATABASE unmigrated WITH (FORCE)")
     assert listed.stderr == ('Error: relation "failed_delivery" does not exist: run `python -m signalcraft migrate`\n')
     assert "Run `python -m signalcraft migrate`" in examined.stdout
     assert ready["state"] == "behind"

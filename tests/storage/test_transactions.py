@@ -140,7 +140,7 @@ def test_a_statement_sees_what_was_committed_while_the_statement_before_it_waite
 
     reading = threading.Thread(target=read)
     reading.start()
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     wait_until(lambda: other.execute(waiting) or other.fetchone() == (1,))
     other.connection.commit()
     reading.join()
