@@ -16,4 +16,4 @@ def slack() -> Iterator[FakeSlack]:
 @pytest.fixture
 def client(slack: FakeSlack) -> WebClient:
     """Slack's own client."""
-    return WebClient(token=slack.token, base_url=slack.url, retry_handlers=[], timeout=1)
+    return WebClient(token=slack.token, base_url=slack.url, retry_handlers=[], timeout=10)

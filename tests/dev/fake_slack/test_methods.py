@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import urllib3
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from signalcraft.dev.fake_slack import FakeSlack, RateLimit
+from signalcraft.dev.fake_slack import FakeSlack, RateLimit, faults
 
 CHANNEL = "C0ALERTS"
 METADATA = {"event_type": "notification", "event_payload": {"id": "41"}}
@@ -121,8 +122,9 @@ def test_the_text_of_an_edit_may_be_shorter_than_that_of_a_post(client: WebClien
 
 
 def test_with_the_rate_limit_on_a_channel_takes_a_burst_then_one_message_a_second(
-    slack: FakeSlack, client: WebClient
+    slack: FakeSlack, client: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: 0.0))
     slack.rate_limit = RateLimit(burst=2)
     for _ in range(2):
         client.chat_postMessage(channel=CHANNEL, text="x")
