@@ -6,9 +6,9 @@ the leases and locks in Redis are aged, so that the next worker does not wait fo
 
 import json
 import os
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ from signalcraft.dev import fake_slack
 from signalcraft.dev.fake_slack import FakeSlack
 from signalcraft.domain.alerts import GroupStatus, Severity
 from signalcraft.domain.deliveries import AcceptedDelivery
+from signalcraft.domain.errors import DatabaseUnavailable
 from signalcraft.domain.notifications import default_rule
 from signalcraft.groups import user_updates
 from signalcraft.notify import config as notify_config
@@ -35,6 +36,7 @@ from tests.support import slack as slack_support
 from tests.support.builders import accepted, groups, pending_event, record
 from tests.support.crash import CrashingProcess, RunResult
 from tests.support.queues import work_after_a_crash
+from tests.support.waiting import wait_until
 from tests.support.web_client import sample
 from tests.support.webhook_server import WebhookServer, webhook_server
 
@@ -75,10 +77,15 @@ def deliveries_of_each_kind() -> list[AcceptedDelivery]:
 
 def consume_inbox() -> None:
     """Process the inbox, once PostgreSQL has released the locks of the killed process."""
-    deadline = time.monotonic() + 5
-    while inbox_depth():
-        assert time.monotonic() < deadline
-        InboxConsumer(tasks.processor(), batch_size=200).consume_batch()
+    consumer = InboxConsumer(tasks.processor(), batch_size=200)
+
+    def is_empty() -> bool:
+        with suppress(DatabaseUnavailable):
+            consumer.consume_batch()
+        return not inbox_depth()
+
+    if inbox_depth():
+        wait_until(is_empty)
 
 
 def inbox_depth() -> int:
@@ -153,12 +160,16 @@ def test_web_may_be_killed_at_any_step_of_receiving(
     order = {"body": sent.body.decode(), "headers": dict(sent.headers), "environ": changes}
 
     def play(step: int) -> RunResult:
-        begin(redis)
-        return doomed.play("web", step, **order)
+        for _ in range(5):
+            begin(redis)
+            fate = doomed.play("web", step, **order)
+            if fate.killed or fate.status != 503:  # a machine that is too busy for a response is no end of the sweep
+                break
+        return fate
 
     def check(fate: RunResult) -> None:
-        if not fate.status:
-            assert doomed.play("web", 0, **order).status in (200, 202)
+        if fate.status not in (200, 202):
+            wait_until(lambda: doomed.play("web", 0, **order).status in (200, 202))
         work_after_a_crash(redis)
         consume_inbox()
         assert [group.count for group in groups()] == [1]
@@ -274,8 +285,8 @@ def test_web_may_be_killed_at_any_step_of_a_press(doomed: CrashingProcess, redis
         return doomed.play("press", step, environ=environ, body=body, headers=slack.sign(body.encode()))
 
     def check(fate: RunResult) -> None:
-        if not fate.status:
-            assert press(0).status == 200
+        if fate.status != 200:
+            wait_until(lambda: press(0).status == 200)
         notify_after_a_crash(environ)
         assert [group.status for group in groups()] == ["ack"]
         assert shown(slack) == {"new 0": ["resolve,snooze"]}
@@ -307,8 +318,8 @@ def notify_after_a_crash(environ: Mapping[str, str]) -> None:
     config = notify_config.load(environ["NOTIFY"], environ)
     for receiver in config.receivers.values():
         receiver.pace = 0.0
-    deadline = time.monotonic() + 5
-    while True:
+
+    def is_told() -> bool:
         with session():
             database.execute_sql("UPDATE notification SET lease_until = now() WHERE state = 'sending'")
             database.execute_sql("UPDATE receiver_state SET busy_until = '-infinity'")
@@ -317,9 +328,9 @@ def notify_after_a_crash(environ: Mapping[str, str]) -> None:
             (waits,) = database.execute_sql("""
                 SELECT EXISTS (SELECT FROM happening WHERE routed_at IS NULL)
                     OR EXISTS (SELECT FROM notification WHERE state IN ('pending', 'sending'))""").fetchone()
-        if not waits:
-            return
-        assert time.monotonic() < deadline
+        return not waits
+
+    wait_until(is_told)
 
 
 def sent_twice(server: WebhookServer) -> Counter[str]:
