@@ -307,6 +307,7 @@ def test_a_recovered_redis_is_used_at_once_if_postgresql_is_unavailable(
     assert redis.llen("rq:queue:alerts") == 1
 
 
+@pytest.mark.usefixtures("product_timeouts")
 def test_with_both_frozen_the_response_is_a_503_within_a_second(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
@@ -333,6 +334,7 @@ def test_with_both_frozen_the_response_is_a_503_within_a_second(
     assert send(client, sample()).status_code == 202
 
 
+@pytest.mark.usefixtures("product_timeouts")
 def test_a_recovered_redis_is_used_at_once_without_an_inbox(
     environ: dict[str, str], servers: embedded_servers.Servers, redis: Redis
 ) -> None:
@@ -388,6 +390,7 @@ def test_while_api_requests_pages_and_presses_hang_on_a_frozen_postgresql_delive
     assert redis.llen("rq:queue:alerts") == 2
 
 
+@pytest.mark.usefixtures("product_timeouts")
 def test_a_frozen_postgresql_costs_a_scrape_two_seconds_and_its_own_gauges(
     environ: dict[str, str],
     servers: embedded_servers.Servers,

@@ -114,10 +114,7 @@ def test_a_token_is_revoked_once(workspace: str) -> None:
 
 
 @pytest.fixture
-def cache(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> CredentialCache:
-    """A cache that waits for its reads however busy the machine is."""
-    for name in ("FIRST_READ_TIMEOUT_SECONDS", "REFRESH_TIMEOUT_SECONDS"):
-        monkeypatch.setattr(credential_cache, name, 10.0)
+def cache(environ: dict[str, str]) -> CredentialCache:
     add_workspace("default")
     add_workspace("acme")
     settings = Settings.from_environ({**environ, "ENCRYPTION_KEY": f"{KEY},{OTHER_KEY}", "SENTRY_CLIENT_SECRET": "a,b"})
