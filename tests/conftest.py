@@ -4,9 +4,11 @@
 other servers to use: on the first a database is created and dropped, the second is emptied.
 """
 
+import contextlib
 import os
 from collections.abc import Generator, Iterator
 
+import psycopg2
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -44,8 +46,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_servers.Servers]:
-    """Embedded Redis and PostgreSQL, which a test may kill and freeze if it restarts them."""
+    """Embedded Redis and PostgreSQL, which a test may kill and freeze if it restarts them.
+
+    No autovacuum decides by its clock which statistics the plan of a test's query is made of.
+    """
     with embedded_servers.servers(tmp_path_factory.mktemp("servers"), durable=False) as running:
+        with contextlib.closing(psycopg2.connect(running.database_url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("ALTER SYSTEM SET autovacuum = off")
+            cursor.execute("SELECT pg_reload_conf()")
         yield running
 
 
