@@ -350,7 +350,7 @@ def test_cached_credentials_are_served_while_the_database_is_unavailable_and_it_
     with capture_logs() as lines:
         for _ in range(3):
             with monkeypatch.context() as patched:
-                patched.setattr(cache, "_await", None)  # whoever needs no newer credentials does not wait
+                patched.setattr(cache, "_await", None)  # a caller that needs no newer ones does not wait
                 assert names(cache, "acme") == ["mine"]
             cache.refresh()
     assert [line["event"] for line in lines] == ["serving stale credentials, database unavailable"]
