@@ -17,8 +17,8 @@ from signalcraft.storage.notification_models import ReceiverState
 from tests.notify.test_notifier import alert
 from tests.support import ROOT
 from tests.support.builders import accepted, minutes_ago, record
-from tests.support.processes import exit_code, is_ready_to_stop
-from tests.support.queues import enqueue_deliveries
+from tests.support.processes import exit_code
+from tests.support.queues import enqueue_deliveries, waits_for_jobs
 from tests.support.waiting import keeps_time, wait_until
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -120,10 +120,10 @@ def test_without_redis_it_is_told_within_three_seconds_all_the_same(hook: Hook, 
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["idle", "receiver_hangs"])
-def test_it_ends_within_ten_seconds_of_a_stop_request(hook: Hook, start: Start, *, hangs: bool) -> None:
+def test_it_ends_within_ten_seconds_of_a_stop_request(redis: Redis, hook: Hook, start: Start, *, hangs: bool) -> None:
     hook.hangs = hangs
     process = start("notifications")
-    wait_until(lambda: is_ready() and is_ready_to_stop(process))
+    wait_until(lambda: is_ready() and waits_for_jobs(redis))
     if hangs:
         record(alert())
         wait_until(lambda: len(hook.ids) == 1)

@@ -38,8 +38,8 @@ from signalcraft.worker.self_alerts import IncidentMonitor
 from tests.support import ROOT
 from tests.support.builders import accepted, groups
 from tests.support.crash import CrashingProcess
-from tests.support.processes import exit_code, is_ready_to_stop
-from tests.support.queues import let_time_pass, work_after_a_crash
+from tests.support.processes import exit_code
+from tests.support.queues import let_time_pass, waits_for_jobs, work_after_a_crash
 from tests.support.waiting import keeps_time, wait_until
 from tests.support.web_client import TOKEN, ask, no_database, sample, send, web
 
@@ -177,9 +177,8 @@ def test_a_worker_stops_in_time_while_redis_is_unavailable(
 ) -> None:
     worker(queue)
     (process,) = started
-    wait_until(lambda: is_ready_to_stop(process))
+    wait_until(lambda: waits_for_jobs(redis))
     assert backlog.heartbeat_seconds(redis, queue) is not None
-    time.sleep(1)  # it then reads the queue
     getattr(servers.redis, outage)()
     process.terminate()
     assert exit_code(process) == 0

@@ -1,9 +1,6 @@
 """How processes that a test has started end."""
 
-import re
-import signal
 import subprocess
-from pathlib import Path
 
 import worker
 
@@ -11,12 +8,6 @@ import worker
 PLATFORM_SECONDS = 10
 #: What a machine that others use may add.
 _BUSY_SECONDS = 10
-
-
-def is_ready_to_stop(process: "subprocess.Popen[bytes]") -> bool:
-    """Return whether SIGTERM is handled: a worker registers before that, and would just die of it."""
-    (caught,) = re.findall(r"^SigCgt:\t(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def exit_code(process: "subprocess.Popen[bytes]") -> int:
