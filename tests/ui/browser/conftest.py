@@ -10,12 +10,11 @@ import pytest
 from playwright.sync_api import Browser
 from redis import Redis
 
-from signalcraft.ingest import credential_cache
 from signalcraft.settings import Settings
 from signalcraft.storage.database import open_database
 from signalcraft.web.app import create_app
 from tests.support import browser as chromium
-from tests.support import wsgi_server
+from tests.support import timeouts, wsgi_server
 from tests.support.site import Site, fill
 from tests.support.tables import empty_tables
 from tests.support.web_client import SECRET, TOKEN
@@ -46,8 +45,7 @@ def running_site(browser: Browser, database_url: str, redis_url: str) -> Iterato
         wsgi_server.serving(create_app(Settings.from_environ(environ))) as url,
     ):
         # While Chromium is busy, new tokens and revoked ones may take longer to read than a request waits.
-        for timeout in ("FIRST_READ_TIMEOUT_SECONDS", "REFRESH_TIMEOUT_SECONDS"):
-            patched.setattr(credential_cache, timeout, 15.0)
+        timeouts.lengthen(patched)
         site = Site(url, ids, browser)
         visitor = site.visit(signed_in=False)
         visitor.sign_in(TOKEN)
