@@ -459,23 +459,27 @@ def test_slow_connections_do_not_keep_the_real_sender_out(
     """Measured: a median of 4 to 5 ms (30 ms next to ten that never read); with plain gthread each timed out."""
     if number > 500 and resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1024:
         pytest.skip("the system allows too few files")
-    Redis.from_url(redis_url).flushdb()
-    with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(server.connect()) for _ in range(number)]
-        stop = threading.Event()
-        for connection in slow:
-            with contextlib.suppress(OSError):
-                be(connection)
-        trickling = threading.Thread(target=trickle, args=(slow, stop))
-        trickling.start()
-        try:
-            seconds = [deliver(server) for _ in range(20)]
-        finally:
-            stop.set()
-            trickling.join()
-    record_property("median_seconds", statistics.median(seconds))
-    record_property("worst_seconds", max(seconds))
-    assert sorted(seconds)[-4] < 1  # the machine that runs this may hiccup now and then
+
+    def second_slowest(_: int) -> float:
+        Redis.from_url(redis_url).flushdb()
+        with contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(server.connect()) for _ in range(number)]
+            stop = threading.Event()
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    be(connection)
+            trickling = threading.Thread(target=trickle, args=(slow, stop))
+            trickling.start()
+            try:
+                seconds = [deliver(server) for _ in range(20)]
+            finally:
+                stop.set()
+                trickling.join()
+        record_property("median_seconds", statistics.median(seconds))
+        record_property("worst_seconds", max(seconds))
+        return sorted(seconds)[-2]
+
+    keeps_time(second_slowest, seconds=1)  # the machine that runs this may hiccup once
 
 
 def trickle(connections: list[socket.socket], stop: threading.Event) -> None:
@@ -489,22 +493,26 @@ def trickle(connections: list[socket.socket], stop: threading.Event) -> None:
 
 def test_however_many_ask_and_never_listen_the_real_sender_finds_a_thread(server: Server, redis_url: str) -> None:
     """Each holds a thread until it is given up; with no bound on how many do, deliveries waited for five seconds."""
-    Redis.from_url(redis_url).flushdb()
-    with contextlib.ExitStack() as stack:
-        for _ in range(40):
-            connection = stack.enter_context(socket.socket())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            connection.connect(("127.0.0.1", server.port))
-            connection.settimeout(0.02)
-            with contextlib.suppress(OSError):
-                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
-        with ThreadPoolExecutor(25) as senders:
-            sent = []
-            for _ in range(25):  # each at its time, however long those before it wait
-                sent.append(senders.submit(deliver, server))
-                time.sleep(0.2)
-            seconds = [one.result() for one in sent]
-    assert sorted(seconds)[-9] < 1  # those of a second and a half, in which the machine may hiccup
+
+    def second_slowest(_: int) -> float:
+        Redis.from_url(redis_url).flushdb()
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                connection = stack.enter_context(socket.socket())
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                connection.connect(("127.0.0.1", server.port))
+                connection.settimeout(0.02)
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
+            with ThreadPoolExecutor(25) as senders:
+                sent = []
+                for _ in range(25):  # each at its time, however long those before it wait
+                    sent.append(senders.submit(deliver, server))
+                    time.sleep(0.2)
+                seconds = [one.result() for one in sent]
+        return sorted(seconds)[-2]
+
+    keeps_time(second_slowest, seconds=1)  # the machine that runs this may hiccup once
 
 
 def test_a_client_that_delivers_and_never_listens_holds_up_no_other(server: Server) -> None:
@@ -549,31 +557,36 @@ def refresh(server: Server, cookie: str, path: str, stop: threading.Event, shown
 def test_forty_browsers_that_refresh_and_hang_never_hold_up_a_delivery(server: Server, database_url: str) -> None:
     """Half of them never listen. At last none gets its page, since the table of groups is locked."""
     record(*(pending_event(issue=str(number)) for number in range(60)))
-    cookie, stop, shown = sign_in(server), threading.Event(), list[str]()
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(20) as browsers:
-        stack.callback(stop.set)
-        for _ in range(20):
-            connection = stack.enter_context(socket.socket())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            connection.connect(("127.0.0.1", server.port))
-            connection.settimeout(0.02)
-            with contextlib.suppress(OSError):
-                connection.sendall(
-                    f"GET /alerts HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode() * 100
-                )
-        paths = ["/alerts", "/alerts?status=all&q=title", "/alerts/1", "/system"] * 5
-        refreshing = [browsers.submit(refresh, server, cookie, path, stop, shown) for path in paths]
-        seconds = [deliver(server) for _ in range(20)]
-        wait_until(lambda: len(shown) > len(paths))
-        with contextlib.closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
-            cursor.execute("LOCK TABLE alert_group IN ACCESS EXCLUSIVE MODE")
-            time.sleep(0.5)
-            meanwhile = [deliver(server) for _ in range(20)]
-        stop.set()
-        for browser in refreshing:
-            browser.result(30)
-    assert len(shown) > len(paths)
-    assert sorted(seconds + meanwhile)[-5] < 1  # the machine that runs this may hiccup now and then
+    cookie = sign_in(server)
+    paths = ["/alerts", "/alerts?status=all&q=title", "/alerts/1", "/system"] * 5
+
+    def second_slowest(_: int) -> float:
+        stop, shown = threading.Event(), list[str]()
+        with contextlib.ExitStack() as stack, ThreadPoolExecutor(20) as browsers:
+            stack.callback(stop.set)
+            for _ in range(20):
+                connection = stack.enter_context(socket.socket())
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                connection.connect(("127.0.0.1", server.port))
+                connection.settimeout(0.02)
+                with contextlib.suppress(OSError):
+                    connection.sendall(
+                        f"GET /alerts HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode() * 100
+                    )
+            refreshing = [browsers.submit(refresh, server, cookie, path, stop, shown) for path in paths]
+            seconds = [deliver(server) for _ in range(20)]
+            wait_until(lambda: len(shown) > len(paths))
+            with contextlib.closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+                cursor.execute("LOCK TABLE alert_group IN ACCESS EXCLUSIVE MODE")
+                time.sleep(0.5)
+                meanwhile = [deliver(server) for _ in range(20)]
+            stop.set()
+            for browser in refreshing:
+                browser.result(30)
+        assert len(shown) > len(paths)
+        return sorted(seconds + meanwhile)[-2]
+
+    keeps_time(second_slowest, seconds=1)  # the machine that runs this may hiccup once
 
 
 def test_a_request_that_takes_too_long_is_closed_and_logged_in_one_line(server: Server) -> None:
