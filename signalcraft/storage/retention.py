@@ -7,20 +7,25 @@ a group's hours go when its events would. The identities
 of deleted events stay, as hashes in ``purged_event``, so that the same bytes count no second time. A notification is
 deleted when an event would be, unless it may still be needed: it waits, it is a card, or its group is not over (of a
 card's digest: each group), and a receiver that was told of it will be told of its end. Rows are selected
-first and changed in small transactions, so that no lock is held for long. Call these functions inside
-``database.session()``.
+first and changed in small transactions, so that no lock is held for long, and each is followed by a pause as long as
+it took, so that alerts are stored meanwhile. Call these functions inside ``database.session()``.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 
 from signalcraft.domain.lifecycle import Trigger
 from signalcraft.storage.audit_log import Actor, with_audit_log
 from signalcraft.storage.database import database
 from signalcraft.storage.sql import Columns, identity, query, rank, status_after
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Rows per transaction: it takes some 2 ms, for groups 12 ms (``python -m bench purge``); on a busy machine five times
 #: as long.
@@ -118,6 +123,23 @@ class Purge:
     payloads_before: datetime
 
 
+def _with_pauses(pages: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+    """Make a generator of pages wait after each, as long as it took to find and to change it.
+
+    So a purge keeps PostgreSQL and its disk busy for half of the time at most.
+    """
+
+    @wraps(pages)
+    def with_pauses(*arguments: P.args, **named: P.kwargs) -> Iterator[T]:
+        began = time.monotonic()
+        for page in pages(*arguments, **named):
+            yield page
+            time.sleep(time.monotonic() - began)
+            began = time.monotonic()
+
+    return with_pauses
+
+
 def count(purge: Purge) -> tuple[int, int]:
     """Count the events and the payloads that ``purge`` would delete."""
     return (
@@ -160,14 +182,22 @@ def purge_source_updates(before: datetime) -> int:
 
 def purge_group_hours(before: datetime) -> int:
     """Delete the counts of groups in hours that were over by then; return how many."""
-    deleted, last = 0, (0, datetime.min.replace(tzinfo=UTC))
+    deleted = 0
+    for hours in _pages_of_hours(before):
+        with _asynchronous_transaction():
+            query(_DELETE_HOURS, _HOUR_COLUMNS, hours)
+        deleted += len(hours)
+    return deleted
+
+
+@_with_pauses
+def _pages_of_hours(before: datetime) -> Iterator[list[tuple[int, datetime]]]:
+    last = (0, datetime.min.replace(tzinfo=UTC))
     while hours := database.execute_sql(
         _FIND_HOURS, {"before": before, "group_id": last[0], "hour": last[1]}
     ).fetchall():
-        with _asynchronous_transaction():
-            query(_DELETE_HOURS, _HOUR_COLUMNS, hours)
-        deleted, last = deleted + len(hours), hours[-1]
-    return deleted
+        yield hours
+        last = hours[-1]
 
 
 def purge_episodes(before: datetime) -> int:
@@ -222,6 +252,7 @@ def _count(source: str, before: datetime) -> int:
     return int(number)
 
 
+@_with_pauses
 def _in_batches(statement: str, source: str, before: datetime) -> Iterator[int]:
     find = _FIND.format(source=source)
     for first in _steps(before):
@@ -229,6 +260,7 @@ def _in_batches(statement: str, source: str, before: datetime) -> Iterator[int]:
         yield _change(statement, ids) if ids else 0
 
 
+@_with_pauses
 def _pages(find: str, before: datetime) -> Iterator[list[int]]:
     """Yield ids of old rows, page by page."""
     after = 0

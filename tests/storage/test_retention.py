@@ -1,3 +1,5 @@
+import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -67,13 +69,47 @@ def test_events_younger_than_the_retention_stay() -> None:
 
 
 def test_a_purge_runs_in_transactions_of_bounded_size() -> None:
-    for hundred in range(12):
-        record(*(pending_event(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
+    old_events()
     with session():
         sizes = list(retention.delete_events(at(1_000)))
     assert sum(sizes) == 1_198
     assert len(sizes) == 6
     assert max(sizes) <= retention.BATCH_SIZE
+
+
+def old_events() -> None:
+    for hundred in range(12):
+        record(*(pending_event(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
+
+
+def old_groups() -> None:
+    record(*(pending_event(issue=str(number)) for number in range(600)))
+
+
+def old_hours() -> None:
+    record(*(pending_event(f"{number}", number * 60) for number in range(600)))
+
+
+@pytest.mark.parametrize(
+    ("fill", "purge"),
+    [
+        (old_events, lambda: sum(retention.delete_events(at(1_000)))),
+        (old_events, lambda: sum(retention.drop_payloads(at(1_000)))),
+        (old_groups, lambda: retention.resolve_inactive(at(1_000), at(2_000))),
+        (old_hours, lambda: retention.purge_group_hours(at(1_000 * DAY))),
+    ],
+)
+def test_a_purge_keeps_postgresql_busy_for_half_of_the_time_at_most(
+    fill: Callable[[], None], purge: Callable[[], int]
+) -> None:
+    fill()
+    busy = list[float]()
+    with session():
+        database.query_hooks.append(lambda event: busy.append(event.duration))
+        began = time.monotonic()
+        assert purge() >= 600
+        took = time.monotonic() - began
+    assert took > 1.9 * sum(busy)
 
 
 def test_payloads_are_dropped_earlier_than_events() -> None:
