@@ -1,6 +1,6 @@
 """Alertmanager itself, from Debian's package, fires, repeats, groups, resolves and silences through a deployment.
 
-Skipped where the package ``prometheus-alertmanager`` is not installed: it is not part of what CI installs.
+Skipped where the package ``prometheus-alertmanager`` is not installed. CI installs it.
 """
 
 import json
