@@ -48,6 +48,19 @@ def delete_events(minute: float) -> int:
         return sum(retention.delete_events(at(minute)))
 
 
+def old_events() -> None:
+    for hundred in range(12):
+        record(*(pending_event(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
+
+
+def old_groups() -> None:
+    record(*(pending_event(issue=str(number)) for number in range(600)))
+
+
+def old_hours() -> None:
+    record(*(pending_event(f"{number}", number * 60) for number in range(600)))
+
+
 def test_old_events_are_deleted_but_the_first_and_last_of_a_group_and_its_count_stay() -> None:
     record(*(pending_event(f"{number}", number) for number in range(10)))
     assert delete_events(1_000) == 8
@@ -75,19 +88,6 @@ def test_a_purge_runs_in_transactions_of_bounded_size() -> None:
     assert sum(sizes) == 1_198
     assert len(sizes) == 6
     assert max(sizes) <= retention.BATCH_SIZE
-
-
-def old_events() -> None:
-    for hundred in range(12):
-        record(*(pending_event(f"{hundred}-{number}", hundred + number / 100) for number in range(100)))
-
-
-def old_groups() -> None:
-    record(*(pending_event(issue=str(number)) for number in range(600)))
-
-
-def old_hours() -> None:
-    record(*(pending_event(f"{number}", number * 60) for number in range(600)))
 
 
 @pytest.mark.parametrize(
